@@ -1,0 +1,124 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "protocols/fault.hpp"
+#include "protocols/messages.hpp"
+#include "protocols/time.hpp"
+
+/// The data plane: tensors move by one-sided writes between regions that are registered once for the life of a rank.
+///
+/// A write to this rank itself is a copy and the same two events, so that roles in one rank need no other path.
+/// Vocabulary: register a region, prepare (attach the peer's card), post a write, learn of its end. What stands in a
+/// region and when it may be written is not known here: slots, generations and grants are machines in `protocols/`.
+/// Contract: I22, I23, I25, I26, I31, E10.
+namespace troupe::fabric {
+
+/// Memory of this rank that peers write (or that this rank writes from), page-aligned, zeroed, never grown.
+/// Ownership: the engine that made it; valid until the engine is destroyed.
+struct local_region {
+  std::uint32_t id = 0; ///< of this rank
+  std::span<std::byte> bytes;
+  protocols::region_card card; ///< what a peer needs; `slot_bytes` is the maker's to set
+};
+
+/// The moment from which a source may be read: on a CPU a value, on a device an event. A write cannot be posted
+/// without one (DESIGN decision 7).
+class ready_event {
+public:
+  /// The bytes were written by this thread, or handed to it, before now.
+  static ready_event already() noexcept { return ready_event{}; }
+
+private:
+  ready_event() = default;
+};
+
+/// One contiguous piece of a write: `bytes` from `source_offset` of a local region to `target_offset` of the peer's.
+struct write_piece {
+  std::uint64_t source_offset = 0;
+  std::uint64_t target_offset = 0;
+  std::uint64_t bytes = 0;
+};
+
+struct write_request {
+  protocols::rank_id to;
+  std::uint32_t source_region = 0;
+  std::uint32_t target_region = 0;
+  std::vector<write_piece> pieces; ///< checked against both regions before anything is written
+  std::uint64_t completion_data = 0; ///< what the peer's `on_landed` gets, after all pieces are visible there; the low
+                                     ///< 48 bits are the caller's, the rest is the engine's (who wrote)
+  protocols::time_point deadline;
+  std::uint64_t cookie = 0; ///< what this side's `on_delivered` gets
+};
+
+/// Called on the engine's own thread: hand the news on (a mailbox, an atomic), do not work here.
+struct transfer_events {
+  /// Every piece is in the peer's memory, or the write failed (timeout, peer_gone, transfer_failed).
+  std::function<void(std::uint64_t cookie, protocols::result<void> outcome)> on_delivered;
+  /// A peer's write to this rank is complete and visible.
+  std::function<void(protocols::rank_id from, std::uint64_t completion_data)> on_landed;
+  /// No transfer to or from this peer will complete any more.
+  std::function<void(protocols::rank_id peer, protocols::failure cause)> on_peer_gone;
+};
+
+enum class bulk_kind { same_process, shared_memory, fabric };
+std::string_view name(bulk_kind kind) noexcept;
+
+/// One engine a rank and lane; owns one thread, which sleeps when nothing flows.
+class transfer_engine {
+public:
+  virtual ~transfer_engine() = default;
+
+  virtual bulk_kind kind() const noexcept = 0;
+
+  /// Before `start`. Errors: no_memory, transfer_failed (registration).
+  virtual protocols::result<local_region> register_region(std::size_t bytes) = 0;
+
+  /// libfabric endpoint name; empty for shared memory.
+  virtual std::vector<std::byte> address() const = 0;
+
+  /// From here on events are called.
+  virtual protocols::result<void> start(transfer_events events) = 0;
+
+  /// Makes a peer reachable, both ways. Shared memory: `unix_path` is where the peer's engine listens (the lower rank
+  /// connects). Errors: timeout, peer_gone.
+  virtual protocols::result<void> attach_peer(const protocols::endpoint& peer, protocols::time_point deadline) = 0;
+
+  /// The peer's region, as its `region` message announced it. Errors: out_of_bounds, transfer_failed.
+  virtual protocols::result<void> attach_region(protocols::rank_id peer, const protocols::region_card& card) = 0;
+
+  /// Any thread. Takes the request or refuses it at once (queue_full, out_of_bounds, peer_gone); once taken,
+  /// `on_delivered` is called exactly once.
+  virtual protocols::result<void> post(write_request request, ready_event source_ready) = 0;
+
+  /// Fails what is in flight, calls its events, ends the thread. Bounded by the longest deadline in flight.
+  virtual void stop() noexcept = 0;
+};
+
+struct shared_memory_options {
+  protocols::rank_id self;
+  protocols::generation born;
+  std::array<std::byte, 32> job_token{};
+  std::string unix_path; ///< where this engine listens
+  std::size_t queue_max = 4096;
+};
+/// Regions are memfds; a peer maps them once. A write is a copy, then an entry in the peer's completion ring.
+protocols::result<std::unique_ptr<transfer_engine>> make_shared_memory_engine(shared_memory_options options);
+
+struct fabric_options {
+  protocols::rank_id self;
+  std::string provider = "tcp;ofi_rxm";
+  std::string interface = "lo";
+  std::size_t queue_max = 4096;
+};
+/// libfabric RDM endpoint with delivery-complete writes and remote completion data. Errors: config_invalid with the
+/// providers that are there.
+protocols::result<std::unique_ptr<transfer_engine>> make_fabric_engine(fabric_options options);
+
+} // namespace troupe::fabric

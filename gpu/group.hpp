@@ -1,0 +1,110 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "fabric/lane.hpp"
+#include "protocols/cluster_plan.hpp"
+#include "protocols/fault.hpp"
+#include "protocols/time.hpp"
+
+/// Collectives. All of them go through `group`, the one wrapper that names its group and is checked against the plan of
+/// the step before the collective library is entered (B8, B9, A25). What carries them out is a backend: lanes between
+/// hosts' memories here, NCCL on a device.
+namespace troupe::gpu {
+
+enum class collective_kind : std::uint8_t { all_reduce_sum = 1, all_reduce_min = 2, all_gather = 3, broadcast = 4, hop = 5 };
+std::string_view name(collective_kind kind) noexcept;
+
+/// The lanes of one group, driven by the executor thread alone: by member, empty at this rank's own place.
+/// The plan channel and the host collectives share them: a plan and the collectives that it announces arrive in order.
+struct group_lanes {
+  protocols::group_plan plan;
+  std::uint32_t self = 0; ///< group-rank of this rank
+  std::vector<std::unique_ptr<fabric::lane>> to;
+};
+
+/// Leader (group-rank 0) to members: what the next step is. Never a mailbox (DESIGN decision 3).
+class plan_channel {
+public:
+  explicit plan_channel(std::shared_ptr<group_lanes> lanes);
+
+  /// Leader only. Errors: peer_gone, timeout.
+  protocols::result<void> announce(protocols::call_id call, std::span<const std::byte> plan,
+                                   protocols::time_point deadline);
+  /// Member only; the bytes are copied into `plan`, whose capacity is reused. Errors: peer_gone, timeout (a tick: ask again).
+  protocols::result<void> await(std::vector<std::byte>& plan, protocols::time_point deadline);
+
+private:
+  std::shared_ptr<group_lanes> lanes_;
+};
+
+/// What carries out the collectives of one group. Same order and same sizes on every member, checked by `group`.
+class collective_backend {
+public:
+  virtual ~collective_backend() = default;
+  /// Sums in member order, so that every member gets the same bits.
+  virtual protocols::result<void> all_reduce_sum(std::span<float> values, protocols::time_point deadline) = 0;
+  virtual protocols::result<void> all_reduce_min(std::span<std::int32_t> values, protocols::time_point deadline) = 0;
+  /// `all` holds size() pieces of mine.size(), in member order.
+  virtual protocols::result<void> all_gather(std::span<const float> mine, std::span<float> all,
+                                             protocols::time_point deadline) = 0;
+  virtual protocols::result<void> broadcast(std::span<std::byte> bytes, std::uint32_t root,
+                                            protocols::time_point deadline) = 0;
+  /// Point to point between members, for pipeline stages: the sender and the receiver call the two sides.
+  virtual protocols::result<void> send(std::uint32_t to, std::span<const std::byte> bytes,
+                                       protocols::time_point deadline) = 0;
+  virtual protocols::result<void> receive(std::uint32_t from, std::span<std::byte> bytes,
+                                          protocols::time_point deadline) = 0;
+};
+
+/// Collectives over the lanes of the group. Chunks, so that a lane's bound holds; exchanges directly between all pairs
+/// (groups on hosts are small). Every collective carries kind, count and call id in its frames, and a member that sees
+/// others' differ fails with plan_mismatch naming both sides.
+std::unique_ptr<collective_backend> make_host_backend(std::shared_ptr<group_lanes> lanes);
+
+/// The wrapper.
+/// Threads: the executor that owns the group.
+/// Errors of every collective: plan_mismatch (nothing was entered), timeout, peer_gone.
+class group {
+public:
+  group(protocols::group_plan plan, std::uint32_t self, std::unique_ptr<collective_backend> backend,
+        protocols::duration deadline);
+
+  const protocols::group_plan& plan() const noexcept { return plan_; }
+  std::uint32_t self() const noexcept { return self_; }
+  std::uint32_t size() const noexcept { return static_cast<std::uint32_t>(plan_.members.size()); }
+
+  /// A step begins that will issue exactly `expected` collectives on this group (A24, B30).
+  void begin(protocols::call_id call, std::string_view phase, std::uint32_t expected);
+  /// Errors: plan_mismatch when fewer were issued.
+  protocols::result<void> end();
+  /// Since the group was made.
+  std::uint64_t issued() const noexcept { return issued_total_; }
+
+  protocols::result<void> all_reduce_sum(std::span<float> values);
+  protocols::result<void> all_reduce_min(std::span<std::int32_t> values);
+  protocols::result<void> all_gather(std::span<const float> mine, std::span<float> all);
+  protocols::result<void> broadcast(std::span<std::byte> bytes, std::uint32_t root);
+  protocols::result<void> send(std::uint32_t to, std::span<const std::byte> bytes);
+  protocols::result<void> receive(std::uint32_t from, std::span<std::byte> bytes);
+
+private:
+  protocols::result<protocols::time_point> enter(collective_kind kind, std::size_t count);
+
+  protocols::group_plan plan_;
+  std::uint32_t self_;
+  std::unique_ptr<collective_backend> backend_;
+  protocols::duration deadline_;
+  protocols::call_id call_{};
+  std::string phase_;
+  std::uint32_t expected_ = 0;
+  std::uint32_t issued_ = 0;
+  std::uint64_t issued_total_ = 0;
+};
+
+} // namespace troupe::gpu

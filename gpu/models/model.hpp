@@ -1,0 +1,179 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "gpu/group.hpp"
+#include "protocols/fault.hpp"
+#include "protocols/ids.hpp"
+#include "protocols/messages.hpp"
+
+/// A published model (a Hugging Face folder), cut to what one rank computes.
+/// Families: Qwen3-VL (vision tower with deepstack, interleaved M-RoPE); the dense text models Qwen3, Qwen2.5 and Llama.
+namespace troupe::gpu::models {
+
+/// What the rest of the runtime may know of a model; read from config.json, generation_config.json and
+/// preprocessor_config.json alone, without touching a weight.
+struct model_facts {
+  std::string architecture; ///< "Qwen3VLForConditionalGeneration"
+  std::uint32_t vocabulary = 0;
+  std::uint32_t hidden = 0;
+  std::uint32_t layers = 0;
+  std::uint32_t query_heads = 0;
+  std::uint32_t kv_heads = 0;
+  std::uint32_t head_elements = 0;
+  std::uint32_t context_max = 0;
+  std::vector<protocols::token_id> end_tokens;
+
+  bool has_vision = false;
+  std::uint32_t vision_heads = 0;
+  std::uint32_t vision_intermediate = 0;
+  std::uint32_t intermediate = 0;
+  std::uint32_t vision_layers = 0;
+  std::uint32_t deepstack_levels = 0;
+  std::uint32_t patch_pixels = 0;  ///< side of a patch
+  std::uint32_t merge = 0;         ///< patches of a token, a side
+  std::uint64_t picture_pixels_min = 0; ///< of the preprocessor's `size`
+  std::uint64_t picture_pixels_max = 0;
+  protocols::token_id image_token = -1;
+  protocols::token_id vision_start_token = -1;
+  protocols::token_id vision_end_token = -1;
+
+  /// Elements of one embedding row as it is sent: hidden x (1 + deepstack levels), main part first.
+  std::uint32_t row_elements() const noexcept { return hidden * (1 + deepstack_levels); }
+  /// Tokens of the largest picture.
+  std::uint32_t picture_tokens_max() const noexcept;
+  /// Bytes of the largest picture after the resize, RGB u8.
+  std::uint64_t picture_bytes_max() const noexcept { return picture_pixels_max * 3; }
+};
+
+/// Errors: config_invalid with file, key, and what would be valid.
+protocols::result<model_facts> read_facts(const std::filesystem::path& folder);
+
+/// Whether the model can be cut so. Errors: config_invalid ("tensor_parallel 3 does not divide the 8 query heads of
+/// reader; valid here: 1, 2, 4").
+protocols::result<void> check_layout(const model_facts& facts, protocols::role_kind role, std::uint32_t tensor_parallel,
+                                     std::uint32_t pipeline_parallel);
+
+/// Which part of a model this rank holds.
+struct shard {
+  std::uint32_t tensor_parallel = 1;
+  std::uint32_t mesh_rank = 0;
+  std::uint32_t pipeline_parallel = 1;
+  std::uint32_t stage = 0;
+
+  bool first_stage() const noexcept { return stage == 0; }
+  bool last_stage() const noexcept { return stage + 1 == pipeline_parallel; }
+};
+/// Layers [first, last) of `stage`; the earlier stages take one more when they do not divide.
+std::pair<std::uint32_t, std::uint32_t> layers_of(const model_facts& facts, const shard& part) noexcept;
+
+/// Layout of the KV pool of one rank, part of the hand-over contract between prefill and decode.
+/// A block holds `limits::kv_block_tokens` tokens of one sequence. Elements stand as
+/// [block][local kv head][local layer][key, value][token][element], f32, so that what one (block, head) holds over all
+/// layers is one contiguous run whatever the tensor-parallel degree of either side.
+struct kv_layout {
+  std::uint32_t blocks = 0;
+  std::uint32_t first_head = 0; ///< of the model
+  std::uint32_t heads = 0;
+  std::uint32_t first_layer = 0; ///< of the model
+  std::uint32_t layers = 0;
+  std::uint32_t head_elements = 0;
+
+  std::uint64_t block_bytes() const noexcept;
+  std::uint64_t bytes() const noexcept { return block_bytes() * blocks; }
+  /// Byte offset in the pool of (block, model head, model layer)'s keys; values follow the keys.
+  std::uint64_t offset(std::uint32_t block, std::uint32_t head, std::uint32_t layer) const noexcept;
+  /// Bytes of keys and values of one (block, head, layer).
+  std::uint64_t run_bytes() const noexcept;
+};
+kv_layout layout_of(const model_facts& facts, const shard& part, std::uint32_t kv_tokens_max) noexcept;
+
+/// The vision tower, sharded over a mesh by heads and by column/row. The whole tower is on every pipeline stage.
+/// Threads: the executor's.
+class vision_model {
+public:
+  virtual ~vision_model() = default;
+
+  struct picture {
+    std::span<const std::byte> rgb; ///< u8 [height, width, 3], already resized to multiples of patch x merge
+    std::uint32_t height = 0;
+    std::uint32_t width = 0;
+    std::span<float> rows;          ///< out: [tokens, row_elements]
+  };
+  /// Collectives that one `encode` of `pictures` issues on the mesh; 0 without tensor parallelism.
+  virtual std::uint32_t collectives(std::size_t pictures) const noexcept = 0;
+  /// `mesh` null without tensor parallelism. Errors: invalid_request (shapes), those of the collectives.
+  virtual protocols::result<void> encode(std::span<const picture> pictures, group* mesh) = 0;
+};
+
+/// The text model of one rank: its stage's layers, its share of the heads.
+/// Threads: the executor's. Allocates nothing in `forward` once it has seen the largest batch.
+class text_model {
+public:
+  virtual ~text_model() = default;
+
+  /// Embedding rows that stand in for image tokens.
+  struct rows_at {
+    std::uint32_t first = 0;      ///< index within `ids`
+    std::uint32_t count = 0;
+    const float* rows = nullptr;  ///< [count, row_elements]
+  };
+  struct sequence {
+    std::span<const protocols::token_id> ids;                 ///< new tokens of this step
+    std::span<const std::array<std::int32_t, 3>> positions;   ///< of each: (t, h, w); equal without pictures
+    std::uint32_t context = 0;                                ///< tokens whose keys and values are in `blocks` already
+    std::span<const protocols::block_index> blocks;           ///< for context + ids
+    std::span<const rows_at> pictures;
+    bool wants_logits = false;                                ///< of the last of `ids`
+  };
+
+  virtual const kv_layout& kv() const noexcept = 0;
+
+  /// Collectives of one `forward` on the mesh; the hops between stages are counted by the caller's cell group.
+  virtual std::uint32_t mesh_collectives(bool any_logits) const noexcept = 0;
+
+  /// Runs this stage over a batch. `hidden_in` [tokens, hidden] comes from the stage before (unused in the first);
+  /// `hidden_out` goes to the next (empty in the last). `logits`: one row [vocabulary] for each sequence that wants
+  /// them, in order; filled on every mesh rank of the last stage.
+  virtual protocols::result<void> forward(std::span<const sequence> batch, std::span<const float> hidden_in,
+                                          std::span<float> hidden_out, std::span<float> logits, group* mesh) = 0;
+};
+
+/// An opened folder: the files are mapped once, models copy only their share.
+class model_folder {
+public:
+  virtual ~model_folder() = default;
+  virtual const model_facts& facts() const noexcept = 0;
+  /// XXH3-64 over names, types, shapes and bytes of what the shard uses; equal on ranks that must agree (G8).
+  virtual std::uint64_t fingerprint() const = 0;
+  /// Errors: config_invalid with tensor name, what is there, what would be valid.
+  virtual protocols::result<std::unique_ptr<vision_model>> load_vision(const shard& part) = 0;
+  /// `kv` is this rank's pool, kv_layout::bytes() long; it must outlive the model.
+  virtual protocols::result<std::unique_ptr<text_model>> load_text(const shard& part, const kv_layout& layout,
+                                                                   std::span<std::byte> kv) = 0;
+};
+/// Opens, maps and checks names, types and shapes against the config. Errors: config_invalid.
+protocols::result<std::unique_ptr<model_folder>> open_folder(const std::filesystem::path& folder);
+
+/// M-RoPE positions of a prompt with pictures (Qwen3-VL: a picture advances by the larger side of its merged grid).
+/// `positions` are [prompt] of (t, h, w); `delta` is what decode adds to a token's index.
+struct prompt_positions {
+  std::vector<std::array<std::int32_t, 3>> positions;
+  std::int32_t delta = 0;
+};
+prompt_positions positions_of(std::span<const protocols::token_id> prompt,
+                              std::span<const protocols::picture_item> pictures, std::uint32_t merge);
+
+/// Chooses from one row of logits. `position` is the token's index in the answer: with the seed it gives the same
+/// choice whatever the batch. Greedy takes the lowest id of equals.
+protocols::token_id choose(std::span<const float> logits, const protocols::sampling_options& options,
+                           std::uint64_t position);
+
+} // namespace troupe::gpu::models

@@ -1,0 +1,55 @@
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "protocols/fault.hpp"
+#include "protocols/ids.hpp"
+
+/// Text to token ids and back, as published in tokenizer.json and tokenizer_config.json.
+namespace troupe::gpu::models {
+
+/// Byte-level BPE with merges and added tokens. Threads: immutable after `open`; any thread.
+class tokenizer {
+public:
+  /// Errors: config_invalid with file, key and what would be valid (another model type, a normalizer it does not know).
+  static protocols::result<std::shared_ptr<const tokenizer>> open(const std::filesystem::path& folder);
+  virtual ~tokenizer() = default;
+
+  /// Added tokens are matched in `text` when `parse_special`; a user's words must be encoded without, so that
+  /// "<|im_end|>" typed by a user stays text.
+  virtual std::vector<protocols::token_id> encode(std::string_view text, bool parse_special) const = 0;
+  /// The bytes of one id; special tokens give none.
+  virtual std::string_view bytes_of(protocols::token_id id) const = 0;
+  virtual std::size_t vocabulary() const noexcept = 0;
+};
+
+/// Bytes of tokens to text, whole code points at a time: a token may end inside one.
+class incremental_decoder {
+public:
+  explicit incremental_decoder(std::shared_ptr<const tokenizer> from) : from_(std::move(from)) {}
+  /// What this token completes. Bytes that can never become a code point come out as U+FFFD.
+  std::string push(protocols::token_id id);
+  /// What was left incomplete, as U+FFFD.
+  std::string finish();
+
+private:
+  std::shared_ptr<const tokenizer> from_;
+  std::string pending_;
+};
+
+/// The prompt of one user turn: `pictures` image placeholders, then `text`, through the model's chat template where it
+/// is one that is understood (the published Qwen forms and Llama 3's), ready for generation. Image tokens are repeated as
+/// `image_tokens` says for each picture; `first_token` of each is returned.
+struct chat_prompt {
+  std::vector<protocols::token_id> ids;
+  std::vector<std::uint32_t> first_token;
+};
+protocols::result<chat_prompt> build_prompt(const tokenizer& tok, const std::filesystem::path& folder,
+                                            std::string_view text, std::span<const std::uint32_t> image_tokens);
+
+} // namespace troupe::gpu::models

@@ -1,0 +1,87 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "protocols/limits.hpp"
+
+/// What a user may set, as values; `runtime/cluster/spec_file` reads and judges the JSON form.
+namespace troupe::protocols {
+
+enum class role_kind : std::uint8_t {
+  front = 1,   ///< takes requests, keeps the ledger, emits tokens
+  encode = 2,  ///< vision tower
+  prefill = 3, ///< text model over a prompt
+  decode = 4,  ///< text model token by token
+  all = 5,     ///< one rank that does everything
+  stub = 6,    ///< joins, agrees, idles: measures the runtime alone
+};
+std::string_view name(role_kind role) noexcept;
+
+enum class control_lane : std::uint8_t { automatic, shared_memory, tcp };
+enum class bulk_lane : std::uint8_t { automatic, shared_memory, fabric };
+
+struct pool_spec {
+  std::string name;
+  role_kind role = role_kind::front;
+  std::uint32_t cells = 1;
+  std::uint32_t tensor_parallel = 1;
+  std::uint32_t pipeline_parallel = 1;
+
+  std::uint32_t ranks_per_cell() const noexcept { return tensor_parallel * pipeline_parallel; }
+};
+
+struct cluster_spec {
+  std::string name;               ///< of the job, unless the command line gives another
+  std::string program = "serve";
+  std::string model_path;         ///< absolute after reading; empty when only stubs run
+  std::string model_dtype = "f32";
+  std::vector<pool_spec> pools;   ///< in the order written
+  std::string device = "cpu";
+
+  struct limits_section {
+    std::uint32_t in_flight_max = 64;           ///< requests accepted and not yet ended
+    std::uint32_t frame_bytes_max = limits::frame_bytes_max_default;
+    std::uint32_t kv_tokens_max = 8192;         ///< a rank's KV pool, in tokens
+    std::uint32_t batch_max = 32;               ///< sequences of one decode step
+    std::uint32_t row_slots = 8;                ///< embedding slots of a prefill rank
+    std::uint32_t pixel_slots = 4;              ///< picture slots of an encode rank
+    std::uint64_t picture_bytes_max = 32ull << 20; ///< of a picture file
+    std::uint32_t picture_side_max = 8192;      ///< pixels of its longer side
+    std::uint32_t threads = 1;                  ///< of the matrix library, a rank
+  } limits;
+
+  struct timeouts_section { ///< milliseconds; the order is checked: heartbeat < suspect < kill < drain
+    std::uint32_t heartbeat_ms = 200;
+    std::uint32_t suspect_ms = 1000;
+    std::uint32_t kill_ms = 2000;
+    std::uint32_t drain_ms = 5000;
+    std::uint32_t start_ms = 60'000;   ///< from launch to ready
+    std::uint32_t room_ms = 30'000;    ///< from reserve to landed (C25)
+    std::uint32_t transfer_ms = 10'000;
+    std::uint32_t collective_ms = 10'000;
+    std::uint32_t request_ms = 120'000; ///< from accepted to ended
+  } timeouts;
+
+  struct lanes_section {
+    control_lane control = control_lane::automatic;
+    bulk_lane bulk = bulk_lane::automatic;
+    std::string fabric_provider = "tcp;ofi_rxm";
+    std::string interface = "lo";
+    std::uint16_t tcp_port = 0; ///< first port; rank r listens on tcp_port + r; 0: any free port
+  } lanes;
+
+  struct restart_section { ///< acted upon by the supervision of a later step; part of the spec's digest today
+    std::string encode = "one";
+    std::string prefill = "cell";
+    std::string decode = "cell";
+    std::uint32_t intensity = 3;
+    std::uint32_t window_s = 60;
+  } restart;
+
+  bool drills = false;
+};
+
+} // namespace troupe::protocols

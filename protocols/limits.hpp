@@ -1,0 +1,39 @@
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+
+/// Every bound of the wire and of the machines that is not a setting of the spec, in one place.
+/// What a user may change stands in `cluster_spec`; the relations between the two are checked when a spec is read.
+namespace troupe::protocols::limits {
+
+inline constexpr std::size_t frame_header_bytes = 64;
+/// Before a peer has shown the job's token nobody may make us hold more than this.
+inline constexpr std::size_t unauthenticated_frame_bytes_max = 64 * 1024;
+inline constexpr std::size_t frame_bytes_max_default = 1024 * 1024;
+inline constexpr std::size_t frame_bytes_max_highest = 64 * 1024 * 1024;
+
+inline constexpr std::uint32_t ranks_max = 4096;
+inline constexpr std::uint32_t pictures_per_request_max = 16;
+inline constexpr std::uint32_t groups_max = 4096;
+
+inline constexpr std::uint32_t kv_block_tokens = 16; ///< tokens of one KV block
+/// Frames that a link holds while its lane is full; a sender beyond it is refused with `fault::queue_full`.
+inline constexpr std::size_t link_queue_frames_max = 4096;
+/// Pieces of a picture file on their way from a client.
+inline constexpr std::size_t picture_chunk_bytes = 256 * 1024;
+
+inline constexpr std::chrono::milliseconds connect_deadline{10'000};  ///< from roster to a welcomed edge
+inline constexpr std::chrono::milliseconds collective_deadline{10'000}; ///< one collective of a step
+inline constexpr std::chrono::milliseconds transfer_deadline{10'000}; ///< one one-sided write
+inline constexpr std::chrono::milliseconds room_deadline{30'000};     ///< from reserve to landed (C25)
+inline constexpr std::chrono::milliseconds slot_quarantine{10'000};   ///< a failed slot rests before reuse (I24)
+
+static_assert(frame_header_bytes < unauthenticated_frame_bytes_max);
+static_assert(unauthenticated_frame_bytes_max < frame_bytes_max_default);
+static_assert(picture_chunk_bytes + frame_header_bytes + 64 <= frame_bytes_max_default);
+static_assert(transfer_deadline < room_deadline, "a transfer ends before its room does");
+static_assert(slot_quarantine >= transfer_deadline, "a write in flight must not land in the next tenant");
+
+} // namespace troupe::protocols::limits

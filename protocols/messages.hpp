@@ -1,0 +1,715 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "protocols/fault.hpp"
+#include "protocols/frame.hpp"
+#include "protocols/ids.hpp"
+
+/// Every message between ranks, with its fields in wire order.
+/// A message names its fields once, in `fields`; encoding and decoding walk the same list, so they cannot differ (A26).
+/// `required` fields must be there; `appended` ones came later and take their default when a peer does not send them.
+namespace troupe::protocols {
+
+// ---- parts ------------------------------------------------------------------------------------------------------
+
+/// How a rank can be reached.
+struct endpoint {
+  rank_id rank;
+  generation born;
+  std::string unix_path;    ///< shared-memory lanes begin here; empty: other host
+  std::string tcp_address;  ///< "127.0.0.1"
+  std::uint16_t tcp_port = 0;
+  std::vector<std::byte> fabric_address; ///< libfabric endpoint name; empty: not offered
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.rank, self.born, self.unix_path, self.tcp_address, self.tcp_port, self.fabric_address);
+  }
+  bool operator==(const endpoint&) const = default;
+};
+
+/// One thing that ranks must agree on: every rank that states `key` must state the same `value`.
+struct parity_fact {
+  std::string key;   ///< "build", "spec", "model.text", "groups"
+  std::string value; ///< printed in the diff, so readable
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.key, self.value);
+  }
+  bool operator==(const parity_fact&) const = default;
+};
+
+/// Greedy when `temperature` is 0.
+struct sampling_options {
+  float temperature = 0.0F;
+  float top_p = 1.0F;
+  std::uint64_t seed = 0;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.temperature, self.top_p, self.seed);
+  }
+  bool operator==(const sampling_options&) const = default;
+};
+
+/// One picture of a request: where its tokens stand in the prompt, who encodes it.
+struct picture_item {
+  room_id room;
+  std::uint32_t first_token = 0; ///< index in the prompt of its first image token
+  std::uint32_t tokens = 0;      ///< after the merge
+  std::array<std::uint32_t, 3> grid{}; ///< (t, h, w) in patches
+  std::uint64_t content_hash = 0;
+  cell_id encode_cell;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.room, self.first_token, self.tokens, self.grid, self.content_hash, self.encode_cell);
+  }
+  bool operator==(const picture_item&) const = default;
+};
+
+/// A slot with the generation that makes a late use of it detectable.
+struct slot_ref {
+  slot_index slot;
+  generation tenancy;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.slot, self.tenancy);
+  }
+  bool operator==(const slot_ref&) const = default;
+};
+
+/// What a lane on another rank needs to write into one registered region.
+struct region_card {
+  std::uint32_t region = 0; ///< of the owner; stable for its life
+  std::uint64_t bytes = 0;
+  std::uint64_t slot_bytes = 0; ///< 0: addressed by block, see the hand-over layout
+  std::uint64_t base = 0;       ///< remote address, 0 where the provider addresses by offset
+  std::uint64_t key = 0;        ///< remote key of the fabric lane
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.region, self.bytes, self.slot_bytes, self.base, self.key);
+  }
+  bool operator==(const region_card&) const = default;
+};
+
+enum class element_type : std::uint8_t { f32 = 1, bf16 = 2, u8 = 3 };
+
+enum class finish_reason : std::uint8_t {
+  none = 0,      ///< more tokens follow
+  stop = 1,      ///< an end token; it is the last of `ids`
+  length = 2,    ///< max_tokens reached
+  failed = 3,    ///< a fault, see the message
+  cancelled = 4, ///< the client asked for it
+};
+
+struct token_event {
+  request_id request;
+  std::uint32_t index = 0; ///< of the answer, from 0; what the front dedupes by
+  token_id id = 0;
+  finish_reason finish = finish_reason::none;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.request, self.index, self.id, self.finish);
+  }
+  bool operator==(const token_event&) const = default;
+};
+
+// ---- life -------------------------------------------------------------------------------------------------------
+
+/// What an edge is for; each channel has its own lane with one producer and one consumer thread a side.
+enum class channel_kind : std::uint8_t {
+  control = 1, ///< typed messages between role actors
+  group = 2,   ///< plan channel and collectives of one group, driven by the executors
+  tokens = 3,  ///< tokens from a decode leader's executor to the front
+};
+
+/// First frame of an edge, from the side that connects.
+/// Contract: A27; fault::wrong_job when the token is another's.
+struct hello {
+  static constexpr auto type = message_type::hello;
+  std::array<std::byte, 32> job_token{};
+  channel_kind channel = channel_kind::control;
+  group_id group;             ///< for channel_kind::group
+  std::string build;
+  std::vector<std::string> capabilities; ///< negotiated down to what both sides name
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.job_token, self.channel, self.group, self.build);
+    archive.appended(self.capabilities);
+  }
+  bool operator==(const hello&) const = default;
+};
+
+struct welcome {
+  static constexpr auto type = message_type::welcome;
+  std::vector<std::string> capabilities;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.appended(self.capabilities);
+  }
+  bool operator==(const welcome&) const = default;
+};
+
+struct refuse {
+  static constexpr auto type = message_type::refuse;
+  std::uint16_t code = 0; ///< a `fault`
+  std::string message;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.code, self.message);
+  }
+  bool operator==(const refuse&) const = default;
+};
+
+/// Rank to supervisor: here is how to reach me.
+struct joined {
+  static constexpr auto type = message_type::joined;
+  endpoint at;
+  std::uint32_t pid = 0;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.at, self.pid);
+  }
+  bool operator==(const joined&) const = default;
+};
+
+/// Supervisor to rank: everybody has joined.
+struct roster {
+  static constexpr auto type = message_type::roster;
+  std::vector<endpoint> ranks;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.ranks);
+  }
+  bool operator==(const roster&) const = default;
+};
+
+struct agree {
+  static constexpr auto type = message_type::agree;
+  std::vector<parity_fact> facts;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.facts);
+  }
+  bool operator==(const agree&) const = default;
+};
+
+struct verdict {
+  static constexpr auto type = message_type::verdict;
+  bool agreed = false;
+  std::string difference; ///< the first one, as a diff
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.agreed, self.difference);
+  }
+  bool operator==(const verdict&) const = default;
+};
+
+/// Where a rank is in its life (DESIGN: spawned -> joined -> ... -> left). Wire ordinals.
+enum class life_state : std::uint8_t {
+  spawned = 0,  ///< the process exists
+  joined = 1,   ///< it can be reached
+  agreed = 2,   ///< parity holds over all ranks
+  grouped = 3,  ///< every edge and group of the plan is made
+  warm = 4,     ///< every collective and shape has run once, in step
+  ready = 5,    ///< serves
+  draining = 6, ///< finishes what it has, takes nothing new
+  left = 7,     ///< said goodbye
+  failed = 8,   ///< final; the first cause is known to the supervisor
+};
+std::string_view name(life_state state) noexcept;
+
+/// Supervisor to rank: everybody has reached what comes before `next`; go there.
+struct proceed {
+  static constexpr auto type = message_type::proceed;
+  life_state next = life_state::spawned;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.next);
+  }
+  bool operator==(const proceed&) const = default;
+};
+
+/// Rank to supervisor: I am there (or on the way, with a line for the person who waits).
+struct progress {
+  static constexpr auto type = message_type::progress;
+  life_state state = life_state::spawned;
+  std::string detail;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.state, self.detail);
+  }
+  bool operator==(const progress&) const = default;
+};
+
+struct leave {
+  static constexpr auto type = message_type::leave;
+  std::string reason;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.reason);
+  }
+  bool operator==(const leave&) const = default;
+};
+
+/// Owner to writer: a region that you may write to once you hold a grant for a part of it (I23, I25).
+struct region {
+  static constexpr auto type = message_type::region;
+  std::string purpose; ///< "pixels", "rows", "kv"
+  region_card card;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.purpose, self.card);
+  }
+  bool operator==(const region&) const = default;
+};
+
+// ---- liveness ---------------------------------------------------------------------------------------------------
+
+struct heartbeat {
+  static constexpr auto type = message_type::heartbeat;
+  std::uint64_t completed = 0; ///< calls and steps since the rank was started
+  bool busy = false;           ///< inside a call
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.completed, self.busy);
+  }
+  bool operator==(const heartbeat&) const = default;
+};
+
+// ---- work -------------------------------------------------------------------------------------------------------
+
+/// Front to prefill leader.
+struct submit {
+  static constexpr auto type = message_type::submit;
+  request_id request;
+  std::vector<token_id> prompt; ///< with image tokens already repeated
+  std::vector<picture_item> pictures;
+  sampling_options sampling;
+  room_id kv_room;
+  cell_id decode_cell;
+  std::uint32_t deadline_ms = 0;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.request, self.prompt, self.pictures, self.sampling, self.kv_room, self.decode_cell,
+                     self.deadline_ms);
+  }
+  bool operator==(const submit&) const = default;
+};
+
+/// Front to encode leader: the pixels are (or will be) in `pixels` of every rank of the cell, RGB u8 [height, width, 3].
+struct encode {
+  static constexpr auto type = message_type::encode;
+  request_id request;
+  room_id room;
+  slot_ref pixels;
+  std::uint32_t height = 0;
+  std::uint32_t width = 0;
+  std::uint32_t tokens = 0;
+  std::uint64_t content_hash = 0;
+  cell_id prefill_cell;
+  std::uint32_t deadline_ms = 0;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.request, self.room, self.pixels, self.height, self.width, self.tokens, self.content_hash,
+                     self.prefill_cell, self.deadline_ms);
+  }
+  bool operator==(const encode&) const = default;
+};
+
+/// Decode leader to front, a step at a time.
+struct tokens {
+  static constexpr auto type = message_type::tokens;
+  std::vector<token_event> events;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.events);
+  }
+  bool operator==(const tokens&) const = default;
+};
+
+enum class phase : std::uint8_t {
+  ingest = 1,   ///< picture decoded, resized; prompt tokenised
+  queue = 2,    ///< waiting for a slot or a turn
+  encode = 3,   ///< vision tower
+  rows = 4,     ///< embeddings on their way
+  prefill = 5,  ///< text model over the prompt
+  kv = 6,       ///< keys and values on their way
+  decode = 7,   ///< token by token
+};
+std::string_view name(phase part) noexcept;
+
+/// Any rank to the front: how long a phase of a request took (steady clock of that host).
+struct timing {
+  static constexpr auto type = message_type::timing;
+  request_id request;
+  phase part = phase::ingest;
+  std::int64_t began_ns = 0;
+  std::int64_t ended_ns = 0;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.request, self.part, self.began_ns, self.ended_ns);
+  }
+  bool operator==(const timing&) const = default;
+};
+
+// ---- rooms ------------------------------------------------------------------------------------------------------
+
+/// Front to decode leader: keep room for the prompt's keys and values and for the answer.
+struct reserve_kv {
+  static constexpr auto type = message_type::reserve_kv;
+  request_id request;
+  room_id room;
+  std::uint32_t prompt_tokens = 0;
+  std::uint32_t max_tokens = 0;
+  sampling_options sampling;
+  std::vector<token_id> end_tokens;
+  cell_id prefill_cell;
+  std::uint32_t deadline_ms = 0;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.request, self.room, self.prompt_tokens, self.max_tokens, self.sampling, self.end_tokens,
+                     self.prefill_cell, self.deadline_ms);
+  }
+  bool operator==(const reserve_kv&) const = default;
+};
+
+/// Prefill leader to its workers: grant your rows of this slot to the encode cell.
+struct reserve_rows {
+  static constexpr auto type = message_type::reserve_rows;
+  request_id request;
+  room_id room;
+  slot_ref slot;
+  std::uint32_t tokens = 0;
+  cell_id encode_cell;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.request, self.room, self.slot, self.tokens, self.encode_cell);
+  }
+  bool operator==(const reserve_rows&) const = default;
+};
+
+/// Decode leader to its workers: these blocks are the request's; grant them to the prefill cell.
+struct reserve_blocks {
+  static constexpr auto type = message_type::reserve_blocks;
+  request_id request;
+  room_id room;
+  std::uint32_t prompt_tokens = 0;
+  std::vector<block_index> blocks;
+  generation tenancy; ///< of the reservation
+  cell_id prefill_cell;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.request, self.room, self.prompt_tokens, self.blocks, self.tenancy, self.prefill_cell);
+  }
+  bool operator==(const reserve_blocks&) const = default;
+};
+
+/// Prefill rank to encode leader: write these rows there.
+/// Contract: I11, I13, I18.
+struct grant_rows {
+  static constexpr auto type = message_type::grant_rows;
+  request_id request;
+  room_id room;
+  std::uint32_t part = 0;  ///< place of the granting rank in its cell
+  std::uint32_t parts = 1; ///< ranks of the cell
+  slot_ref slot;
+  std::uint32_t first_row = 0;
+  std::uint32_t rows = 0;
+  std::uint32_t row_elements = 0; ///< hidden width times (1 + deepstack levels)
+  element_type dtype = element_type::f32;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.request, self.room, self.part, self.parts, self.slot, self.first_row, self.rows,
+                     self.row_elements, self.dtype);
+  }
+  bool operator==(const grant_rows&) const = default;
+};
+
+/// Decode rank to each prefill rank whose heads or layers it holds.
+struct grant_blocks {
+  static constexpr auto type = message_type::grant_blocks;
+  request_id request;
+  room_id room;
+  std::uint32_t part = 0;
+  std::uint32_t parts = 1;
+  std::uint32_t prompt_tokens = 0;
+  std::vector<block_index> blocks;
+  generation tenancy;
+  element_type dtype = element_type::f32;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.request, self.room, self.part, self.parts, self.prompt_tokens, self.blocks, self.tenancy,
+                     self.dtype);
+  }
+  bool operator==(const grant_blocks&) const = default;
+};
+
+/// Encode rank to front: these pixel slots are free for you (credits).
+struct grant_pixels {
+  static constexpr auto type = message_type::grant_pixels;
+  std::vector<slot_ref> slots;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.slots);
+  }
+  bool operator==(const grant_pixels&) const = default;
+};
+
+/// Mesh worker to its leader: all bytes of this room are here.
+struct landed {
+  static constexpr auto type = message_type::landed;
+  request_id request;
+  room_id room;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.request, self.room);
+  }
+  bool operator==(const landed&) const = default;
+};
+
+/// Prefill rank to its leader: my part of the keys and values is delivered (or will never be).
+struct shipped {
+  static constexpr auto type = message_type::shipped;
+  request_id request;
+  room_id room;
+  std::uint16_t code = 0; ///< 0 or a `fault`
+  std::string message;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.request, self.room, self.code, self.message);
+  }
+  bool operator==(const shipped&) const = default;
+};
+
+/// Last prefill stage's leader to decode leader; stored before the room's status flips (F14).
+struct handover {
+  static constexpr auto type = message_type::handover;
+  request_id request;
+  room_id room;
+  token_id first_token = 0;
+  std::int32_t position_delta = 0; ///< M-RoPE delta, 0 without pictures (F16)
+  std::uint32_t length = 0;        ///< prompt tokens whose keys and values were sent
+  std::uint64_t digest = 0;        ///< XXH3-64 of the prompt ids
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.request, self.room, self.first_token, self.position_delta, self.length, self.digest);
+  }
+  bool operator==(const handover&) const = default;
+};
+
+/// Leader to worker: everything held for this request is free again (F13).
+struct release {
+  static constexpr auto type = message_type::release;
+  request_id request;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.request);
+  }
+  bool operator==(const release&) const = default;
+};
+
+// ---- ends -------------------------------------------------------------------------------------------------------
+
+/// Contract: C2, C3.
+struct shutdown {
+  static constexpr auto type = message_type::shutdown;
+  bool drain = true; ///< false: abort
+  std::string reason;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.drain, self.reason);
+  }
+  bool operator==(const shutdown&) const = default;
+};
+
+/// A terminal action: of one request when `request` is not 0, of the sender otherwise (A11).
+struct error {
+  static constexpr auto type = message_type::error;
+  std::uint16_t code = 0;
+  std::string message;
+  rank_id origin;
+  call_id call;
+  std::string where; ///< phase or action in words
+  request_id request;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.code, self.message, self.origin, self.call, self.where, self.request);
+  }
+  bool operator==(const error&) const = default;
+};
+
+struct ack {
+  static constexpr auto type = message_type::ack;
+  request_id request;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.request);
+  }
+  bool operator==(const ack&) const = default;
+};
+
+struct nack {
+  static constexpr auto type = message_type::nack;
+  request_id request;
+  std::uint16_t code = 0;
+  std::string message;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.request, self.code, self.message);
+  }
+  bool operator==(const nack&) const = default;
+};
+
+struct cancel {
+  static constexpr auto type = message_type::cancel;
+  request_id request;
+  std::string reason;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.request, self.reason);
+  }
+  bool operator==(const cancel&) const = default;
+};
+
+// ---- clients of the front ---------------------------------------------------------------------------------------
+
+/// Client to front; then `picture_chunk` frames until `picture_bytes` of each picture have been sent.
+struct ask {
+  static constexpr auto type = message_type::ask;
+  std::uint64_t tag = 0; ///< the client's own; stands in every reply
+  std::string prompt;
+  std::vector<std::string> picture_names; ///< for error lines
+  std::vector<std::uint64_t> picture_bytes;
+  std::uint32_t max_tokens = 0;
+  sampling_options sampling;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.tag, self.prompt, self.picture_names, self.picture_bytes, self.max_tokens, self.sampling);
+  }
+  bool operator==(const ask&) const = default;
+};
+
+struct picture_chunk {
+  static constexpr auto type = message_type::picture_chunk;
+  std::uint64_t tag = 0;
+  std::uint32_t picture = 0;
+  std::vector<std::byte> bytes;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.tag, self.picture, self.bytes);
+  }
+  bool operator==(const picture_chunk&) const = default;
+};
+
+struct accepted {
+  static constexpr auto type = message_type::accepted;
+  std::uint64_t tag = 0;
+  request_id request;
+  std::uint32_t prompt_tokens = 0;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.tag, self.request, self.prompt_tokens);
+  }
+  bool operator==(const accepted&) const = default;
+};
+
+struct answer {
+  static constexpr auto type = message_type::answer;
+  std::uint64_t tag = 0;
+  std::uint32_t index = 0;
+  token_id id = 0;
+  std::string text; ///< what this token adds; whole code points only
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.tag, self.index, self.id, self.text);
+  }
+  bool operator==(const answer&) const = default;
+};
+
+struct phase_time {
+  phase part = phase::ingest;
+  std::int64_t began_ns = 0;
+  std::int64_t ended_ns = 0;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.part, self.began_ns, self.ended_ns);
+  }
+  bool operator==(const phase_time&) const = default;
+};
+
+struct finished {
+  static constexpr auto type = message_type::finished;
+  std::uint64_t tag = 0;
+  finish_reason reason = finish_reason::none;
+  std::string message; ///< first cause when failed
+  std::int64_t time_to_first_token_ns = 0;
+  std::int64_t total_ns = 0;
+  std::vector<phase_time> phases;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.tag, self.reason, self.message, self.time_to_first_token_ns, self.total_ns, self.phases);
+  }
+  bool operator==(const finished&) const = default;
+};
+
+struct refused {
+  static constexpr auto type = message_type::refused;
+  std::uint64_t tag = 0;
+  std::uint16_t code = 0;
+  std::string message;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.tag, self.code, self.message);
+  }
+  bool operator==(const refused&) const = default;
+};
+
+} // namespace troupe::protocols

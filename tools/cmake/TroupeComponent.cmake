@@ -1,0 +1,41 @@
+# One component = one static library `troupe_<name>` with the alias `troupe::<name>`. Headers lie beside their sources
+# and are included from the root ("fabric/lane.hpp").
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
+
+find_program(CCACHE ccache)
+if(CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE})
+endif()
+find_program(MOLD mold)
+if(MOLD)
+  add_link_options(-fuse-ld=mold)
+endif()
+
+add_library(troupe_options INTERFACE)
+target_include_directories(troupe_options INTERFACE ${PROJECT_SOURCE_DIR})
+target_compile_options(troupe_options INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wswitch-enum
+                                                $<$<BOOL:${TROUPE_WERROR}>:-Werror>)
+if(TROUPE_SANITIZE)
+  target_compile_options(troupe_options INTERFACE -fsanitize=${TROUPE_SANITIZE} -fno-omit-frame-pointer)
+  target_link_options(troupe_options INTERFACE -fsanitize=${TROUPE_SANITIZE})
+endif()
+
+# troupe_component(NAME DIRECTORY LINK targets...): every .cpp of the directory and of its folders that are no component.
+function(troupe_component name directory)
+  cmake_parse_arguments(PARSE_ARGV 2 arg "" "" "LINK")
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${directory}/*.cpp)
+  list(FILTER sources EXCLUDE REGEX "/cuda/")
+  if(NOT sources)
+    add_library(troupe_${name} INTERFACE)
+    target_link_libraries(troupe_${name} INTERFACE troupe_options ${arg_LINK})
+  else()
+    add_library(troupe_${name} STATIC ${sources})
+    target_link_libraries(troupe_${name} PUBLIC troupe_options ${arg_LINK})
+  endif()
+  add_library(troupe::${name} ALIAS troupe_${name})
+endfunction()
