@@ -5,6 +5,7 @@
 #include <optional>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include <poll.h>
 
@@ -37,7 +38,8 @@ public:
 
   // ---- producer side: one thread at a time ----
 
-  /// Sends header and payload as one frame, or nothing of it. The lane sets `sequence` and the checksum.
+  /// Sends header and payload as one frame, or nothing of it. The lane sets payload length, source, destination, their
+  /// generations, sequence and checksum; type, flags, epoch and call are the caller's.
   /// Errors: lane_full (nothing was taken; wait for `writable`), peer_gone, frame_too_long.
   /// Never blocks, never allocates once warm.
   virtual protocols::result<void> try_send(protocols::frame_header header, std::span<const std::byte> payload) = 0;
@@ -53,7 +55,7 @@ public:
   virtual protocols::result<std::optional<protocols::frame_view>> peek() = 0;
   virtual void pop() = 0;
 
-  // ---- waiting ----
+  // ---- waiting: one thread at a time, while no other uses the lane ----
 
   struct interest {
     bool readable = true;  ///< a frame or the peer's end
@@ -81,6 +83,31 @@ public:
 protected:
   lane() = default;
 };
+
+/// How long a waiting thread looks again and again before it sleeps. A wake-up costs about as much (5 to 10 us each way
+/// between two processes), so spinning longer than two of them saves nothing; where ranks outnumber cores it costs a
+/// time slice.
+inline constexpr protocols::duration spin_limit = std::chrono::microseconds{20};
+
+/// Tells the core that this is a spin loop.
+inline void relax() noexcept {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+/// One lane of a wait over several.
+struct waiting {
+  lane* on = nullptr;
+  lane::interest wanted; ///< neither: wake only when the peer is gone
+};
+
+/// Arms all, sleeps in one poll until something moves on one of them, disarms all. Returns at once when something is
+/// there already. `scratch` keeps its capacity between calls. Errors: timeout.
+protocols::result<void> wait_any(std::span<const waiting> lanes, protocols::time_point deadline,
+                                 std::vector<pollfd>& scratch);
 
 /// Waits for room and sends. Spins briefly, then polls. Errors: those of try_send except lane_full; timeout.
 protocols::result<void> send(lane& to, const protocols::frame_header& header, std::span<const std::byte> payload,

@@ -9,6 +9,7 @@
 
 #include "fabric/lane.hpp"
 #include "protocols/cluster_plan.hpp"
+#include "protocols/collective_plan_machine.hpp"
 #include "protocols/fault.hpp"
 #include "protocols/time.hpp"
 
@@ -17,8 +18,17 @@
 /// hosts' memories here, NCCL on a device.
 namespace troupe::gpu {
 
-enum class collective_kind : std::uint8_t { all_reduce_sum = 1, all_reduce_min = 2, all_gather = 3, broadcast = 4, hop = 5 };
+enum class collective_kind : std::uint8_t {
+  all_reduce_sum = 1,
+  all_reduce_min = 2,
+  all_gather = 3,
+  broadcast = 4,
+  hop = 5
+};
 std::string_view name(collective_kind kind) noexcept;
+constexpr bool is_valid(collective_kind kind) noexcept {
+  return kind >= collective_kind::all_reduce_sum && kind <= collective_kind::hop;
+}
 
 /// The lanes of one group, driven by the executor thread alone: by member, empty at this rank's own place.
 /// The plan channel and the host collectives share them: a plan and the collectives that it announces arrive in order.
@@ -36,7 +46,8 @@ public:
   /// Leader only. Errors: peer_gone, timeout.
   protocols::result<void> announce(protocols::call_id call, std::span<const std::byte> plan,
                                    protocols::time_point deadline);
-  /// Member only; the bytes are copied into `plan`, whose capacity is reused. Errors: peer_gone, timeout (a tick: ask again).
+  /// Member only; the bytes are copied into `plan`, whose capacity is reused. Errors: peer_gone, timeout (a tick: ask
+  /// again).
   protocols::result<void> await(std::vector<std::byte>& plan, protocols::time_point deadline);
 
 private:
@@ -47,6 +58,8 @@ private:
 class collective_backend {
 public:
   virtual ~collective_backend() = default;
+  /// The call that the next collectives belong to, for messages and for the comparison between members.
+  virtual void begin_call(protocols::call_id) noexcept {}
   /// Sums in member order, so that every member gets the same bits.
   virtual protocols::result<void> all_reduce_sum(std::span<float> values, protocols::time_point deadline) = 0;
   virtual protocols::result<void> all_reduce_min(std::span<std::int32_t> values, protocols::time_point deadline) = 0;
@@ -62,9 +75,11 @@ public:
                                           protocols::time_point deadline) = 0;
 };
 
-/// Collectives over the lanes of the group. Chunks, so that a lane's bound holds; exchanges directly between all pairs
-/// (groups on hosts are small). Every collective carries kind, count and call id in its frames, and a member that sees
-/// others' differ fails with plan_mismatch naming both sides.
+/// Collectives over the lanes of the group, directly between all pairs (groups on hosts are small), in pieces, so that
+/// a lane's bound holds. Sending and receiving are interleaved over all members and no lane is waited for alone:
+/// messages larger than what a lane holds cannot lock two members up, and the end of any member ends the collective at
+/// once. Every piece carries kind, count and call; a member that is in another collective fails with plan_mismatch that
+/// names both sides (B19, B30).
 std::unique_ptr<collective_backend> make_host_backend(std::shared_ptr<group_lanes> lanes);
 
 /// The wrapper.
@@ -79,12 +94,13 @@ public:
   std::uint32_t self() const noexcept { return self_; }
   std::uint32_t size() const noexcept { return static_cast<std::uint32_t>(plan_.members.size()); }
 
-  /// A step begins that will issue exactly `expected` collectives on this group (A24, B30).
-  void begin(protocols::call_id call, std::string_view phase, std::uint32_t expected);
+  /// A step begins that will issue exactly `expected` collectives on this group (A24, B30); a hop counts on both sides.
+  /// Errors: illegal_transition inside a step; plan_mismatch when `call` is older than the last one.
+  protocols::result<void> begin(protocols::call_id call, std::string_view phase, std::uint32_t expected);
   /// Errors: plan_mismatch when fewer were issued.
   protocols::result<void> end();
   /// Since the group was made.
-  std::uint64_t issued() const noexcept { return issued_total_; }
+  std::uint64_t issued() const noexcept { return plan_check_.issued_total(); }
 
   protocols::result<void> all_reduce_sum(std::span<float> values);
   protocols::result<void> all_reduce_min(std::span<std::int32_t> values);
@@ -95,16 +111,14 @@ public:
 
 private:
   protocols::result<protocols::time_point> enter(collective_kind kind, std::size_t count);
+  /// `member` is the root or the other side. Errors: not_a_member, and those of `enter`.
+  protocols::result<protocols::time_point> enter_with(collective_kind kind, std::size_t count, std::uint32_t member);
 
   protocols::group_plan plan_;
   std::uint32_t self_;
   std::unique_ptr<collective_backend> backend_;
   protocols::duration deadline_;
-  protocols::call_id call_{};
-  std::string phase_;
-  std::uint32_t expected_ = 0;
-  std::uint32_t issued_ = 0;
-  std::uint64_t issued_total_ = 0;
+  protocols::collective_plan_machine plan_check_;
 };
 
 } // namespace troupe::gpu

@@ -1,9 +1,11 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <concepts>
-#include <cstring>
+#include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -51,7 +53,7 @@ public:
   void required(Fields&... values) {
     (get(values), ...);
   }
-  /// A payload that ends before an appended field leaves it, and all that follow, at its default.
+  /// A payload that ends before an appended field leaves it, and all that follow, empty.
   template <class... Fields>
   void appended(Fields&... values) {
     (get_if_there(values), ...);
@@ -65,7 +67,9 @@ private:
   void get(T& value);
   template <class T>
   void get_if_there(T& value) {
-    if (!rest_.empty())
+    if (rest_.empty())
+      value = T{}; // `value` may have been used for an earlier message
+    else
       get(value);
   }
   bool take(void* to, std::size_t bytes) {
@@ -75,7 +79,7 @@ private:
       problem_ = failure{fault::short_payload, {}};
       return false;
     }
-    std::memcpy(to, rest_.data(), bytes);
+    std::copy_n(rest_.data(), bytes, static_cast<std::byte*>(to));
     rest_ = rest_.subspan(bytes);
     return true;
   }
@@ -98,8 +102,13 @@ template <class T, std::size_t N>
 struct is_array<std::array<T, N>> : std::true_type {};
 /// Elements whose bytes in memory are their bytes on the wire.
 template <class T>
-inline constexpr bool is_flat = (std::is_arithmetic_v<T> && !std::is_same_v<T, bool>) || std::is_same_v<T, std::byte> ||
-                                is_strong_id<T>::value;
+inline constexpr bool is_flat =
+    (std::is_arithmetic_v<T> && !std::is_same_v<T, bool>) || std::is_same_v<T, std::byte> || is_strong_id<T>::value;
+/// An enum of the wire says which of its numbers have a meaning; the codec refuses the others.
+template <class T>
+concept wire_enum = std::is_enum_v<T> && requires(T value) {
+  { is_valid(value) } -> std::same_as<bool>;
+};
 static_assert(std::endian::native == std::endian::little, "the wire is little-endian; a big-endian host needs swaps");
 } // namespace detail
 
@@ -108,7 +117,7 @@ void payload_writer::put(const T& value) {
   if constexpr (std::is_same_v<T, bool>) {
     const std::uint8_t byte = value ? 1 : 0;
     put_bytes(&byte, 1);
-  } else if constexpr (std::is_enum_v<T> || detail::is_flat<T>) {
+  } else if constexpr (detail::wire_enum<T> || detail::is_flat<T>) {
     put_bytes(&value, sizeof value);
   } else if constexpr (std::is_same_v<T, std::string>) {
     put(static_cast<std::uint32_t>(value.size()));
@@ -125,6 +134,7 @@ void payload_writer::put(const T& value) {
         put(element);
     }
   } else {
+    static_assert(!std::is_enum_v<T>, "an enum of the wire has an is_valid beside it");
     T::fields(value, *this);
   }
 }
@@ -140,7 +150,15 @@ void payload_reader::get(T& value) {
     if (byte > 1)
       problem_ = failure{fault::bad_value, "a truth value that is neither 0 nor 1"};
     value = byte == 1;
-  } else if constexpr (std::is_enum_v<T> || detail::is_flat<T>) {
+  } else if constexpr (detail::wire_enum<T>) {
+    auto number = std::underlying_type_t<T>{};
+    if (!take(&number, sizeof number))
+      return;
+    if (is_valid(static_cast<T>(number)))
+      value = static_cast<T>(number);
+    else
+      problem_ = failure{fault::bad_value, "no enumerator has the number " + std::to_string(number)};
+  } else if constexpr (detail::is_flat<T>) {
     take(&value, sizeof value);
   } else if constexpr (std::is_same_v<T, std::string>) {
     std::uint32_t count = 0;
@@ -177,6 +195,7 @@ void payload_reader::get(T& value) {
         get(value.emplace_back());
     }
   } else {
+    static_assert(!std::is_enum_v<T>, "an enum of the wire has an is_valid beside it");
     T::fields(value, *this);
   }
 }

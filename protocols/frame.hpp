@@ -28,6 +28,7 @@ enum class message_type : std::uint16_t {
   progress = 108,
   leave = 109,
   region = 110,
+  launch = 111,
   // liveness
   heartbeat = 200,
   // work
@@ -64,7 +65,7 @@ enum class message_type : std::uint16_t {
 };
 
 bool is_known(message_type type) noexcept;
-std::string_view name(message_type type) noexcept;
+std::string_view name(message_type type) noexcept; ///< empty for a type that is not known
 
 /// Flags of a frame; a flag that is not known here is refused.
 enum frame_flag : std::uint32_t {
@@ -91,7 +92,8 @@ struct frame_header {
 
 using header_bytes = std::array<std::byte, limits::frame_header_bytes>;
 
-/// Writes header and checksum (XXH3-64 over the header before the checksum field, then the payload).
+/// Writes header and checksum: XXH3-64 of the payload, seeded with the XXH3-64 of the header before the checksum field.
+/// One pass over each and no hash state to set up: a frame of 64 bytes costs tens of nanoseconds.
 void encode_header(const frame_header& header, std::span<const std::byte> payload,
                    std::span<std::byte, limits::frame_header_bytes> out) noexcept;
 

@@ -11,7 +11,8 @@
 
 /// Every message between ranks, with its fields in wire order.
 /// A message names its fields once, in `fields`; encoding and decoding walk the same list, so they cannot differ (A26).
-/// `required` fields must be there; `appended` ones came later and take their default when a peer does not send them.
+/// `required` fields must be there; `appended` ones came later and are empty (zero) when a peer does not send them.
+/// Parts of messages have required fields only: nothing marks where a part ends. Every enum has an `is_valid`.
 namespace troupe::protocols {
 
 // ---- parts ------------------------------------------------------------------------------------------------------
@@ -101,6 +102,7 @@ struct region_card {
 };
 
 enum class element_type : std::uint8_t { f32 = 1, bf16 = 2, u8 = 3 };
+constexpr bool is_valid(element_type type) noexcept { return type >= element_type::f32 && type <= element_type::u8; }
 
 enum class finish_reason : std::uint8_t {
   none = 0,      ///< more tokens follow
@@ -109,6 +111,7 @@ enum class finish_reason : std::uint8_t {
   failed = 3,    ///< a fault, see the message
   cancelled = 4, ///< the client asked for it
 };
+constexpr bool is_valid(finish_reason reason) noexcept { return reason <= finish_reason::cancelled; }
 
 struct token_event {
   request_id request;
@@ -131,6 +134,9 @@ enum class channel_kind : std::uint8_t {
   group = 2,   ///< plan channel and collectives of one group, driven by the executors
   tokens = 3,  ///< tokens from a decode leader's executor to the front
 };
+constexpr bool is_valid(channel_kind kind) noexcept {
+  return kind >= channel_kind::control && kind <= channel_kind::tokens;
+}
 
 /// First frame of an edge, from the side that connects.
 /// Contract: A27; fault::wrong_job when the token is another's.
@@ -171,6 +177,24 @@ struct refuse {
     archive.required(self.code, self.message);
   }
   bool operator==(const refuse&) const = default;
+};
+
+/// Supervisor to rank, the first frame of its control socket: all that a rank needs to start.
+/// Neither arguments nor environment carry it: another user of the machine can read the former.
+struct launch {
+  static constexpr auto type = message_type::launch;
+  std::array<std::byte, 32> job_token{};
+  std::string job;
+  std::string run_directory; ///< absolute; where this rank's sockets go
+  std::string spec_json;     ///< the effective spec, with an absolute model path
+  generation born;
+  std::uint32_t drills = 0;  ///< 1: fault injection is accepted
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.job_token, self.job, self.run_directory, self.spec_json, self.born, self.drills);
+  }
+  bool operator==(const launch&) const = default;
 };
 
 /// Rank to supervisor: here is how to reach me.
@@ -233,6 +257,7 @@ enum class life_state : std::uint8_t {
   left = 7,     ///< said goodbye
   failed = 8,   ///< final; the first cause is known to the supervisor
 };
+constexpr bool is_valid(life_state state) noexcept { return state <= life_state::failed; }
 std::string_view name(life_state state) noexcept;
 
 /// Supervisor to rank: everybody has reached what comes before `next`; go there.
@@ -361,6 +386,7 @@ enum class phase : std::uint8_t {
   kv = 6,       ///< keys and values on their way
   decode = 7,   ///< token by token
 };
+constexpr bool is_valid(phase part) noexcept { return part >= phase::ingest && part <= phase::decode; }
 std::string_view name(phase part) noexcept;
 
 /// Any rank to the front: how long a phase of a request took (steady clock of that host).

@@ -15,12 +15,14 @@
 #include "protocols/messages.hpp"
 
 /// A published model (a Hugging Face folder), cut to what one rank computes.
-/// Families: Qwen3-VL (vision tower with deepstack, interleaved M-RoPE); the dense text models Qwen3, Qwen2.5 and Llama.
+/// Families: Qwen3-VL (vision tower with deepstack, interleaved M-RoPE); the dense text models Qwen3, Qwen2.5 and
+/// Llama.
 namespace troupe::gpu::models {
 
 /// What the rest of the runtime may know of a model; read from config.json, generation_config.json and
 /// preprocessor_config.json alone, without touching a weight.
 struct model_facts {
+  std::string name;         ///< the folder's, for messages
   std::string architecture; ///< "Qwen3VLForConditionalGeneration"
   std::uint32_t vocabulary = 0;
   std::uint32_t hidden = 0;
@@ -37,8 +39,8 @@ struct model_facts {
   std::uint32_t intermediate = 0;
   std::uint32_t vision_layers = 0;
   std::uint32_t deepstack_levels = 0;
-  std::uint32_t patch_pixels = 0;  ///< side of a patch
-  std::uint32_t merge = 0;         ///< patches of a token, a side
+  std::uint32_t patch_pixels = 0;       ///< side of a patch
+  std::uint32_t merge = 0;              ///< patches of a token, a side
   std::uint64_t picture_pixels_min = 0; ///< of the preprocessor's `size`
   std::uint64_t picture_pixels_max = 0;
   protocols::token_id image_token = -1;
@@ -105,7 +107,7 @@ public:
     std::span<const std::byte> rgb; ///< u8 [height, width, 3], already resized to multiples of patch x merge
     std::uint32_t height = 0;
     std::uint32_t width = 0;
-    std::span<float> rows;          ///< out: [tokens, row_elements]
+    std::span<float> rows; ///< out: [tokens, row_elements]
   };
   /// Collectives that one `encode` of `pictures` issues on the mesh; 0 without tensor parallelism.
   virtual std::uint32_t collectives(std::size_t pictures) const noexcept = 0;
@@ -121,17 +123,17 @@ public:
 
   /// Embedding rows that stand in for image tokens.
   struct rows_at {
-    std::uint32_t first = 0;      ///< index within `ids`
+    std::uint32_t first = 0; ///< index within `ids`
     std::uint32_t count = 0;
-    const float* rows = nullptr;  ///< [count, row_elements]
+    const float* rows = nullptr; ///< [count, row_elements]
   };
   struct sequence {
-    std::span<const protocols::token_id> ids;                 ///< new tokens of this step
-    std::span<const std::array<std::int32_t, 3>> positions;   ///< of each: (t, h, w); equal without pictures
-    std::uint32_t context = 0;                                ///< tokens whose keys and values are in `blocks` already
-    std::span<const protocols::block_index> blocks;           ///< for context + ids
+    std::span<const protocols::token_id> ids;               ///< new tokens of this step
+    std::span<const std::array<std::int32_t, 3>> positions; ///< of each: (t, h, w); equal without pictures
+    std::uint32_t context = 0;                              ///< tokens whose keys and values are in `blocks` already
+    std::span<const protocols::block_index> blocks;         ///< for context + ids
     std::span<const rows_at> pictures;
-    bool wants_logits = false;                                ///< of the last of `ids`
+    bool wants_logits = false; ///< of the last of `ids`
   };
 
   virtual const kv_layout& kv() const noexcept = 0;

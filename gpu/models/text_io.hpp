@@ -43,8 +43,8 @@ private:
 };
 
 /// The prompt of one user turn: `pictures` image placeholders, then `text`, through the model's chat template where it
-/// is one that is understood (the published Qwen forms and Llama 3's), ready for generation. Image tokens are repeated as
-/// `image_tokens` says for each picture; `first_token` of each is returned.
+/// is one that is understood (the published Qwen forms and Llama 3's), ready for generation. Image tokens are repeated
+/// as `image_tokens` says for each picture; `first_token` of each is returned.
 struct chat_prompt {
   std::vector<protocols::token_id> ids;
   std::vector<std::uint32_t> first_token;

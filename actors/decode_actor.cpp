@@ -1,0 +1,101 @@
+#include "actors/decode_actor.hpp"
+
+#include "actors/kv_writes.hpp"
+#include "actors/periods.hpp"
+#include "runtime/base/clock.hpp"
+
+namespace troupe::actors {
+
+using namespace protocols;
+
+namespace {
+
+gpu::models::kv_layout layout_here(const rank_context& rank, const cell_plan& cell) {
+  return gpu::models::layout_of(rank.facts, shard_at(cell, *cell.place_of(rank.self)), rank.spec.limits.kv_tokens_max);
+}
+
+decode_member_machine::options member_options(const rank_context& rank, const cell_plan& cell) {
+  decode_member_machine::options bounds{.room_deadline = std::chrono::milliseconds{rank.spec.timeouts.room_ms},
+                                        .rooms_max = rank.spec.limits.in_flight_max,
+                                        .overlap = {}};
+  for (const auto id : rank.plan.cells_of(role_kind::prefill))
+    bounds.overlap.emplace(id, overlapping_places(rank.facts, layout_here(rank, cell), rank.plan.cell(id)));
+  return bounds;
+}
+
+} // namespace
+
+decode_actor::decode_actor(caf::actor_config& config, const rank_context& rank, cell_id cell,
+                           std::shared_ptr<mesh_executor> executor, admission_board& board)
+    : caf::event_based_actor(config), rank_(rank), cell_(rank.plan.cell(cell)), executor_(std::move(executor)),
+      board_(board), member_(rank.plan, cell, rank.self, member_options(rank, cell_)) {
+  if (cell_.leader() == rank_.self)
+    leader_.emplace(rank_.plan, cell,
+                    decode_leader_machine::options{.front = rank_.plan.front(),
+                                                   .kv_blocks = layout_here(rank, cell_).blocks,
+                                                   .room_deadline =
+                                                       std::chrono::milliseconds{rank_.spec.timeouts.room_ms},
+                                                   .requests_max = rank_.spec.limits.in_flight_max});
+}
+
+caf::behavior decode_actor::make_behavior() {
+  delayed_send(this, tick_period, tick_atom::value);
+  const caf::message_handler member{
+      [this](const envelope<reserve_blocks>& order) { perform(member_.on_reserve_blocks(order.body, base::now())); },
+      [this](const cargo_landed& news) { perform(member_.on_kv_landed(news.room, news.from, base::now())); },
+      [this](const envelope<release>& word) { perform(member_.on_release(word.body.request, base::now())); },
+      [this](tick_atom) {
+        perform(member_.on_tick(base::now()));
+        if (leader_)
+          perform(leader_->on_tick(base::now()));
+        delayed_send(this, tick_period, tick_atom::value);
+      },
+  };
+  return member.or_else(leader_handlers());
+}
+
+caf::message_handler decode_actor::leader_handlers() {
+  if (!leader_)
+    return {};
+  return {
+      [this](const envelope<reserve_kv>& order) { perform(leader_->on_reserve(order.body, base::now())); },
+      [this](const envelope<handover>& news) { perform(leader_->on_handover(news.body, base::now())); },
+      [this](const envelope<landed>& news) {
+        if (const auto place = cell_.place_of(news.source))
+          perform(leader_->on_landed(news.body, *place, base::now()));
+      },
+      [this](const voted& answer) { perform(leader_->on_vote(answer.request, answer.minimum, base::now())); },
+      [this](const left_batch& news) { perform(leader_->on_left(news.request, base::now())); },
+      [this](const envelope<cancel>& word) { perform(leader_->on_cancel(word.body.request, base::now())); },
+  };
+}
+
+void decode_actor::perform(decode_leader_machine::effects what) {
+  for (auto& effect : what) {
+    result<void> taken;
+    if (auto* const message = std::get_if<send_message>(&effect))
+      deliver(rank_, role_kind::decode, std::move(*message));
+    else if (auto* const question = std::get_if<decode_leader_machine::vote>(&effect))
+      taken = executor_->order(mesh_executor::vote_order{question->request, std::move(question->rooms)});
+    else if (auto* const join = std::get_if<decode_leader_machine::join_batch>(&effect))
+      taken = executor_->order(mesh_executor::join_order{std::move(*join)});
+    else
+      taken = executor_->order(
+          mesh_executor::leave_order{std::get<decode_leader_machine::leave_batch>(effect).request});
+    if (!taken)
+      rank_.fail_rank(taken.error(), "decode");
+  }
+}
+
+void decode_actor::perform(decode_member_machine::effects what) {
+  for (auto& effect : what) {
+    if (auto* const message = std::get_if<send_message>(&effect))
+      deliver(rank_, role_kind::decode, std::move(*message));
+    else if (const auto* const known = std::get_if<decode_member_machine::set_admission>(&effect))
+      board_.set(known->room, known->status);
+    else
+      board_.forget(std::get<decode_member_machine::forget_admission>(effect).room);
+  }
+}
+
+} // namespace troupe::actors

@@ -1,0 +1,109 @@
+#include "actors/encode_actor.hpp"
+
+#include "actors/periods.hpp"
+#include "runtime/base/clock.hpp"
+
+namespace troupe::actors {
+
+using namespace protocols;
+
+encode_actor::encode_actor(caf::actor_config& config, const rank_context& rank, cell_id cell,
+                           std::shared_ptr<mesh_executor> executor)
+    : caf::event_based_actor(config), rank_(rank), cell_(rank.plan.cell(cell)), executor_(std::move(executor)) {
+  if (cell_.leader() == rank_.self)
+    machine_.emplace(rank_.plan, cell,
+                     encode_machine::options{.front = rank_.plan.front(),
+                                             .pixel_slots = rank_.spec.limits.pixel_slots,
+                                             .row_slots = rank_.spec.limits.row_slots,
+                                             .row_elements = rank_.facts.row_elements(),
+                                             .row_slot_tokens = rank_.facts.picture_tokens_max(),
+                                             .room_deadline = std::chrono::milliseconds{rank_.spec.timeouts.room_ms},
+                                             .rooms_max = rank_.spec.limits.in_flight_max *
+                                                          limits::pictures_per_request_max});
+}
+
+caf::behavior encode_actor::make_behavior() {
+  if (!machine_)
+    return {
+        [this](const cargo_landed& news) {
+          deliver(rank_, role_kind::encode, {cell_.leader(), landed{request_id{}, news.room}});
+        },
+        [](start_atom) {},
+        [](const envelope<cancel>&) {},
+    };
+  delayed_send(this, tick_period, tick_atom::value);
+  return {
+      [this](start_atom) { perform(machine_->start()); },
+      [this](const envelope<encode>& order) { perform(machine_->on_encode(order.body, base::now())); },
+      [this](const cargo_landed& news) { perform(machine_->on_pixels(news.room, 0, base::now())); },
+      [this](const envelope<landed>& news) {
+        if (const auto place = cell_.place_of(news.source))
+          perform(machine_->on_pixels(news.body.room, *place, base::now()));
+      },
+      [this](const envelope<grant_rows>& grant) {
+        perform(machine_->on_grant(grant.source, grant.body, base::now()));
+      },
+      [this](const encoded& news) {
+        if (const auto found = shipping_.find(news.room); found != shipping_.end()) {
+          report(found->second.first, phase::encode, news.began, news.ended);
+          found->second.second = news.ended;
+        }
+        perform(machine_->on_encoded(news.room, news.ended));
+      },
+      [this](const cargo_delivered& end) {
+        const auto now = base::now();
+        perform(machine_->on_written(end.room, end.part, end.outcome, now));
+        if (const auto found = shipping_.find(end.room); found != shipping_.end() && machine_->ended(end.room)) {
+          report(found->second.first, phase::rows, found->second.second, now);
+          shipping_.erase(found);
+        }
+      },
+      [this](const envelope<cancel>& word) {
+        std::erase_if(shipping_, [&](const auto& each) { return each.second.first == word.body.request; });
+        perform(machine_->on_cancel(word.body.request, base::now()));
+      },
+      [this](tick_atom) {
+        perform(machine_->on_tick(base::now()));
+        delayed_send(this, tick_period, tick_atom::value);
+      },
+  };
+}
+
+void encode_actor::report(request_id request, phase part, time_point began, time_point ended) {
+  deliver(rank_, role_kind::encode,
+          {rank_.plan.front(), timing{request, part, began.time_since_epoch().count(), ended.time_since_epoch().count()}});
+}
+
+void encode_actor::perform(encode_machine::effects what) {
+  for (auto& effect : what) {
+    if (auto* const message = std::get_if<send_message>(&effect))
+      deliver(rank_, role_kind::encode, std::move(*message));
+    else if (const auto* const tower = std::get_if<encode_machine::run_tower>(&effect)) {
+      shipping_[tower->item.room] = {tower->request, base::now()};
+      if (auto taken = executor_->order(mesh_executor::encode_order{tower->item}); !taken)
+        rank_.fail_rank(taken.error(), "encode");
+    } else
+      write_rows(std::get<encode_machine::write_rows>(effect));
+  }
+}
+
+void encode_actor::write_rows(const encode_machine::write_rows& write) {
+  const auto& source = rank_.regions.at("tower");
+  const auto& target = rank_.peer_regions.at({write.to, "rows"});
+  const auto bytes = std::uint64_t{write.rows} * rank_.facts.row_elements() * sizeof(float);
+  const auto posted = rank_.transfers->post(
+      {.to = write.to,
+       .source_region = source.id,
+       .target_region = target.region,
+       .pieces = {{.source_offset = write.rows_at.value * source.card.slot_bytes,
+                   .target_offset = write.target.slot.value * target.slot_bytes,
+                   .bytes = bytes}},
+       .completion_data = completion_data(cargo::rows, write.room),
+       .deadline = base::now() + std::chrono::milliseconds{rank_.spec.timeouts.transfer_ms},
+       .cookie = cookie_of(cargo::rows, write.room, write.part)},
+      fabric::ready_event::already());
+  if (!posted)
+    caf::anon_send(this, cargo_delivered{cargo::rows, write.room, write.part, posted});
+}
+
+} // namespace troupe::actors

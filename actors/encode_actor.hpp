@@ -1,0 +1,38 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include <caf/all.hpp>
+
+#include "actors/mesh_executor.hpp"
+#include "actors/rank_context.hpp"
+#include "protocols/encode_machine.hpp"
+
+namespace troupe::actors {
+
+/// A rank of an encode cell: carries out what `encode_machine` decides (leader), or tells the leader that its copy of
+/// the pixels has arrived (member).
+/// Contract: I1, I4, I12.
+class encode_actor : public caf::event_based_actor {
+public:
+  encode_actor(caf::actor_config& config, const rank_context& rank, protocols::cell_id cell,
+               std::shared_ptr<mesh_executor> executor);
+
+  caf::behavior make_behavior() override;
+  const char* name() const override { return "encode"; }
+
+private:
+  void perform(protocols::encode_machine::effects what);
+  void write_rows(const protocols::encode_machine::write_rows& write);
+  void report(protocols::request_id request, protocols::phase part, protocols::time_point began,
+              protocols::time_point ended);
+
+  const rank_context& rank_;
+  const protocols::cell_plan& cell_;
+  std::shared_ptr<mesh_executor> executor_;
+  std::optional<protocols::encode_machine> machine_; ///< leader only
+  std::map<protocols::room_id, std::pair<protocols::request_id, protocols::time_point>> shipping_; ///< for timings
+};
+
+} // namespace troupe::actors

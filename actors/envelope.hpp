@@ -1,0 +1,91 @@
+#pragma once
+
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include <caf/all.hpp>
+
+#include "protocols/mesh_plan.hpp"
+#include "protocols/serve_message.hpp"
+#include "protocols/time.hpp"
+
+/// What actors of one rank say to each other. CAF never serialises any of it: between ranks go frames.
+namespace troupe::actors {
+
+/// A typed message with its sender: what a role actor receives, whether the sender sits in this rank or in another.
+template <class Message>
+struct envelope {
+  protocols::rank_id source;
+  Message body;
+};
+
+/// What a one-sided write carries; the low two bits of its completion data, so that the bytes find their actor.
+enum class cargo : std::uint8_t { pixels = 1, rows = 2, kv = 3 };
+
+inline std::uint64_t completion_data(cargo what, protocols::room_id room) noexcept {
+  return room.value << 2 | static_cast<std::uint64_t>(what);
+}
+inline std::pair<cargo, protocols::room_id> from_completion_data(std::uint64_t data) noexcept {
+  return {static_cast<cargo>(data & 3), protocols::room_id{data >> 2}};
+}
+
+/// A peer's write to this rank is complete and visible.
+struct cargo_landed {
+  cargo what;
+  protocols::rank_id from;
+  protocols::room_id room;
+};
+/// A write of this rank has ended.
+struct cargo_delivered {
+  cargo what;
+  protocols::room_id room;
+  std::uint32_t part = 0;
+  protocols::result<void> outcome;
+};
+
+// What executors tell their role actor.
+struct voted {
+  protocols::request_id request;
+  std::vector<protocols::admission> minimum;
+};
+struct encoded {
+  protocols::room_id room;
+  protocols::time_point began;
+  protocols::time_point ended;
+};
+struct prefilled { ///< on every rank of the cell
+  protocols::request_id request;
+  protocols::room_id kv_room;
+  protocols::cell_id decode_cell;
+  std::vector<protocols::block_index> blocks;
+};
+struct first_token {
+  protocols::request_id request;
+  protocols::token_id id = 0;
+  std::int32_t position_delta = 0;
+  std::uint64_t digest = 0;
+  protocols::time_point began;
+  protocols::time_point ended;
+};
+struct left_batch {
+  protocols::request_id request;
+};
+
+using start_atom = caf::atom_constant<caf::atom("start")>;
+using tick_atom = caf::atom_constant<caf::atom("tick")>;
+using run_atom = caf::atom_constant<caf::atom("run")>;
+
+} // namespace troupe::actors
+
+namespace caf {
+template <class Message>
+struct allowed_unsafe_message_type<troupe::actors::envelope<Message>> : std::true_type {};
+} // namespace caf
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::cargo_landed)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::cargo_delivered)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::voted)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::encoded)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::prefilled)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::first_token)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::left_batch)

@@ -1,0 +1,273 @@
+#include "actors/front_actor.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "actors/periods.hpp"
+#include "protocols/codec.hpp"
+#include "runtime/base/assert.hpp"
+#include "runtime/base/clock.hpp"
+
+namespace troupe::actors {
+
+using namespace protocols;
+
+namespace {
+
+front_machine::options options_of(const rank_context& rank) {
+  const auto& spec = rank.spec;
+  return {.in_flight_max = spec.limits.in_flight_max,
+          .context_max = rank.facts.context_max,
+          .kv_tokens_max = spec.limits.kv_tokens_max / limits::kv_block_tokens * limits::kv_block_tokens,
+          .row_slots = spec.limits.row_slots,
+          .pixel_slots = spec.limits.pixel_slots,
+          .picture_tokens_max = rank.facts.picture_tokens_max(),
+          .end_tokens = rank.facts.end_tokens,
+          .request_deadline = std::chrono::milliseconds{spec.timeouts.request_ms},
+          .room_deadline_ms = spec.timeouts.room_ms};
+}
+
+std::uint32_t staging_slots(const rank_context& rank) {
+  return rank.spec.limits.pixel_slots * static_cast<std::uint32_t>(rank.plan.cells_of(role_kind::encode).size());
+}
+
+} // namespace
+
+front_actor::front_actor(caf::actor_config& config, const rank_context& rank, parts made_of)
+    : caf::event_based_actor(config), rank_(rank), parts_(std::move(made_of)),
+      ingest_(spawn<ingest_actor, caf::linked + caf::detached>(rank, parts_.words)),
+      machine_(rank.plan, options_of(rank)), staging_(staging_slots(rank)) {}
+
+caf::behavior front_actor::make_behavior() {
+  delayed_send(this, tick_period, tick_atom::value);
+  return {
+      [this](from_client<ask>& letter) { on_ask(letter.client, std::move(letter.body)); },
+      [this](const from_client<picture_chunk>& letter) { on_chunk(letter.client, letter.body); },
+      [this](const from_client<cancel>& letter) {
+        for (const auto& [request, one] : serving_)
+          if (one.client == letter.client && one.tag == letter.body.request.value) {
+            perform(machine_.on_cancel(request, base::now()));
+            return;
+          }
+      },
+      [this](const client_gone& news) { on_client_gone(news.client); },
+      [this](ingested& what) { on_ingested(what); },
+      [this](const envelope<grant_pixels>& grant) {
+        perform(machine_.on_pixel_credits(grant.source, grant.body, base::now()));
+      },
+      [this](const envelope<tokens>& batch) { perform(machine_.on_tokens(batch.source, batch.body, base::now())); },
+      [this](const envelope<error>& problem) {
+        perform(machine_.on_error(problem.source, problem.body, base::now()));
+      },
+      [this](const envelope<timing>& news) {
+        if (const auto found = serving_.find(news.body.request); found != serving_.end())
+          found->second.phases.push_back({news.body.part, news.body.began_ns, news.body.ended_ns});
+      },
+      [this](const cargo_delivered& end) { on_pixels_written(end); },
+      [this](const cell_lost& news) { perform(machine_.on_cell_gone(news.member, news.cause, base::now())); },
+      [this](drain_atom) {
+        draining_ = true;
+        perform(machine_.on_drain(base::now()));
+      },
+      [this](tick_atom) {
+        staging_.tick(base::now());
+        perform(machine_.on_tick(base::now()));
+        delayed_send(this, tick_period, tick_atom::value);
+      },
+  };
+}
+
+// ---- questions ----------------------------------------------------------------------------------------------------
+
+void front_actor::on_ask(fabric::wire::key client, ask question) {
+  const auto tag = question.tag;
+  const auto announced = question.picture_bytes.size();
+  const auto largest = rank_.spec.limits.picture_bytes_max;
+  if (draining_)
+    return refuse(client, tag, {fault::shutting_down, {}});
+  if (announced != question.picture_names.size() || announced > limits::pictures_per_request_max)
+    return refuse(client, tag, {fault::invalid_request, std::to_string(announced) + " pictures; at most " +
+                                                            std::to_string(limits::pictures_per_request_max)});
+  for (std::size_t i = 0; i < announced; ++i)
+    if (question.picture_bytes[i] == 0 || question.picture_bytes[i] > largest)
+      return refuse(client, tag,
+                    {fault::bad_picture, question.picture_names[i] + ": " + std::to_string(question.picture_bytes[i]) +
+                                             " bytes; 1 to " + std::to_string(largest) + " (limits.picture_bytes_max)"});
+  if (arriving_.size() + ingesting_ >= 2 * std::size_t{rank_.spec.limits.in_flight_max})
+    return refuse(client, tag, {fault::queue_full, "questions are still arriving"});
+  const auto [which, fresh] = arriving_.try_emplace({client, tag});
+  if (!fresh)
+    return refuse(client, tag, {fault::invalid_request, "tag " + std::to_string(tag) + " is in use"});
+  which->second.files.resize(announced);
+  which->second.question = std::move(question);
+  which->second.asked = base::now();
+  ingest_if_whole(which);
+}
+
+void front_actor::on_chunk(fabric::wire::key client, const picture_chunk& chunk) {
+  const auto which = arriving_.find({client, chunk.tag});
+  if (which == arriving_.end())
+    return; // refused before; the rest of its bytes may still come
+  auto& one = which->second;
+  if (chunk.picture >= one.files.size() ||
+      one.files[chunk.picture].size() + chunk.bytes.size() > one.question.picture_bytes[chunk.picture]) {
+    arriving_.erase(which);
+    return refuse(client, chunk.tag, {fault::invalid_request, "more picture bytes than announced"});
+  }
+  auto& file = one.files[chunk.picture];
+  file.insert(file.end(), chunk.bytes.begin(), chunk.bytes.end());
+  ingest_if_whole(which);
+}
+
+void front_actor::ingest_if_whole(std::map<std::pair<fabric::wire::key, std::uint64_t>, arriving>::iterator which) {
+  auto& one = which->second;
+  for (std::size_t i = 0; i < one.files.size(); ++i)
+    if (one.files[i].size() < one.question.picture_bytes[i])
+      return;
+  ++ingesting_;
+  send(ingest_, ingest_order{which->first.first, std::move(one.question), std::move(one.files), one.asked});
+  arriving_.erase(which);
+}
+
+void front_actor::on_ingested(ingested& what) {
+  --ingesting_;
+  const auto tag = what.question.tag;
+  if (what.problem)
+    return refuse(what.client, tag, *what.problem);
+  const auto id = next_request_;
+  next_request_ = next_request_.next();
+  what.request.id = id;
+  const auto prompt_tokens = static_cast<std::uint32_t>(what.request.prompt.size());
+  serving_.emplace(id, serving{.client = what.client,
+                               .tag = tag,
+                               .asked = what.asked,
+                               .first_token = {},
+                               .pictures = std::move(what.pictures),
+                               .text = gpu::models::incremental_decoder{parts_.words},
+                               .phases = {{phase::ingest, what.asked.time_since_epoch().count(),
+                                           what.ended.time_since_epoch().count()}}});
+  auto taken = machine_.on_request(std::move(what.request), base::now());
+  if (!taken) {
+    serving_.erase(id);
+    return refuse(what.client, tag, taken.error());
+  }
+  tell(what.client, accepted{tag, id, prompt_tokens});
+  perform(*std::move(taken));
+}
+
+void front_actor::on_client_gone(fabric::wire::key client) {
+  std::erase_if(arriving_, [&](const auto& each) { return each.first.first == client; });
+  std::vector<request_id> orphans;
+  for (const auto& [request, one] : serving_)
+    if (one.client == client)
+      orphans.push_back(request);
+  for (const auto request : orphans)
+    perform(machine_.on_cancel(request, base::now()));
+}
+
+// ---- effects ------------------------------------------------------------------------------------------------------
+
+void front_actor::perform(front_machine::effects what) {
+  for (auto& effect : what) {
+    if (auto* const message = std::get_if<send_message>(&effect))
+      deliver(rank_, role_kind::front, std::move(*message));
+    else if (const auto* const pixels = std::get_if<front_machine::write_pixels>(&effect))
+      write_pixels(*pixels);
+    else if (const auto* const token = std::get_if<front_machine::emit_token>(&effect))
+      emit(*token);
+    else if (const auto* const end = std::get_if<front_machine::end_request>(&effect))
+      finish(*end);
+    else
+      parts_.on_drained();
+  }
+}
+
+void front_actor::write_pixels(const front_machine::write_pixels& write) {
+  auto& picture = serving_.at(write.request).pictures[write.picture];
+  const auto& source = rank_.regions.at("staging");
+  // There are as many staging slots as pixel slots in all encode cells, and each write holds one of those.
+  const auto slot = staging_.acquire();
+  TROUPE_ASSERT("I27: a staging slot for each pixel credit", slot.has_value());
+  const auto offset = slot->slot.value * source.card.slot_bytes;
+  std::memcpy(source.bytes.data() + offset, picture.rgb.data(), picture.rgb.size());
+  const auto bytes = picture.rgb.size();
+  picture.rgb = {};
+
+  const auto& cell = rank_.plan.cell(write.encode_cell);
+  staged_[write.room] = {write.request, *slot, static_cast<std::uint32_t>(cell.ranks.size())};
+  for (std::uint32_t place = 0; place < cell.ranks.size(); ++place) {
+    const auto& target = rank_.peer_regions.at({cell.ranks[place], "pixels"});
+    const auto posted = rank_.transfers->post(
+        {.to = cell.ranks[place],
+         .source_region = source.id,
+         .target_region = target.region,
+         .pieces = {{.source_offset = offset,
+                     .target_offset = write.slot.slot.value * target.slot_bytes,
+                     .bytes = bytes}},
+         .completion_data = completion_data(cargo::pixels, write.room),
+         .deadline = base::now() + std::chrono::milliseconds{rank_.spec.timeouts.transfer_ms},
+         .cookie = cookie_of(cargo::pixels, write.room, place)},
+        fabric::ready_event::already());
+    if (!posted)
+      caf::anon_send(this, cargo_delivered{cargo::pixels, write.room, place, posted});
+  }
+}
+
+void front_actor::on_pixels_written(const cargo_delivered& end) {
+  const auto found = staged_.find(end.room);
+  if (found == staged_.end())
+    return;
+  auto& one = found->second;
+  const auto request = one.request;
+  if (--one.writes_left == 0) {
+    (void)staging_.release(one.slot);
+    staged_.erase(found);
+  }
+  if (!end.outcome)
+    perform(machine_.on_pixels_failed(request, {end.outcome.error().code, "pixels: " + end.outcome.error().what},
+                                      base::now()));
+}
+
+void front_actor::emit(const front_machine::emit_token& token) {
+  auto& one = serving_.at(token.request);
+  if (token.index == 0)
+    one.first_token = base::now();
+  tell(one.client, answer{one.tag, token.index, token.id, one.text.push(token.id)});
+}
+
+void front_actor::finish(const front_machine::end_request& end) {
+  const auto found = serving_.find(end.request);
+  if (found == serving_.end())
+    return;
+  auto& one = found->second;
+  const auto now = base::now();
+  if (one.first_token != time_point{})
+    one.phases.push_back(
+        {phase::decode, one.first_token.time_since_epoch().count(), now.time_since_epoch().count()});
+  tell(one.client, finished{.tag = one.tag,
+                            .reason = end.reason,
+                            .message = end.cause ? to_string(*end.cause) : std::string{},
+                            .time_to_first_token_ns =
+                                one.first_token == time_point{} ? 0 : (one.first_token - one.asked).count(),
+                            .total_ns = (now - one.asked).count(),
+                            .phases = std::move(one.phases)});
+  serving_.erase(found);
+}
+
+/// A client that does not read for a whole queue is let go; what it asked for is cancelled then.
+template <class Message>
+void front_actor::tell(fabric::wire::key client, const Message& what) {
+  std::vector<std::byte> payload;
+  encode_payload(what, payload);
+  const auto posted = rank_.wire->post(client, Message::type, call_id{}, std::move(payload));
+  if (!posted && posted.error().code == fault::queue_full) {
+    rank_.wire->remove(client);
+    caf::anon_send(this, client_gone{client});
+  }
+}
+
+void front_actor::refuse(fabric::wire::key client, std::uint64_t tag, const failure& why) {
+  tell(client, refused{tag, static_cast<std::uint16_t>(why.code), why.what.empty() ? to_string(why) : why.what});
+}
+
+} // namespace troupe::actors

@@ -1,0 +1,28 @@
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "fabric/transfer.hpp"
+#include "gpu/models/model.hpp"
+#include "protocols/cluster_plan.hpp"
+
+/// The re-layout of keys and values between cells of different tensor- and pipeline-parallel degree: which bytes of a
+/// prefill rank's pool go where in a decode rank's pool.
+namespace troupe::actors {
+
+/// The share of the model that the rank at `place` of `cell` holds.
+gpu::models::shard shard_at(const protocols::cell_plan& cell, std::uint32_t place) noexcept;
+
+/// Places of `others` that hold a head and a layer which `mine` holds too, ascending.
+std::vector<std::uint32_t> overlapping_places(const gpu::models::model_facts& facts, const gpu::models::kv_layout& mine,
+                                              const protocols::cell_plan& others);
+
+/// Pieces from `source` blocks to `target` blocks, equal in number, over the heads and layers that both hold. Runs that
+/// continue each other on both sides are one piece, so equal layouts give one piece a block.
+std::vector<fabric::write_piece> kv_pieces(const gpu::models::kv_layout& source,
+                                           std::span<const protocols::block_index> source_blocks,
+                                           const gpu::models::kv_layout& target,
+                                           std::span<const protocols::block_index> target_blocks);
+
+} // namespace troupe::actors

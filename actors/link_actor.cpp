@@ -1,0 +1,29 @@
+#include "actors/link_actor.hpp"
+
+#include "protocols/codec.hpp"
+
+namespace troupe::actors {
+
+using namespace protocols;
+
+link_actor::link_actor(caf::actor_config& config, const rank_context& rank, rank_id peer, fabric::wire::key lane)
+    : caf::event_based_actor(config), rank_(rank), peer_(peer), lane_(lane) {}
+
+template <class Message>
+void link_actor::post(const Message& body) {
+  std::vector<std::byte> payload;
+  encode_payload(body, payload);
+  const auto posted = rank_.wire->post(lane_, Message::type, call_id{}, std::move(payload));
+  // A peer that is gone is reported by its lane, once and with its cause.
+  if (!posted && posted.error().code != fault::peer_gone)
+    rank_.fail_rank(posted.error(), "link to " + rank_.plan.rank(peer_).label);
+}
+
+template <class... Messages>
+caf::behavior link_actor::frame_each(std::variant<Messages...>*) {
+  return {[this](const envelope<Messages>& letter) { post(letter.body); }...};
+}
+
+caf::behavior link_actor::make_behavior() { return frame_each(static_cast<serve_message*>(nullptr)); }
+
+} // namespace troupe::actors

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <variant>
+
+#include <caf/all.hpp>
+
+#include "actors/rank_context.hpp"
+
+namespace troupe::actors {
+
+/// Stands for one peer in this rank: a role actor sends it the same typed message that it would send to a role here, and
+/// the link makes it a frame.
+/// A link that cannot queue a frame has a peer that has not read for `limits::link_queue_frames_max` frames: the windows
+/// of the machines bound what is sent well below that, so it is a broken rank and not a busy one.
+/// Contract: A5, A26.
+class link_actor : public caf::event_based_actor {
+public:
+  link_actor(caf::actor_config& config, const rank_context& rank, protocols::rank_id peer, fabric::wire::key lane);
+
+  caf::behavior make_behavior() override;
+  const char* name() const override { return "link"; }
+
+private:
+  template <class... Messages>
+  caf::behavior frame_each(std::variant<Messages...>*);
+  template <class Message>
+  void post(const Message& body);
+
+  const rank_context& rank_;
+  protocols::rank_id peer_;
+  fabric::wire::key lane_;
+};
+
+} // namespace troupe::actors

@@ -1,0 +1,297 @@
+#include "actors/mesh_executor.hpp"
+
+#include <xxhash.h>
+
+#include <algorithm>
+
+#include "protocols/codec.hpp"
+#include "runtime/base/clock.hpp"
+
+namespace troupe::actors {
+
+using namespace protocols;
+
+namespace {
+
+constexpr auto follower_tick = std::chrono::seconds{1}; ///< a member that waits for a plan looks at `stopping` so often
+
+template <class... Handlers>
+struct overloaded : Handlers... {
+  using Handlers::operator()...;
+};
+template <class... Handlers>
+overloaded(Handlers...) -> overloaded<Handlers...>;
+
+} // namespace
+
+mesh_executor::mesh_executor(parts made_of, events calls, admission_board& board)
+    : parts_(std::move(made_of)), calls_(std::move(calls)), board_(board), place_(parts_.place),
+      stage_(parts_.cell.stage_of(parts_.place)) {
+  rows_.reserve(parts_.batch_max);
+  batch_.reserve(parts_.batch_max);
+  positions_.reserve(parts_.batch_max);
+  emitted_.reserve(parts_.batch_max);
+}
+
+result<void> mesh_executor::order(any_order what) {
+  {
+    const std::lock_guard lock{mutex_};
+    if (orders_.size() >= limits::executor_queue_max)
+      return fail(fault::queue_full, "executor");
+    orders_.push_back(std::move(what));
+  }
+  ordered_.notify_one();
+  return {};
+}
+
+void mesh_executor::stop() {
+  {
+    const std::lock_guard lock{mutex_};
+    stopping_ = true;
+  }
+  ordered_.notify_one();
+}
+
+result<void> mesh_executor::run() { return leads() ? lead() : follow(); }
+
+result<void> mesh_executor::warm() {
+  if (!leads()) {
+    if (auto got = parts_.plans->await(plan_bytes_, base::now() + parts_.step_deadline); !got)
+      return got;
+    if (auto read = decode_payload(plan_bytes_, plan_); !read)
+      return read;
+    return perform(plan_);
+  }
+  plan_.kind = plan_kind::warm;
+  return announce_and_perform();
+}
+
+// ---- loops --------------------------------------------------------------------------------------------------------
+
+std::optional<mesh_executor::any_order> mesh_executor::next_order(bool wait) {
+  std::unique_lock lock{mutex_};
+  if (wait)
+    ordered_.wait(lock, [&] { return stopping_ || !orders_.empty(); });
+  if (stopping_ || orders_.empty())
+    return std::nullopt;
+  auto next = std::move(orders_.front());
+  orders_.pop_front();
+  return next;
+}
+
+result<void> mesh_executor::lead() {
+  while (true) {
+    while (auto next = next_order(rows_.empty() && joining_.empty()))
+      if (auto done = obey(*std::move(next)); !done)
+        return done;
+    {
+      const std::lock_guard lock{mutex_};
+      if (stopping_)
+        break;
+    }
+    if (!rows_.empty() || !joining_.empty())
+      if (auto done = step_batch(); !done)
+        return done;
+  }
+  plan_.kind = plan_kind::stop;
+  return announce_and_perform();
+}
+
+result<void> mesh_executor::follow() {
+  while (true) {
+    if (auto got = parts_.plans->await(plan_bytes_, base::now() + follower_tick); !got) {
+      if (got.error().code != fault::timeout)
+        return got;
+      const std::lock_guard lock{mutex_};
+      if (stopping_)
+        return {};
+      continue;
+    }
+    if (auto read = decode_payload(plan_bytes_, plan_); !read)
+      return read;
+    if (auto done = perform(plan_); !done)
+      return done;
+    if (plan_.kind == plan_kind::stop)
+      return {};
+  }
+}
+
+result<void> mesh_executor::announce_and_perform() {
+  plan_.call = next_call_;
+  next_call_ = next_call_.next();
+  if (parts_.plans) {
+    plan_bytes_.clear();
+    encode_payload(plan_, plan_bytes_);
+    if (auto sent = parts_.plans->announce(plan_.call, plan_bytes_, base::now() + parts_.step_deadline); !sent)
+      return sent;
+  }
+  return perform(plan_);
+}
+
+result<void> mesh_executor::perform(const mesh_plan& plan) {
+  const auto done = [&]() -> result<void> {
+    switch (plan.kind) {
+    case plan_kind::warm:
+      return perform_warm(plan);
+    case plan_kind::vote:
+      return perform_vote(plan);
+    case plan_kind::encode:
+      return perform_encode(plan);
+    case plan_kind::prefill:
+      return perform_prefill(plan);
+    case plan_kind::decode:
+      return perform_decode(plan);
+    case plan_kind::stop:
+      return {};
+    }
+    return fail(fault::bad_value, "plan kind " + std::to_string(static_cast<int>(plan.kind)));
+  }();
+  completed_.fetch_add(1, std::memory_order_relaxed);
+  return done;
+}
+
+// ---- the leader's orders ------------------------------------------------------------------------------------------
+
+result<void> mesh_executor::obey(any_order what) {
+  return std::visit(overloaded{
+                        [&](const vote_order& order) -> result<void> {
+                          plan_.kind = plan_kind::vote;
+                          plan_.rooms = order.rooms;
+                          if (auto done = announce_and_perform(); !done)
+                            return done;
+                          std::vector<admission> minimum;
+                          for (const auto value : votes_)
+                            minimum.push_back(static_cast<admission>(value));
+                          calls_.on_voted(order.request, std::move(minimum));
+                          return {};
+                        },
+                        [&](const encode_order& order) -> result<void> {
+                          const auto began = base::now();
+                          plan_.kind = plan_kind::encode;
+                          plan_.pictures = {order.item};
+                          if (auto done = announce_and_perform(); !done)
+                            return done;
+                          calls_.on_encoded(order.item.room, began);
+                          return {};
+                        },
+                        [&](const prefill_order& order) -> result<void> { return prefill_in_pieces(order.what); },
+                        [&](const join_order& order) -> result<void> {
+                          enter(order);
+                          return {};
+                        },
+                        [&](const leave_order& order) -> result<void> {
+                          drop(order.request);
+                          return {};
+                        },
+                    },
+                    std::move(what));
+}
+
+/// A long prompt runs in pieces, so that a step's memory is bounded and other requests are voted on in between.
+result<void> mesh_executor::prefill_in_pieces(const prefill_leader_machine::run_prefill& order) {
+  prefill_began_ = base::now();
+  const auto& prompt = order.work.prompt;
+  const auto where = gpu::models::positions_of(prompt, order.work.pictures, std::max(parts_.facts.merge, 1u));
+  position_delta_ = where.delta;
+  const auto whole = static_cast<std::uint32_t>(prompt.size());
+  for (std::uint32_t begin = 0; begin < whole; begin += limits::prefill_chunk_tokens) {
+    const auto end = std::min(whole, begin + limits::prefill_chunk_tokens);
+    plan_.kind = plan_kind::prefill;
+    auto& piece = plan_.prefill;
+    piece.request = order.work.request;
+    piece.kv_room = order.work.kv_room;
+    piece.ids.assign(prompt.begin() + begin, prompt.begin() + end);
+    piece.positions.assign(where.positions.begin() + begin, where.positions.begin() + end);
+    piece.begin = begin;
+    piece.last = end == whole;
+    piece.blocks = order.blocks;
+    piece.decode_cell = order.work.decode_cell;
+    piece.sampling = order.work.sampling;
+    piece.pictures.clear();
+    for (std::size_t i = 0; i < order.work.pictures.size(); ++i) {
+      const auto& picture = order.work.pictures[i];
+      if (picture.first_token < end && picture.first_token + picture.tokens > begin)
+        piece.pictures.push_back({picture.first_token, picture.tokens, order.rows[i]});
+    }
+    if (auto done = announce_and_perform(); !done)
+      return done;
+  }
+  calls_.on_first_token(order.work.request, chosen_.front(), position_delta_,
+                        XXH3_64bits(prompt.data(), prompt.size() * sizeof(token_id)), prefill_began_);
+  return {};
+}
+
+void mesh_executor::enter(const join_order& order) {
+  const auto& join = order.what;
+  row one{.what = join.sequence,
+          .context = join.sequence.context,
+          .newest = join.first_token,
+          .answered = 1,
+          .max_tokens = join.max_tokens,
+          .end_tokens = join.end_tokens,
+          .leaving = false};
+  const bool ends = std::find(one.end_tokens.begin(), one.end_tokens.end(), one.newest) != one.end_tokens.end();
+  const auto finish = ends                  ? finish_reason::stop
+                      : one.max_tokens <= 1 ? finish_reason::length
+                                            : finish_reason::none;
+  const token_event first{one.what.request, 0, one.newest, finish};
+  (void)calls_.on_tokens({&first, 1});
+  if (finish != finish_reason::none)
+    calls_.on_left(one.what.request);
+  else
+    joining_.push_back(std::move(one));
+}
+
+void mesh_executor::drop(request_id request) {
+  for (auto& one : rows_)
+    if (one.what.request == request)
+      one.leaving = true;
+  const auto queued =
+      std::find_if(joining_.begin(), joining_.end(), [&](const row& one) { return one.what.request == request; });
+  if (queued != joining_.end()) {
+    joining_.erase(queued);
+    calls_.on_left(request);
+  }
+}
+
+/// One token for every active sequence. Those that ended or were told to go leave with this plan, those that were
+/// handed over since the last one enter with it.
+result<void> mesh_executor::step_batch() {
+  plan_.kind = plan_kind::decode;
+  auto& step = plan_.decode;
+  step.leaves.clear();
+  step.joins.clear();
+  step.ids.clear();
+  for (const auto& one : rows_) {
+    if (one.leaving)
+      step.leaves.push_back(one.what.request);
+    else
+      step.ids.push_back(one.newest);
+  }
+  while (!joining_.empty() && step.ids.size() < parts_.batch_max) {
+    step.joins.push_back(joining_.front().what);
+    step.ids.push_back(joining_.front().newest);
+    entering_.push_back(std::move(joining_.front()));
+    joining_.pop_front();
+  }
+  if (auto done = announce_and_perform(); !done)
+    return done;
+  for (const auto request : step.leaves)
+    calls_.on_left(request);
+
+  emitted_.clear();
+  for (std::size_t i = 0; i < rows_.size(); ++i) {
+    auto& one = rows_[i];
+    one.newest = chosen_[i];
+    const bool ends = std::find(one.end_tokens.begin(), one.end_tokens.end(), one.newest) != one.end_tokens.end();
+    const auto finish = ends                                 ? finish_reason::stop
+                        : one.answered + 1 >= one.max_tokens ? finish_reason::length
+                                                             : finish_reason::none;
+    emitted_.push_back({one.what.request, one.answered, one.newest, finish});
+    ++one.answered;
+    one.leaving = one.leaving || finish != finish_reason::none;
+  }
+  return calls_.on_tokens(emitted_);
+}
+
+} // namespace troupe::actors

@@ -1,0 +1,177 @@
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <variant>
+#include <vector>
+
+#include "actors/admission_board.hpp"
+#include "gpu/group.hpp"
+#include "gpu/models/model.hpp"
+#include "protocols/decode_machine.hpp"
+#include "protocols/encode_machine.hpp"
+#include "protocols/prefill_machine.hpp"
+
+namespace troupe::actors {
+
+/// Slots of one registered region, as the executor sees them.
+struct slot_area {
+  std::span<std::byte> bytes;
+  std::uint64_t slot_bytes = 0;
+
+  std::span<std::byte> slot(protocols::slot_index which) const {
+    return bytes.subspan(which.value * slot_bytes, slot_bytes);
+  }
+};
+
+/// Runs the steps of one cell on one rank, in lockstep with the other ranks of the cell.
+///
+/// The leader's loop takes orders from its role actor, announces each step on the plan channel and takes part in it; a
+/// member's loop waits for the next plan and takes part. Both run the same `perform`, so what the leader does and what
+/// it announces cannot differ. While sequences are active the leader steps without returning to any mailbox: an order is
+/// looked for between two steps, and tokens go out on a lane of their own (DESIGN decision 3).
+///
+/// Contract: A7, A9, A24, A25, B11, B15, B18, B20, E19, F17.
+/// Threads: `run` owns the thread that calls it and everything below; `order`, `stop` from any.
+class mesh_executor {
+public:
+  struct parts {
+    protocols::cell_plan cell;
+    std::uint32_t place = 0; ///< of this rank in the cell
+    std::optional<gpu::plan_channel> plans;   ///< absent for a cell of one rank
+    std::shared_ptr<gpu::group> cell_group;   ///< absent for a cell of one rank
+    std::shared_ptr<gpu::group> mesh;         ///< of this stage; absent without tensor parallelism
+    gpu::models::model_facts facts;
+    std::shared_ptr<gpu::models::vision_model> vision; ///< encode cells
+    std::shared_ptr<gpu::models::text_model> text;     ///< prefill and decode cells
+    slot_area pixels;                         ///< encode: what the front writes
+    slot_area rows;                           ///< encode leader: send ring; prefill: what encode writes
+    std::uint32_t batch_max = 1;
+    protocols::duration step_deadline{};      ///< of one announcement
+  };
+
+  // Orders of the role actor to its leader's executor.
+  struct vote_order {
+    protocols::request_id request;
+    std::vector<protocols::room_id> rooms;
+  };
+  struct encode_order {
+    protocols::tower_item item;
+  };
+  struct prefill_order {
+    protocols::prefill_leader_machine::run_prefill what;
+  };
+  struct join_order {
+    protocols::decode_leader_machine::join_batch what;
+  };
+  struct leave_order {
+    protocols::request_id request;
+  };
+  using any_order = std::variant<vote_order, encode_order, prefill_order, join_order, leave_order>;
+
+  /// Called on the executor's thread; they hand on and return. Those of the leader unless said otherwise.
+  struct events {
+    std::function<void(protocols::request_id, std::vector<protocols::admission>)> on_voted;
+    std::function<void(protocols::room_id, protocols::time_point began)> on_encoded;
+    /// Every rank: the last piece of the prompt has run and `blocks` hold its keys and values.
+    std::function<void(const protocols::prefill_step&)> on_prefilled;
+    std::function<void(protocols::request_id, protocols::token_id first, std::int32_t position_delta,
+                       std::uint64_t digest, protocols::time_point began)>
+        on_first_token;
+    std::function<void(protocols::request_id)> on_left;
+    std::function<protocols::result<void>(std::span<const protocols::token_event>)> on_tokens;
+  };
+
+  mesh_executor(parts made_of, events calls, admission_board& board);
+
+  /// Runs until `stop` (leader) or the leader's stop plan (member). Errors: those of the step that failed; the rank
+  /// cannot go on then.
+  protocols::result<void> run();
+  /// The first announcement: every collective and the smallest shapes once, in step. Before `run`.
+  protocols::result<void> warm();
+
+  /// Errors: queue_full.
+  protocols::result<void> order(any_order what);
+  void stop();
+
+  /// Steps that have ended since the start: what heartbeats carry.
+  std::uint64_t completed() const noexcept { return completed_.load(std::memory_order_relaxed); }
+
+private:
+  struct row { ///< an active sequence
+    protocols::sequence_join what;
+    std::uint32_t context = 0;
+    // leader only
+    protocols::token_id newest = 0;
+    std::uint32_t answered = 0;
+    std::uint32_t max_tokens = 0;
+    std::vector<protocols::token_id> end_tokens;
+    bool leaving = false;
+  };
+
+  bool leads() const noexcept { return place_ == 0; }
+  bool last_stage() const noexcept { return stage_ + 1 == parts_.cell.pipeline_parallel; }
+
+  protocols::result<void> lead();
+  protocols::result<void> follow();
+  std::optional<any_order> next_order(bool wait);
+  protocols::result<void> obey(any_order what);
+  protocols::result<void> prefill_in_pieces(const protocols::prefill_leader_machine::run_prefill& order);
+  protocols::result<void> step_batch();
+  void enter(const join_order& order);
+  void drop(protocols::request_id request);
+
+  protocols::result<void> announce_and_perform();
+  protocols::result<void> perform(const protocols::mesh_plan& plan);
+  protocols::result<void> perform_warm(const protocols::mesh_plan& plan);
+  protocols::result<void> perform_vote(const protocols::mesh_plan& plan);
+  protocols::result<void> perform_encode(const protocols::mesh_plan& plan);
+  protocols::result<void> perform_prefill(const protocols::mesh_plan& plan);
+  protocols::result<void> perform_decode(const protocols::mesh_plan& plan);
+
+  /// One pass of this stage over `batch_`: receives hidden states from the stage before, hands them to the next, and
+  /// leaves the chosen tokens in `chosen_` on the leader.
+  protocols::result<void> forward(const protocols::mesh_plan& plan, std::string_view phase, std::size_t tokens,
+                                  std::size_t choices);
+
+  parts parts_;
+  events calls_;
+  admission_board& board_;
+  std::uint32_t place_;
+  std::uint32_t stage_;
+
+  std::mutex mutex_;
+  std::condition_variable ordered_;
+  std::deque<any_order> orders_;
+  bool stopping_ = false;
+  std::atomic<std::uint64_t> completed_ = 0;
+
+  // What a step uses; kept between steps so that a decode step allocates nothing once the batch has been this large.
+  protocols::mesh_plan plan_;
+  protocols::call_id next_call_{1};
+  std::vector<std::byte> plan_bytes_;
+  std::vector<row> rows_;      ///< the batch, in the order of joining
+  std::deque<row> joining_;    ///< leader: handed over, not yet announced
+  std::vector<row> entering_;  ///< leader: announced with the present plan
+  std::vector<gpu::models::text_model::sequence> batch_;
+  std::vector<std::array<std::int32_t, 3>> positions_;
+  std::vector<gpu::models::text_model::rows_at> pictures_;
+  std::vector<float> hidden_in_;
+  std::vector<float> hidden_out_;
+  std::vector<float> logits_;
+  std::vector<float> tower_rows_; ///< of members, whose rows nobody reads
+  std::vector<std::int32_t> votes_;
+  std::vector<protocols::token_id> chosen_;
+  std::vector<std::pair<protocols::sampling_options, std::uint64_t>> how_; ///< of each choice: options, answer index
+  std::vector<protocols::token_event> emitted_;
+  protocols::time_point prefill_began_;
+  std::int32_t position_delta_ = 0;
+};
+
+} // namespace troupe::actors

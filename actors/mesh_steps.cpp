@@ -1,0 +1,217 @@
+#include <algorithm>
+#include <cstring>
+
+#include "actors/mesh_executor.hpp"
+
+/// The steps that a plan can name, as every rank of the cell takes part in them.
+namespace troupe::actors {
+
+using namespace protocols;
+
+/// Every collective once and the smallest shapes once, so that the first request pays for nothing (B20).
+result<void> mesh_executor::perform_warm(const mesh_plan& plan) {
+  std::array<float, 8> few{};
+  if (parts_.cell_group) {
+    std::vector<float> gathered(few.size() * parts_.cell_group->size());
+    std::array<std::int32_t, 1> least{static_cast<std::int32_t>(admission::done)};
+    parts_.cell_group->begin(plan.call, "warm", 4);
+    if (auto done = parts_.cell_group->all_reduce_sum(few); !done)
+      return done;
+    if (auto done = parts_.cell_group->all_gather(few, gathered); !done)
+      return done;
+    if (auto done = parts_.cell_group->all_reduce_min(least); !done)
+      return done;
+    if (auto done = parts_.cell_group->broadcast(std::as_writable_bytes(std::span{few}), 0); !done)
+      return done;
+    if (auto done = parts_.cell_group->end(); !done)
+      return done;
+  }
+  if (parts_.text) {
+    const std::array<token_id, 2> ids{0, 0};
+    const std::array<std::array<std::int32_t, 3>, 2> positions{{{0, 0, 0}, {1, 1, 1}}};
+    const std::array<block_index, 1> blocks{block_index{0}};
+    batch_.assign(1, {.ids = ids,
+                      .positions = positions,
+                      .context = 0,
+                      .blocks = blocks,
+                      .pictures = {},
+                      .wants_logits = true});
+    how_.assign(1, {sampling_options{}, 0});
+    if (auto done = forward(plan, "warm", ids.size(), 1); !done)
+      return done;
+  }
+  if (parts_.vision) {
+    const auto side = parts_.facts.patch_pixels * parts_.facts.merge;
+    const std::vector<std::byte> gray(std::size_t{side} * side * 3, std::byte{127});
+    tower_rows_.resize(parts_.facts.row_elements());
+    const std::array<gpu::models::vision_model::picture, 1> pictures{{{gray, side, side, tower_rows_}}};
+    if (parts_.mesh)
+      parts_.mesh->begin(plan.call, "warm", parts_.vision->collectives(1));
+    if (auto done = parts_.vision->encode(pictures, parts_.mesh.get()); !done)
+      return done;
+    if (parts_.mesh)
+      return parts_.mesh->end();
+  }
+  return {};
+}
+
+result<void> mesh_executor::perform_vote(const mesh_plan& plan) {
+  votes_.clear();
+  for (const auto room : plan.rooms)
+    votes_.push_back(static_cast<std::int32_t>(board_.of(room)));
+  if (!parts_.cell_group)
+    return {};
+  parts_.cell_group->begin(plan.call, "vote", 1);
+  if (auto done = parts_.cell_group->all_reduce_min(votes_); !done)
+    return done;
+  return parts_.cell_group->end();
+}
+
+result<void> mesh_executor::perform_encode(const mesh_plan& plan) {
+  for (const auto& item : plan.pictures) {
+    const auto pixel_bytes = std::uint64_t{item.height} * item.width * 3;
+    const auto side = parts_.facts.patch_pixels * parts_.facts.merge;
+    if (side == 0 || item.height % side != 0 || item.width % side != 0 || pixel_bytes > parts_.pixels.slot_bytes)
+      return fail(fault::bad_value, "picture of " + std::to_string(item.height) + " x " + std::to_string(item.width));
+    const auto elements = std::size_t{item.height / side} * (item.width / side) * parts_.facts.row_elements();
+    std::span<float> rows;
+    if (leads()) {
+      const auto slot = parts_.rows.slot(item.rows);
+      rows = {reinterpret_cast<float*>(slot.data()), elements};
+    } else {
+      tower_rows_.resize(elements);
+      rows = tower_rows_;
+    }
+    const std::array<gpu::models::vision_model::picture, 1> pictures{
+        {{parts_.pixels.slot(item.pixels).first(pixel_bytes), item.height, item.width, rows}}};
+    if (parts_.mesh)
+      parts_.mesh->begin(plan.call, "encode", parts_.vision->collectives(1));
+    if (auto done = parts_.vision->encode(pictures, parts_.mesh.get()); !done)
+      return done;
+    if (parts_.mesh)
+      if (auto done = parts_.mesh->end(); !done)
+        return done;
+  }
+  return {};
+}
+
+result<void> mesh_executor::perform_prefill(const mesh_plan& plan) {
+  const auto& piece = plan.prefill;
+  const auto end = piece.begin + static_cast<std::uint32_t>(piece.ids.size());
+  if (piece.positions.size() != piece.ids.size() || piece.ids.empty() ||
+      piece.blocks.size() * limits::kv_block_tokens < end)
+    return fail(fault::bad_value, "prefill piece");
+
+  pictures_.clear();
+  for (const auto& picture : piece.pictures) {
+    const auto first = std::max(picture.first_token, piece.begin);
+    const auto last = std::min(picture.first_token + picture.tokens, end);
+    const auto* const rows = reinterpret_cast<const float*>(parts_.rows.slot(picture.rows).data());
+    pictures_.push_back({.first = first - piece.begin,
+                         .count = last - first,
+                         .rows = rows + std::size_t{first - picture.first_token} * parts_.facts.row_elements()});
+  }
+  batch_.assign(1, {.ids = piece.ids,
+                    .positions = piece.positions,
+                    .context = piece.begin,
+                    .blocks = piece.blocks,
+                    .pictures = pictures_,
+                    .wants_logits = piece.last});
+  how_.assign(piece.last ? 1 : 0, {piece.sampling, 0});
+  if (auto done = forward(plan, "prefill", piece.ids.size(), how_.size()); !done)
+    return done;
+  if (piece.last)
+    calls_.on_prefilled(piece);
+  return {};
+}
+
+result<void> mesh_executor::perform_decode(const mesh_plan& plan) {
+  const auto& step = plan.decode;
+  std::erase_if(rows_, [&](const row& one) {
+    return std::find(step.leaves.begin(), step.leaves.end(), one.what.request) != step.leaves.end();
+  });
+  for (std::size_t i = 0; i < step.joins.size(); ++i) {
+    if (leads())
+      rows_.push_back(std::move(entering_[i]));
+    else
+      rows_.push_back({.what = step.joins[i], .context = step.joins[i].context, .end_tokens = {}});
+  }
+  entering_.clear();
+  if (step.ids.size() != rows_.size() || rows_.size() > parts_.batch_max)
+    return fail(fault::plan_mismatch, "decode step of " + std::to_string(step.ids.size()) + " rows, this rank has " +
+                                          std::to_string(rows_.size()));
+  if (rows_.empty())
+    return {};
+
+  positions_.clear();
+  for (const auto& one : rows_) {
+    const auto at = static_cast<std::int32_t>(one.context) + one.what.position_delta;
+    positions_.push_back({at, at, at});
+  }
+  batch_.clear();
+  how_.clear();
+  for (std::size_t i = 0; i < rows_.size(); ++i) {
+    const auto& one = rows_[i];
+    batch_.push_back({.ids = std::span{step.ids}.subspan(i, 1),
+                      .positions = std::span{positions_}.subspan(i, 1),
+                      .context = one.context,
+                      .blocks = one.what.blocks,
+                      .pictures = {},
+                      .wants_logits = true});
+    how_.emplace_back(one.what.sampling, one.context + 1 - one.what.context);
+  }
+  if (auto done = forward(plan, "decode", rows_.size(), rows_.size()); !done)
+    return done;
+  for (auto& one : rows_)
+    ++one.context;
+  return {};
+}
+
+result<void> mesh_executor::forward(const mesh_plan& plan, std::string_view phase, std::size_t tokens,
+                                    std::size_t choices) {
+  const bool pipelined = parts_.cell.pipeline_parallel > 1;
+  const auto width = parts_.cell.tensor_parallel;
+  const bool chooses = choices > 0;
+  const auto last_leader = (parts_.cell.pipeline_parallel - 1) * width;
+
+  if (parts_.mesh)
+    parts_.mesh->begin(plan.call, phase, parts_.text->mesh_collectives(chooses));
+  if (pipelined) {
+    const std::uint32_t hops = (stage_ > 0 ? 1u : 0u) + (last_stage() ? 0u : 1u) +
+                               (chooses && (place_ == 0 || place_ == last_leader) ? 1u : 0u);
+    parts_.cell_group->begin(plan.call, phase, hops);
+  }
+  hidden_in_.resize(stage_ > 0 ? tokens * parts_.facts.hidden : 0);
+  hidden_out_.resize(last_stage() ? 0 : tokens * parts_.facts.hidden);
+  logits_.resize(last_stage() ? choices * parts_.facts.vocabulary : 0);
+
+  if (stage_ > 0)
+    if (auto done = parts_.cell_group->receive(place_ - width, std::as_writable_bytes(std::span{hidden_in_})); !done)
+      return done;
+  if (auto done = parts_.text->forward(batch_, hidden_in_, hidden_out_, logits_, parts_.mesh.get()); !done)
+    return done;
+  if (!last_stage())
+    if (auto done = parts_.cell_group->send(place_ + width, std::as_bytes(std::span{hidden_out_})); !done)
+      return done;
+
+  // Only the leader of the last stage chooses: one decision, told to the leader of the cell, which announces it with the
+  // next plan. That every rank of the mesh has the same logits is no reason to let every rank decide (B11).
+  chosen_.resize(choices);
+  if (chooses && place_ == last_leader) {
+    for (std::size_t i = 0; i < choices; ++i)
+      chosen_[i] = gpu::models::choose(std::span{logits_}.subspan(i * parts_.facts.vocabulary, parts_.facts.vocabulary),
+                                       how_[i].first, how_[i].second);
+    if (pipelined)
+      if (auto done = parts_.cell_group->send(0, std::as_bytes(std::span{chosen_})); !done)
+        return done;
+  } else if (chooses && place_ == 0) {
+    if (auto done = parts_.cell_group->receive(last_leader, std::as_writable_bytes(std::span{chosen_})); !done)
+      return done;
+  }
+  if (parts_.mesh)
+    if (auto done = parts_.mesh->end(); !done)
+      return done;
+  return pipelined ? parts_.cell_group->end() : result<void>{};
+}
+
+} // namespace troupe::actors

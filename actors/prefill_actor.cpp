@@ -1,0 +1,150 @@
+#include "actors/prefill_actor.hpp"
+
+#include "actors/kv_writes.hpp"
+#include "actors/periods.hpp"
+#include "runtime/base/clock.hpp"
+
+namespace troupe::actors {
+
+using namespace protocols;
+
+namespace {
+
+prefill_member_machine::options member_options(const rank_context& rank, const cell_plan& cell) {
+  const auto layout =
+      gpu::models::layout_of(rank.facts, shard_at(cell, *cell.place_of(rank.self)), rank.spec.limits.kv_tokens_max);
+  prefill_member_machine::options bounds{.row_elements = rank.facts.row_elements(),
+                                         .room_deadline = std::chrono::milliseconds{rank.spec.timeouts.room_ms},
+                                         .rooms_max = rank.spec.limits.in_flight_max * limits::pictures_per_request_max,
+                                         .overlap = {}};
+  for (const auto id : rank.plan.cells_of(role_kind::decode))
+    bounds.overlap.emplace(id, overlapping_places(rank.facts, layout, rank.plan.cell(id)));
+  return bounds;
+}
+
+} // namespace
+
+prefill_actor::prefill_actor(caf::actor_config& config, const rank_context& rank, cell_id cell,
+                             std::shared_ptr<mesh_executor> executor, admission_board& board)
+    : caf::event_based_actor(config), rank_(rank), cell_(rank.plan.cell(cell)), place_(*cell_.place_of(rank.self)),
+      executor_(std::move(executor)), board_(board),
+      layout_(gpu::models::layout_of(rank.facts, shard_at(cell_, place_), rank.spec.limits.kv_tokens_max)),
+      member_(rank.plan, cell, rank.self, member_options(rank, cell_)) {
+  if (place_ == 0)
+    leader_.emplace(rank_.plan, cell,
+                    prefill_leader_machine::options{.front = rank_.plan.front(),
+                                                    .kv_blocks = layout_.blocks,
+                                                    .row_slots = rank_.spec.limits.row_slots,
+                                                    .room_deadline =
+                                                        std::chrono::milliseconds{rank_.spec.timeouts.room_ms},
+                                                    .requests_max = rank_.spec.limits.in_flight_max});
+}
+
+caf::behavior prefill_actor::make_behavior() {
+  delayed_send(this, tick_period, tick_atom::value);
+  const caf::message_handler member{
+      [this](const envelope<reserve_rows>& order) { perform(member_.on_reserve_rows(order.body, base::now())); },
+      [this](const cargo_landed& news) { perform(member_.on_rows_landed(news.room, base::now())); },
+      [this](prefilled& news) {
+        perform(member_.on_prefilled(news.request, news.kv_room, news.decode_cell, std::move(news.blocks), base::now()));
+      },
+      [this](const envelope<grant_blocks>& grant) {
+        perform(member_.on_grant(grant.source, grant.body, base::now()));
+      },
+      [this](const cargo_delivered& end) {
+        perform(member_.on_written(end.room, end.part, end.outcome, base::now()));
+      },
+      [this](const envelope<release>& word) { perform(member_.on_release(word.body.request, base::now())); },
+      [this](tick_atom) {
+        perform(member_.on_tick(base::now()));
+        if (leader_)
+          perform(leader_->on_tick(base::now()));
+        delayed_send(this, tick_period, tick_atom::value);
+      },
+  };
+  return member.or_else(leader_handlers());
+}
+
+caf::message_handler prefill_actor::leader_handlers() {
+  if (!leader_)
+    return {};
+  return {
+      [this](const envelope<submit>& work) { perform(leader_->on_submit(work.body, base::now())); },
+      [this](const envelope<landed>& news) {
+        if (const auto place = cell_.place_of(news.source))
+          perform(leader_->on_landed(news.body, *place, base::now()));
+      },
+      [this](const voted& answer) { perform(leader_->on_vote(answer.request, answer.minimum, base::now())); },
+      [this](const first_token& token) {
+        report(token.request, phase::prefill, token.began, token.ended);
+        shipping_since_[token.request] = token.ended;
+        perform(leader_->on_prefilled(token.request, token.id, token.position_delta, token.digest, token.ended));
+      },
+      [this](const envelope<shipped>& news) {
+        const auto now = base::now();
+        const auto place = cell_.place_of(news.source);
+        if (!place)
+          return;
+        perform(leader_->on_shipped(news.body, *place, now));
+        const auto since = shipping_since_.find(news.body.request);
+        if (since != shipping_since_.end() && leader_->ended(news.body.request)) {
+          report(news.body.request, phase::kv, since->second, now);
+          shipping_since_.erase(since);
+        }
+      },
+      [this](const envelope<cancel>& word) { perform(leader_->on_cancel(word.body.request, base::now())); },
+  };
+}
+
+void prefill_actor::report(request_id request, phase part, time_point began, time_point ended) {
+  deliver(rank_, role_kind::prefill,
+          {rank_.plan.front(), timing{request, part, began.time_since_epoch().count(), ended.time_since_epoch().count()}});
+}
+
+void prefill_actor::perform(prefill_leader_machine::effects what) {
+  for (auto& effect : what) {
+    result<void> taken;
+    if (auto* const message = std::get_if<send_message>(&effect))
+      deliver(rank_, role_kind::prefill, std::move(*message));
+    else if (auto* const question = std::get_if<prefill_leader_machine::vote>(&effect))
+      taken = executor_->order(mesh_executor::vote_order{question->request, std::move(question->rooms)});
+    else
+      taken = executor_->order(
+          mesh_executor::prefill_order{std::move(std::get<prefill_leader_machine::run_prefill>(effect))});
+    if (!taken)
+      rank_.fail_rank(taken.error(), "prefill");
+  }
+}
+
+void prefill_actor::perform(prefill_member_machine::effects what) {
+  for (auto& effect : what) {
+    if (auto* const message = std::get_if<send_message>(&effect))
+      deliver(rank_, role_kind::prefill, std::move(*message));
+    else if (const auto* const known = std::get_if<prefill_member_machine::set_admission>(&effect))
+      board_.set(known->room, known->status);
+    else if (const auto* const gone = std::get_if<prefill_member_machine::forget_admission>(&effect))
+      board_.forget(gone->room);
+    else
+      write_blocks(std::get<prefill_member_machine::write_blocks>(effect));
+  }
+}
+
+void prefill_actor::write_blocks(const prefill_member_machine::write_blocks& write) {
+  const auto& receivers = rank_.plan.cell(write.decode_cell);
+  const auto to = receivers.ranks[write.part];
+  const auto target =
+      gpu::models::layout_of(rank_.facts, shard_at(receivers, write.part), rank_.spec.limits.kv_tokens_max);
+  const auto posted =
+      rank_.transfers->post({.to = to,
+                             .source_region = rank_.regions.at("kv.prefill").id,
+                             .target_region = rank_.peer_regions.at({to, "kv.decode"}).region,
+                             .pieces = kv_pieces(layout_, write.blocks, target, write.target),
+                             .completion_data = completion_data(cargo::kv, write.room),
+                             .deadline = base::now() + std::chrono::milliseconds{rank_.spec.timeouts.transfer_ms},
+                             .cookie = cookie_of(cargo::kv, write.room, write.part)},
+                            fabric::ready_event::already());
+  if (!posted)
+    caf::anon_send(this, cargo_delivered{cargo::kv, write.room, write.part, posted});
+}
+
+} // namespace troupe::actors

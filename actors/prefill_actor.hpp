@@ -1,0 +1,44 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include <caf/all.hpp>
+
+#include "actors/mesh_executor.hpp"
+#include "actors/rank_context.hpp"
+#include "protocols/prefill_machine.hpp"
+
+namespace troupe::actors {
+
+/// A rank of a prefill cell: carries out what its member machine decides and, on the leader, what the leader machine
+/// decides.
+/// Contract: A4, B15, I12, I16.
+class prefill_actor : public caf::event_based_actor {
+public:
+  prefill_actor(caf::actor_config& config, const rank_context& rank, protocols::cell_id cell,
+                std::shared_ptr<mesh_executor> executor, admission_board& board);
+
+  caf::behavior make_behavior() override;
+  const char* name() const override { return "prefill"; }
+
+private:
+  void perform(protocols::prefill_leader_machine::effects what);
+  void perform(protocols::prefill_member_machine::effects what);
+  void write_blocks(const protocols::prefill_member_machine::write_blocks& write);
+  void report(protocols::request_id request, protocols::phase part, protocols::time_point began,
+              protocols::time_point ended);
+  caf::message_handler leader_handlers();
+
+  const rank_context& rank_;
+  const protocols::cell_plan& cell_;
+  std::uint32_t place_;
+  std::shared_ptr<mesh_executor> executor_;
+  admission_board& board_;
+  gpu::models::kv_layout layout_;
+  protocols::prefill_member_machine member_;
+  std::optional<protocols::prefill_leader_machine> leader_;
+  std::map<protocols::request_id, protocols::time_point> shipping_since_; ///< leader, for timings
+};
+
+} // namespace troupe::actors

@@ -1,0 +1,55 @@
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <string>
+
+#include <caf/all.hpp>
+
+#include "actors/envelope.hpp"
+#include "fabric/transfer.hpp"
+#include "fabric/wire.hpp"
+#include "gpu/models/model.hpp"
+#include "protocols/cluster_plan.hpp"
+
+namespace troupe::actors {
+
+/// What the actors of one rank share: made before the first of them runs and constant after.
+/// Ownership: the rank; it outlives every actor. Threads: read by all; `fail_rank` from any.
+struct rank_context {
+  protocols::cluster_spec spec;
+  protocols::cluster_plan plan;
+  protocols::rank_id self;
+  gpu::models::model_facts facts;
+  std::filesystem::path model;
+
+  fabric::wire* wire = nullptr;
+  fabric::transfer_engine* transfers = nullptr;
+
+  std::map<protocols::rank_id, caf::actor> links;     ///< to every peer of the plan
+  std::map<protocols::role_kind, caf::actor> roles;   ///< of this rank
+  std::map<std::string, fabric::local_region> regions; ///< by purpose: staging, pixels, tower, rows, kv.prefill, kv.decode
+  std::map<std::pair<protocols::rank_id, std::string>, protocols::region_card> peer_regions;
+
+  /// The rank cannot go on: says why to the supervisor and leaves (C1). Returns; the caller stops what it does.
+  std::function<void(const protocols::failure& cause, const std::string& where)> fail_rank;
+
+  const protocols::rank_plan& plan_of_self() const { return plan.rank(self); }
+};
+
+/// Delivers what a machine wants sent: to the role actor on this rank, or to the link of the peer.
+/// `from` is the role that sends: what it sends within its own cell stays with that role on a rank that has several.
+void deliver(const rank_context& rank, protocols::role_kind from, protocols::send_message what);
+
+/// Decodes a frame of a peer's control lane and hands it to the role actor that it is for.
+/// Errors: those of the codec; unknown_type for a message that no role of this rank takes.
+protocols::result<void> accept_frame(const rank_context& rank, const protocols::frame_view& frame);
+
+/// Tells the role actors of what the data plane did.
+fabric::transfer_events transfer_events_of(const rank_context& rank);
+
+/// The cookie of a write, from which `transfer_events_of` finds the actor.
+std::uint64_t cookie_of(cargo what, protocols::room_id room, std::uint32_t part) noexcept;
+
+} // namespace troupe::actors

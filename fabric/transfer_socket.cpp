@@ -1,0 +1,148 @@
+#include "fabric/transfer_socket.hpp"
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <system_error>
+#include <type_traits>
+
+#include "runtime/base/clock.hpp"
+
+namespace troupe::fabric {
+
+using base::unique_fd;
+using protocols::fail;
+using protocols::fault;
+using protocols::result;
+
+static_assert(std::is_trivially_copyable_v<transfer_note>);
+
+namespace {
+
+constexpr std::size_t files_max = std::tuple_size_v<decltype(received_note::files)>;
+
+std::string in_words(const std::string& what) { return what + ": " + std::generic_category().message(errno); }
+
+result<sockaddr_un> address_of(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.empty() || path.size() >= sizeof address.sun_path)
+    return fail(fault::config_invalid, "a unix socket's path has 1 to " + std::to_string(sizeof address.sun_path - 1) +
+                                           " bytes, not " + std::to_string(path.size()) + ": '" + path + "'");
+  std::copy(path.begin(), path.end(), address.sun_path);
+  return address;
+}
+
+unique_fd new_socket() { return unique_fd{::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)}; }
+
+/// Room for the descriptors of one note, aligned as the kernel wants it.
+union control_room {
+  cmsghdr header;
+  std::array<char, CMSG_SPACE(files_max * sizeof(int))> bytes;
+};
+
+} // namespace
+
+result<void> send_note(int socket, const transfer_note& note, std::span<const int> files) {
+  iovec part{const_cast<transfer_note*>(&note), sizeof note};
+  control_room room{};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  if (!files.empty()) {
+    message.msg_control = room.bytes.data();
+    message.msg_controllen = CMSG_SPACE(files.size_bytes());
+    cmsghdr* header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(files.size_bytes());
+    std::memcpy(CMSG_DATA(header), files.data(), files.size_bytes());
+  }
+  if (::sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL) == static_cast<ssize_t>(sizeof note))
+    return {};
+  if (errno == EAGAIN)
+    return fail(fault::queue_full, "the peer does not read its notes");
+  return fail(fault::peer_gone, in_words("send"));
+}
+
+result<std::optional<received_note>> receive_note(int socket) {
+  received_note got;
+  iovec part{&got.note, sizeof got.note};
+  control_room room{};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = room.bytes.data();
+  message.msg_controllen = sizeof room;
+  const auto size = ::recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  if (size < 0 && (errno == EAGAIN || errno == EINTR))
+    return std::optional<received_note>{};
+  if (size <= 0)
+    return fail(fault::peer_gone, size == 0 ? "the peer closed its end" : in_words("receive"));
+  // Descriptors are taken into ownership before anything is judged, so that none leaks.
+  std::size_t taken = 0;
+  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
+    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
+      continue;
+    const std::size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (std::size_t i = 0; i < count; ++i) {
+      int file = -1;
+      std::memcpy(&file, CMSG_DATA(header) + i * sizeof file, sizeof file);
+      unique_fd owned{file};
+      if (taken < files_max)
+        got.files[taken++] = std::move(owned);
+    }
+  }
+  if (size != static_cast<ssize_t>(sizeof got.note) || (message.msg_flags & (MSG_CTRUNC | MSG_TRUNC)) != 0 ||
+      got.note.magic != transfer_note::magic_of_build)
+    return fail(fault::bad_magic, "not a note of a transfer engine of this build");
+  return std::optional<received_note>{std::move(got)};
+}
+
+result<unique_fd> listen_at(const std::string& path) {
+  const auto address = address_of(path);
+  if (!address)
+    return tl::unexpected{address.error()};
+  // A socket file outlives its process. It is taken over only when nobody answers there.
+  struct stat found {};
+  if (::lstat(path.c_str(), &found) == 0) {
+    if (!S_ISSOCK(found.st_mode))
+      return fail(fault::config_invalid, "cannot listen at " + path + ": it is there and no socket");
+    if (connect_to(path))
+      return fail(fault::config_invalid, "cannot listen at " + path + ": another engine listens there");
+    ::unlink(path.c_str());
+  }
+  unique_fd socket = new_socket();
+  if (!socket || ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address) != 0 ||
+      ::chmod(path.c_str(), S_IRUSR | S_IWUSR) != 0 || ::listen(socket.get(), SOMAXCONN) != 0)
+    return fail(fault::config_invalid, in_words("cannot listen at " + path));
+  return socket;
+}
+
+result<unique_fd> connect_to(const std::string& path) {
+  const auto address = address_of(path);
+  if (!address)
+    return tl::unexpected{address.error()};
+  unique_fd socket = new_socket();
+  if (!socket || ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address) != 0)
+    return fail(fault::peer_gone, in_words("cannot connect to " + path));
+  return socket;
+}
+
+bool wait_readable(int socket, protocols::time_point deadline) {
+  pollfd watched{socket, POLLIN, 0};
+  for (auto now = base::now(); now < deadline; now = base::now()) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - now);
+    if (::poll(&watched, 1, static_cast<int>(std::min<std::int64_t>(left.count(), 60'000))) > 0)
+      return true;
+  }
+  return false;
+}
+
+} // namespace troupe::fabric

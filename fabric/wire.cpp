@@ -1,0 +1,274 @@
+#include "fabric/wire.hpp"
+
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+
+#include "runtime/base/assert.hpp"
+#include "runtime/base/clock.hpp"
+
+namespace troupe::fabric {
+
+namespace {
+
+constexpr auto spin_for = std::chrono::microseconds{20};
+constexpr auto nap_max = std::chrono::milliseconds{500}; ///< a listener's deadlines are looked at this often
+constexpr int frames_a_turn = 64;                        ///< of one lane, before the others have theirs
+
+} // namespace
+
+wire::wire() : doorbell_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+  TROUPE_ASSERT("eventfd", doorbell_.get() >= 0);
+}
+
+wire::~wire() { stop(); }
+
+void wire::start() {
+  thread_ = std::thread{[this] { run(); }};
+}
+
+void wire::stop() noexcept {
+  stopping_.store(true);
+  wake();
+  if (thread_.joinable())
+    thread_.join();
+}
+
+void wire::wake() noexcept {
+  const std::uint64_t one = 1;
+  [[maybe_unused]] const auto written = ::write(doorbell_.get(), &one, sizeof one);
+}
+
+wire::key wire::add(std::unique_ptr<lane> with, const protocols::frame_header& address, handlers what) {
+  auto one = std::make_unique<link>();
+  one->with = std::move(with);
+  one->address = address;
+  one->what = std::move(what);
+  one->queued = std::make_shared<std::atomic<std::size_t>>(0);
+  key which = 0;
+  {
+    const std::lock_guard lock{mutex_};
+    which = next_key_++;
+    queued_.emplace(which, one->queued);
+    added_.emplace(which, std::move(one));
+  }
+  wake();
+  return which;
+}
+
+void wire::remove(key which) {
+  {
+    const std::lock_guard lock{mutex_};
+    removed_.push_back(which);
+    queued_.erase(which);
+  }
+  wake();
+}
+
+protocols::result<void> wire::post(key which, protocols::message_type type, protocols::call_id call,
+                                   std::vector<std::byte> payload) {
+  {
+    const std::lock_guard lock{mutex_};
+    const auto count = queued_.find(which);
+    if (count == queued_.end())
+      return protocols::fail(protocols::fault::peer_gone);
+    if (count->second->fetch_add(1) >= protocols::limits::link_queue_frames_max) {
+      count->second->fetch_sub(1);
+      return protocols::fail(protocols::fault::queue_full, "link");
+    }
+    protocols::frame_header header;
+    header.type = type;
+    header.call = call;
+    posted_.push_back({which, {header, std::move(payload)}});
+  }
+  if (sleeping_.load(std::memory_order_seq_cst))
+    wake();
+  return {};
+}
+
+void wire::listen(std::unique_ptr<listener> from, std::function<void(incoming)> on_lane,
+                  std::function<void(const std::string&)> on_refused) {
+  TROUPE_ASSERT("wire::listen before start", !thread_.joinable());
+  listener_ = std::move(from);
+  on_lane_ = std::move(on_lane);
+  on_refused_ = std::move(on_refused);
+}
+
+void wire::accept_clients(base::unique_fd listening, std::function<void(base::unique_fd)> on_client) {
+  TROUPE_ASSERT("wire::accept_clients before start", !thread_.joinable());
+  clients_ = std::move(listening);
+  on_client_ = std::move(on_client);
+}
+
+void wire::take_posts() {
+  std::vector<posted> posts;
+  std::vector<key> removed;
+  {
+    const std::lock_guard lock{mutex_};
+    posts.swap(posted_);
+    removed.swap(removed_);
+    for (auto& [which, one] : added_)
+      links_.emplace(which, std::move(one));
+    added_.clear();
+  }
+  for (auto& each : posts)
+    if (const auto found = links_.find(each.which); found != links_.end()) {
+      each.frame.header.source = found->second->address.source;
+      each.frame.header.source_generation = found->second->address.source_generation;
+      each.frame.header.destination = found->second->address.destination;
+      each.frame.header.destination_generation = found->second->address.destination_generation;
+      found->second->queue.push_back(std::move(each.frame));
+    }
+  for (const auto which : removed)
+    if (const auto found = links_.find(which); found != links_.end())
+      found->second->leaving = true;
+}
+
+bool wire::send_some(link& one) {
+  bool moved = false;
+  while (!one.queue.empty()) {
+    const auto& next = one.queue.front();
+    const auto sent = one.with->try_send(next.header, next.payload);
+    if (!sent) {
+      if (sent.error().code != protocols::fault::lane_full)
+        lose(one, sent.error());
+      return moved;
+    }
+    one.queue.pop_front();
+    one.queued->fetch_sub(1);
+    moved = true;
+  }
+  one.with->flush();
+  return moved;
+}
+
+bool wire::receive_some(link& one) {
+  bool moved = false;
+  for (int i = 0; i < frames_a_turn && !one.gone; ++i) {
+    const auto next = one.with->peek();
+    if (!next) {
+      lose(one, next.error());
+      return true;
+    }
+    if (!*next)
+      return moved;
+    if (!one.leaving)
+      one.what.on_frame(**next);
+    one.with->pop();
+    moved = true;
+  }
+  return moved;
+}
+
+void wire::lose(link& one, const protocols::failure& cause) {
+  if (one.gone)
+    return;
+  one.gone = true;
+  one.with->close();
+  if (!one.leaving && !stopping_.load())
+    one.what.on_gone(cause);
+}
+
+void wire::run() {
+  auto spin_until = base::now();
+  std::chrono::steady_clock::time_point flush_until{};
+  while (true) {
+    take_posts();
+    bool moved = false;
+    bool queued = false;
+    for (auto& [which, one] : links_) {
+      if (!one->gone)
+        moved |= send_some(*one);
+      if (!one->gone)
+        moved |= receive_some(*one);
+      queued |= !one->gone && (!one->queue.empty() || !one->with->flush());
+    }
+    std::erase_if(links_, [&](const auto& each) {
+      const auto& one = *each.second;
+      const bool done = one.gone || (one.leaving && one.queue.empty() && one.with->flush());
+      if (done) {
+        const std::lock_guard lock{mutex_};
+        queued_.erase(each.first);
+      }
+      return done;
+    });
+    if (listener_) {
+      for (auto& lane : listener_->step(base::now()))
+        on_lane_(std::move(lane));
+      for (const auto& line : listener_->take_refusals())
+        on_refused_(line);
+    }
+    accept_waiting_clients();
+
+    const auto now = base::now();
+    if (stopping_.load()) {
+      if (flush_until == std::chrono::steady_clock::time_point{})
+        flush_until = now + protocols::limits::wire_flush_deadline;
+      if (!queued || now >= flush_until)
+        break;
+    }
+    if (moved) {
+      spin_until = now + spin_for;
+      continue;
+    }
+    if (now < spin_until)
+      continue;
+    sleep();
+  }
+  for (auto& [which, one] : links_)
+    one->with->close();
+  links_.clear();
+  listener_.reset();
+}
+
+void wire::sleep() {
+  sleeping_.store(true, std::memory_order_seq_cst);
+  {
+    const std::lock_guard lock{mutex_}; // what was handed in before we said that we sleep rang no bell
+    if (!posted_.empty() || !added_.empty() || !removed_.empty()) {
+      sleeping_.store(false);
+      return;
+    }
+  }
+  std::vector<pollfd> fds{{doorbell_.get(), POLLIN, 0}};
+  if (clients_)
+    fds.push_back({clients_.get(), POLLIN, 0});
+  if (listener_)
+    for (const auto& each : listener_->waitables())
+      fds.push_back(each);
+  bool ready = false;
+  std::vector<lane*> armed;
+  for (auto& [which, one] : links_) {
+    const lane::interest wanted{.readable = true, .writable = !one->queue.empty() || !one->with->flush()};
+    armed.push_back(one->with.get());
+    if (!one->with->arm(wanted)) {
+      ready = true;
+      break;
+    }
+    const auto set = one->with->waitables(wanted);
+    fds.insert(fds.end(), set.fds.begin(), set.fds.begin() + static_cast<std::ptrdiff_t>(set.count));
+  }
+  const auto nap = stopping_.load() ? std::chrono::milliseconds{1} : nap_max;
+
+  const int timeout_ms = ready ? 0 : static_cast<int>(nap.count());
+  ::poll(fds.data(), fds.size(), timeout_ms);
+  for (auto* const each : armed)
+    each->disarm();
+  sleeping_.store(false);
+  std::uint64_t rung = 0;
+  [[maybe_unused]] const auto drained = ::read(doorbell_.get(), &rung, sizeof rung);
+}
+
+void wire::accept_waiting_clients() {
+  if (!clients_)
+    return;
+  while (true) {
+    base::unique_fd client{::accept4(clients_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
+    if (!client)
+      return;
+    on_client_(std::move(client));
+  }
+}
+
+} // namespace troupe::fabric

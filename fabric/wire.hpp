@@ -1,0 +1,108 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "fabric/connect.hpp"
+#include "fabric/lane.hpp"
+#include "runtime/base/unique_fd.hpp"
+
+namespace troupe::fabric {
+
+/// The one thread of a rank that drives the lanes of its typed messages: it accepts edges, sends what actors post,
+/// hands on what arrives, and sleeps in one poll when nothing flows.
+/// A thread for each peer was rejected: it makes 63 threads of the front of a 64-rank job, all of them asleep.
+///
+/// Contract: C20, C21, C50, E21 (a full lane holds back its own queue and nothing else).
+/// Threads: `post`, `add` and `remove` from any; handlers run on the wire's thread and must not block.
+class wire {
+public:
+  using key = std::uint64_t;
+
+  struct handlers {
+    std::function<void(const protocols::frame_view&)> on_frame;
+    /// Once; the lane is let go after it.
+    std::function<void(const protocols::failure&)> on_gone;
+  };
+
+  wire();
+  ~wire();
+  wire(const wire&) = delete;
+  wire& operator=(const wire&) = delete;
+
+  void start();
+  /// Sends what is queued for at most `limits::wire_flush_deadline`, then closes every lane.
+  void stop() noexcept;
+
+  /// `address` holds source, destination and their generations for every frame that goes out.
+  key add(std::unique_ptr<lane> with, const protocols::frame_header& address, handlers what);
+  /// Closes the lane once what is queued has gone out or the peer is gone; on_gone is not called.
+  void remove(key which);
+
+  /// Queues one frame. Errors: queue_full (`limits::link_queue_frames_max` are waiting), peer_gone.
+  protocols::result<void> post(key which, protocols::message_type type, protocols::call_id call,
+                               std::vector<std::byte> payload);
+
+  /// Takes over accepting; `on_lane` gets each lane that came to be, `on_refused` a line for each that did not.
+  void listen(std::unique_ptr<listener> from, std::function<void(incoming)> on_lane,
+              std::function<void(const std::string&)> on_refused);
+
+  /// Calls `on_client` with each connection to a listening unix socket.
+  void accept_clients(base::unique_fd listening, std::function<void(base::unique_fd)> on_client);
+
+private:
+  struct outgoing {
+    protocols::frame_header header;
+    std::vector<std::byte> payload;
+  };
+  struct link {
+    std::unique_ptr<lane> with;
+    protocols::frame_header address;
+    handlers what;
+    std::deque<outgoing> queue; ///< the wire's own; `posted_` is what others have added
+    std::shared_ptr<std::atomic<std::size_t>> queued;
+    bool leaving = false;
+    bool gone = false;
+  };
+  struct posted {
+    key which;
+    outgoing frame;
+  };
+
+  void run();
+  void take_posts();
+  bool send_some(link& one);
+  bool receive_some(link& one);
+  void lose(link& one, const protocols::failure& cause);
+  void sleep();
+  void wake() noexcept;
+  void accept_waiting_clients();
+
+  base::unique_fd doorbell_;
+  std::atomic<bool> sleeping_ = false;
+  std::atomic<bool> stopping_ = false;
+  std::thread thread_;
+
+  std::mutex mutex_; ///< guards what other threads hand in
+  std::vector<posted> posted_;
+  std::map<key, std::unique_ptr<link>> added_;
+  std::vector<key> removed_;
+  std::map<key, std::shared_ptr<std::atomic<std::size_t>>> queued_; ///< absent: peer gone
+  key next_key_ = 1;
+
+  std::map<key, std::unique_ptr<link>> links_; ///< the wire's thread only, as all below
+  std::unique_ptr<listener> listener_;
+  std::function<void(incoming)> on_lane_;
+  std::function<void(const std::string&)> on_refused_;
+  base::unique_fd clients_;
+  std::function<void(base::unique_fd)> on_client_;
+};
+
+} // namespace troupe::fabric

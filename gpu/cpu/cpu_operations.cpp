@@ -1,0 +1,227 @@
+#include "gpu/cpu/cpu_operations.hpp"
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <new>
+
+#include "gpu/cpu/attention.hpp"
+#include "gpu/cpu/cpu_stream.hpp"
+#include "gpu/cpu/kernels.hpp"
+#include "gpu/cpu/product.hpp"
+
+namespace troupe::gpu::cpu {
+
+using protocols::fail;
+using protocols::fault;
+using protocols::result;
+
+namespace {
+
+/// Up to here own loops beat oneDNN's packing.
+constexpr std::int64_t dot_rows_max = 8;
+constexpr std::align_val_t alignment{64};
+
+class cpu_buffer final : public buffer {
+public:
+  explicit cpu_buffer(std::size_t bytes)
+      : data_(static_cast<std::byte*>(::operator new(bytes, alignment, std::nothrow))), bytes_(bytes) {
+    if (data_)
+      std::memset(data_, 0, bytes);
+  }
+  ~cpu_buffer() override { ::operator delete(data_, alignment); }
+  std::byte* data() const noexcept override { return data_; }
+  std::size_t bytes() const noexcept override { return bytes_; }
+
+private:
+  std::byte* data_;
+  std::size_t bytes_;
+};
+
+cpu_stream& own(stream& on) {
+  return static_cast<cpu_stream&>(on);
+}
+
+/// Calls `body` with the pointers to each row (every dimension but the last) of views of one shape.
+template <class Body, class... Views>
+void for_rows(Body body, const tensor_view& like, const Views&... views) {
+  TROUPE_ASSERT("rows", ((views.rank() == like.rank() && views.shape(like.rank() - 2) == like.shape(like.rank() - 2) &&
+                          views.shape(0) == like.shape(0)) &&
+                         ...));
+  if (like.rank() == 2) {
+    for (std::int64_t i = 0; i < like.shape(0); ++i)
+      body(like.f32() + i * like.stride(0), (views.f32() + i * views.stride(0))...);
+    return;
+  }
+  TROUPE_ASSERT("rows", like.rank() == 3);
+  for (std::int64_t i = 0; i < like.shape(0); ++i)
+    for (std::int64_t j = 0; j < like.shape(1); ++j)
+      body(like.f32() + i * like.stride(0) + j * like.stride(1),
+           (views.f32() + i * views.stride(0) + j * views.stride(1))...);
+}
+
+std::int64_t width_of(const tensor_view& view) {
+  return view.shape(view.rank() - 1);
+}
+
+class cpu_operations final : public operations {
+public:
+  device_kind device() const noexcept override { return device_kind::cpu; }
+
+  result<std::unique_ptr<buffer>> allocate(std::size_t bytes) const override {
+    auto memory = std::make_unique<cpu_buffer>(bytes);
+    if (!memory->data())
+      return fail(fault::no_memory, std::to_string(bytes) + " bytes");
+    return memory;
+  }
+  std::unique_ptr<stream> make_stream() const override { return std::make_unique<cpu_stream>(); }
+
+  void upload(stream&, std::span<const std::byte> from, const tensor_view& to) const override {
+    TROUPE_ASSERT("upload", to.contiguous() && from.size() == static_cast<std::size_t>(to.elements()) * element_bytes);
+    if (!from.empty())
+      std::memcpy(to.data(), from.data(), from.size());
+  }
+  void download(stream&, const tensor_view& from, std::span<std::byte> to) const override {
+    TROUPE_ASSERT("download",
+                  from.contiguous() && to.size() == static_cast<std::size_t>(from.elements()) * element_bytes);
+    if (!to.empty())
+      std::memcpy(to.data(), from.data(), to.size());
+  }
+  void upload_published(stream&, const published_slice& from, const tensor_view& to) const override {
+    TROUPE_ASSERT("upload", to.rank() == 2 && to.shape(0) == from.rows && to.shape(1) == from.columns);
+    for (std::int64_t row = 0; row < from.rows; ++row) {
+      const std::byte* const line = from.data + row * from.row_bytes;
+      float* const out = to.f32() + row * to.stride(0);
+      switch (from.kind) {
+      case published_kind::f32:
+        std::memcpy(out, line, static_cast<std::size_t>(from.columns) * sizeof(float));
+        break;
+      case published_kind::bf16:
+        for (std::int64_t i = 0; i < from.columns; ++i) {
+          std::uint16_t high = 0;
+          std::memcpy(&high, line + 2 * i, sizeof high);
+          out[i] = std::bit_cast<float>(std::uint32_t{high} << 16);
+        }
+        break;
+      }
+    }
+  }
+
+  void copy(stream&, const tensor_view& from, const tensor_view& to) const override {
+    TROUPE_ASSERT("copy", width_of(from) == width_of(to));
+    const auto bytes = static_cast<std::size_t>(width_of(to)) * sizeof(float);
+    for_rows([&](float* out, const float* in) { std::memcpy(out, in, bytes); }, to, from);
+  }
+  void add(stream&, const tensor_view& to, const tensor_view& what) const override {
+    TROUPE_ASSERT("add", width_of(what) == width_of(to));
+    for_rows([&](float* out, const float* in) { run_.add(out, in, width_of(to)); }, to, what);
+  }
+  void gather(stream&, const tensor_view& table, const tensor_view& index, const tensor_view& to) const override {
+    TROUPE_ASSERT("gather", width_of(table) == width_of(to) && index.shape(0) == to.shape(0));
+    const auto bytes = static_cast<std::size_t>(width_of(to)) * sizeof(float);
+    for (std::int64_t i = 0; i < to.shape(0); ++i) {
+      const std::int32_t row = index.i32()[i];
+      TROUPE_ASSERT("gather", row >= 0 && row < table.shape(0));
+      std::memcpy(to.f32() + i * to.stride(0), table.f32() + row * table.stride(0), bytes);
+    }
+  }
+  void add_weighted(stream&, const tensor_view& table, const tensor_view& index, const tensor_view& weight,
+                    const tensor_view& to) const override {
+    TROUPE_ASSERT("gather", width_of(table) == width_of(to) && index.shape(0) == to.shape(0));
+    for (std::int64_t i = 0; i < to.shape(0); ++i)
+      for (std::int64_t j = 0; j < index.shape(1); ++j) {
+        const std::int32_t row = index.i32()[i * index.stride(0) + j];
+        TROUPE_ASSERT("gather", row >= 0 && row < table.shape(0));
+        run_.add_scaled(to.f32() + i * to.stride(0), table.f32() + row * table.stride(0),
+                        weight.f32()[i * weight.stride(0) + j], width_of(to));
+      }
+  }
+
+  void matmul(stream&, const tensor_view& x, const tensor_view& weight, const tensor_view& bias,
+              const tensor_view& out) const override {
+    const std::int64_t m = x.shape(0);
+    const std::int64_t n = weight.shape(0);
+    const std::int64_t k = weight.shape(1);
+    TROUPE_ASSERT("matmul", x.rank() == 2 && x.shape(1) == k && out.shape(0) == m && out.shape(1) == n);
+    TROUPE_ASSERT("matmul", !bias || bias.shape(0) == n);
+    if (m == 0)
+      return;
+    if (m <= dot_rows_max) {
+      run_.dot_rows(x.f32(), x.stride(0), m, weight.f32(), weight.stride(0), n, k, bias ? bias.f32() : nullptr,
+                    out.f32(), out.stride(0));
+      return;
+    }
+    if (bias)
+      for (std::int64_t row = 0; row < m; ++row)
+        std::memcpy(out.f32() + row * out.stride(0), bias.f32(), static_cast<std::size_t>(n) * sizeof(float));
+    multiply({.m = m, .n = n, .k = k, .right_transposed = true, .accumulate = static_cast<bool>(bias)}, x.f32(),
+             x.stride(0), weight.f32(), weight.stride(0), out.f32(), out.stride(0));
+  }
+  void rms_norm(stream&, const tensor_view& x, const tensor_view& weight, float epsilon,
+                const tensor_view& out) const override {
+    TROUPE_ASSERT("norm", weight.elements() == width_of(x) && width_of(out) == width_of(x));
+    for_rows([&](float* to, const float* from) { run_.rms_norm(from, weight.f32(), epsilon, width_of(x), to); }, out,
+             x);
+  }
+  void layer_norm(stream&, const tensor_view& x, const tensor_view& weight, const tensor_view& bias, float epsilon,
+                  const tensor_view& out) const override {
+    TROUPE_ASSERT("norm", weight.elements() == width_of(x) && bias.elements() == width_of(x));
+    TROUPE_ASSERT("norm", width_of(out) == width_of(x));
+    for_rows([&](float* to,
+                 const float* from) { run_.layer_norm(from, weight.f32(), bias.f32(), epsilon, width_of(x), to); },
+             out, x);
+  }
+  void gelu(stream&, const tensor_view& in_place, gelu_kind kind) const override {
+    const std::int64_t width = width_of(in_place);
+    switch (kind) {
+    case gelu_kind::tanh:
+      for_rows([&](float* row) { run_.gelu_tanh(row, width); }, in_place);
+      break;
+    case gelu_kind::erf:
+      for_rows(
+          [&](float* row) {
+            for (std::int64_t i = 0; i < width; ++i)
+              row[i] *= 0.5F * (1.0F + std::erf(row[i] * 0.70710678F));
+          },
+          in_place);
+      break;
+    }
+  }
+  void silu_mul(stream&, const tensor_view& x, const tensor_view& out) const override {
+    const std::int64_t width = width_of(out);
+    TROUPE_ASSERT("silu", width_of(x) == 2 * width);
+    for_rows([&](float* to, const float* from) { run_.silu_mul(from, from + width, width, to); }, out, x);
+  }
+
+  void rotate(stream&, const tensor_view& heads, const tensor_view& cos, const tensor_view& sin) const override {
+    const std::int64_t half = heads.shape(2) / 2;
+    TROUPE_ASSERT("rotate", width_of(cos) == half && width_of(sin) == half && cos.shape(0) == heads.shape(0));
+    for (std::int64_t token = 0; token < heads.shape(0); ++token)
+      for (std::int64_t head = 0; head < heads.shape(1); ++head)
+        run_.rotate(heads.f32() + token * heads.stride(0) + head * heads.stride(1), cos.f32() + token * cos.stride(0),
+                    sin.f32() + token * sin.stride(0), half);
+  }
+  void attention(stream& on, const tensor_view& q, const tensor_view& k, const tensor_view& v, float scale,
+                 const tensor_view& out) const override {
+    attend(own(on), q, k, v, scale, out);
+  }
+  void store_kv(stream&, const tensor_view& k, const tensor_view& v, const tensor_view& slots,
+                const tensor_view& pool) const override {
+    cpu::store_kv(k, v, slots, pool);
+  }
+  void paged_attention(stream& on, const tensor_view& q, const tensor_view& pool, const paged_tokens& where,
+                       float scale, const tensor_view& out) const override {
+    attend_paged(own(on), q, pool, where, scale, out);
+  }
+
+private:
+  const kernels& run_ = best_kernels();
+};
+
+} // namespace
+
+std::shared_ptr<const operations> make_operations() {
+  return std::make_shared<cpu_operations>();
+}
+
+} // namespace troupe::gpu::cpu

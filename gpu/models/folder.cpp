@@ -1,0 +1,69 @@
+#include "gpu/cpu/cpu_operations.hpp"
+#include "gpu/models/picture.hpp"
+#include "gpu/models/shard_plan.hpp"
+#include "gpu/models/text_decoder.hpp"
+#include "gpu/models/vision_tower.hpp"
+#include "protocols/cluster_spec.hpp"
+
+namespace troupe::gpu::models {
+
+using protocols::fail;
+using protocols::fault;
+using protocols::result;
+
+namespace {
+
+class mapped_folder final : public model_folder {
+public:
+  mapped_folder(model_config config, normalisation pixels, std::unique_ptr<const tensor_files> files)
+      : config_(std::move(config)), pixels_(pixels), files_(std::move(files)) {}
+
+  const model_facts& facts() const noexcept override { return config_.facts; }
+  std::uint64_t fingerprint() const override { return files_->fingerprint(); }
+
+  result<std::unique_ptr<vision_model>> load_vision(const shard& part) override {
+    if (auto valid = check_layout(config_.facts, protocols::role_kind::encode, part.tensor_parallel, 1); !valid)
+      return tl::unexpected(valid.error());
+    return vision_tower::load(config_, pixels_, *files_, run_, part);
+  }
+
+  result<std::unique_ptr<text_model>> load_text(const shard& part, const kv_layout& layout,
+                                                std::span<std::byte> kv) override {
+    if (auto valid =
+            check_layout(config_.facts, protocols::role_kind::decode, part.tensor_parallel, part.pipeline_parallel);
+        !valid)
+      return tl::unexpected(valid.error());
+    return text_decoder::load(config_, *files_, run_, part, layout, kv);
+  }
+
+private:
+  model_config config_;
+  normalisation pixels_;
+  std::unique_ptr<const tensor_files> files_;
+  std::shared_ptr<const operations> run_ = cpu::make_operations();
+};
+
+} // namespace
+
+result<std::unique_ptr<model_folder>> open_folder(const std::filesystem::path& folder) {
+  auto config = read_config(folder);
+  if (!config)
+    return tl::unexpected(config.error());
+  auto files = tensor_files::open_folder(folder);
+  if (!files)
+    return tl::unexpected(files.error());
+  if (auto valid = check_plan(**files, plan_text(*config), folder.string()); !valid)
+    return tl::unexpected(valid.error());
+  normalisation pixels;
+  if (config->facts.has_vision) {
+    if (auto valid = check_plan(**files, plan_vision(*config), folder.string()); !valid)
+      return tl::unexpected(valid.error());
+    const auto read = read_normalisation(folder);
+    if (!read)
+      return tl::unexpected(read.error());
+    pixels = *read;
+  }
+  return std::make_unique<mapped_folder>(std::move(*config), pixels, std::move(*files));
+}
+
+} // namespace troupe::gpu::models

@@ -1,0 +1,407 @@
+#include "gpu/models/text_decoder.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "protocols/limits.hpp"
+
+namespace troupe::gpu::models {
+
+using protocols::fail;
+using protocols::fault;
+using protocols::result;
+using protocols::limits::kv_block_tokens;
+
+struct text_decoder::step_shape {
+  std::int64_t tokens = 0;
+  std::int64_t sequences = 0;
+  std::int64_t blocks = 0; ///< most of any sequence
+  std::int64_t rows = 0;   ///< of pictures
+  std::int64_t logits = 0;
+};
+
+/// Tensors of a step. `delta` is what a layer's half adds to `hidden`, contiguous for the sum over the mesh.
+struct text_decoder::workspace {
+  tensor_view hidden, normed, qkv, mixed, delta, gate_up, activated;
+  tensor_view ids, last, cos, sin, rows;
+  tensor_view last_hidden, logits, gathered, share;
+  paged_tokens where;
+};
+
+namespace {
+
+std::span<float> values_of(const tensor_view& view) {
+  TROUPE_ASSERT("collective", view.contiguous());
+  return {view.f32(), static_cast<std::size_t>(view.elements())};
+}
+
+template <class T>
+std::span<const std::byte> bytes_of(const std::vector<T>& values) {
+  return std::as_bytes(std::span{values});
+}
+
+std::string number(std::uint64_t value) {
+  return std::to_string(value);
+}
+
+} // namespace
+
+text_decoder::text_decoder(const model_config& config, std::shared_ptr<const operations> run, const shard& part,
+                           const kv_layout& layout, std::span<std::byte> kv)
+    : config_(config), run_(std::move(run)), stream_(run_->make_stream()), part_(part), layout_(layout), kv_(kv),
+      query_heads_(config.facts.query_heads / part.tensor_parallel),
+      intermediate_(config.facts.intermediate / part.tensor_parallel),
+      frequencies_(config.text.rope.frequencies(config.facts.head_elements)),
+      axes_(config.text.rope.axes(config.facts.head_elements)), scratch_(*run_) {}
+
+result<std::unique_ptr<text_model>> text_decoder::load(const model_config& config, const tensor_files& files,
+                                                       std::shared_ptr<const operations> run, const shard& part,
+                                                       const kv_layout& layout, std::span<std::byte> kv) {
+  const kv_layout own = layout_of(config.facts, part, layout.blocks * kv_block_tokens);
+  if (own.first_head != layout.first_head || own.heads != layout.heads || own.first_layer != layout.first_layer ||
+      own.layers != layout.layers || own.head_elements != layout.head_elements || kv.size() != layout.bytes() ||
+      std::uint64_t{layout.blocks} * kv_block_tokens > std::numeric_limits<std::int32_t>::max())
+    return fail(fault::invalid_request, "a pool of " + number(kv.size()) +
+                                            " bytes that is not laid out for this shard of " + config.facts.name +
+                                            "; valid here: layout_of, " + number(own.bytes()) + " bytes");
+  std::unique_ptr<text_decoder> model{new text_decoder{config, std::move(run), part, layout, kv}};
+  shard_loader loader{files, plan_text(config), *model->run_, *model->stream_, part};
+  if (auto loaded = model->load_weights(loader); !loaded)
+    return tl::unexpected(loaded.error());
+  if (auto done = model->stream_->synchronize(); !done)
+    return tl::unexpected(done.error());
+  return model;
+}
+
+result<void> text_decoder::load_weights(shard_loader& from) {
+  const std::string& prefix = config_.text.prefix;
+  const std::string embeddings = prefix + "embed_tokens.weight";
+  const bool tied_head = part_.last_stage() && config_.text.tied;
+  if (part_.first_stage() || tied_head)
+    if (auto loaded = from.load(embeddings_, {embeddings}); !loaded)
+      return loaded;
+  layers_.resize(layout_.layers);
+  for (std::uint32_t i = 0; i < layout_.layers; ++i)
+    if (auto loaded = load_layer(from, layout_.first_layer + i, layers_[i]); !loaded)
+      return loaded;
+  if (!part_.last_stage())
+    return {};
+  if (auto loaded = from.load(norm_, {prefix + "norm.weight"}); !loaded)
+    return loaded;
+  if (!tied_head) {
+    auto loaded = from.load(head_, {"lm_head.weight"});
+    head_view_ = head_.view;
+    return loaded;
+  }
+  const std::int64_t share = config_.facts.vocabulary / part_.tensor_parallel;
+  head_view_ = vocabulary_is_cut() ? embeddings_.view.rows(share * part_.mesh_rank, share) : embeddings_.view;
+  return {};
+}
+
+result<void> text_decoder::load_layer(shard_loader& from, std::uint32_t number_of_layer, layer& into) {
+  const std::string name = config_.text.prefix + "layers." + number(number_of_layer) + ".";
+  const auto all = [&](std::vector<std::string> parts, const char* kind) {
+    for (std::string& part : parts)
+      part = name + part + kind;
+    return parts;
+  };
+  struct wanted {
+    weight& into;
+    std::vector<std::string> names;
+    bool there = true;
+  };
+  const text_config& text = config_.text;
+  const std::vector<std::string> qkv{"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"};
+  const std::vector<std::string> gate_up{"mlp.gate_proj", "mlp.up_proj"};
+  for (const wanted& each : {
+           wanted{into.input_norm, all({"input_layernorm"}, ".weight")},
+           wanted{into.qkv, all(qkv, ".weight")},
+           wanted{into.qkv_bias, all(qkv, ".bias"), text.input_bias},
+           wanted{into.query_norm, all({"self_attn.q_norm"}, ".weight"), text.head_norms},
+           wanted{into.key_norm, all({"self_attn.k_norm"}, ".weight"), text.head_norms},
+           wanted{into.output, all({"self_attn.o_proj"}, ".weight")},
+           wanted{into.output_bias, all({"self_attn.o_proj"}, ".bias"), text.output_bias},
+           wanted{into.mlp_norm, all({"post_attention_layernorm"}, ".weight")},
+           wanted{into.gate_up, all(gate_up, ".weight")},
+           wanted{into.gate_up_bias, all(gate_up, ".bias"), text.mlp_bias},
+           wanted{into.down, all({"mlp.down_proj"}, ".weight")},
+           wanted{into.down_bias, all({"mlp.down_proj"}, ".bias"), text.mlp_bias},
+       })
+    if (each.there)
+      if (auto loaded = from.load(each.into, each.names); !loaded)
+        return loaded;
+  return {};
+}
+
+bool text_decoder::vocabulary_is_cut() const noexcept {
+  return part_.tensor_parallel > 1 && config_.facts.vocabulary % part_.tensor_parallel == 0;
+}
+
+std::uint32_t text_decoder::mesh_collectives(bool any_logits) const noexcept {
+  if (part_.tensor_parallel == 1)
+    return 0;
+  return 2 * layout_.layers + (any_logits && part_.last_stage() && vocabulary_is_cut() ? 1 : 0);
+}
+
+tensor_view text_decoder::pool_of(std::uint32_t local_layer) const {
+  const auto floats = [](std::uint64_t bytes) { return static_cast<std::int64_t>(bytes / sizeof(float)); };
+  std::byte* const first = kv_.data() + layout_.run_bytes() * local_layer;
+  return tensor_view{first,
+                     element_kind::f32,
+                     run_->device(),
+                     {layout_.blocks, layout_.heads, 2, std::int64_t{kv_block_tokens}, layout_.head_elements}}
+      .with_stride(0, floats(layout_.block_bytes()))
+      .with_stride(1, floats(layout_.run_bytes() * layout_.layers));
+}
+
+result<void> text_decoder::judge(const sequence& each) const {
+  const model_facts& facts = config_.facts;
+  if (each.ids.empty() || each.positions.size() != each.ids.size())
+    return fail(fault::invalid_request,
+                number(each.ids.size()) + " tokens with " + number(each.positions.size()) + " positions");
+  const std::uint64_t length = each.context + each.ids.size();
+  if (length > facts.context_max)
+    return fail(fault::context_exceeded, number(length) + " tokens; at most " + number(facts.context_max));
+  const std::uint64_t needed = (length + kv_block_tokens - 1) / kv_block_tokens;
+  if (each.blocks.size() < needed)
+    return fail(fault::invalid_request, number(each.blocks.size()) + " KV blocks for " + number(length) + " tokens; " +
+                                            number(needed) + " needed");
+  for (const protocols::block_index block : each.blocks)
+    if (block.value >= layout_.blocks)
+      return fail(fault::invalid_request, "KV block " + number(block.value) + " of " + number(layout_.blocks));
+  for (const protocols::token_id id : each.ids)
+    if (id < 0 || static_cast<std::uint32_t>(id) >= facts.vocabulary)
+      return fail(fault::invalid_request,
+                  "token " + std::to_string(id) + "; the vocabulary has " + number(facts.vocabulary));
+  for (const rows_at& rows : each.pictures)
+    if (!facts.has_vision || !rows.rows || std::uint64_t{rows.first} + rows.count > each.ids.size())
+      return fail(fault::invalid_request, "picture rows at " + number(rows.first) + ", " + number(rows.count) +
+                                              " of them, among " + number(each.ids.size()) + " tokens");
+  return {};
+}
+
+result<text_decoder::step_shape> text_decoder::judge(std::span<const sequence> batch, std::span<const float> hidden_in,
+                                                     std::span<const float> hidden_out, std::span<const float> logits,
+                                                     const group* mesh) const {
+  step_shape shape{.sequences = static_cast<std::int64_t>(batch.size())};
+  for (const sequence& each : batch) {
+    if (auto valid = judge(each); !valid)
+      return tl::unexpected(valid.error());
+    shape.tokens += static_cast<std::int64_t>(each.ids.size());
+    shape.blocks = std::max(shape.blocks, static_cast<std::int64_t>(each.blocks.size()));
+    shape.logits += each.wants_logits ? 1 : 0;
+    for (const rows_at& rows : each.pictures)
+      shape.rows += rows.count;
+  }
+  const auto floats = static_cast<std::size_t>(shape.tokens) * config_.facts.hidden;
+  const std::size_t wanted_in = part_.first_stage() ? 0 : floats;
+  const std::size_t wanted_out = part_.last_stage() ? 0 : floats;
+  const std::size_t wanted_logits =
+      part_.last_stage() ? static_cast<std::size_t>(shape.logits) * config_.facts.vocabulary : 0;
+  if (shape.tokens == 0 || (wanted_in != 0 && hidden_in.size() != wanted_in) || hidden_out.size() != wanted_out ||
+      logits.size() != wanted_logits)
+    return fail(fault::invalid_request, "a step of " + number(static_cast<std::uint64_t>(shape.tokens)) +
+                                            " tokens takes " + number(wanted_in) + " floats in, " + number(wanted_out) +
+                                            " out and " + number(wanted_logits) + " logits, and was given " +
+                                            number(hidden_in.size()) + ", " + number(hidden_out.size()) + ", " +
+                                            number(logits.size()));
+  if ((mesh ? mesh->size() : 1) != part_.tensor_parallel)
+    return fail(fault::invalid_request, "a mesh of " + number(mesh ? mesh->size() : 1) + " ranks for a shard of " +
+                                            number(part_.tensor_parallel));
+  return shape;
+}
+
+text_decoder::workspace text_decoder::describe(scratch& from, const step_shape& shape) const {
+  const model_facts& facts = config_.facts;
+  const std::int64_t width = facts.head_elements;
+  const std::int64_t cut = vocabulary_is_cut() ? part_.tensor_parallel : 1;
+  workspace with;
+  with.hidden = from.take({shape.tokens, facts.hidden});
+  with.normed = from.take({shape.tokens, facts.hidden});
+  with.qkv = from.take({shape.tokens, (query_heads_ + 2 * layout_.heads) * width});
+  with.mixed = from.take({shape.tokens, query_heads_ * width});
+  with.delta = from.take({shape.tokens, facts.hidden});
+  with.gate_up = from.take({shape.tokens, 2 * std::int64_t{intermediate_}});
+  with.activated = from.take({shape.tokens, intermediate_});
+  with.ids = from.take({shape.tokens}, element_kind::i32);
+  with.cos = from.take({shape.tokens, width / 2});
+  with.sin = from.take({shape.tokens, width / 2});
+  with.rows = from.take({shape.rows, facts.row_elements()});
+  with.last = from.take({shape.logits}, element_kind::i32);
+  with.last_hidden = from.take({shape.logits, facts.hidden});
+  with.logits = from.take({shape.logits, facts.vocabulary});
+  with.share = from.take({cut > 1 ? shape.logits : 0, facts.vocabulary / cut});
+  with.gathered = from.take({cut > 1 ? cut * shape.logits : 0, facts.vocabulary / cut});
+  with.where.slots = from.take({shape.tokens}, element_kind::i32);
+  with.where.first = from.take({shape.sequences + 1}, element_kind::i32);
+  with.where.context = from.take({shape.sequences}, element_kind::i32);
+  with.where.blocks = from.take({shape.sequences, shape.blocks}, element_kind::i32);
+  return with;
+}
+
+void text_decoder::write_tables(std::span<const sequence> batch, const step_shape& shape) {
+  for (auto* table : {&ids_, &slots_, &first_, &context_, &last_})
+    table->clear();
+  cos_.clear();
+  sin_.clear();
+  blocks_.assign(static_cast<std::size_t>(shape.sequences * shape.blocks), 0);
+  for (std::size_t i = 0; i < batch.size(); ++i) {
+    const sequence& each = batch[i];
+    first_.push_back(static_cast<std::int32_t>(ids_.size()));
+    context_.push_back(static_cast<std::int32_t>(each.context));
+    for (std::size_t j = 0; j < each.blocks.size(); ++j)
+      blocks_[i * static_cast<std::size_t>(shape.blocks) + j] = static_cast<std::int32_t>(each.blocks[j].value);
+    for (std::size_t j = 0; j < each.ids.size(); ++j) {
+      const std::size_t place = each.context + j;
+      ids_.push_back(each.ids[j]);
+      slots_.push_back(static_cast<std::int32_t>(each.blocks[place / kv_block_tokens].value * kv_block_tokens +
+                                                 place % kv_block_tokens));
+      for (std::size_t k = 0; k < frequencies_.size(); ++k) {
+        const float angle = static_cast<float>(each.positions[j][axes_[k]]) * frequencies_[k];
+        cos_.push_back(std::cos(angle));
+        sin_.push_back(std::sin(angle));
+      }
+    }
+    if (each.wants_logits)
+      last_.push_back(static_cast<std::int32_t>(ids_.size()) - 1);
+  }
+  first_.push_back(static_cast<std::int32_t>(ids_.size()));
+}
+
+void text_decoder::upload_tables(const workspace& with) {
+  run_->upload(*stream_, bytes_of(ids_), with.ids);
+  run_->upload(*stream_, bytes_of(cos_), with.cos);
+  run_->upload(*stream_, bytes_of(sin_), with.sin);
+  run_->upload(*stream_, bytes_of(last_), with.last);
+  run_->upload(*stream_, bytes_of(slots_), with.where.slots);
+  run_->upload(*stream_, bytes_of(first_), with.where.first);
+  run_->upload(*stream_, bytes_of(context_), with.where.context);
+  run_->upload(*stream_, bytes_of(blocks_), with.where.blocks);
+}
+
+void text_decoder::embed(std::span<const sequence> batch, const workspace& with) {
+  const model_facts& facts = config_.facts;
+  if (part_.first_stage())
+    run_->gather(*stream_, embeddings_.view, with.ids, with.hidden);
+  std::int64_t row = 0;
+  std::int64_t token = 0;
+  for (const sequence& each : batch) {
+    for (const rows_at& rows : each.pictures) {
+      const tensor_view here = with.rows.rows(row, rows.count);
+      run_->upload(*stream_, std::as_bytes(std::span{rows.rows, std::size_t{rows.count} * facts.row_elements()}), here);
+      if (part_.first_stage())
+        run_->copy(*stream_, here.columns(0, facts.hidden), with.hidden.rows(token + rows.first, rows.count));
+      row += rows.count;
+    }
+    token += static_cast<std::int64_t>(each.ids.size());
+  }
+}
+
+void text_decoder::add_deepstack(std::span<const sequence> batch, std::uint32_t level, const workspace& with) {
+  const std::int64_t width = config_.facts.hidden;
+  std::int64_t row = 0;
+  std::int64_t token = 0;
+  for (const sequence& each : batch) {
+    for (const rows_at& rows : each.pictures) {
+      run_->add(*stream_, with.hidden.rows(token + rows.first, rows.count),
+                with.rows.rows(row, rows.count).columns(width * (1 + level), width));
+      row += rows.count;
+    }
+    token += static_cast<std::int64_t>(each.ids.size());
+  }
+}
+
+result<void> text_decoder::attend(const layer& of, std::uint32_t local, const workspace& with, group* mesh) {
+  const std::int64_t width = config_.facts.head_elements;
+  const std::int64_t kv_heads = layout_.heads;
+  const float epsilon = config_.text.norm_epsilon;
+  const tensor_view q = with.qkv.columns(0, query_heads_ * width).split_last(query_heads_);
+  const tensor_view k = with.qkv.columns(query_heads_ * width, kv_heads * width).split_last(kv_heads);
+  const tensor_view v = with.qkv.columns((query_heads_ + kv_heads) * width, kv_heads * width).split_last(kv_heads);
+
+  run_->rms_norm(*stream_, with.hidden, of.input_norm.view, epsilon, with.normed);
+  run_->matmul(*stream_, with.normed, of.qkv.view, of.qkv_bias.view, with.qkv);
+  if (config_.text.head_norms) {
+    run_->rms_norm(*stream_, q, of.query_norm.view, epsilon, q);
+    run_->rms_norm(*stream_, k, of.key_norm.view, epsilon, k);
+  }
+  run_->rotate(*stream_, q, with.cos, with.sin);
+  run_->rotate(*stream_, k, with.cos, with.sin);
+  const tensor_view pool = pool_of(local);
+  run_->store_kv(*stream_, k, v, with.where.slots, pool);
+  run_->paged_attention(*stream_, q, pool, with.where, 1.0F / std::sqrt(static_cast<float>(width)),
+                        with.mixed.split_last(query_heads_));
+  run_->matmul(*stream_, with.mixed, of.output.view, of.output_bias.view, with.delta);
+  if (mesh)
+    if (auto summed = mesh->all_reduce_sum(values_of(with.delta)); !summed)
+      return summed;
+  run_->add(*stream_, with.hidden, with.delta);
+  return {};
+}
+
+result<void> text_decoder::transform(const layer& of, const workspace& with, group* mesh) {
+  run_->rms_norm(*stream_, with.hidden, of.mlp_norm.view, config_.text.norm_epsilon, with.normed);
+  run_->matmul(*stream_, with.normed, of.gate_up.view, of.gate_up_bias.view, with.gate_up);
+  run_->silu_mul(*stream_, with.gate_up, with.activated);
+  run_->matmul(*stream_, with.activated, of.down.view, of.down_bias.view, with.delta);
+  if (mesh)
+    if (auto summed = mesh->all_reduce_sum(values_of(with.delta)); !summed)
+      return summed;
+  run_->add(*stream_, with.hidden, with.delta);
+  return {};
+}
+
+result<void> text_decoder::predict(const workspace& with, std::span<float> logits, group* mesh) {
+  if (logits.empty())
+    return {};
+  run_->gather(*stream_, with.hidden, with.last, with.last_hidden);
+  run_->rms_norm(*stream_, with.last_hidden, norm_.view, config_.text.norm_epsilon, with.last_hidden);
+  if (!vocabulary_is_cut()) {
+    run_->matmul(*stream_, with.last_hidden, head_view_, {}, with.logits);
+  } else {
+    run_->matmul(*stream_, with.last_hidden, head_view_, {}, with.share);
+    if (auto gathered = mesh->all_gather(values_of(with.share), values_of(with.gathered)); !gathered)
+      return gathered;
+    const std::int64_t rows = with.share.shape(0);
+    const std::int64_t columns = with.share.shape(1);
+    for (std::int64_t rank = 0; rank < part_.tensor_parallel; ++rank)
+      run_->copy(*stream_, with.gathered.rows(rank * rows, rows), with.logits.columns(rank * columns, columns));
+  }
+  run_->download(*stream_, with.logits, std::as_writable_bytes(logits));
+  return {};
+}
+
+result<void> text_decoder::forward(std::span<const sequence> batch, std::span<const float> hidden_in,
+                                   std::span<float> hidden_out, std::span<float> logits, group* mesh) {
+  const auto shape = judge(batch, hidden_in, hidden_out, logits, mesh);
+  if (!shape)
+    return tl::unexpected(shape.error());
+  const auto with = scratch_.place([&](scratch& from) { return describe(from, *shape); });
+  if (!with)
+    return tl::unexpected(with.error());
+
+  write_tables(batch, *shape);
+  upload_tables(*with);
+  if (!part_.first_stage())
+    run_->upload(*stream_, std::as_bytes(hidden_in), with->hidden);
+  embed(batch, *with);
+
+  group* const sums = part_.tensor_parallel > 1 ? mesh : nullptr;
+  for (std::uint32_t local = 0; local < layout_.layers; ++local) {
+    if (auto done = attend(layers_[local], local, *with, sums); !done)
+      return done;
+    if (auto done = transform(layers_[local], *with, sums); !done)
+      return done;
+    if (const std::uint32_t level = layout_.first_layer + local; level < config_.facts.deepstack_levels)
+      add_deepstack(batch, level, *with);
+  }
+  if (part_.last_stage()) {
+    if (auto done = predict(*with, logits, sums); !done)
+      return done;
+  } else {
+    run_->download(*stream_, with->hidden, std::as_writable_bytes(hidden_out));
+  }
+  return stream_->synchronize();
+}
+
+} // namespace troupe::gpu::models

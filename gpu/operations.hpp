@@ -1,0 +1,96 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "gpu/stream.hpp"
+#include "gpu/tensor.hpp"
+#include "protocols/fault.hpp"
+
+namespace troupe::gpu {
+
+/// What numbers a model file holds.
+enum class published_kind : std::uint8_t { f32, bf16 };
+
+/// A part of a published matrix in the mapped file: `rows` rows of `columns` elements, `row_bytes` apart, at no
+/// particular alignment.
+struct published_slice {
+  const std::byte* data = nullptr;
+  published_kind kind = published_kind::f32;
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+  std::int64_t row_bytes = 0;
+};
+
+/// Where the new tokens of a step stand in a paged pool of keys and values; i32 on the device.
+struct paged_tokens {
+  tensor_view slots;   ///< [tokens]: block x block tokens + place, where the token's keys and values go
+  tensor_view first;   ///< [sequences + 1]: first new token of each sequence, then their count
+  tensor_view context; ///< [sequences]: tokens that were in the pool before the step
+  tensor_view blocks;  ///< [sequences, most]: block numbers
+};
+
+enum class gelu_kind : std::uint8_t { tanh, erf };
+
+/// Everything that a model computes with: models are written against this and run on whatever implements it.
+/// All numbers are f32; "rows" are every dimension but the last. Inputs and outputs may be strided views; an output may
+/// be its input where the text says so and must not overlap it otherwise.
+/// Threads: immutable; a stream and what runs on it belong to one thread.
+/// Errors: shapes that do not fit break an invariant; what a device reports comes out of stream::synchronize.
+class operations {
+public:
+  virtual ~operations() = default;
+
+  virtual device_kind device() const noexcept = 0;
+  /// Zeroed. Errors: no_memory.
+  virtual protocols::result<std::unique_ptr<buffer>> allocate(std::size_t bytes) const = 0;
+  virtual std::unique_ptr<stream> make_stream() const = 0;
+
+  // ---- between host and device; `to` and `from` contiguous ----
+  virtual void upload(stream& on, std::span<const std::byte> from, const tensor_view& to) const = 0;
+  virtual void download(stream& on, const tensor_view& from, std::span<std::byte> to) const = 0;
+  /// Widens what a file holds to f32.
+  virtual void upload_published(stream& on, const published_slice& from, const tensor_view& to) const = 0;
+
+  // ---- rows ----
+  virtual void copy(stream& on, const tensor_view& from, const tensor_view& to) const = 0;
+  /// to += what
+  virtual void add(stream& on, const tensor_view& to, const tensor_view& what) const = 0;
+  /// to[i] = table[index[i]]
+  virtual void gather(stream& on, const tensor_view& table, const tensor_view& index, const tensor_view& to) const = 0;
+  /// to[i] += sum over j of weight[i, j] x table[index[i, j]]
+  virtual void add_weighted(stream& on, const tensor_view& table, const tensor_view& index, const tensor_view& weight,
+                            const tensor_view& to) const = 0;
+
+  // ---- dense ----
+  /// out [m, n] = x [m, k] . weight [n, k] transposed + bias [n] (or none)
+  virtual void matmul(stream& on, const tensor_view& x, const tensor_view& weight, const tensor_view& bias,
+                      const tensor_view& out) const = 0;
+  /// `out` may be `x`.
+  virtual void rms_norm(stream& on, const tensor_view& x, const tensor_view& weight, float epsilon,
+                        const tensor_view& out) const = 0;
+  /// `out` may be `x`.
+  virtual void layer_norm(stream& on, const tensor_view& x, const tensor_view& weight, const tensor_view& bias,
+                          float epsilon, const tensor_view& out) const = 0;
+  virtual void gelu(stream& on, const tensor_view& in_place, gelu_kind kind) const = 0;
+  /// out [m, n] = silu(x[:, :n]) * x[:, n:]
+  virtual void silu_mul(stream& on, const tensor_view& x, const tensor_view& out) const = 0;
+
+  // ---- attention; heads are [tokens, heads, elements] ----
+  /// Turns the pair (i, i + elements / 2) by the angle of `cos` and `sin` [tokens, elements / 2], in place.
+  virtual void rotate(stream& on, const tensor_view& heads, const tensor_view& cos, const tensor_view& sin) const = 0;
+  /// Every token attends to every token; as many key heads as query heads.
+  virtual void attention(stream& on, const tensor_view& q, const tensor_view& k, const tensor_view& v, float scale,
+                         const tensor_view& out) const = 0;
+  /// Writes keys and values of the new tokens. `pool` is one layer's view:
+  /// [blocks, kv heads, keys and values (2), block tokens, elements].
+  virtual void store_kv(stream& on, const tensor_view& k, const tensor_view& v, const tensor_view& slots,
+                        const tensor_view& pool) const = 0;
+  /// Each new token attends to its sequence up to itself, read from the pool; query heads in groups share a kv head.
+  virtual void paged_attention(stream& on, const tensor_view& q, const tensor_view& pool, const paged_tokens& where,
+                               float scale, const tensor_view& out) const = 0;
+};
+
+} // namespace troupe::gpu

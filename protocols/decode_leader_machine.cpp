@@ -1,0 +1,198 @@
+#include <algorithm>
+
+#include "protocols/decode_machine.hpp"
+
+namespace troupe::protocols {
+
+decode_leader_machine::decode_leader_machine(const cluster_plan& plan, cell_id cell, options bounds)
+    : plan_(plan), cell_(plan.cell(cell)), bounds_(bounds), blocks_(bounds.kv_blocks) {}
+
+void decode_leader_machine::tell_front(request_id request, const failure& cause, effects& out) const {
+  out.push_back(send_message{bounds_.front, error{.code = static_cast<std::uint16_t>(cause.code),
+                                                  .message = cause.what,
+                                                  .origin = cell_.leader(),
+                                                  .call = {},
+                                                  .where = "decode",
+                                                  .request = request}});
+}
+
+decode_leader_machine::effects decode_leader_machine::on_reserve(const reserve_kv& order, time_point now) {
+  effects out;
+  if (ended_.buried(order.request.value) || requests_.contains(order.request))
+    return out;
+  if (requests() >= bounds_.requests_max) {
+    tell_front(order.request, failure{fault::queue_full, "decode queue"}, out);
+    return out;
+  }
+  waiting_.push_back(order);
+  admit(out, now);
+  return out;
+}
+
+void decode_leader_machine::admit(effects& out, time_point now) {
+  while (!waiting_.empty()) {
+    const auto& next = waiting_.front();
+    const auto whole = next.prompt_tokens + next.max_tokens;
+    auto blocks = blocks_.reserve((whole + limits::kv_block_tokens - 1) / limits::kv_block_tokens);
+    if (!blocks)
+      return;
+    request_state state{.at = stage::receiving,
+                        .order = std::move(waiting_.front()),
+                        .deadline = now + bounds_.room_deadline,
+                        .blocks = *std::move(blocks),
+                        .landed = std::vector<bool>(cell_.ranks.size(), false),
+                        .first = std::nullopt,
+                        .ending = false};
+    waiting_.pop_front();
+    reservations_ = reservations_.next();
+    for (const auto member : cell_.ranks)
+      out.push_back(send_message{member, reserve_blocks{.request = state.order.request,
+                                                        .room = state.order.room,
+                                                        .prompt_tokens = state.order.prompt_tokens,
+                                                        .blocks = state.blocks,
+                                                        .tenancy = reservations_,
+                                                        .prefill_cell = state.order.prefill_cell}});
+    if (const auto early = early_.find(state.order.request); early != early_.end()) {
+      state.first = early->second;
+      early_.erase(early);
+    }
+    requests_.emplace(state.order.request, std::move(state));
+  }
+}
+
+decode_leader_machine::effects decode_leader_machine::on_handover(const handover& news, time_point) {
+  effects out;
+  if (ended_.buried(news.request.value))
+    return out;
+  const auto which = requests_.find(news.request);
+  if (which == requests_.end()) {
+    if (early_.size() < bounds_.requests_max)
+      early_.emplace(news.request, news);
+    return out;
+  }
+  if (which->second.first)
+    return out; // once is enough (D10)
+  which->second.first = news; // stored before anything flips (F14)
+  vote_if_whole(which, out);
+  return out;
+}
+
+decode_leader_machine::effects decode_leader_machine::on_landed(const landed& news, std::uint32_t place, time_point) {
+  effects out;
+  const auto which = requests_.find(news.request);
+  if (which == requests_.end() || place >= which->second.landed.size())
+    return out;
+  which->second.landed[place] = true;
+  vote_if_whole(which, out);
+  return out;
+}
+
+void decode_leader_machine::vote_if_whole(iterator which, effects& out) {
+  auto& one = which->second;
+  const bool whole = one.first && std::all_of(one.landed.begin(), one.landed.end(), [](bool here) { return here; });
+  if (one.at != stage::receiving || !whole)
+    return;
+  one.at = stage::voting;
+  out.push_back(vote{.request = which->first, .rooms = {one.order.room}});
+}
+
+decode_leader_machine::effects decode_leader_machine::on_vote(request_id request, const std::vector<admission>& minimum,
+                                                              time_point now) {
+  effects out;
+  const auto which = requests_.find(request);
+  if (which == requests_.end() || which->second.at != stage::voting)
+    return out;
+  auto& one = which->second;
+  const auto least = *std::min_element(minimum.begin(), minimum.end());
+  if (one.ending) {
+    end(which, false, out, now);
+    return out;
+  }
+  if (least == admission::failed || one.first->length != one.order.prompt_tokens) {
+    tell_front(request, failure{fault::not_admitted, "keys and values of the prompt are not whole on every rank"}, out);
+    end(which, true, out, now);
+    return out;
+  }
+  if (least == admission::pending) {
+    one.at = stage::receiving;
+    return out;
+  }
+  one.at = stage::joined;
+  out.push_back(join_batch{.sequence = {.request = request,
+                                        .context = one.first->length,
+                                        .position_delta = one.first->position_delta,
+                                        .blocks = one.blocks,
+                                        .sampling = one.order.sampling},
+                           .first_token = one.first->first_token,
+                           .max_tokens = one.order.max_tokens,
+                           .end_tokens = one.order.end_tokens});
+  return out;
+}
+
+decode_leader_machine::effects decode_leader_machine::on_left(request_id request, time_point now) {
+  effects out;
+  if (const auto which = requests_.find(request); which != requests_.end() && which->second.at == stage::joined)
+    end(which, false, out, now);
+  return out;
+}
+
+decode_leader_machine::effects decode_leader_machine::on_cancel(request_id request, time_point now) {
+  effects out;
+  const auto queued =
+      std::find_if(waiting_.begin(), waiting_.end(), [&](const auto& each) { return each.request == request; });
+  if (queued != waiting_.end())
+    waiting_.erase(queued);
+  early_.erase(request);
+  const auto which = requests_.find(request);
+  if (which == requests_.end()) {
+    ended_.bury(request.value);
+    admit(out, now);
+    return out;
+  }
+  switch (which->second.at) {
+  case stage::receiving:
+    end(which, true, out, now); // prefill ranks may be writing: the blocks rest first (I24)
+    break;
+  case stage::voting:
+    which->second.ending = true;
+    break;
+  case stage::joined:
+    out.push_back(leave_batch{request});
+    break;
+  }
+  return out;
+}
+
+void decode_leader_machine::end(iterator which, bool blocks_suspect, effects& out, time_point now) {
+  if (blocks_suspect)
+    (void)blocks_.fail(which->second.blocks, now);
+  else
+    (void)blocks_.release(which->second.blocks);
+  for (const auto member : cell_.ranks)
+    out.push_back(send_message{member, release{which->first}});
+  ended_.bury(which->first.value);
+  requests_.erase(which);
+  admit(out, now);
+}
+
+decode_leader_machine::effects decode_leader_machine::on_tick(time_point now) {
+  effects out;
+  blocks_.tick(now);
+  for (auto each = requests_.begin(); each != requests_.end();) {
+    const auto current = each++;
+    const auto& one = current->second;
+    if (one.at != stage::receiving || now < one.deadline)
+      continue;
+    const auto missing = std::count(one.landed.begin(), one.landed.end(), false);
+    tell_front(current->first,
+               failure{fault::timeout, one.first ? "keys and values had not landed on " + std::to_string(missing) +
+                                                       " ranks within timeouts.room_ms"
+                                                 : "no first token within timeouts.room_ms"},
+               out);
+    end(current, true, out, now);
+  }
+  admit(out, now);
+  return out;
+}
+
+} // namespace troupe::protocols

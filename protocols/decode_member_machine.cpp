@@ -1,0 +1,64 @@
+#include "protocols/decode_machine.hpp"
+
+namespace troupe::protocols {
+
+decode_member_machine::decode_member_machine(const cluster_plan& plan, cell_id cell, rank_id self, options bounds)
+    : plan_(plan), cell_(plan.cell(cell)), place_(*cell_.place_of(self)), bounds_(std::move(bounds)) {}
+
+decode_member_machine::effects decode_member_machine::on_reserve_blocks(const reserve_blocks& order, time_point now) {
+  effects out;
+  if (ended_.buried(order.request.value) || rooms_.contains(order.room) || rooms_.size() >= bounds_.rooms_max)
+    return out;
+  const auto& source = plan_.cell(order.prefill_cell);
+  room_state room{.request = order.request, .deadline = now + bounds_.room_deadline, .missing = {}};
+  out.push_back(set_admission{order.room, admission::pending});
+  for (const auto place : bounds_.overlap.at(order.prefill_cell)) {
+    room.missing.insert(source.ranks[place]);
+    out.push_back(send_message{source.ranks[place],
+                               grant_blocks{.request = order.request,
+                                            .room = order.room,
+                                            .part = place_,
+                                            .parts = static_cast<std::uint32_t>(cell_.ranks.size()),
+                                            .prompt_tokens = order.prompt_tokens,
+                                            .blocks = order.blocks,
+                                            .tenancy = order.tenancy,
+                                            .dtype = element_type::f32}});
+  }
+  rooms_.emplace(order.room, std::move(room));
+  return out;
+}
+
+decode_member_machine::effects decode_member_machine::on_kv_landed(room_id id, rank_id from, time_point) {
+  effects out;
+  const auto found = rooms_.find(id);
+  if (found == rooms_.end() || found->second.missing.erase(from) == 0 || !found->second.missing.empty())
+    return out; // ended, repeated, or others are still to come
+  out.push_back(set_admission{id, admission::done}); // before the leader hears of it, so that no vote sees it pending
+  out.push_back(send_message{cell_.leader(), landed{found->second.request, id}});
+  return out;
+}
+
+decode_member_machine::effects decode_member_machine::on_release(request_id request, time_point) {
+  effects out;
+  ended_.bury(request.value);
+  for (auto each = rooms_.begin(); each != rooms_.end();) {
+    const auto current = each++;
+    if (current->second.request == request) {
+      out.push_back(forget_admission{current->first});
+      rooms_.erase(current);
+    }
+  }
+  return out;
+}
+
+decode_member_machine::effects decode_member_machine::on_tick(time_point now) {
+  effects out;
+  for (auto& [id, room] : rooms_)
+    if (!room.missing.empty() && now >= room.deadline && room.deadline != time_point::max()) {
+      room.deadline = time_point::max(); // said once
+      out.push_back(set_admission{id, admission::failed});
+    }
+  return out;
+}
+
+} // namespace troupe::protocols

@@ -1,0 +1,113 @@
+#pragma once
+
+#include <deque>
+#include <map>
+#include <optional>
+#include <variant>
+#include <vector>
+
+#include "protocols/cluster_plan.hpp"
+#include "protocols/mesh_plan.hpp"
+#include "protocols/serve_message.hpp"
+#include "protocols/slot_pool_machine.hpp"
+#include "protocols/time.hpp"
+
+namespace troupe::protocols {
+
+/// Leader of an encode cell: pixels in, tower, embedding rows out to every rank of the prefill cell.
+///
+/// What arrives in any order is parked by room: the order to encode, the pixels on each rank of the cell, the grants of
+/// the receivers. The tower runs as soon as order and pixels are here; the rows are written once all receivers have
+/// granted, and only if their grants say the same of the room as we do (a one-sided write checks nothing).
+///
+/// Contract: I4, I9, I13, I14, I15, I18, I19, I22, I30, C34, C48, E21.
+/// Threads: the encode actor's.
+class encode_machine {
+public:
+  struct options {
+    rank_id front;
+    std::uint32_t pixel_slots = 0;  ///< of each rank of the cell, symmetric
+    std::uint32_t row_slots = 0;    ///< send ring of the leader
+    std::uint32_t row_elements = 0;
+    std::uint32_t row_slot_tokens = 0; ///< tokens that one slot holds
+    duration room_deadline{};
+    std::uint32_t rooms_max = 0; ///< parked and running
+  };
+
+  /// Run the tower over the pixels on every rank of the cell; the leader's rows go to `item.rows`.
+  struct run_tower {
+    request_id request;
+    tower_item item;
+    bool operator==(const run_tower&) const = default;
+  };
+  /// Write `rows` rows from send slot `rows_at` to the granted slot of `to`, completion data = room.
+  struct write_rows {
+    room_id room;
+    std::uint32_t part = 0;
+    rank_id to;
+    slot_index rows_at;
+    slot_ref target;
+    std::uint32_t rows = 0;
+    bool operator==(const write_rows&) const = default;
+  };
+  using effect = std::variant<send_message, run_tower, write_rows>;
+  using effects = std::vector<effect>;
+
+  encode_machine(const cluster_plan& plan, cell_id cell, options bounds);
+
+  /// Once at ready: the front gets its credits.
+  effects start();
+  effects on_encode(const encode& order, time_point now);
+  /// Pixels of `room` are on the rank at `place` of the cell.
+  effects on_pixels(room_id room, std::uint32_t place, time_point now);
+  effects on_grant(rank_id from, const grant_rows& grant, time_point now);
+  effects on_encoded(room_id room, time_point now);
+  effects on_written(room_id room, std::uint32_t part, const result<void>& outcome, time_point now);
+  effects on_cancel(request_id request, time_point now);
+  effects on_tick(time_point now);
+
+  std::size_t rooms() const noexcept { return rooms_.size(); }
+  bool ended(room_id room) const noexcept { return ended_.buried(room.value); }
+
+private:
+  enum class stage {
+    parked,  ///< something arrived before the order did
+    ordered, ///< waits for pixels or a send slot
+    running, ///< in the tower
+    encoded, ///< rows are in the send slot; waits for grants
+    writing, ///< one-sided writes are on their way
+    ended,   ///< cancelled or failed while the tower or a write still uses its slots
+  };
+  struct room_state {
+    stage at = stage::parked;
+    encode order;
+    time_point deadline;
+    std::vector<bool> pixels;                       ///< by place in the cell
+    std::map<std::uint32_t, grant_rows> grants;     ///< by part
+    std::map<std::uint32_t, rank_id> granters;
+    std::optional<slot_ref> rows;
+    std::uint32_t writes_left = 0;
+    bool write_failed = false;
+  };
+  using room_iterator = std::map<room_id, room_state>::iterator;
+
+  room_state* find_or_park(room_id id, time_point now);
+  void advance(room_iterator room, effects& out, time_point now);
+  void run_waiting(effects& out, time_point now);
+  void ship(room_iterator room, effects& out, time_point now);
+  std::optional<failure> judge_grants(const room_state& room) const;
+  void return_pixels(const room_state& room, effects& out, bool suspect, time_point now);
+  void fail_room(room_iterator room, failure cause, effects& out, time_point now);
+  void let_go(room_iterator room, effects& out, time_point now);
+
+  const cluster_plan& plan_;
+  const cell_plan& cell_;
+  options bounds_;
+  slot_pool_machine pixel_slots_;
+  slot_pool_machine row_slots_;
+  std::map<room_id, room_state> rooms_;
+  std::deque<room_id> order_; ///< ordered rooms that have not entered the tower, first come first served
+  tombstones ended_;
+};
+
+} // namespace troupe::protocols

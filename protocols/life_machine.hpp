@@ -1,0 +1,121 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "protocols/cluster_plan.hpp"
+#include "protocols/messages.hpp"
+#include "protocols/parity_machine.hpp"
+#include "protocols/supervision_machine.hpp"
+
+namespace troupe::protocols {
+
+/// The supervisor's view of the whole cluster, from launch to the end of the last process.
+/// Start: a step is ordered when every rank has taken the one before (joined, agreed, grouped, warm, ready), so no rank
+/// enters a collective that another has not reached. End: by a drain, which has a deadline, or an abort, which has a
+/// shorter one; what is still there then is killed, and that has a deadline too. Whatever ends the cluster first is
+/// what `cluster_ended` names; all later faults are consequences (DESIGN: first cause). A cell that fails ends the
+/// cluster. Restart of a cell will enter where `lose` does, with the next generation. Contract: B1, B14, C2, C3, C6,
+/// C13, C24, C45, J8. Threads: the supervisor's own. Errors of the rank events: wrong_rank, bad_value,
+/// illegal_transition; nothing changes, and the caller hands the fault back as a terminal error of that rank.
+class life_machine {
+public:
+  enum class state {
+    starting, ///< some rank is not ready yet
+    ready,    ///< serves
+    draining, ///< told to finish; ranks leave one by one
+    aborting, ///< told to leave at once
+    killing,  ///< SIGKILL is on its way to those that did not
+    ended,    ///< final
+  };
+  enum class outcome {
+    drained, ///< every rank left in order
+    aborted, ///< somebody asked for it
+    rank_failed,
+    parity_mismatch,
+    start_timeout,
+    drain_timeout, ///< killed what had not left
+  };
+
+  /// To every rank that has joined and not ended.
+  struct to_all {
+    std::variant<roster, verdict, proceed, shutdown> message;
+    bool operator==(const to_all&) const = default;
+  };
+  struct to_rank {
+    rank_id to;
+    std::variant<error, shutdown> message;
+    bool operator==(const to_rank&) const = default;
+  };
+  /// A line for the person who waits.
+  struct report {
+    std::string line;
+    bool operator==(const report&) const = default;
+  };
+  struct cluster_ready {
+    bool operator==(const cluster_ready&) const = default;
+  };
+  struct kill_ranks {
+    std::vector<rank_id> ranks;
+    bool operator==(const kill_ranks&) const = default;
+  };
+  /// `cause` is empty when drained; the last line that a user sees otherwise.
+  struct cluster_ended {
+    outcome how = outcome::drained;
+    std::string cause;
+    bool operator==(const cluster_ended&) const = default;
+  };
+  using effect = std::variant<to_all, to_rank, report, cluster_ready, kill_ranks, cluster_ended>;
+  using effects = std::vector<effect>;
+
+  /// Every rank of `plan` has been spawned. `hosts` by rank; `plan` outlives the machine.
+  life_machine(const cluster_plan& plan, const std::vector<std::string>& hosts,
+               const cluster_spec::timeouts_section& timeouts, time_point now);
+
+  result<effects> on_joined(rank_id from, const joined& message);
+  result<effects> on_agree(rank_id from, const agree& message, time_point now);
+  result<effects> on_progress(rank_id from, const progress& message);
+  effects on_error(rank_id from, const error& said, time_point now);
+  /// After the rank's control lane has been read to its end.
+  effects on_end(rank_id rank, const rank_end& end, time_point now);
+  /// Asked by a person or a signal.
+  effects on_shutdown(const shutdown& order, time_point now);
+  effects on_tick(time_point now);
+
+  state current() const noexcept { return state_; }
+  life_state at(rank_id rank) const { return ranks_.at(rank.value).at; }
+
+private:
+  struct rank_record {
+    life_state at = life_state::spawned;
+    bool ended = false;
+    endpoint reachable; ///< from joined on
+  };
+
+  bool serves() const noexcept { return state_ == state::starting || state_ == state::ready; }
+  bool all_at(life_state at) const;
+  bool all_ended() const;
+  template <class Predicate>
+  std::string list(Predicate included) const;
+  effects proceed_to(life_state next);
+  effects lose(const first_cause& cause, time_point now);
+  void begin_abort(effects& out, outcome how, std::string cause, time_point now);
+  void begin_kill(effects& out, time_point now);
+  void end(effects& out);
+
+  const cluster_plan& plan_;
+  cluster_spec::timeouts_section timeouts_;
+  state state_ = state::starting;
+  std::vector<rank_record> ranks_;
+  parity_machine parity_;
+  supervision_machine supervision_;
+  life_state ordered_ = life_state::joined; ///< the step that ranks may take
+  time_point deadline_;                     ///< of the present state; ready has none
+  std::optional<shutdown> order_;           ///< the latest; also for a rank that joins after it
+  outcome how_ = outcome::drained;
+  std::string cause_;
+};
+
+} // namespace troupe::protocols

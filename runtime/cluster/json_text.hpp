@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "protocols/fault.hpp"
+
+/// JSON with comments that remembers where everything stands.
+/// The library's own tree forgets positions and keeps the last of two equal keys; a spec's reader must name both.
+namespace troupe::cluster {
+
+/// Line and column from 1; 0 where nothing was written.
+struct text_place {
+  std::uint32_t line = 0;
+  std::uint32_t column = 0;
+
+  bool operator==(const text_place&) const = default;
+};
+
+enum class json_kind { null, truth, whole, real, text, list, object };
+
+struct json_member;
+
+/// A value with its place. Members stand in the order written, twice if written twice.
+struct json_node {
+  json_kind kind = json_kind::null;
+  text_place at;
+  bool truth = false;
+  std::uint64_t whole = 0;
+  std::string text; ///< of a string; a number as it was written
+  std::vector<json_node> elements;
+  std::vector<json_member> members;
+};
+
+struct json_member {
+  std::string key;
+  text_place at; ///< of the key
+  json_node value;
+};
+
+/// "a string", "the number -3", "an object": what an error says was found.
+std::string describe(const json_node& node);
+
+inline constexpr std::size_t json_bytes_max = 64 * 1024;
+inline constexpr std::size_t json_depth_max = 16;
+
+/// Errors: config_invalid with "line:column: what was expected".
+protocols::result<json_node> read_json(std::string_view text);
+
+} // namespace troupe::cluster

@@ -1,0 +1,41 @@
+#include "runtime/cluster/spec_check.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+namespace troupe::cluster {
+
+protocols::result<model_check> check_model(const loaded_spec& loaded) {
+  const auto& spec = loaded.spec;
+  if (spec.model_path.empty())
+    return model_check{};
+
+  const auto facts = gpu::models::read_facts(spec.model_path);
+  if (!facts)
+    return protocols::fail(protocols::fault::config_invalid,
+                           fmt::format("{}: {}", loaded.where("model.path"), facts.error().what));
+
+  std::vector<std::string> problems;
+  for (const auto& pool : spec.pools) {
+    if (pool.role == protocols::role_kind::stub || pool.role == protocols::role_kind::front)
+      continue;
+    const auto layout = gpu::models::check_layout(*facts, pool.role, pool.tensor_parallel, pool.pipeline_parallel);
+    if (!layout)
+      problems.push_back(
+          fmt::format("{}: pools.{}: {}", loaded.where("pools." + pool.name), pool.name, layout.error().what));
+  }
+  if (!problems.empty())
+    return protocols::fail(protocols::fault::config_invalid, fmt::format("{}", fmt::join(problems, "\n")));
+
+  model_check checked{*facts, {}};
+  if (spec.limits.kv_tokens_max < facts->context_max)
+    checked.notes.push_back(fmt::format("limits.kv_tokens_max {} is below the model's context of {}: a longer request "
+                                        "is refused",
+                                        spec.limits.kv_tokens_max, facts->context_max));
+  if (facts->has_vision && spec.limits.kv_tokens_max < facts->picture_tokens_max())
+    checked.notes.push_back(fmt::format("limits.kv_tokens_max {} is below the {} tokens of the largest picture",
+                                        spec.limits.kv_tokens_max, facts->picture_tokens_max()));
+  return checked;
+}
+
+} // namespace troupe::cluster

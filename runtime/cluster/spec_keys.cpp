@@ -1,0 +1,216 @@
+#include "runtime/cluster/spec_keys.hpp"
+
+#include <algorithm>
+#include <type_traits>
+
+#include "runtime/base/assert.hpp"
+
+namespace troupe::cluster {
+namespace {
+
+using protocols::bulk_lane;
+using protocols::cluster_spec;
+using protocols::control_lane;
+using protocols::pool_spec;
+using protocols::role_kind;
+
+/// `field` names the member, const or not: [](auto& spec) -> auto& { return spec.limits.batch_max; }.
+template <class Owner, class Field>
+spec_key<Owner> entry(std::string_view name, std::string_view description, Field field) {
+  using field_t = std::remove_cvref_t<decltype(field(std::declval<Owner&>()))>;
+  using value_t =
+      std::conditional_t<std::is_same_v<field_t, bool> || std::is_same_v<field_t, std::string>, field_t, std::uint64_t>;
+  spec_key<Owner> key;
+  key.name = name;
+  key.description = description;
+  key.initial = spec_value{static_cast<value_t>(field(Owner{}))};
+  key.set = [field](Owner& owner, const spec_value& value) {
+    field(owner) = static_cast<field_t>(std::get<value_t>(value));
+  };
+  key.get = [field](const Owner& owner) { return spec_value{static_cast<value_t>(field(owner))}; };
+  return key;
+}
+
+template <class Owner, class Field>
+spec_key<Owner> whole(std::string_view name, std::pair<std::uint64_t, std::uint64_t> range,
+                      std::string_view description, Field field) {
+  auto key = entry<Owner>(name, description, field);
+  std::tie(key.least, key.most) = range;
+  return key;
+}
+
+template <class Owner, class Field>
+spec_key<Owner> choice(std::string_view name, std::vector<std::string_view> choices, std::string_view description,
+                       Field field) {
+  auto key = entry<Owner>(name, description, field);
+  key.choices = std::move(choices);
+  return key;
+}
+
+/// A choice whose field is an enum.
+template <class Owner, class Enum, class Field>
+spec_key<Owner> named(std::string_view name, std::vector<std::pair<std::string_view, Enum>> names,
+                      std::string_view description, Field field) {
+  const auto name_of = [names](Enum value) {
+    const auto found = std::ranges::find(names, value, [](const auto& pair) { return pair.second; });
+    TROUPE_ASSERT("spec table", found != names.end());
+    return std::string{found->first};
+  };
+  spec_key<Owner> key;
+  key.name = name;
+  key.description = description;
+  key.initial = spec_value{name_of(field(Owner{}))};
+  for (const auto& pair : names)
+    key.choices.push_back(pair.first);
+  key.set = [names, field](Owner& owner, const spec_value& value) {
+    const auto& wanted = std::get<std::string>(value);
+    const auto found = std::ranges::find(names, wanted, [](const auto& pair) { return pair.first; });
+    TROUPE_ASSERT("spec table", found != names.end());
+    field(owner) = found->second;
+  };
+  key.get = [name_of, field](const Owner& owner) { return spec_value{name_of(field(owner))}; };
+  return key;
+}
+
+template <class Owner>
+spec_key<Owner> required(spec_key<Owner> key) {
+  key.required = true;
+  return key;
+}
+
+cluster_key version_key() {
+  cluster_key key;
+  key.name = "troupe";
+  key.description = "Version of the spec's form.";
+  key.initial = spec_value{spec_version};
+  key.required = true;
+  key.least = key.most = spec_version;
+  key.set = [](cluster_spec&, const spec_value&) {};
+  key.get = [](const cluster_spec&) { return spec_value{spec_version}; };
+  return key;
+}
+
+cluster_key name_key() {
+  auto key = required(entry<cluster_spec>(
+      "name", "Name of the job, unless the command line gives another.",
+      [](auto&& spec) -> auto& { return spec.name; }));
+  key.pattern = "^[a-z0-9][a-z0-9._-]{0,39}$";
+  key.pattern_in_words = "a small letter or digit, then up to 39 small letters, digits, ., _ or -";
+  return key;
+}
+
+#define FIELD(path)                                                                                                    \
+  [](auto&& owner) -> auto& {                                                                                          \
+    return owner.path;                                                                                                 \
+  }
+
+std::vector<spec_section> make_sections() {
+  namespace limits = protocols::limits;
+  constexpr std::uint64_t frame_least = limits::picture_chunk_bytes + limits::frame_header_bytes + 64;
+  constexpr std::uint64_t quarantine_ms = limits::slot_quarantine.count();
+  constexpr std::uint64_t hour_ms = 3'600'000;
+  using spec = cluster_spec;
+
+  std::vector<spec_section> sections;
+  sections.push_back(
+      {"",
+       "The cluster.",
+       {version_key(), name_key(), choice<spec>("program", {"serve"}, "What the ranks run.", FIELD(program)),
+        choice<spec>("device", {"cpu"}, "Where models compute.", FIELD(device)),
+        entry<spec>("drills", "Ranks accept injected faults.", FIELD(drills))}});
+  sections.push_back(
+      {"model",
+       "A published model.",
+       {entry<spec>("path", "Folder of the model, relative to the spec file; not needed by stubs.", FIELD(model_path)),
+        choice<spec>("dtype", {"f32"}, "Element type of the computation.", FIELD(model_dtype))}});
+  sections.push_back(
+      {"limits",
+       "Bounds of what is held at once.",
+       {whole<spec>("in_flight_max", {1, 65'536}, "Requests accepted and not yet ended.", FIELD(limits.in_flight_max)),
+        whole<spec>("frame_bytes_max", {frame_least, limits::frame_bytes_max_highest},
+                    "Longest frame between ranks, in bytes.", FIELD(limits.frame_bytes_max)),
+        whole<spec>("kv_tokens_max", {limits::kv_block_tokens, 1u << 30}, "KV pool of a rank, in tokens; whole blocks.",
+                    FIELD(limits.kv_tokens_max)),
+        whole<spec>("batch_max", {1, 4096}, "Sequences of one decode step.", FIELD(limits.batch_max)),
+        whole<spec>("row_slots", {1, 4096}, "Embedding slots of a prefill rank.", FIELD(limits.row_slots)),
+        whole<spec>("pixel_slots", {1, 4096}, "Picture slots of an encode rank.", FIELD(limits.pixel_slots)),
+        whole<spec>("picture_bytes_max", {1024, 1ull << 30}, "Size of a picture file, in bytes.",
+                    FIELD(limits.picture_bytes_max)),
+        whole<spec>("picture_side_max", {1, 65'535}, "Longer side of a picture, in pixels.",
+                    FIELD(limits.picture_side_max)),
+        whole<spec>("threads", {1, 1024}, "Threads of the matrix library, a rank.", FIELD(limits.threads))}});
+  sections.push_back(
+      {"timeouts",
+       "Every deadline, in milliseconds.",
+       {whole<spec>("heartbeat_ms", {10, hour_ms}, "Between two heartbeats.", FIELD(timeouts.heartbeat_ms)),
+        whole<spec>("suspect_ms", {10, hour_ms}, "Silence after which a rank is reported.", FIELD(timeouts.suspect_ms)),
+        whole<spec>("kill_ms", {10, hour_ms}, "Silence after which a rank is ended.", FIELD(timeouts.kill_ms)),
+        whole<spec>("drain_ms", {10, hour_ms}, "For requests in flight to end, when the cluster stops.",
+                    FIELD(timeouts.drain_ms)),
+        whole<spec>("start_ms", {100, hour_ms}, "From launch until every rank is ready.", FIELD(timeouts.start_ms)),
+        whole<spec>("room_ms", {10, hour_ms}, "From a reserved room until its bytes have landed.",
+                    FIELD(timeouts.room_ms)),
+        whole<spec>("transfer_ms", {10, quarantine_ms}, "One one-sided write; a failed slot rests as long as the most.",
+                    FIELD(timeouts.transfer_ms)),
+        whole<spec>("collective_ms", {10, hour_ms}, "One collective of a step.", FIELD(timeouts.collective_ms)),
+        whole<spec>("request_ms", {100, 24 * hour_ms}, "From an accepted request to its end.",
+                    FIELD(timeouts.request_ms))}});
+  sections.push_back(
+      {"lanes",
+       "How bytes go from rank to rank.",
+       {named<spec, control_lane>("control",
+                                  {{"auto", control_lane::automatic},
+                                   {"shared_memory", control_lane::shared_memory},
+                                   {"tcp", control_lane::tcp}},
+                                  "Typed messages and collectives.", FIELD(lanes.control)),
+        named<spec, bulk_lane>("bulk",
+                               {{"auto", bulk_lane::automatic},
+                                {"shared_memory", bulk_lane::shared_memory},
+                                {"fabric", bulk_lane::fabric}},
+                               "Tensors.", FIELD(lanes.bulk)),
+        entry<spec>("fabric_provider", "libfabric provider of the fabric lane.", FIELD(lanes.fabric_provider)),
+        entry<spec>("interface", "Network interface that listeners bind to.", FIELD(lanes.interface)),
+        whole<spec>("tcp_port", {0, 65'535}, "First port; rank r listens on tcp_port + r. 0: any free port.",
+                    FIELD(lanes.tcp_port))}});
+  sections.push_back(
+      {"restart",
+       "What is started again when a rank has died.",
+       {choice<spec>("encode", {"one", "cell", "none"}, "In an encode pool.", FIELD(restart.encode)),
+        choice<spec>("prefill", {"cell", "none"}, "In a prefill pool.", FIELD(restart.prefill)),
+        choice<spec>("decode", {"cell", "none"}, "In a decode pool.", FIELD(restart.decode)),
+        whole<spec>("intensity", {0, 1000}, "Restarts allowed within the window.", FIELD(restart.intensity)),
+        whole<spec>("window_s", {1, 86'400}, "Length of the window, in seconds.", FIELD(restart.window_s))}});
+  return sections;
+}
+
+std::vector<pool_key> make_pool_keys() {
+  using pool = pool_spec;
+  std::vector<std::pair<std::string_view, role_kind>> roles;
+  for (const auto role :
+       {role_kind::front, role_kind::encode, role_kind::prefill, role_kind::decode, role_kind::all, role_kind::stub})
+    roles.emplace_back(protocols::name(role), role);
+  return {required(named<pool, role_kind>("role", std::move(roles), "What each rank of the pool does.", FIELD(role))),
+          whole<pool>("cells", {1, 4096}, "Cells that do the same job.", FIELD(cells)),
+          whole<pool>("tensor_parallel", {1, 64}, "Ranks that share each layer.", FIELD(tensor_parallel)),
+          whole<pool>("pipeline_parallel", {1, 64}, "Stages that the layers are cut into.", FIELD(pipeline_parallel))};
+}
+
+#undef FIELD
+
+} // namespace
+
+const std::vector<spec_section>& spec_sections() {
+  static const auto sections = make_sections();
+  return sections;
+}
+
+const std::vector<pool_key>& pool_keys() {
+  static const auto keys = make_pool_keys();
+  return keys;
+}
+
+std::string path_of(std::string_view section, std::string_view key) {
+  return section.empty() ? std::string{key} : std::string{section} + "." + std::string{key};
+}
+
+} // namespace troupe::cluster

@@ -1,0 +1,78 @@
+#include "runtime/cluster/spec_rules.hpp"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "protocols/cluster_plan.hpp"
+
+namespace troupe::cluster {
+namespace {
+
+using protocols::cluster_spec;
+using rules = std::vector<broken_rule>;
+
+struct named_ms {
+  const char* key;
+  std::uint32_t ms;
+};
+
+void must_be_below(rules& broken, const char* rule, named_ms lower, named_ms upper) {
+  if (lower.ms >= upper.ms)
+    broken.push_back(
+        {rule, fmt::format("timeouts.{}", upper.key),
+         fmt::format("timeouts.{} ({}) must be above timeouts.{} ({})", upper.key, upper.ms, lower.key, lower.ms)});
+}
+
+void judge_timeouts(rules& broken, const cluster_spec::timeouts_section& t) {
+  // A silent peer is reported before it is cut, cut before the cluster's own drain gives up.
+  must_be_below(broken, "timeouts-rise", {"heartbeat_ms", t.heartbeat_ms}, {"suspect_ms", t.suspect_ms});
+  must_be_below(broken, "timeouts-rise", {"suspect_ms", t.suspect_ms}, {"kill_ms", t.kill_ms});
+  must_be_below(broken, "timeouts-rise", {"kill_ms", t.kill_ms}, {"drain_ms", t.drain_ms});
+  // What is inside ends first, so that the first cause is the one that is told.
+  must_be_below(broken, "inner-before-outer", {"transfer_ms", t.transfer_ms}, {"room_ms", t.room_ms});
+  must_be_below(broken, "inner-before-outer", {"room_ms", t.room_ms}, {"request_ms", t.request_ms});
+  must_be_below(broken, "inner-before-outer", {"collective_ms", t.collective_ms}, {"request_ms", t.request_ms});
+}
+
+void judge_limits(rules& broken, const cluster_spec& spec) {
+  constexpr auto block = protocols::limits::kv_block_tokens;
+  const auto tokens = spec.limits.kv_tokens_max;
+  if (tokens % block != 0)
+    broken.push_back({"whole-blocks", "limits.kv_tokens_max",
+                      fmt::format("limits.kv_tokens_max ({}) must be a multiple of {}; nearest: {}", tokens, block,
+                                  (tokens + block - 1) / block * block)});
+}
+
+void judge_ports(rules& broken, const cluster_spec& spec) {
+  std::uint64_t ranks = 0;
+  for (const auto& pool : spec.pools)
+    ranks += std::uint64_t{pool.cells} * pool.ranks_per_cell();
+  constexpr std::uint64_t port_most = 65'535;
+  if (spec.lanes.tcp_port != 0 && spec.lanes.tcp_port + ranks - 1 > port_most)
+    broken.push_back(
+        {"ports-fit", "lanes.tcp_port",
+         fmt::format("lanes.tcp_port ({}) + {} ranks goes beyond {}", spec.lanes.tcp_port, ranks, port_most)});
+}
+
+void judge_pools(rules& broken, const cluster_spec& spec) {
+  const bool computes =
+      std::ranges::any_of(spec.pools, [](const auto& pool) { return pool.role != protocols::role_kind::stub; });
+  if (computes && spec.model_path.empty())
+    broken.push_back({"model-needed", "model", "model.path is needed by every role but stub"});
+  if (const auto plan = protocols::make_plan(spec); !plan)
+    broken.push_back({"layout", "pools", plan.error().what});
+}
+
+} // namespace
+
+std::vector<broken_rule> judge_spec(const cluster_spec& spec) {
+  rules broken;
+  judge_timeouts(broken, spec.timeouts);
+  judge_limits(broken, spec);
+  judge_ports(broken, spec);
+  judge_pools(broken, spec);
+  return broken;
+}
+
+} // namespace troupe::cluster

@@ -1,0 +1,148 @@
+#include <doctest/doctest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <nlohmann/json.hpp>
+
+#include "tests/cli/golden_pages.hpp"
+
+using namespace troupe::tests;
+
+namespace {
+
+std::string reader() {
+  return TROUPE_SOURCE_DIR "/deploy/specs/reader.json";
+}
+
+std::size_t ranks_in(const std::string& spec) {
+  return nlohmann::json::parse(run_troupe({"spec", "explain", spec, "--json"}).out)["ranks"].size();
+}
+
+/// A run that has much to read: it goes on for as long as a case needs it to.
+std::vector<std::string> long_run(const scratch_folder& here) {
+  return {"run", reader(), "--job", here.job(), "--run-dir", here / "job", "--pages", golden_list(here, 60), "--json"};
+}
+
+} // namespace
+
+TEST_CASE("C2, C13: SIGINT and SIGTERM during a run drain it, exit 130, and leave no process") {
+  for (const int number : {SIGINT, SIGTERM}) {
+    const scratch_folder here;
+    command job{long_run(here)};
+    REQUIRE(job.prints("token_ids", 20s));
+    CHECK_FALSE(ranks_of(job.pid()).empty());
+    job.signal(number);
+    const auto end = job.finish(10s);
+    CAPTURE(end.err);
+    CHECK(end.in_time);
+    CHECK(end.exit_code == 130);
+    CHECK(ranks_of(job.pid()).empty());
+  }
+}
+
+TEST_CASE("C2, C13: a signal while the ranks start ends them") {
+  const scratch_folder here;
+  command job{long_run(here)};
+  REQUIRE(holds_within(10s, [&] { return !ranks_of(job.pid()).empty(); }));
+  job.signal(SIGINT);
+  const auto end = job.finish(10s);
+  CHECK(end.in_time);
+  CHECK(end.exit_code == 130);
+  CHECK(ranks_of(job.pid()).empty());
+}
+
+TEST_CASE("C45: SIGKILL of the supervisor leaves no process within 5 s, at whatever moment") {
+  enum class moment { first_rank, all_ranks, ready, answering, draining };
+  const auto all = ranks_in(reader());
+  for (const auto when : {moment::first_rank, moment::all_ranks, moment::ready, moment::answering, moment::draining}) {
+    CAPTURE(static_cast<int>(when));
+    const scratch_folder here;
+    const bool serves = when == moment::ready || when == moment::draining;
+    command job{serves ? std::vector<std::string>{"up", reader(), "--job", here.job(), "--run-dir", here / "job"}
+                       : long_run(here)};
+    switch (when) {
+    case moment::first_rank:
+      REQUIRE(holds_within(20s, [&] { return !ranks_of(job.pid()).empty(); }));
+      break;
+    case moment::all_ranks:
+      REQUIRE(holds_within(20s, [&] { return ranks_of(job.pid()).size() == all; }));
+      break;
+    case moment::ready:
+      REQUIRE(job.prints("is ready", 20s));
+      break;
+    case moment::answering:
+      REQUIRE(job.prints("token_ids", 20s));
+      break;
+    case moment::draining:
+      REQUIRE(job.prints("is ready", 20s));
+      job.signal(SIGTERM);
+      break;
+    }
+    job.signal(SIGKILL);
+    CHECK(holds_within(5s, [&] { return ranks_of(job.pid()).empty(); }));
+    job.finish(5s);
+  }
+}
+
+TEST_CASE("C46: a rank that is killed ends the run with exit code 6 and its name in the last line") {
+  const scratch_folder here;
+  command job{long_run(here)};
+  REQUIRE(job.prints("token_ids", 20s));
+  const auto ranks = ranks_of(job.pid());
+  REQUIRE_FALSE(ranks.empty());
+  ::kill(ranks.back(), SIGKILL);
+  const auto end = job.finish(15s);
+  CAPTURE(end.err);
+  CHECK(end.in_time);
+  CHECK(end.exit_code == 6);
+  REQUIRE(end.err.size() > 1);
+  const auto last = end.err.substr(end.err.rfind('\n', end.err.size() - 2) + 1);
+  CHECK(last.starts_with("troupe: "));
+  CHECK(has(last, "rank"));
+  CHECK(has(last, "SIGKILL"));
+  CHECK(ranks_of(job.pid()).empty());
+}
+
+TEST_CASE("A port that is taken is said with its number, and nothing stays behind") {
+  troupe::base::unique_fd taken{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  REQUIRE(::bind(taken.get(), reinterpret_cast<const sockaddr*>(&address), size) == 0);
+  REQUIRE(::listen(taken.get(), 1) == 0);
+  REQUIRE(::getsockname(taken.get(), reinterpret_cast<sockaddr*>(&address), &size) == 0);
+  const auto port = std::to_string(ntohs(address.sin_port));
+
+  const scratch_folder here;
+  const auto spec =
+      here.write("tcp.json", reader_spec(one_rank(), R"(, "lanes": {"control": "tcp", "tcp_port": )" + port + "}"));
+  command job{{"run", spec, "--prompt", "a", "--job", here.job(), "--run-dir", here / "job"}};
+  const auto end = job.finish(20s);
+  CAPTURE(end.err);
+  CHECK(end.in_time);
+  CHECK(end.exit_code != 0);
+  CHECK(has(end.err, port));
+  CHECK(has(end.err, "in use"));
+  CHECK(ranks_of(job.pid()).empty());
+}
+
+TEST_CASE("A run directory that cannot be made is said with its path, and nothing stays behind") {
+  const scratch_folder here;
+  const auto file = here.write("file", "");
+  for (const auto& folder : {file + "/job", std::string{"/proc/troupe-job"}}) {
+    for (const auto* name : {"run", "up"}) {
+      std::vector<std::string> arguments{name, reader(), "--job", here.job(), "--run-dir", folder};
+      if (std::string{name} == "run")
+        arguments.insert(arguments.end(), {"--prompt", "a"});
+      command job{arguments};
+      const auto end = job.finish(10s);
+      CAPTURE(end.err);
+      CHECK(end.in_time);
+      CHECK(end.exit_code == 3);
+      CHECK(lines_in(end.err) == 1);
+      CHECK(has(end.err, folder));
+      CHECK(ranks_of(job.pid()).empty());
+    }
+  }
+}

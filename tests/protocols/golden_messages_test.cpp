@@ -1,0 +1,195 @@
+#include "tests/protocols/golden.hpp"
+
+using namespace troupe::protocols;
+using troupe::protocols::testing::check_golden;
+
+namespace {
+
+std::array<std::byte, 32> counting_token() {
+  std::array<std::byte, 32> token{};
+  for (std::size_t i = 0; i < token.size(); ++i)
+    token[i] = static_cast<std::byte>(i);
+  return token;
+}
+
+} // namespace
+
+TEST_CASE("A26: the bytes of life messages are these") {
+  check_golden(hello{.job_token = counting_token(),
+                     .channel = channel_kind::group,
+                     .group = group_id{2},
+                     .build = "b1",
+                     .capabilities = {"x"}},
+               "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f 02 02000000 02000000 6231 01000000 "
+               "01000000 78");
+  check_golden(welcome{.capabilities = {"x", "yz"}}, "02000000 01000000 78 02000000 797a");
+  check_golden(refuse{.code = 13, .message = "no"}, "0d00 02000000 6e6f");
+  check_golden(joined{.at = {.rank = rank_id{3},
+                             .born = generation{1},
+                             .unix_path = "/run/r3",
+                             .tcp_address = "127.0.0.1",
+                             .tcp_port = 0x1234,
+                             .fabric_address = {std::byte{0xaa}, std::byte{0xbb}}},
+                      .pid = 99},
+               "03000000 01000000 07000000 2f72756e2f7233 09000000 3132372e302e302e31 3412 02000000 aabb 63000000");
+  check_golden(roster{.ranks = {{.rank = rank_id{3},
+                                 .born = generation{1},
+                                 .unix_path = "/run/r3",
+                                 .tcp_address = "127.0.0.1",
+                                 .tcp_port = 0x1234,
+                                 .fabric_address = {std::byte{0xaa}, std::byte{0xbb}}}}},
+               "01000000 03000000 01000000 07000000 2f72756e2f7233 09000000 3132372e302e302e31 3412 02000000 aabb");
+  check_golden(agree{.facts = {{"build", "a"}, {"spec", "b"}}},
+               "02000000 05000000 6275696c64 01000000 61 04000000 73706563 01000000 62");
+  check_golden(verdict{.agreed = true, .difference = "d"}, "01 01000000 64");
+  check_golden(proceed{.next = life_state::warm}, "04");
+  check_golden(progress{.state = life_state::grouped, .detail = "mesh"}, "03 04000000 6d657368");
+  check_golden(leave{.reason = "done"}, "04000000 646f6e65");
+  check_golden(
+      region{.purpose = "kv", .card = {.region = 1, .bytes = 4096, .slot_bytes = 64, .base = 0x1000, .key = 0xfeed}},
+      "02000000 6b76 01000000 0010000000000000 4000000000000000 0010000000000000 edfe000000000000");
+  check_golden(launch{.job_token = counting_token(),
+                      .job = "j",
+                      .run_directory = "/r",
+                      .spec_json = "{}",
+                      .born = generation{1},
+                      .drills = 1},
+               "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f 01000000 6a 02000000 2f72 02000000 "
+               "7b7d 01000000 01000000");
+}
+
+TEST_CASE("A26: the bytes of liveness messages are these") {
+  check_golden(heartbeat{.completed = 258, .busy = true}, "0201000000000000 01");
+}
+
+TEST_CASE("A26: the bytes of work messages are these") {
+  check_golden(submit{.request = request_id{5},
+                      .prompt = {1, -1},
+                      .pictures = {{.room = room_id{8},
+                                    .first_token = 1,
+                                    .tokens = 4,
+                                    .grid = {1, 4, 6},
+                                    .content_hash = 0xabcd,
+                                    .encode_cell = cell_id{2}}},
+                      .sampling = {.temperature = 0.5F, .top_p = 0.25F, .seed = 7},
+                      .kv_room = room_id{9},
+                      .decode_cell = cell_id{3},
+                      .deadline_ms = 1000},
+               "0500000000000000 02000000 01000000 ffffffff 01000000 0800000000000000 01000000 04000000 01000000 "
+               "04000000 06000000 cdab000000000000 02000000 0000003f 0000803e 0700000000000000 0900000000000000 "
+               "03000000 e8030000");
+  check_golden(encode{.request = request_id{5},
+                      .room = room_id{8},
+                      .pixels = {slot_index{1}, generation{2}},
+                      .height = 28,
+                      .width = 56,
+                      .tokens = 2,
+                      .content_hash = 0xabcd,
+                      .prefill_cell = cell_id{4},
+                      .deadline_ms = 1000},
+               "0500000000000000 0800000000000000 01000000 02000000 1c000000 38000000 02000000 cdab000000000000 "
+               "04000000 e8030000");
+  check_golden(tokens{.events = {{.request = request_id{5}, .index = 2, .id = 7, .finish = finish_reason::stop}}},
+               "01000000 0500000000000000 02000000 07000000 01");
+  check_golden(timing{.request = request_id{5}, .part = phase::kv, .began_ns = 1, .ended_ns = -2},
+               "0500000000000000 06 0100000000000000 feffffffffffffff");
+}
+
+TEST_CASE("A26: the bytes of rooms messages are these") {
+  check_golden(reserve_kv{.request = request_id{5},
+                          .room = room_id{9},
+                          .prompt_tokens = 3,
+                          .max_tokens = 16,
+                          .sampling = {.temperature = 0.5F, .top_p = 0.25F, .seed = 7},
+                          .end_tokens = {2},
+                          .prefill_cell = cell_id{1},
+                          .deadline_ms = 1000},
+               "0500000000000000 0900000000000000 03000000 10000000 0000003f 0000803e 0700000000000000 01000000 "
+               "02000000 01000000 e8030000");
+  check_golden(reserve_rows{.request = request_id{5},
+                            .room = room_id{8},
+                            .slot = {slot_index{1}, generation{2}},
+                            .tokens = 4,
+                            .encode_cell = cell_id{2}},
+               "0500000000000000 0800000000000000 01000000 02000000 04000000 02000000");
+  check_golden(reserve_blocks{.request = request_id{5},
+                              .room = room_id{9},
+                              .prompt_tokens = 17,
+                              .blocks = {block_index{3}, block_index{4}},
+                              .tenancy = generation{6},
+                              .prefill_cell = cell_id{1}},
+               "0500000000000000 0900000000000000 11000000 02000000 03000000 04000000 06000000 01000000");
+  check_golden(grant_rows{.request = request_id{5},
+                          .room = room_id{8},
+                          .part = 1,
+                          .parts = 2,
+                          .slot = {slot_index{1}, generation{2}},
+                          .first_row = 4,
+                          .rows = 8,
+                          .row_elements = 64,
+                          .dtype = element_type::bf16},
+               "0500000000000000 0800000000000000 01000000 02000000 01000000 02000000 04000000 08000000 40000000 02");
+  check_golden(grant_blocks{.request = request_id{5},
+                            .room = room_id{9},
+                            .part = 1,
+                            .parts = 2,
+                            .prompt_tokens = 17,
+                            .blocks = {block_index{3}},
+                            .tenancy = generation{6},
+                            .dtype = element_type::f32},
+               "0500000000000000 0900000000000000 01000000 02000000 11000000 01000000 03000000 06000000 01");
+  check_golden(grant_pixels{.slots = {{slot_index{1}, generation{2}}, {slot_index{3}, generation{4}}}},
+               "02000000 01000000 02000000 03000000 04000000");
+  check_golden(landed{.request = request_id{5}, .room = room_id{8}}, "0500000000000000 0800000000000000");
+  check_golden(shipped{.request = request_id{5}, .room = room_id{9}, .code = 21, .message = "no"},
+               "0500000000000000 0900000000000000 1500 02000000 6e6f");
+  check_golden(handover{.request = request_id{5},
+                        .room = room_id{9},
+                        .first_token = 7,
+                        .position_delta = -3,
+                        .length = 17,
+                        .digest = 0x0123456789abcdef},
+               "0500000000000000 0900000000000000 07000000 fdffffff 11000000 efcdab8967452301");
+  check_golden(release{.request = request_id{5}}, "0500000000000000");
+}
+
+TEST_CASE("A26: the bytes of ends messages are these") {
+  check_golden(shutdown{.drain = false, .reason = "sigterm"}, "00 07000000 7369677465726d");
+  check_golden(error{.code = 35,
+                     .message = "oom",
+                     .origin = rank_id{3},
+                     .call = call_id{17},
+                     .where = "prefill",
+                     .request = request_id{5}},
+               "2300 03000000 6f6f6d 03000000 1100000000000000 07000000 70726566696c6c 0500000000000000");
+  check_golden(ack{.request = request_id{5}}, "0500000000000000");
+  check_golden(nack{.request = request_id{5}, .code = 17, .message = "full"},
+               "0500000000000000 1100 04000000 66756c6c");
+  check_golden(cancel{.request = request_id{5}, .reason = "gone"}, "0500000000000000 04000000 676f6e65");
+}
+
+TEST_CASE("A26: the bytes of clients messages are these") {
+  check_golden(ask{.tag = 1,
+                   .prompt = "hi",
+                   .picture_names = {"a.png"},
+                   .picture_bytes = {1000},
+                   .max_tokens = 16,
+                   .sampling = {.temperature = 0.5F, .top_p = 0.25F, .seed = 7}},
+               "0100000000000000 02000000 6869 01000000 05000000 612e706e67 01000000 e803000000000000 10000000 "
+               "0000003f 0000803e 0700000000000000");
+  check_golden(picture_chunk{.tag = 1, .picture = 2, .bytes = {std::byte{0xde}, std::byte{0xad}}},
+               "0100000000000000 02000000 02000000 dead");
+  check_golden(accepted{.tag = 1, .request = request_id{5}, .prompt_tokens = 3},
+               "0100000000000000 0500000000000000 03000000");
+  check_golden(answer{.tag = 1, .index = 2, .id = 7, .text = "\xc3\xa9"},
+               "0100000000000000 02000000 07000000 02000000 c3a9");
+  check_golden(finished{.tag = 1,
+                        .reason = finish_reason::length,
+                        .message = {},
+                        .time_to_first_token_ns = 10,
+                        .total_ns = 20,
+                        .phases = {{.part = phase::decode, .began_ns = 11, .ended_ns = 20}}},
+               "0100000000000000 02 00000000 0a00000000000000 1400000000000000 01000000 07 0b00000000000000 "
+               "1400000000000000");
+  check_golden(refused{.tag = 1, .code = 31, .message = "gif"}, "0100000000000000 1f00 03000000 676966");
+}

@@ -1,0 +1,175 @@
+#include "tools/troupe/answers.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+namespace troupe::tools {
+
+using protocols::finish_reason;
+using protocols::phase;
+
+namespace {
+
+constexpr std::array phases_in_order{phase::ingest,  phase::queue, phase::encode, phase::rows,
+                                     phase::prefill, phase::kv,    phase::decode};
+
+std::string_view name_of(finish_reason reason) {
+  switch (reason) {
+  case finish_reason::none:
+    return "none";
+  case finish_reason::stop:
+    return "stop";
+  case finish_reason::length:
+    return "length";
+  case finish_reason::failed:
+    return "failed";
+  case finish_reason::cancelled:
+    return "cancelled";
+  }
+  return "unknown";
+}
+
+double milliseconds(std::int64_t nanoseconds) {
+  return static_cast<double>(nanoseconds) / 1e6;
+}
+
+/// From the first beginning to the last end: ranks of a mesh report the same phase side by side.
+std::int64_t span_of(const page_outcome& outcome, phase part) {
+  std::int64_t began = 0;
+  std::int64_t ended = 0;
+  for (const auto& time : outcome.phases) {
+    if (time.part != part)
+      continue;
+    began = began == 0 ? time.began_ns : std::min(began, time.began_ns);
+    ended = std::max(ended, time.ended_ns);
+  }
+  return ended - began;
+}
+
+bool has(const page_outcome& outcome, phase part) {
+  return std::ranges::any_of(outcome.phases, [part](const auto& time) { return time.part == part; });
+}
+
+} // namespace
+
+answer_printer::answer_printer(const std::vector<page>& pages, bool json)
+    : pages_(pages), json_(json), colours_(STDOUT_FILENO), outcomes_(pages.size()) {}
+
+void answer_printer::add(std::size_t place, protocols::token_id id, const std::string& text) {
+  auto& outcome = outcomes_.at(place);
+  outcome.token_ids.push_back(id);
+  outcome.text += text;
+  if (!json_ && place == current_)
+    advance();
+}
+
+void answer_printer::end(std::size_t place, page_outcome how) {
+  auto& outcome = outcomes_.at(place);
+  how.text = std::move(outcome.text);
+  how.token_ids = std::move(outcome.token_ids);
+  outcome = std::move(how);
+  if (json_)
+    print_json(place);
+  else if (place == current_)
+    advance();
+}
+
+void answer_printer::end_rest(const std::string& error) {
+  for (std::size_t place = 0; place < outcomes_.size(); ++place)
+    if (outcomes_[place].is == page_outcome::state::open)
+      end(place, {.is = page_outcome::state::failed,
+                  .text = {},
+                  .token_ids = {},
+                  .finish = finish_reason::failed,
+                  .error = error,
+                  .time_to_first_token_ns = 0,
+                  .total_ns = 0,
+                  .phases = {}});
+}
+
+void answer_printer::advance() {
+  for (; current_ < pages_.size(); ++current_, printed_ = 0, headed_ = false) {
+    const auto& outcome = outcomes_[current_];
+    const bool ended = outcome.is != page_outcome::state::open;
+    if (pages_.size() > 1 && !headed_ && (ended || !outcome.text.empty())) {
+      const auto& what = pages_[current_];
+      fmt::print(
+          "{}{}\n", current_ == 0 ? "" : "\n",
+          colours_.bold(what.image.empty() ? "== " + what.prompt : fmt::format("== {}  {}", what.image, what.prompt)));
+      headed_ = true;
+    }
+    fmt::print("{}", std::string_view{outcome.text}.substr(printed_));
+    printed_ = outcome.text.size();
+    if (!ended)
+      break;
+    if (!outcome.text.empty() && outcome.text.back() != '\n')
+      fmt::print("\n");
+  }
+  std::fflush(stdout);
+}
+
+void answer_printer::print_json(std::size_t place) const {
+  const auto& outcome = outcomes_[place];
+  nlohmann::ordered_json line;
+  line["image"] = pages_[place].image.empty() ? nlohmann::ordered_json{} : nlohmann::ordered_json(pages_[place].image);
+  line["prompt"] = pages_[place].prompt;
+  line["text"] = outcome.text;
+  line["token_ids"] = outcome.token_ids;
+  line["tokens"] = outcome.token_ids.size();
+  line["finish"] = outcome.is == page_outcome::state::refused ? "refused" : name_of(outcome.finish);
+  line["time_to_first_token_ms"] = milliseconds(outcome.time_to_first_token_ns);
+  line["total_ms"] = milliseconds(outcome.total_ns);
+  line["phases_ms"] = nlohmann::ordered_json::object();
+  for (const auto part : phases_in_order)
+    if (has(outcome, part))
+      line["phases_ms"][std::string{name(part)}] = milliseconds(span_of(outcome, part));
+  if (!outcome.error.empty())
+    line["error"] = outcome.error;
+  fmt::print("{}\n", line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+  std::fflush(stdout);
+}
+
+void answer_printer::print_summary() const {
+  std::vector<table::column> columns{{"page", table::side::left},
+                                     {"tokens", table::side::right},
+                                     {"first token", table::side::right},
+                                     {"total", table::side::right}};
+  for (const auto part : phases_in_order)
+    columns.push_back({std::string{name(part)}, table::side::right});
+  table times{std::move(columns)};
+  bool any = false;
+  for (std::size_t place = 0; place < pages_.size(); ++place) {
+    const auto& outcome = outcomes_[place];
+    if (outcome.is != page_outcome::state::answered)
+      continue;
+    any = true;
+    std::vector<std::string> cells{pages_[place].image.empty() ? "(text)" : pages_[place].image,
+                                   std::to_string(outcome.token_ids.size()),
+                                   in_words(std::chrono::nanoseconds{outcome.time_to_first_token_ns}),
+                                   in_words(std::chrono::nanoseconds{outcome.total_ns})};
+    for (const auto part : phases_in_order)
+      cells.push_back(has(outcome, part) ? in_words(std::chrono::nanoseconds{span_of(outcome, part)}) : "-");
+    times.add(std::move(cells));
+  }
+  if (any && !json_)
+    fmt::print(stderr, "\n{}", times.text(palette{STDERR_FILENO}));
+  for (std::size_t place = 0; place < pages_.size(); ++place)
+    if (!outcomes_[place].error.empty())
+      complain(base::exit_code::failed, pages_[place].shown() + ": " + outcomes_[place].error);
+}
+
+base::exit_code answer_printer::verdict() const {
+  const auto any = [this](page_outcome::state wanted) {
+    return std::ranges::any_of(outcomes_, [wanted](const auto& outcome) { return outcome.is == wanted; });
+  };
+  if (any(page_outcome::state::failed) || any(page_outcome::state::open))
+    return base::exit_code::failed;
+  return any(page_outcome::state::refused) ? base::exit_code::refused : base::exit_code::done;
+}
+
+} // namespace troupe::tools

@@ -1,0 +1,67 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "protocols/messages.hpp"
+#include "runtime/base/exit_code.hpp"
+#include "tools/troupe/pages.hpp"
+#include "tools/troupe/text.hpp"
+
+namespace troupe::tools {
+
+/// How one page's question stands, or ended.
+struct page_outcome {
+  enum class state {
+    open,     ///< not ended yet
+    answered, ///< to an end token or to --max-tokens
+    failed,   ///< by a fault after it had been taken
+    refused   ///< never taken
+  };
+  state is = state::open;
+  std::string text;
+  std::vector<protocols::token_id> token_ids; ///< with the end token, where one ended it
+  protocols::finish_reason finish = protocols::finish_reason::none;
+  std::string error;
+  std::int64_t time_to_first_token_ns = 0; ///< from accepted
+  std::int64_t total_ns = 0;
+  std::vector<protocols::phase_time> phases;
+};
+
+/// Shows answers on stdout as they come. One page: its text and nothing else. Several: a header and the text of each,
+/// in the order asked, the first one that is open while it grows. With --json: an object a line, as each ends. Threads:
+/// one at a time.
+class answer_printer {
+public:
+  answer_printer(const std::vector<page>& pages, bool json);
+
+  const std::vector<page_outcome>& outcomes() const noexcept { return outcomes_; }
+
+  /// The token's text is added to the page's answer.
+  void add(std::size_t place, protocols::token_id id, const std::string& text);
+  /// The page's question has ended; `how` lacks what `add` has collected.
+  void end(std::size_t place, page_outcome how);
+  /// Ends what is still open as failed.
+  void end_rest(const std::string& error);
+
+  /// On stderr: a table of what took how long, then a line for each page that failed.
+  void print_summary() const;
+  /// done when every page was answered; refused when some were refused and none failed; failed otherwise.
+  base::exit_code verdict() const;
+
+private:
+  void print_json(std::size_t place) const;
+  /// Prints what is now printable in order: the rest of ended pages and what has come of the first open one.
+  void advance();
+
+  const std::vector<page>& pages_;
+  bool json_;
+  palette colours_;
+  std::vector<page_outcome> outcomes_;
+  std::size_t current_ = 0; ///< first page that is not printed to its end
+  std::size_t printed_ = 0; ///< bytes of its text
+  bool headed_ = false;     ///< its header is printed
+};
+
+} // namespace troupe::tools

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <string>
+
+#include "protocols/cluster_plan.hpp"
+#include "protocols/fault.hpp"
+#include "runtime/cluster/spec_check.hpp"
+#include "runtime/cluster/spec_file.hpp"
+
+namespace troupe::tools {
+
+/// Everything that can be known to be wrong before a process is started, judged.
+struct checked_spec {
+  cluster::loaded_spec loaded;
+  protocols::cluster_plan plan;
+  cluster::model_check model;
+};
+
+/// Errors: config_invalid, one line a problem with file, line and what would be valid.
+protocols::result<checked_spec> check_spec(const std::string& file);
+
+} // namespace troupe::tools

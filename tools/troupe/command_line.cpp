@@ -1,0 +1,72 @@
+#include "tools/troupe/command_line.hpp"
+
+#include <fmt/format.h>
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "runtime/base/nearest.hpp"
+#include "tools/troupe/text.hpp"
+
+namespace troupe::tools {
+namespace {
+
+struct chosen_command {
+  const CLI::App* app;
+  std::string name; ///< "troupe spec explain"
+};
+
+chosen_command deepest(const CLI::App& troupe) {
+  chosen_command found{.app = &troupe, .name = troupe.get_name()};
+  while (!found.app->get_subcommands().empty()) {
+    found.app = found.app->get_subcommands().front();
+    found.name += ' ' + found.app->get_name();
+  }
+  return found;
+}
+
+std::vector<std::string> options_of(const CLI::App& command) {
+  std::vector<std::string> names;
+  for (const auto* option : command.get_options())
+    for (const auto& name : option->get_lnames())
+      names.push_back("--" + name);
+  return names;
+}
+
+std::vector<std::string> commands_of(const CLI::App& command) {
+  std::vector<std::string> names;
+  for (const auto* sub : command.get_subcommands([](const CLI::App* each) { return !each->get_group().empty(); }))
+    names.push_back(sub->get_name());
+  return names;
+}
+
+std::string did_you_mean(const std::string& written, const std::vector<std::string>& names) {
+  const auto near = base::nearest(written, {names.begin(), names.end()});
+  return near ? fmt::format("; did you mean {}?", *near) : std::string{};
+}
+
+std::string describe_unknown(const chosen_command& command, std::string written) {
+  if (written.starts_with("-")) {
+    written = written.substr(0, written.find('='));
+    return fmt::format("unknown option {}{}", written, did_you_mean(written, options_of(*command.app)));
+  }
+  if (const auto names = commands_of(*command.app); !names.empty())
+    return fmt::format("unknown command {}{}", written, did_you_mean(written, names));
+  return fmt::format("unexpected argument {}", written);
+}
+
+} // namespace
+
+int report(const CLI::App& troupe, const CLI::ParseError& problem) {
+  if (problem.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success))
+    return troupe.exit(problem);
+  const auto command = deepest(troupe);
+  const auto unknown = command.app->remaining();
+  const std::string what = unknown.empty() ? problem.what() : describe_unknown(command, unknown.front());
+  const std::string shown =
+      command.name == "troupe" ? "" : command.name.substr(std::string_view{"troupe "}.size()) + ": ";
+  return complain(base::exit_code::usage, fmt::format("{}{} (see {} --help)", shown, what, command.name));
+}
+
+} // namespace troupe::tools

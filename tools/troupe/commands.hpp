@@ -1,0 +1,23 @@
+#pragma once
+
+#include <functional>
+
+#include <CLI/CLI.hpp>
+
+/// The subcommands, one source file each. Each adds its options to the command line and, once it has been chosen there,
+/// leaves in `chosen` what to do; that returns the exit code (runtime/base/exit_code.hpp).
+namespace troupe::tools {
+
+using action = std::function<int()>;
+
+void add_run(CLI::App& troupe, action& chosen);
+void add_up(CLI::App& troupe, action& chosen);
+void add_ask(CLI::App& troupe, action& chosen);
+void add_ps(CLI::App& troupe, action& chosen);
+void add_logs(CLI::App& troupe, action& chosen);
+void add_down(CLI::App& troupe, action& chosen);
+void add_spec(CLI::App& troupe, action& chosen);
+/// What the supervisor starts; not for people, so not in the help.
+void add_rank(CLI::App& troupe, action& chosen);
+
+} // namespace troupe::tools

@@ -1,0 +1,117 @@
+#include "tools/troupe/conversation.hpp"
+
+#include <algorithm>
+#include <numeric>
+#include <utility>
+
+#include "runtime/base/clock.hpp"
+
+namespace troupe::tools {
+
+using namespace protocols;
+
+namespace {
+
+std::size_t bytes_of(const embed::question& what) {
+  return std::accumulate(what.pictures.begin(), what.pictures.end(), std::size_t{0},
+                         [](std::size_t sum, const auto& picture) { return sum + picture.bytes.size(); });
+}
+
+page_outcome ended(page_outcome::state is, finish_reason finish, std::string error) {
+  page_outcome outcome;
+  outcome.is = is;
+  outcome.finish = finish;
+  outcome.error = std::move(error);
+  return outcome;
+}
+
+} // namespace
+
+conversation::conversation(const std::vector<page>& pages, const ask_options& options, std::size_t in_flight_max,
+                           answer_printer& out)
+    : pages_(pages), options_(options), out_(out), in_flight_max_(std::max<std::size_t>(1, in_flight_max)),
+      unread_(pages.size()) {
+  std::iota(unread_.begin(), unread_.end(), std::size_t{0});
+}
+
+void conversation::read_ahead() {
+  while (!unread_.empty() && loaded_.size() < in_flight_max_ && loaded_bytes_ < read_ahead_bytes_max) {
+    const std::size_t place = unread_.front();
+    unread_.pop_front();
+    auto what = load(pages_[place], options_);
+    if (!what) {
+      out_.end(place, ended(page_outcome::state::failed, finish_reason::failed, what.error().what));
+      continue;
+    }
+    loaded_bytes_ += bytes_of(*what);
+    loaded_.push_back({.place = place, .what = std::move(*what)});
+  }
+}
+
+result<void> conversation::hold(embed::client& front, duration silence_max) {
+  while (true) {
+    if (const auto asked = ask_more(front); !asked)
+      return asked;
+    if (in_flight_.empty())
+      return {};
+    const auto said = front.next_event(base::now() + silence_max);
+    if (!said)
+      return tl::unexpected(said.error());
+    std::visit([this](const auto& message) { take(message); }, *said);
+  }
+}
+
+result<void> conversation::ask_more(embed::client& front) {
+  read_ahead();
+  while (!loaded_.empty() && in_flight_.size() < in_flight_max_) {
+    auto next = std::move(loaded_.front());
+    loaded_.pop_front();
+    loaded_bytes_ -= bytes_of(next.what);
+    const auto tag = front.ask(std::move(next.what));
+    if (tag)
+      in_flight_.emplace(*tag, next.place);
+    else if (tag.error().code == fault::invalid_request)
+      out_.end(next.place, ended(page_outcome::state::refused, finish_reason::failed, to_string(tag.error())));
+    else
+      return tl::unexpected(tag.error());
+    read_ahead();
+  }
+  return {};
+}
+
+void conversation::take(const answer& said) {
+  if (const auto known = in_flight_.find(said.tag); known != in_flight_.end())
+    out_.add(known->second, said.id, said.text);
+}
+
+void conversation::take(const finished& said) {
+  const auto known = in_flight_.find(said.tag);
+  if (known == in_flight_.end()) // ended already: a late frame
+    return;
+  const bool answered = said.reason == finish_reason::stop || said.reason == finish_reason::length;
+  auto outcome = ended(answered ? page_outcome::state::answered : page_outcome::state::failed, said.reason,
+                       answered || !said.message.empty() ? said.message : "the cluster gave no cause");
+  outcome.time_to_first_token_ns = said.time_to_first_token_ns;
+  outcome.total_ns = said.total_ns;
+  outcome.phases = said.phases;
+  out_.end(known->second, std::move(outcome));
+  in_flight_.erase(known);
+}
+
+void conversation::take(const refused& said) {
+  const auto known = in_flight_.find(said.tag);
+  if (known == in_flight_.end())
+    return;
+  const std::size_t place = known->second;
+  in_flight_.erase(known);
+  const auto code = fault_from(said.code);
+  if (code == fault::queue_full && !in_flight_.empty()) {
+    in_flight_max_ = in_flight_.size();
+    unread_.push_front(place);
+    return;
+  }
+  out_.end(place, ended(page_outcome::state::refused, finish_reason::failed,
+                        "refused: " + (code ? to_string({*code, said.message}) : said.message)));
+}
+
+} // namespace troupe::tools

@@ -1,0 +1,161 @@
+#include "tools/troupe/pages.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+
+#include "runtime/base/unique_fd.hpp"
+#include "runtime/cluster/json_text.hpp"
+
+namespace troupe::tools {
+
+using protocols::fail;
+using protocols::fault;
+using protocols::result;
+
+void add_ask_options(CLI::App& command, ask_options& options) {
+  auto* images = command.add_option("--image", options.images, "picture files (PNG or JPEG), one question each");
+  auto* prompt = command.add_option("--prompt", options.prompt, "what to ask, of every picture");
+  auto* pages = command.add_option("--pages", options.pages,
+                                   "a JSON list of {\"image\", \"prompt\"}, pictures relative to that file");
+  images->type_name("FILE")->expected(1, -1);
+  prompt->type_name("TEXT");
+  pages->type_name("FILE")->excludes(images)->excludes(prompt);
+  command.add_option("--max-tokens", options.max_tokens, "end an answer after this many tokens")
+      ->type_name("N")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1'000'000));
+  command.add_option("--temperature", options.sampling.temperature, "0 takes the likeliest token each time")
+      ->type_name("T")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 100.0));
+  command.add_option("--top-p", options.sampling.top_p, "choose among the likeliest tokens of this total")
+      ->type_name("P")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0001, 1.0));
+  command.add_option("--seed", options.sampling.seed, "of the choices; equal seeds give equal answers")
+      ->type_name("S")
+      ->capture_default_str();
+  command.add_flag("--json", options.json, "one JSON object a line for each answer");
+}
+
+namespace {
+
+/// "pages.json:3:5: unknown key \"picture\"; valid: image, prompt".
+std::string at(const std::string& file, cluster::text_place place, const std::string& what) {
+  return fmt::format("{}:{}:{}: {}", file, place.line, place.column, what);
+}
+
+result<page> page_of(const std::string& file, const cluster::json_node& node) {
+  if (node.kind != cluster::json_kind::object)
+    return fail(fault::config_invalid, at(file, node.at, "expected {\"image\", \"prompt\"}, found " + describe(node)));
+  page made;
+  for (const auto& member : node.members) {
+    if (member.key != "image" && member.key != "prompt")
+      return fail(fault::config_invalid,
+                  at(file, member.at, fmt::format("unknown key \"{}\"; valid: image, prompt", member.key)));
+    if (member.value.kind != cluster::json_kind::text)
+      return fail(
+          fault::config_invalid,
+          at(file, member.value.at, fmt::format("{} must be a string, found {}", member.key, describe(member.value))));
+    (member.key == "image" ? made.image : made.prompt) = member.value.text;
+  }
+  if (made.prompt.empty())
+    return fail(fault::config_invalid,
+                at(file, node.at, "no prompt; write {\"image\": \"page.png\", \"prompt\": \"...\"}"));
+  if (!made.image.empty())
+    made.file = std::filesystem::path{file}.parent_path() / made.image;
+  return made;
+}
+
+result<std::vector<page>> read_pages(const std::string& file) {
+  std::ifstream in{file, std::ios::binary};
+  if (!in)
+    return fail(fault::config_invalid, fmt::format("{}: {}; --pages takes a JSON file with a list of "
+                                                   "{{\"image\", \"prompt\"}}",
+                                                   file, std::strerror(errno)));
+  std::string text(cluster::json_bytes_max + 1, '\0');
+  in.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<std::size_t>(in.gcount()));
+  const auto tree = cluster::read_json(text);
+  if (!tree)
+    return fail(fault::config_invalid, fmt::format("{}:{}", file, tree.error().what));
+  if (tree->kind != cluster::json_kind::list || tree->elements.empty())
+    return fail(fault::config_invalid,
+                at(file, tree->at, "expected a list of {\"image\", \"prompt\"}, found " + describe(*tree)));
+  std::vector<page> pages;
+  for (const auto& element : tree->elements) {
+    auto made = page_of(file, element);
+    if (!made)
+      return tl::unexpected(made.error());
+    pages.push_back(std::move(*made));
+  }
+  return pages;
+}
+
+} // namespace
+
+result<std::vector<page>> pages_of(const ask_options& options) {
+  if (!options.pages.empty())
+    return read_pages(options.pages);
+  if (options.prompt.empty())
+    return fail(fault::invalid_request, "no question; write --prompt TEXT, or --pages FILE");
+  std::vector<page> pages;
+  for (const auto& image : options.images)
+    pages.push_back({.image = image, .file = image, .prompt = options.prompt});
+  if (pages.empty())
+    pages.push_back({.image = {}, .file = {}, .prompt = options.prompt});
+  return pages;
+}
+
+result<void> check_pictures(const std::vector<page>& pages, std::uint64_t picture_bytes_max) {
+  for (const auto& each : pages) {
+    if (each.image.empty())
+      continue;
+    const auto complaint = [&](const std::string& what) { return fail(fault::bad_picture, each.image + ": " + what); };
+    struct stat found {};
+    if (::stat(each.file.c_str(), &found) != 0 || ::access(each.file.c_str(), R_OK) != 0)
+      return complaint(std::string{"cannot be read: "} + std::strerror(errno) + "; --image takes a PNG or JPEG file");
+    if (!S_ISREG(found.st_mode))
+      return complaint("is no file; --image takes a PNG or JPEG file");
+    if (found.st_size == 0)
+      return complaint("0 bytes; --image takes a PNG or JPEG file");
+    if (static_cast<std::uint64_t>(found.st_size) > picture_bytes_max)
+      return complaint(
+          fmt::format("{} bytes; at most {} (limits.picture_bytes_max of the spec)", found.st_size, picture_bytes_max));
+  }
+  return {};
+}
+
+result<embed::question> load(const page& what, const ask_options& options) {
+  embed::question made{
+      .prompt = what.prompt, .pictures = {}, .max_tokens = options.max_tokens, .sampling = options.sampling};
+  if (what.image.empty())
+    return made;
+  const base::unique_fd file{::open(what.file.c_str(), O_RDONLY | O_CLOEXEC)};
+  struct stat found {};
+  if (!file || ::fstat(file.get(), &found) != 0)
+    return fail(fault::bad_picture, what.image + ": cannot be read: " + std::strerror(errno));
+  auto& picture = made.pictures.emplace_back();
+  picture.name = what.image;
+  picture.bytes.resize(static_cast<std::size_t>(found.st_size));
+  std::size_t taken = 0;
+  while (taken < picture.bytes.size()) {
+    const auto got = ::read(file.get(), picture.bytes.data() + taken, picture.bytes.size() - taken);
+    if (got < 0)
+      return fail(fault::bad_picture, what.image + ": cannot be read: " + std::strerror(errno));
+    if (got == 0)
+      return fail(fault::bad_picture, what.image + ": became shorter while it was read");
+    taken += static_cast<std::size_t>(got);
+  }
+  return made;
+}
+
+} // namespace troupe::tools

@@ -1,0 +1,112 @@
+#include "tools/troupe/text.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+
+namespace troupe::tools {
+
+int complain(base::exit_code code, std::string_view what) {
+  std::string text;
+  while (!what.empty()) {
+    const auto end = std::min(what.find('\n'), what.size());
+    if (end > 0)
+      fmt::format_to(std::back_inserter(text), "troupe: {}\n", what.substr(0, end));
+    what.remove_prefix(std::min(end + 1, what.size()));
+  }
+  std::fflush(stdout);
+  std::fputs(text.c_str(), stderr); // one call, so that lines of other processes do not fall between
+  return static_cast<int>(code);
+}
+
+base::exit_code exit_code_of(protocols::fault code) noexcept {
+  using protocols::fault;
+  if (code == fault::config_invalid || code == fault::bad_picture)
+    return base::exit_code::config;
+  if (code == fault::invalid_request)
+    return base::exit_code::usage;
+  if (code == fault::peer_gone || code == fault::timeout)
+    return base::exit_code::not_running;
+  return base::exit_code::failed;
+}
+
+bool is_terminal(int fd) {
+  return ::isatty(fd) == 1;
+}
+
+palette::palette(int fd) {
+  const char* forbidden = std::getenv("NO_COLOR");
+  const char* terminal = std::getenv("TERM");
+  colours_ = is_terminal(fd) && (forbidden == nullptr || *forbidden == '\0') &&
+             (terminal == nullptr || std::string_view{terminal} != "dumb");
+}
+
+std::string palette::paint(std::string_view escape, std::string_view text) const {
+  return colours_ ? fmt::format("{}{}\033[0m", escape, text) : std::string{text};
+}
+
+namespace {
+
+/// Code points, not bytes: what a cell takes on the screen.
+std::size_t width_of(std::string_view text) {
+  return static_cast<std::size_t>(
+      std::ranges::count_if(text, [](char byte) { return (static_cast<unsigned char>(byte) & 0xC0) != 0x80; }));
+}
+
+} // namespace
+
+std::string table::text(const palette& colours) const {
+  std::vector<std::size_t> widths;
+  for (std::size_t place = 0; place < columns_.size(); ++place) {
+    widths.push_back(width_of(columns_[place].title));
+    for (const auto& row : rows_)
+      widths[place] = std::max(widths[place], width_of(row.at(place)));
+  }
+  const auto line_of = [&](const auto& cell_of) {
+    std::string line;
+    for (std::size_t place = 0; place < columns_.size(); ++place) {
+      const std::string& cell = cell_of(place);
+      const std::string padding(widths[place] - width_of(cell), ' ');
+      line += place == 0 ? "" : "  ";
+      line += columns_[place].align == side::right ? padding + cell : cell + padding;
+    }
+    line.erase(line.find_last_not_of(' ') + 1);
+    return line;
+  };
+  std::string text =
+      colours.dim(line_of([&](std::size_t place) -> const std::string& { return columns_[place].title; })) + '\n';
+  for (const auto& row : rows_)
+    text += line_of([&](std::size_t place) -> const std::string& { return row[place]; }) + '\n';
+  return text;
+}
+
+std::string in_words(std::chrono::nanoseconds span) {
+  const double milliseconds = std::chrono::duration<double, std::milli>(span).count();
+  if (milliseconds >= 1000.0)
+    return fmt::format("{:.2f} s", milliseconds / 1000.0);
+  return fmt::format("{:.1f} ms", milliseconds);
+}
+
+progress_line::progress_line() : terminal_(is_terminal(STDERR_FILENO)), began_(std::chrono::steady_clock::now()) {}
+
+void progress_line::show(std::string_view text) {
+  if (text == shown_ || std::chrono::steady_clock::now() - began_ < patience)
+    return;
+  shown_ = text;
+  if (terminal_)
+    fmt::print(stderr, "\r\033[K{}", text);
+  else
+    fmt::print(stderr, "{}\n", text);
+  std::fflush(stderr);
+}
+
+void progress_line::clear() {
+  if (terminal_ && !shown_.empty())
+    std::fputs("\r\033[K", stderr);
+  shown_.clear();
+}
+
+} // namespace troupe::tools
