@@ -72,10 +72,9 @@ result<region_memory> region_memory::map(base::unique_fd file, std::size_t bytes
   if (found < 0 || (found & seals) != seals)
     return fail(fault::bad_value, "the memory is not sealed against a change of size");
   if (::fstat(file.get(), &status) != 0 || bytes == 0 || static_cast<std::uint64_t>(status.st_size) < bytes)
-    return fail(fault::bad_value, "the memory has " + std::to_string(status.st_size) + " bytes, not " +
-                                      std::to_string(bytes));
-  void* begin =
-      ::mmap(nullptr, whole_pages(bytes), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, file.get(), 0);
+    return fail(fault::bad_value,
+                "the memory has " + std::to_string(status.st_size) + " bytes, not " + std::to_string(bytes));
+  void* begin = ::mmap(nullptr, whole_pages(bytes), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, file.get(), 0);
   if (begin == MAP_FAILED)
     return fail(fault::no_memory, in_words("mmap", bytes));
   return region_memory{std::move(file), static_cast<std::byte*>(begin), bytes};

@@ -1,7 +1,7 @@
 #include "fabric/shared_memory_engine.hpp"
 
+#include <poll.h>
 #include <pthread.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -30,7 +30,9 @@ constexpr int sleep_ms_max = 1000;
 /// Between looks at deadlines while a peer's ring has no room.
 constexpr int sleep_ms_unpublished = 5;
 
-std::string of_rank(rank_id rank) { return "rank " + std::to_string(rank.value); }
+std::string of_rank(rank_id rank) {
+  return "rank " + std::to_string(rank.value);
+}
 
 } // namespace
 
@@ -108,8 +110,8 @@ result<void> shared_memory_engine::attach_peer(const protocols::endpoint& to, pr
     bell_.ring();
   }
   if (!changed_.wait_until(lock, deadline, [&] { return stopping_ || has_joined(); }))
-    return fail(fault::timeout, of_rank(to.rank) + " of generation " + std::to_string(to.born.value) +
-                                    " did not attach");
+    return fail(fault::timeout,
+                of_rank(to.rank) + " of generation " + std::to_string(to.born.value) + " did not attach");
   return stopping_ ? fail(fault::shutting_down, "the engine stops") : result<void>{};
 }
 
@@ -138,7 +140,8 @@ result<void> shared_memory_engine::attach_region(rank_id rank, const protocols::
     return fail(fault::transfer_failed, asked.error().what);
   const auto is_answered = [&] { return stopping_ || from->gone || from->fetched.contains(card.region); };
   if (!changed_.wait_until(lock, base::now() + note_patience, is_answered))
-    return fail(fault::transfer_failed, of_rank(rank) + " did not hand region " + std::to_string(card.region) + " over");
+    return fail(fault::transfer_failed,
+                of_rank(rank) + " did not hand region " + std::to_string(card.region) + " over");
   auto answer = from->fetched.extract(card.region);
   if (answer.empty())
     return fail(fault::peer_gone, from->gone ? from->gone->what : "the engine stops");
@@ -236,7 +239,7 @@ bool shared_memory_engine::take_landed() {
   return worked;
 }
 
-result<bool> shared_memory_engine::take_landed(peer& from) {
+result<bool> shared_memory_engine::take_landed(transfer_peer& from) {
   std::array<std::uint64_t, landed_batch> words;
   const auto taken = from.incoming.pop(words);
   if (!taken)
@@ -313,7 +316,7 @@ void shared_memory_engine::finish(accepted& write, result<void> outcome) {
   events_.on_delivered(write.request.cookie, std::move(outcome));
 }
 
-void shared_memory_engine::fail_all(const peer* of, const failure& cause) {
+void shared_memory_engine::fail_all(const transfer_peer* of, const failure& cause) {
   std::vector<accepted> failed;
   const auto sieve = [&](transfer_queue<accepted>& queue) {
     for (std::size_t left = queue.size(); left > 0; --left) {
@@ -416,11 +419,11 @@ void shared_memory_engine::adopt_joining() {
 }
 
 void shared_memory_engine::adopt(peer_pointer joined) {
-  const auto before = std::find_if(live_.begin(), live_.end(), [&](const auto& it) { return it->rank == joined->rank; });
+  const auto before =
+      std::find_if(live_.begin(), live_.end(), [&](const auto& it) { return it->rank == joined->rank; });
   if (before != live_.end())
     lose(peer_pointer{*before}, {fault::peer_gone, "generation " + std::to_string(joined->born.value) +
-                                                       " took the place of " +
-                                                       std::to_string((*before)->born.value)});
+                                                       " took the place of " + std::to_string((*before)->born.value)});
   live_.push_back(joined);
   {
     const std::lock_guard lock{mutex_};
@@ -449,9 +452,9 @@ void shared_memory_engine::hear(const peer_pointer& from) {
     return;
   }
   case note_kind::region: {
-    auto memory = files[0] ? region_memory::map(std::move(files[0]), note.bytes)
-                           : fail(fault::transfer_failed,
-                                  of_rank(from->rank) + " has no region " + std::to_string(note.region));
+    auto memory =
+        files[0] ? region_memory::map(std::move(files[0]), note.bytes)
+                 : fail(fault::transfer_failed, of_rank(from->rank) + " has no region " + std::to_string(note.region));
     {
       const std::lock_guard lock{mutex_};
       from->fetched.insert_or_assign(note.region, std::move(memory));

@@ -31,7 +31,8 @@ std::string place(const char* side, std::uint64_t offset, std::uint64_t bytes, s
 
 result<void> check_request(const write_request& request, std::uint64_t source_bytes, std::uint64_t target_bytes) {
   if ((request.completion_data & ~callers_bits) != 0)
-    return fail(fault::bad_value, "completion data " + std::to_string(request.completion_data) + " needs more than 48 bits");
+    return fail(fault::bad_value,
+                "completion data " + std::to_string(request.completion_data) + " needs more than 48 bits");
   for (std::size_t i = 0; i < request.pieces.size(); ++i) {
     const write_piece& piece = request.pieces[i];
     if (!inside(piece.source_offset, piece.bytes, source_bytes))

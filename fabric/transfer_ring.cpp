@@ -86,6 +86,8 @@ bool transfer_ring::arm() noexcept {
   return false;
 }
 
-void transfer_ring::disarm() noexcept { at().reader_asleep.store(0); }
+void transfer_ring::disarm() noexcept {
+  at().reader_asleep.store(0);
+}
 
 } // namespace troupe::fabric

@@ -27,7 +27,9 @@ namespace {
 
 constexpr std::size_t files_max = std::tuple_size_v<decltype(received_note::files)>;
 
-std::string in_words(const std::string& what) { return what + ": " + std::generic_category().message(errno); }
+std::string in_words(const std::string& what) {
+  return what + ": " + std::generic_category().message(errno);
+}
 
 result<sockaddr_un> address_of(const std::string& path) {
   sockaddr_un address{};
@@ -39,7 +41,9 @@ result<sockaddr_un> address_of(const std::string& path) {
   return address;
 }
 
-unique_fd new_socket() { return unique_fd{::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)}; }
+unique_fd new_socket() {
+  return unique_fd{::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
+}
 
 /// Room for the descriptors of one note, aligned as the kernel wants it.
 union control_room {

@@ -6,8 +6,8 @@
 #include <span>
 #include <string>
 
-#include "protocols/ids.hpp"
 #include "protocols/fault.hpp"
+#include "protocols/ids.hpp"
 #include "protocols/time.hpp"
 #include "runtime/base/unique_fd.hpp"
 

@@ -12,7 +12,6 @@ namespace troupe::fabric {
 
 namespace {
 
-constexpr auto spin_for = std::chrono::microseconds{20};
 constexpr auto nap_max = std::chrono::milliseconds{500}; ///< a listener's deadlines are looked at this often
 constexpr int frames_a_turn = 64;                        ///< of one lane, before the others have theirs
 
@@ -40,10 +39,9 @@ void wire::wake() noexcept {
   [[maybe_unused]] const auto written = ::write(doorbell_.get(), &one, sizeof one);
 }
 
-wire::key wire::add(std::unique_ptr<lane> with, const protocols::frame_header& address, handlers what) {
+wire::key wire::add(std::unique_ptr<lane> with, handlers what) {
   auto one = std::make_unique<link>();
   one->with = std::move(with);
-  one->address = address;
   one->what = std::move(what);
   one->queued = std::make_shared<std::atomic<std::size_t>>(0);
   key which = 0;
@@ -96,9 +94,12 @@ void wire::listen(std::unique_ptr<listener> from, std::function<void(incoming)> 
 }
 
 void wire::accept_clients(base::unique_fd listening, std::function<void(base::unique_fd)> on_client) {
-  TROUPE_ASSERT("wire::accept_clients before start", !thread_.joinable());
-  clients_ = std::move(listening);
-  on_client_ = std::move(on_client);
+  {
+    const std::lock_guard lock{mutex_};
+    clients_added_ = std::move(listening);
+    on_client_ = std::move(on_client);
+  }
+  wake();
 }
 
 void wire::take_posts() {
@@ -111,15 +112,12 @@ void wire::take_posts() {
     for (auto& [which, one] : added_)
       links_.emplace(which, std::move(one));
     added_.clear();
+    if (clients_added_)
+      clients_ = std::move(clients_added_);
   }
   for (auto& each : posts)
-    if (const auto found = links_.find(each.which); found != links_.end()) {
-      each.frame.header.source = found->second->address.source;
-      each.frame.header.source_generation = found->second->address.source_generation;
-      each.frame.header.destination = found->second->address.destination;
-      each.frame.header.destination_generation = found->second->address.destination_generation;
+    if (const auto found = links_.find(each.which); found != links_.end())
       found->second->queue.push_back(std::move(each.frame));
-    }
   for (const auto which : removed)
     if (const auto found = links_.find(which); found != links_.end())
       found->second->leaving = true;
@@ -209,11 +207,13 @@ void wire::run() {
         break;
     }
     if (moved) {
-      spin_until = now + spin_for;
+      spin_until = now + spin_limit;
       continue;
     }
-    if (now < spin_until)
+    if (now < spin_until) {
+      relax();
       continue;
+    }
     sleep();
   }
   for (auto& [which, one] : links_)

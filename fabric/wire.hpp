@@ -41,8 +41,7 @@ public:
   /// Sends what is queued for at most `limits::wire_flush_deadline`, then closes every lane.
   void stop() noexcept;
 
-  /// `address` holds source, destination and their generations for every frame that goes out.
-  key add(std::unique_ptr<lane> with, const protocols::frame_header& address, handlers what);
+  key add(std::unique_ptr<lane> with, handlers what);
   /// Closes the lane once what is queued has gone out or the peer is gone; on_gone is not called.
   void remove(key which);
 
@@ -54,7 +53,7 @@ public:
   void listen(std::unique_ptr<listener> from, std::function<void(incoming)> on_lane,
               std::function<void(const std::string&)> on_refused);
 
-  /// Calls `on_client` with each connection to a listening unix socket.
+  /// Calls `on_client` with each connection to a listening unix socket, from now on. Once.
   void accept_clients(base::unique_fd listening, std::function<void(base::unique_fd)> on_client);
 
 private:
@@ -64,7 +63,6 @@ private:
   };
   struct link {
     std::unique_ptr<lane> with;
-    protocols::frame_header address;
     handlers what;
     std::deque<outgoing> queue; ///< the wire's own; `posted_` is what others have added
     std::shared_ptr<std::atomic<std::size_t>> queued;
@@ -96,6 +94,7 @@ private:
   std::vector<key> removed_;
   std::map<key, std::shared_ptr<std::atomic<std::size_t>>> queued_; ///< absent: peer gone
   key next_key_ = 1;
+  base::unique_fd clients_added_;
 
   std::map<key, std::unique_ptr<link>> links_; ///< the wire's thread only, as all below
   std::unique_ptr<listener> listener_;

@@ -261,7 +261,7 @@ void host_backend::drop_flows() noexcept {
 failure host_backend::named(std::size_t member, failure problem) const {
   std::string what = "group " + lanes_->plan.name + ": " + rank_of(*lanes_, self_) + " in " +
                      describe(kind_, count_, call_) + " with " + rank_of(*lanes_, member);
-  if (!problem.what.empty())
+  if (problem.code != fault::peer_gone && !problem.what.empty())
     what += ": " + problem.what;
   return {problem.code, std::move(what)};
 }

@@ -13,7 +13,7 @@ namespace {
 failure named(const group_lanes& lanes, std::size_t member, const std::string& doing, const failure& problem) {
   std::string what =
       "group " + lanes.plan.name + ": " + doing + " rank " + std::to_string(lanes.plan.members[member].value);
-  if (!problem.what.empty())
+  if (problem.code != fault::peer_gone && !problem.what.empty())
     what += ": " + problem.what;
   return {problem.code, std::move(what)};
 }

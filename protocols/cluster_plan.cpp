@@ -1,7 +1,6 @@
 #include "protocols/cluster_plan.hpp"
 
 #include <algorithm>
-#include <array>
 
 namespace troupe::protocols {
 
@@ -137,12 +136,11 @@ void add_cell(cluster_plan& plan, const pool_spec& pool, std::uint32_t cell_in_p
     add_job(job);
 }
 
-bool exchange_messages(const cluster_plan& plan, const rank_plan& a, const rank_plan& b) {
+bool exchange_messages(const rank_plan& a, const rank_plan& b, rank_id front) {
   const auto roles_are = [&](role_kind one, role_kind other) {
     return (a.role == one && b.role == other) || (a.role == other && b.role == one);
   };
-  const auto centre = plan.front();
-  return a.id == centre || b.id == centre || roles_are(role_kind::encode, role_kind::prefill) ||
+  return a.id == front || b.id == front || roles_are(role_kind::encode, role_kind::prefill) ||
          roles_are(role_kind::prefill, role_kind::decode) || (a.cell_in_pool == b.cell_in_pool && a.pool == b.pool);
 }
 
@@ -152,14 +150,15 @@ edge_plan edge_between(rank_id a, rank_id b) {
 }
 
 void add_edges(cluster_plan& plan) {
+  const auto front = plan.front();
   for (std::size_t low = 0; low < plan.ranks.size(); ++low)
     for (std::size_t high = low + 1; high < plan.ranks.size(); ++high)
-      if (exchange_messages(plan, plan.ranks[low], plan.ranks[high]))
+      if (exchange_messages(plan.ranks[low], plan.ranks[high], front))
         plan.edges.push_back(edge_between(plan.ranks[low].id, plan.ranks[high].id));
 
   for (const auto decode : plan.cells_of(role_kind::decode))
-    if (const auto leader = plan.cell(decode).leader(); leader != plan.front())
-      plan.token_edges.push_back(edge_between(leader, plan.front()));
+    if (const auto leader = plan.cell(decode).leader(); leader != front)
+      plan.token_edges.push_back(edge_between(leader, front));
 }
 
 } // namespace

@@ -20,7 +20,6 @@ enum class plan_kind : std::uint8_t {
   stop = 6,    ///< leave the loop
 };
 constexpr bool is_valid(plan_kind kind) noexcept { return kind >= plan_kind::warm && kind <= plan_kind::stop; }
-std::string_view name(plan_kind kind) noexcept;
 
 /// What a rank knows of a room; the minimum over the mesh holds.
 enum class admission : std::int32_t {

@@ -19,7 +19,7 @@ using protocols::result;
 namespace {
 
 /// Up to here own loops beat oneDNN's packing.
-constexpr std::int64_t dot_rows_max = 8;
+constexpr std::int64_t dot_rows_max = 0;
 constexpr std::align_val_t alignment{64};
 
 class cpu_buffer final : public buffer {

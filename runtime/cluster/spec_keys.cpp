@@ -94,8 +94,8 @@ cluster_key name_key() {
   auto key = required(entry<cluster_spec>(
       "name", "Name of the job, unless the command line gives another.",
       [](auto&& spec) -> auto& { return spec.name; }));
-  key.pattern = "^[a-z0-9][a-z0-9._-]{0,39}$";
-  key.pattern_in_words = "a small letter or digit, then up to 39 small letters, digits, ., _ or -";
+  key.pattern = job_name_pattern;
+  key.pattern_in_words = job_name_in_words;
   return key;
 }
 

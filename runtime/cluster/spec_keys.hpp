@@ -48,6 +48,11 @@ struct spec_section {
 const std::vector<spec_section>& spec_sections();
 const std::vector<pool_key>& pool_keys();
 
+/// A job's name is a folder's, and part of socket paths.
+inline constexpr std::string_view job_name_pattern = "^[a-z0-9][a-z0-9._-]{0,39}$";
+inline constexpr std::string_view job_name_in_words =
+    "a small letter or digit, then up to 39 small letters, digits, ., _ or -";
+
 inline constexpr std::string_view pools_description = "Pool names with their cells; ranks are numbered in the order "
                                                       "written.";
 inline constexpr std::string_view pool_name_pattern = "^[a-z][a-z0-9_-]{0,31}$";

@@ -35,7 +35,7 @@ inline constexpr fabric::lane_options small{.frame_bytes_max = 64 * 1024, .in_fl
 enum class lane_form { shared_memory, tcp, unix_stream };
 inline constexpr lane_form all_forms[] = {lane_form::shared_memory, lane_form::tcp, lane_form::unix_stream};
 
-inline const char* name(lane_form form) {
+inline std::string name(lane_form form) {
   switch (form) {
   case lane_form::shared_memory:
     return "shared memory";

@@ -12,7 +12,7 @@ namespace {
 
 /// What is wrong with a frame, and the fault that names it.
 struct damage {
-  const char* what;
+  std::string what;
   fault named;
   void (*apply)(frame_header& header, header_bytes& bytes);
 };
@@ -21,7 +21,7 @@ void put(header_bytes& bytes, std::size_t at, std::uint32_t value) {
   std::memcpy(bytes.data() + at, &value, sizeof value);
 }
 
-constexpr damage damages[] = {
+const damage damages[] = {
     {"magic", fault::bad_magic, [](frame_header&, header_bytes& b) { put(b, 0, 0x20544547); }},
     {"version", fault::unknown_version, [](frame_header&, header_bytes& b) { b[4] = std::byte{9}; }},
     {"type", fault::unknown_type, [](frame_header&, header_bytes& b) { b[7] = std::byte{0xff}; }},

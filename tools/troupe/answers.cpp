@@ -158,9 +158,22 @@ void answer_printer::print_summary() const {
   }
   if (any && !json_)
     fmt::print(stderr, "\n{}", times.text(palette{STDERR_FILENO}));
-  for (std::size_t place = 0; place < pages_.size(); ++place)
-    if (!outcomes_[place].error.empty())
-      complain(base::exit_code::failed, pages_[place].shown() + ": " + outcomes_[place].error);
+  // One cause can end hundreds of pages; it is told once, with the first of them.
+  std::vector<std::pair<std::string, std::vector<std::size_t>>> causes;
+  for (std::size_t place = 0; place < pages_.size(); ++place) {
+    const auto& error = outcomes_[place].error;
+    if (error.empty())
+      continue;
+    const auto known = std::ranges::find(causes, error, [](const auto& cause) { return cause.first; });
+    if (known == causes.end())
+      causes.push_back({error, {place}});
+    else
+      known->second.push_back(place);
+  }
+  for (const auto& [error, places] : causes) {
+    const auto more = places.size() > 1 ? fmt::format(" and {} more", places.size() - 1) : std::string{};
+    complain(base::exit_code::failed, fmt::format("{}{}: {}", pages_[places.front()].shown(), more, error));
+  }
 }
 
 base::exit_code answer_printer::verdict() const {

@@ -45,7 +45,7 @@ public:
   /// Ends what is still open as failed.
   void end_rest(const std::string& error);
 
-  /// On stderr: a table of what took how long, then a line for each page that failed.
+  /// On stderr: a table of what took how long, then a line for each cause that failed pages.
   void print_summary() const;
   /// done when every page was answered; refused when some were refused and none failed; failed otherwise.
   base::exit_code verdict() const;

@@ -58,6 +58,17 @@ std::string describe_unknown(const chosen_command& command, std::string written)
 
 } // namespace
 
+std::string plain_formatter::make_option_opts(const CLI::Option* option) const {
+  std::string text;
+  if (option->get_type_size() != 0 && !option->get_type_name().empty())
+    text += ' ' + option->get_type_name();
+  if (option->get_expected_max() > 1)
+    text += "...";
+  if (!option->get_default_str().empty())
+    text += " (" + option->get_default_str() + ')';
+  return text;
+}
+
 int report(const CLI::App& troupe, const CLI::ParseError& problem) {
   if (problem.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success))
     return troupe.exit(problem);

@@ -4,6 +4,13 @@
 
 namespace troupe::tools {
 
+/// Help without what a reader does not need: an option's name, its value, its default, its sentence.
+class plain_formatter : public CLI::Formatter {
+public:
+  plain_formatter() { column_width(28); }
+  std::string make_option_opts(const CLI::Option* option) const override;
+};
+
 /// Says in one line what is wrong with the command line, names the nearest option or command where a name is unknown,
 /// and returns exit_code::usage. Help and version are no error: they go to stdout and 0 is returned.
 int report(const CLI::App& troupe, const CLI::ParseError& problem);

@@ -110,6 +110,10 @@ void conversation::take(const refused& said) {
     unread_.push_front(place);
     return;
   }
+  if (code == fault::shutting_down) { // it will take none of the others either
+    unread_.clear();
+    loaded_.clear();
+  }
   out_.end(place, ended(page_outcome::state::refused, finish_reason::failed,
                         "refused: " + (code ? to_string({*code, said.message}) : said.message)));
 }

@@ -25,7 +25,8 @@ public:
   /// Reads files until the bound: what can be done before there is anybody to ask.
   void read_ahead();
 
-  /// Until every page has ended. Errors: those of the connection; what was open stays open.
+  /// Until every page has ended, or those in flight when the cluster shuts down: what was not asked stays open.
+  /// Errors: those of the connection.
   /// `silence_max`: how long the front may say nothing; above the deadline that it has for a request.
   protocols::result<void> hold(embed::client& front, protocols::duration silence_max);
 

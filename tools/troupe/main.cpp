@@ -1,4 +1,5 @@
 #include <csignal>
+#include <memory>
 
 #include "tools/troupe/command_line.hpp"
 #include "tools/troupe/commands.hpp"
@@ -8,7 +9,9 @@ int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
 
   CLI::App troupe{"Runs a model across many processes as a company of actors, from one cluster spec.", "troupe"};
-  troupe.set_version_flag("--version", "troupe " TROUPE_VERSION);
+  troupe.formatter(std::make_shared<troupe::tools::plain_formatter>());
+  troupe.set_help_flag("-h,--help", "print this and leave");
+  troupe.set_version_flag("--version", "troupe " TROUPE_VERSION, "print the version and leave");
   troupe.require_subcommand(1);
   troupe.footer(R"(Examples:
   troupe run deploy/specs/reader.json --image page.png --prompt "Read the text."
@@ -32,9 +35,6 @@ Exit codes:
   troupe::tools::add_down(troupe, chosen);
   troupe::tools::add_spec(troupe, chosen);
   troupe::tools::add_rank(troupe, chosen);
-  for (auto* command : troupe.get_subcommands({}))
-    command->get_formatter()->column_width(26);
-  troupe.get_formatter()->column_width(26);
 
   try {
     troupe.parse(argc, argv);

@@ -31,15 +31,15 @@ void add_ask_options(CLI::App& command, ask_options& options) {
   command.add_option("--max-tokens", options.max_tokens, "end an answer after this many tokens")
       ->type_name("N")
       ->capture_default_str()
-      ->check(CLI::Range(1, 1'000'000));
+      ->check(CLI::Range(1, 1'000'000).description(""));
   command.add_option("--temperature", options.sampling.temperature, "0 takes the likeliest token each time")
       ->type_name("T")
       ->capture_default_str()
-      ->check(CLI::Range(0.0, 100.0));
+      ->check(CLI::Range(0.0, 100.0).description(""));
   command.add_option("--top-p", options.sampling.top_p, "choose among the likeliest tokens of this total")
       ->type_name("P")
       ->capture_default_str()
-      ->check(CLI::Range(0.0001, 1.0));
+      ->check(CLI::Range(0.0001, 1.0).description(""));
   command.add_option("--seed", options.sampling.seed, "of the choices; equal seeds give equal answers")
       ->type_name("S")
       ->capture_default_str();

@@ -90,10 +90,8 @@ std::string in_words(std::chrono::nanoseconds span) {
   return fmt::format("{:.1f} ms", milliseconds);
 }
 
-progress_line::progress_line() : terminal_(is_terminal(STDERR_FILENO)), began_(std::chrono::steady_clock::now()) {}
-
 void progress_line::show(std::string_view text) {
-  if (text == shown_ || std::chrono::steady_clock::now() - began_ < patience)
+  if (text == shown_)
     return;
   shown_ = text;
   if (terminal_)

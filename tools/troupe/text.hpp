@@ -1,5 +1,7 @@
 #pragma once
 
+#include <unistd.h>
+
 #include <chrono>
 #include <cstdint>
 #include <string>
@@ -55,14 +57,11 @@ private:
 /// "41.3 ms", "2.10 s".
 std::string in_words(std::chrono::nanoseconds span);
 
-/// One line on stderr that says what is being waited for: rewritten in place on a terminal, a new line each time it
-/// changes elsewhere, and only once waiting has taken `patience`.
-/// Threads: one at a time.
+/// One line on stderr that says what is being waited for: rewritten in place on a terminal, a line each time it changes
+/// elsewhere. Threads: one at a time.
 class progress_line {
 public:
-  static constexpr std::chrono::milliseconds patience{2000};
-
-  progress_line();
+  progress_line() : terminal_(is_terminal(STDERR_FILENO)) {}
   ~progress_line() { clear(); }
   progress_line(const progress_line&) = delete;
   progress_line& operator=(const progress_line&) = delete;
@@ -72,7 +71,6 @@ public:
 
 private:
   bool terminal_;
-  std::chrono::steady_clock::time_point began_;
   std::string shown_;
 };
 

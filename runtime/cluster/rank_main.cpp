@@ -1,0 +1,363 @@
+#include "runtime/cluster/rank_main.hpp"
+
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <mutex>
+#include <thread>
+
+#include "protocols/codec.hpp"
+#include "protocols/rank_life_machine.hpp"
+#include "runtime/base/clock.hpp"
+#include "runtime/base/exit_code.hpp"
+#include "runtime/base/log.hpp"
+#include "runtime/cluster/control_link.hpp"
+#include "runtime/cluster/process.hpp"
+#include "runtime/cluster/rank_world.hpp"
+#include "runtime/cluster/spec_file.hpp"
+
+namespace troupe::cluster {
+
+using namespace protocols;
+
+namespace {
+
+/// A peer's end and the supervisor's word that all are to leave come by different sockets: the one that explains the
+/// other is given this long before the peer's end counts as a fault.
+constexpr std::chrono::milliseconds explanation_grace{300};
+constexpr std::chrono::milliseconds launch_deadline{10'000};
+constexpr std::chrono::milliseconds idle_tick{1'000};
+
+base::exit_code exit_code_of(fault code) noexcept {
+  if (code == fault::config_invalid || code == fault::no_memory)
+    return base::exit_code::config;
+  if (code == fault::parity_mismatch)
+    return base::exit_code::parity;
+  if (code == fault::peer_gone || code == fault::cell_gone)
+    return base::exit_code::peer_gone;
+  return base::exit_code::executor;
+}
+
+/// The end of the death pipe means that the supervisor is gone, and nothing here is worth a moment then (C13).
+void watch_death_pipe(int death_fd) {
+  std::thread{[death_fd] {
+    pollfd watched{death_fd, POLLIN, 0};
+    while (::poll(&watched, 1, -1) < 0 && errno == EINTR) {
+    }
+    ::_exit(static_cast<int>(base::exit_code::supervisor_gone));
+  }}.detach();
+}
+
+/// What other threads have to say to the main thread; the first failure is the one that counts.
+class mail {
+public:
+  mail() : bell_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+
+  struct trouble {
+    failure cause;
+    std::string where;
+    time_point since;
+  };
+
+  void fail(const failure& cause, const std::string& where) {
+    {
+      const std::lock_guard lock{mutex_};
+      // A peer's end is often the consequence of a fault that is about to be told too: that one is the better answer.
+      if (trouble_ && trouble_->cause.code != fault::peer_gone)
+        return;
+      if (!trouble_ || cause.code != fault::peer_gone)
+        trouble_ = trouble{cause, where, base::now()};
+    }
+    ring();
+  }
+  void peer_gone(rank_id peer) {
+    {
+      const std::lock_guard lock{mutex_};
+      gone_.push_back(peer);
+    }
+    ring();
+  }
+  void drained() {
+    {
+      const std::lock_guard lock{mutex_};
+      drained_ = true;
+    }
+    ring();
+  }
+
+  std::optional<trouble> trouble_now() const {
+    const std::lock_guard lock{mutex_};
+    return trouble_;
+  }
+  bool is_drained() const {
+    const std::lock_guard lock{mutex_};
+    return drained_;
+  }
+  bool has_gone(rank_id peer) const {
+    const std::lock_guard lock{mutex_};
+    return std::find(gone_.begin(), gone_.end(), peer) != gone_.end();
+  }
+  int fd() const noexcept { return bell_.get(); }
+  void hear() noexcept {
+    std::uint64_t rung = 0;
+    [[maybe_unused]] const auto got = ::read(bell_.get(), &rung, sizeof rung);
+  }
+
+private:
+  void ring() noexcept {
+    const std::uint64_t one = 1;
+    [[maybe_unused]] const auto written = ::write(bell_.get(), &one, sizeof one);
+  }
+  mutable std::mutex mutex_;
+  std::optional<trouble> trouble_;
+  std::vector<rank_id> gone_;
+  bool drained_ = false;
+  base::unique_fd bell_;
+};
+
+/// Carries out what the supervisor orders, in the order that `rank_life_machine` allows.
+class rank_life {
+public:
+  rank_life(control_link link, rank_id self) : link_(std::move(link)), self_(self) {}
+
+  int run();
+
+private:
+  result<launch> await_launch();
+  result<void> build(const launch& start);
+  result<void> serve_until_left();
+  result<void> obey(const frame_view& frame);
+  result<void> obey_roster(const roster& everybody);
+  result<void> obey_proceed(const proceed& order);
+  result<void> reached(life_state here);
+  bool may_leave() const;
+  int leave_failed(const failure& cause, const std::string& where);
+  void flush();
+
+  template <class Message>
+  static result<Message> read(const frame_view& frame) {
+    Message out;
+    if (auto done = decode_payload(frame.payload, out); !done)
+      return tl::unexpected<failure>{done.error()};
+    return out;
+  }
+
+  control_link link_;
+  rank_id self_;
+  rank_life_machine life_;
+  roster roster_;
+  mail mail_;
+  std::unique_ptr<rank_world> world_;
+  rank_id front_;
+  bool alone_ = false; ///< a cluster of stubs: nobody to wait for when it drains
+  duration start_deadline_{};
+};
+
+result<launch> rank_life::await_launch() {
+  const auto deadline = base::now() + launch_deadline;
+  auto frame = fabric::receive(link_.lane(), deadline);
+  if (!frame)
+    return tl::unexpected<failure>{frame.error()};
+  auto start = read<launch>(*frame);
+  link_.lane().pop();
+  return start;
+}
+
+result<void> rank_life::build(const launch& start) {
+  auto spec = parse_effective_spec(start.spec_json);
+  if (!spec)
+    return tl::unexpected<failure>{spec.error()};
+  auto plan = make_plan(*spec);
+  if (!plan)
+    return tl::unexpected<failure>{plan.error()};
+  if (self_.value >= plan->ranks.size())
+    return fail(fault::config_invalid, "rank " + std::to_string(self_.value) + " of " +
+                                           std::to_string(plan->ranks.size()));
+  base::open_log(plan->rank(self_).label);
+  front_ = plan->front();
+  alone_ = plan->rank(self_).role == role_kind::stub;
+  start_deadline_ = std::chrono::milliseconds{spec->timeouts.start_ms};
+  world_ = std::make_unique<rank_world>(
+      start, *std::move(spec), *std::move(plan), self_, digest_of(start.spec_json),
+      rank_world::events{.on_failure = [this](const failure& cause,
+                                              const std::string& where) { mail_.fail(cause, where); },
+                         .on_peer_gone =
+                             [this](rank_id peer, const failure& cause) {
+                               mail_.peer_gone(peer);
+                               mail_.fail({fault::peer_gone, "rank " + std::to_string(peer.value) + ": " +
+                                                                 std::string{name(cause.code)}},
+                                          "edge");
+                             },
+                         .on_drained = [this] { mail_.drained(); }});
+  auto at = world_->open();
+  if (!at)
+    return tl::unexpected<failure>{at.error()};
+  if (auto said = life_.on_reached(life_state::joined); !said)
+    return tl::unexpected<failure>{said.error()};
+  return link_.send(joined{*at, static_cast<std::uint32_t>(::getpid())});
+}
+
+result<void> rank_life::reached(life_state here) {
+  auto said = life_.on_reached(here);
+  if (!said)
+    return tl::unexpected<failure>{said.error()};
+  return *said ? link_.send(**said) : result<void>{};
+}
+
+result<void> rank_life::obey_roster(const roster& everybody) {
+  if (auto allowed = life_.on_roster(); !allowed)
+    return allowed;
+  roster_ = everybody;
+  auto stated = world_->facts();
+  if (!stated)
+    return tl::unexpected<failure>{stated.error()};
+  return link_.send(agree{*std::move(stated)});
+}
+
+result<void> rank_life::obey_proceed(const proceed& order) {
+  if (auto allowed = life_.on_proceed(order); !allowed)
+    return allowed;
+  result<void> done;
+  if (order.next == life_state::grouped)
+    done = world_->group(roster_, base::now() + start_deadline_);
+  else if (order.next == life_state::warm)
+    done = world_->warm();
+  else if (order.next == life_state::ready)
+    done = world_->serve();
+  return done ? reached(order.next) : done;
+}
+
+result<void> rank_life::obey(const frame_view& frame) {
+  const auto with = [&]<class Message>(Message, auto act) -> result<void> {
+    auto body = read<Message>(frame);
+    return body ? act(*body) : tl::unexpected<failure>{body.error()};
+  };
+  const auto type = frame.header.type;
+  if (type == roster::type)
+    return with(roster{}, [&](const roster& everybody) { return obey_roster(everybody); });
+  if (type == verdict::type)
+    return with(verdict{}, [&](const verdict& judged) {
+      const auto allowed = life_.on_verdict(judged);
+      return allowed ? reached(life_state::agreed) : allowed;
+    });
+  if (type == proceed::type)
+    return with(proceed{}, [&](const proceed& order) { return obey_proceed(order); });
+  if (type == shutdown::type)
+    return with(shutdown{}, [&](const shutdown& order) {
+      const auto allowed = life_.on_shutdown(order);
+      if (allowed && life_.current() == life_state::draining)
+        world_->drain();
+      return allowed;
+    });
+  if (type == error::type) // the supervisor's word that another rank has left
+    return with(error{}, [&](const error& told) -> result<void> {
+      world_->lose_cell(told.origin, told.message);
+      return {};
+    });
+  return fail(fault::unknown_type, std::string{name(type)} + " from the supervisor");
+}
+
+/// The front leaves when every request has ended; the others when it has, since until then they serve them (C14).
+bool rank_life::may_leave() const {
+  if (life_.aborting())
+    return true;
+  if (life_.current() != life_state::draining)
+    return false;
+  return alone_ || (world_->is_front() ? mail_.is_drained() : mail_.has_gone(front_));
+}
+
+result<void> rank_life::serve_until_left() {
+  while (!may_leave()) {
+    const auto trouble = mail_.trouble_now();
+    const bool explained = life_.current() == life_state::draining;
+    if (trouble && trouble->cause.code != fault::peer_gone)
+      return tl::unexpected<failure>{trouble->cause};
+    if (trouble && !explained && base::now() >= trouble->since + explanation_grace)
+      return tl::unexpected<failure>{trouble->cause};
+
+    auto frame = link_.next();
+    if (!frame)
+      return fail(fault::peer_gone, "the supervisor");
+    if (*frame) {
+      if (auto done = obey(**frame); !done)
+        return done;
+      continue;
+    }
+    const fabric::lane::interest wanted{.readable = true, .writable = !link_.lane().flush()};
+    if (!link_.lane().arm(wanted)) {
+      link_.lane().disarm();
+      continue;
+    }
+    const auto set = link_.lane().waitables(wanted);
+    std::array<pollfd, 3> fds{};
+    std::copy_n(set.fds.begin(), set.count, fds.begin());
+    fds[set.count] = {mail_.fd(), POLLIN, 0};
+    const auto nap = trouble && !explained ? explanation_grace : idle_tick;
+    ::poll(fds.data(), set.count + 1, static_cast<int>(nap.count()));
+    link_.lane().disarm();
+    mail_.hear();
+  }
+  return {};
+}
+
+void rank_life::flush() {
+  const auto deadline = base::now() + limits::wire_flush_deadline;
+  std::vector<pollfd> scratch;
+  while (!link_.lane().flush() && base::now() < deadline) {
+    const fabric::waiting waits{&link_.lane(), {.readable = false, .writable = true}};
+    if (!fabric::wait_any({&waits, 1}, deadline, scratch))
+      return;
+  }
+}
+
+/// Says why, then ends the process: what other threads are in the middle of is not waited for (C1, C6).
+int rank_life::leave_failed(const failure& cause, const std::string& where) {
+  base::log_error("{}: {}", where, to_string(cause));
+  (void)link_.send(error{.code = static_cast<std::uint16_t>(cause.code),
+                         .message = cause.what,
+                         .origin = self_,
+                         .call = {},
+                         .where = where,
+                         .request = {}});
+  flush();
+  return static_cast<int>(exit_code_of(cause.code));
+}
+
+int rank_life::run() {
+  auto start = await_launch();
+  if (!start)
+    return leave_failed(start.error(), "launch");
+  if (auto built = build(*start); !built)
+    return leave_failed(built.error(), "start");
+  if (auto served = serve_until_left(); !served) {
+    const auto trouble = mail_.trouble_now();
+    const bool told = trouble && trouble->cause == served.error();
+    return leave_failed(served.error(), told ? trouble->where : std::string{name(life_.heading())});
+  }
+  if (!life_.aborting()) {
+    world_->stop();
+    (void)life_.on_left();
+    (void)link_.send(leave{"drained"});
+  }
+  flush();
+  return static_cast<int>(base::exit_code::done);
+}
+
+} // namespace
+
+int rank_main(const rank_arguments& arguments) {
+  if (auto bound = bind_to_supervisor(arguments.death_fd, arguments.supervisor_pid); !bound)
+    ::_exit(static_cast<int>(base::exit_code::supervisor_gone));
+  ::signal(SIGPIPE, SIG_IGN);
+  watch_death_pipe(arguments.death_fd);
+  const rank_id self{arguments.rank};
+  auto* const life = new rank_life{control_link::at_rank(base::unique_fd{arguments.control_fd}, self), self};
+  // Actors, executors and the wire may be in the middle of anything, and an actor system waits for all of its actors
+  // without a bound: the process's end is the end of them (DESIGN decision 8).
+  ::_exit(life->run());
+}
+
+} // namespace troupe::cluster

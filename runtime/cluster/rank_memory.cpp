@@ -1,0 +1,131 @@
+#include "actors/kv_writes.hpp"
+#include "protocols/codec.hpp"
+#include "runtime/cluster/rank_world.hpp"
+
+/// The regions of a rank: what it registers, who writes into them, where it writes.
+namespace troupe::cluster {
+
+using namespace protocols;
+
+namespace {
+
+constexpr std::uint64_t page = 4096;
+
+std::uint64_t whole_pages(std::uint64_t bytes) noexcept { return (bytes + page - 1) / page * page; }
+
+} // namespace
+
+result<void> rank_world::add_region(const std::string& purpose, std::uint32_t slots, std::uint64_t slot_bytes) {
+  auto made = transfers_->register_region(slots * slot_bytes);
+  if (!made)
+    return fail(made.error().code, "memory for " + purpose + ": " + made.error().what);
+  made->card.slot_bytes = slot_bytes;
+  context_.regions.emplace(purpose, *made);
+  return {};
+}
+
+result<void> rank_world::register_regions() {
+  const auto& facts = context_.facts;
+  const auto& bounds = context_.spec.limits;
+  const auto pixels = whole_pages(facts.picture_bytes_max());
+  const auto rows = whole_pages(std::uint64_t{facts.picture_tokens_max()} * facts.row_elements() * sizeof(float));
+  const auto encode_cells = static_cast<std::uint32_t>(context_.plan.cells_of(role_kind::encode).size());
+
+  result<void> done;
+  const auto add = [&](const std::string& purpose, std::uint32_t slots, std::uint64_t bytes) {
+    if (done && slots * bytes > 0)
+      done = add_region(purpose, slots, bytes);
+  };
+  if (facts.has_vision && role_here(role_kind::front))
+    add("staging", encode_cells * bounds.pixel_slots, pixels);
+  if (const auto* const cell = cell_here(role_kind::encode)) {
+    add("pixels", bounds.pixel_slots, pixels);
+    if (cell->leader() == context_.self)
+      add("tower", bounds.row_slots, rows);
+  }
+  for (const auto role : {role_kind::prefill, role_kind::decode})
+    if (const auto* const cell = cell_here(role)) {
+      const auto layout =
+          gpu::models::layout_of(facts, actors::shard_at(*cell, *cell->place_of(context_.self)), bounds.kv_tokens_max);
+      if (role == role_kind::prefill && facts.has_vision)
+        add("rows", bounds.row_slots, rows);
+      add(role == role_kind::prefill ? "kv.prefill" : "kv.decode", layout.blocks, layout.block_bytes());
+    }
+  return done;
+}
+
+std::vector<std::pair<rank_id, std::string>> rank_world::writers_of_mine() const {
+  std::vector<std::pair<rank_id, std::string>> out;
+  const auto add = [&](rank_id writer, const char* purpose) {
+    if (context_.regions.contains(purpose))
+      out.emplace_back(writer, purpose);
+  };
+  add(context_.plan.front(), "pixels");
+  for (const auto id : context_.plan.cells_of(role_kind::encode))
+    add(context_.plan.cell(id).leader(), "rows");
+  for (const auto id : context_.plan.cells_of(role_kind::prefill))
+    for (const auto rank : context_.plan.cell(id).ranks)
+      add(rank, "kv.decode");
+  return out;
+}
+
+std::vector<std::pair<rank_id, std::string>> rank_world::written_by_me() const {
+  std::vector<std::pair<rank_id, std::string>> out;
+  const auto add = [&](const char* source, role_kind receivers, const char* purpose) {
+    if (context_.regions.contains(source))
+      for (const auto id : context_.plan.cells_of(receivers))
+        for (const auto rank : context_.plan.cell(id).ranks)
+          out.emplace_back(rank, purpose);
+  };
+  add("staging", role_kind::encode, "pixels");
+  add("tower", role_kind::prefill, "rows");
+  add("kv.prefill", role_kind::decode, "kv.decode");
+  return out;
+}
+
+/// Each region is announced to those who write it, and every region that this rank writes is mapped, once (I23).
+result<void> rank_world::attach_memory(time_point deadline) {
+  if (!transfers_)
+    return {};
+  const auto theirs = written_by_me();
+  const auto mine = writers_of_mine();
+  std::set<rank_id> peers;
+  for (const auto& [rank, purpose] : theirs)
+    peers.insert(rank);
+  for (const auto& [rank, purpose] : mine)
+    peers.insert(rank);
+  for (const auto peer : peers)
+    if (auto done = transfers_->attach_peer(everybody_[peer.value], deadline); !done)
+      return fail(done.error().code, "transfers with " + context_.plan.rank(peer).label + ": " + done.error().what);
+
+  for (const auto& [writer, purpose] : mine) {
+    const region announcement{purpose, context_.regions.at(purpose).card};
+    if (writer == context_.self) {
+      const std::lock_guard lock{mutex_};
+      announced_[{context_.self, purpose}] = announcement.card;
+      continue;
+    }
+    std::vector<std::byte> payload;
+    encode_payload(announcement, payload);
+    if (auto sent = wire_.post(control_.at(writer), region::type, call_id{}, std::move(payload)); !sent)
+      return sent;
+  }
+
+  for (const auto& wanted : theirs) {
+    region_card card;
+    {
+      std::unique_lock lock{mutex_};
+      if (!arrived_.wait_until(lock, deadline, [&] { return announced_.contains(wanted); }))
+        return fail(fault::timeout, "no word of region " + wanted.second + " from " +
+                                        context_.plan.rank(wanted.first).label);
+      card = announced_.at(wanted);
+    }
+    if (auto done = transfers_->attach_region(wanted.first, card); !done)
+      return fail(done.error().code, "region " + wanted.second + " of " + context_.plan.rank(wanted.first).label + ": " +
+                                         done.error().what);
+    context_.peer_regions[wanted] = card;
+  }
+  return {};
+}
+
+} // namespace troupe::cluster

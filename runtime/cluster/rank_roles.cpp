@@ -1,0 +1,173 @@
+#include "actors/decode_actor.hpp"
+#include "actors/encode_actor.hpp"
+#include "actors/executor_actor.hpp"
+#include "actors/front_actor.hpp"
+#include "actors/kv_writes.hpp"
+#include "actors/prefill_actor.hpp"
+#include "protocols/codec.hpp"
+#include "runtime/base/clock.hpp"
+#include "runtime/cluster/rank_world.hpp"
+
+/// The roles of a rank: its shards of the model, an executor for each cell, the actors.
+namespace troupe::cluster {
+
+using namespace protocols;
+
+result<void> rank_world::load_roles() {
+  for (const auto id : context_.plan.cells_on(context_.self)) {
+    const auto& cell = context_.plan.cell(id);
+    if (cell.role == role_kind::front || cell.role == role_kind::stub)
+      continue;
+    auto one = std::make_unique<role_parts>();
+    one->cell = id;
+    roles_.emplace(cell.role, std::move(one));
+    auto executor = make_executor(cell);
+    if (!executor)
+      return tl::unexpected<failure>{executor.error()};
+    roles_.at(cell.role)->executor = *std::move(executor);
+  }
+  return {};
+}
+
+result<std::shared_ptr<actors::mesh_executor>> rank_world::make_executor(const cell_plan& cell) {
+  const auto place = *cell.place_of(context_.self);
+  actors::mesh_executor::parts parts;
+  parts.cell = cell;
+  parts.place = place;
+  parts.facts = context_.facts;
+  parts.batch_max = context_.spec.limits.batch_max;
+  parts.step_deadline = std::chrono::milliseconds{context_.spec.timeouts.collective_ms};
+
+  const auto make_group = [&](group_id id) -> result<std::shared_ptr<gpu::group_lanes>> {
+    auto lanes = std::make_shared<gpu::group_lanes>();
+    lanes->plan = context_.plan.group(id);
+    for (const auto member : lanes->plan.members) {
+      if (member == context_.self) {
+        lanes->self = static_cast<std::uint32_t>(lanes->to.size());
+        lanes->to.push_back(nullptr);
+        continue;
+      }
+      auto lane = take_lane({member, channel_kind::group, id}, base::now());
+      if (!lane)
+        return tl::unexpected<failure>{lane.error()};
+      lanes->to.push_back(*std::move(lane));
+    }
+    return lanes;
+  };
+  const auto wrap = [&](const std::shared_ptr<gpu::group_lanes>& lanes) {
+    return std::make_shared<gpu::group>(lanes->plan, lanes->self, gpu::make_host_backend(lanes), parts.step_deadline);
+  };
+  if (cell.group) {
+    auto lanes = make_group(*cell.group);
+    if (!lanes)
+      return tl::unexpected<failure>{lanes.error()};
+    parts.plans.emplace(*lanes);
+    parts.cell_group = wrap(*lanes);
+    const auto& mesh = cell.meshes[cell.stage_of(place)];
+    if (mesh == cell.group) {
+      parts.mesh = parts.cell_group;
+    } else if (mesh) {
+      auto mesh_lanes = make_group(*mesh);
+      if (!mesh_lanes)
+        return tl::unexpected<failure>{mesh_lanes.error()};
+      parts.mesh = wrap(*mesh_lanes);
+    }
+  }
+  if (auto given = give_model(cell, parts); !given)
+    return tl::unexpected<failure>{given.error()};
+  return std::make_shared<actors::mesh_executor>(std::move(parts), executor_events(cell), roles_.at(cell.role)->board);
+}
+
+result<void> rank_world::give_model(const cell_plan& cell, actors::mesh_executor::parts& parts) {
+  const auto share = actors::shard_at(cell, parts.place);
+  const auto area = [&](const char* purpose) {
+    const auto found = context_.regions.find(purpose);
+    return found == context_.regions.end()
+               ? actors::slot_area{}
+               : actors::slot_area{found->second.bytes, found->second.card.slot_bytes};
+  };
+  if (cell.role == role_kind::encode) {
+    auto tower = folder_->load_vision(share);
+    if (!tower)
+      return tl::unexpected<failure>{tower.error()};
+    parts.vision = *std::move(tower);
+    parts.pixels = area("pixels");
+    parts.rows = area("tower");
+    return {};
+  }
+  const auto layout = gpu::models::layout_of(context_.facts, share, context_.spec.limits.kv_tokens_max);
+  const auto& pool = context_.regions.at(cell.role == role_kind::prefill ? "kv.prefill" : "kv.decode");
+  auto text = folder_->load_text(share, layout, pool.bytes);
+  if (!text)
+    return tl::unexpected<failure>{text.error()};
+  parts.text = *std::move(text);
+  if (cell.role == role_kind::prefill)
+    parts.rows = area("rows");
+  return {};
+}
+
+/// What an executor has to say goes to the role's actor; tokens go straight to the front.
+actors::mesh_executor::events rank_world::executor_events(const cell_plan& cell) {
+  const auto to_role = [this, role = cell.role](auto message) {
+    caf::anon_send(context_.roles.at(role), std::move(message));
+  };
+  return {.on_voted =
+              [to_role](request_id request, std::vector<admission> minimum) {
+                to_role(actors::voted{request, std::move(minimum)});
+              },
+          .on_encoded = [to_role](room_id room, time_point began) { to_role(actors::encoded{room, began, base::now()}); },
+          .on_prefilled =
+              [to_role](const prefill_step& step) {
+                to_role(actors::prefilled{step.request, step.kv_room, step.decode_cell, step.blocks});
+              },
+          .on_first_token =
+              [to_role](request_id request, token_id first, std::int32_t delta, std::uint64_t digest,
+                        time_point began) {
+                to_role(actors::first_token{request, first, delta, digest, began, base::now()});
+              },
+          .on_left = [to_role](request_id request) { to_role(actors::left_batch{request}); },
+          .on_tokens = token_sink()};
+}
+
+std::function<result<void>(std::span<const token_event>)> rank_world::token_sink() {
+  if (context_.plan.front() == context_.self)
+    return [this](std::span<const token_event> step) -> result<void> {
+      caf::anon_send(context_.roles.at(role_kind::front),
+                     actors::envelope<tokens>{context_.self, tokens{{step.begin(), step.end()}}});
+      return {};
+    };
+  // The batch is bounded, and so is what is kept for it: nothing is allocated once a full batch has been sent.
+  return [this, batch = std::make_shared<tokens>()](std::span<const token_event> step) -> result<void> {
+    batch->events.assign(step.begin(), step.end());
+    token_bytes_.clear();
+    encode_payload(*batch, token_bytes_);
+    frame_header header;
+    header.type = tokens::type;
+    return fabric::send(*token_lane_, header, token_bytes_,
+                        base::now() + std::chrono::milliseconds{context_.spec.timeouts.collective_ms});
+  };
+}
+
+void rank_world::start_roles() {
+  for (auto& [kind, one] : roles_) {
+    switch (kind) {
+    case role_kind::encode:
+      context_.roles[kind] = system_->spawn<actors::encode_actor>(context_, one->cell, one->executor);
+      break;
+    case role_kind::prefill:
+      context_.roles[kind] = system_->spawn<actors::prefill_actor>(context_, one->cell, one->executor, one->board);
+      break;
+    case role_kind::decode:
+      context_.roles[kind] = system_->spawn<actors::decode_actor>(context_, one->cell, one->executor, one->board);
+      break;
+    case role_kind::front:
+    case role_kind::all:
+    case role_kind::stub:
+      break; // no cell of these has an executor
+    }
+    one->executor_actor = system_->spawn<actors::executor_actor, caf::detached>(context_, one->executor,
+                                                                                std::string{name(kind)});
+  }
+}
+
+} // namespace troupe::cluster

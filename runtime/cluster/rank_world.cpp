@@ -1,0 +1,209 @@
+#include "runtime/cluster/rank_world.hpp"
+
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "actors/front_actor.hpp"
+#include "gpu/models/text_io.hpp"
+#include "runtime/base/assert.hpp"
+#include "runtime/base/clock.hpp"
+#include "runtime/base/digest.hpp"
+#include "runtime/base/log.hpp"
+#include "runtime/cluster/build_id.hpp"
+
+namespace troupe::cluster {
+
+using namespace protocols;
+
+namespace {
+
+/// Role actors and links share these; executors and the front's ingest have threads of their own.
+constexpr std::size_t scheduler_threads = 2;
+
+result<base::unique_fd> listen_for_clients(const std::string& path) {
+  base::unique_fd socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof address.sun_path)
+    return fail(fault::config_invalid, path + ": a socket path has at most " +
+                                           std::to_string(sizeof address.sun_path - 1) + " characters; use --run-dir");
+  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+  ::unlink(path.c_str());
+  if (!socket || ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
+      ::listen(socket.get(), SOMAXCONN) != 0)
+    return fail(fault::config_invalid, "cannot listen on " + path + ": " + std::strerror(errno));
+  return socket;
+}
+
+} // namespace
+
+rank_world::rank_world(const launch& start, cluster_spec spec, cluster_plan plan, rank_id self, std::string spec_digest,
+                       events calls)
+    : calls_(std::move(calls)), run_directory_(start.run_directory), spec_digest_(std::move(spec_digest)) {
+  context_.spec = std::move(spec);
+  context_.plan = std::move(plan);
+  context_.self = self;
+  context_.model = context_.spec.model_path;
+  context_.wire = &wire_;
+  context_.fail_rank = calls_.on_failure;
+  identity_ = {.rank = self, .born = start.born, .job_token = start.job_token, .build = build_id()};
+  config_.set("scheduler.policy", caf::atom("sharing"));
+  config_.set("scheduler.max-threads", scheduler_threads);
+  system_ = std::make_unique<caf::actor_system>(config_);
+}
+
+rank_world::~rank_world() { stop(); }
+
+bool rank_world::role_here(role_kind role) const { return cell_here(role) != nullptr; }
+
+const cell_plan* rank_world::cell_here(role_kind role) const {
+  for (const auto id : context_.plan.cells_on(context_.self))
+    if (context_.plan.cell(id).role == role)
+      return &context_.plan.cell(id);
+  return nullptr;
+}
+
+result<endpoint> rank_world::open() {
+  const auto& lanes = context_.spec.lanes;
+  const auto number = std::to_string(context_.self.value);
+  const bool over_tcp = lanes.control == control_lane::tcp;
+  const bool over_fabric = lanes.bulk == bulk_lane::fabric;
+  endpoint_ = {.rank = context_.self,
+               .born = identity_.born,
+               .unix_path = over_tcp ? std::string{} : run_directory_ + "/r" + number + ".sock",
+               .tcp_address = over_tcp ? "127.0.0.1" : "",
+               .tcp_port = 0,
+               .fabric_address = {}};
+
+  const auto expected = lanes_here(false);
+  auto opened = fabric::listener::open(
+      endpoint_.unix_path, endpoint_.tcp_address,
+      lanes.tcp_port == 0 ? std::uint16_t{0} : static_cast<std::uint16_t>(lanes.tcp_port + context_.self.value),
+      identity_, {.frame_bytes_max = context_.spec.limits.frame_bytes_max,
+                  .in_flight_bytes_max = 2 * std::size_t{context_.spec.limits.frame_bytes_max}},
+      [this, expected](rank_id peer, generation born, const hello& said) -> result<void> {
+        if (!expected.contains({peer, said.channel, said.group}))
+          return fail(fault::wrong_rank, "rank " + std::to_string(peer.value) + " has no such edge to " +
+                                             context_.plan_of_self().label);
+        if (born != identity_.born)
+          return fail(fault::stale_generation, "generation " + std::to_string(born.value));
+        return {};
+      });
+  if (!opened)
+    return tl::unexpected<failure>{opened.error()};
+  listener_ = *std::move(opened);
+  endpoint_.tcp_port = listener_->tcp_port();
+  wire_.listen(std::move(listener_), [this](fabric::incoming lane) { on_incoming(std::move(lane)); },
+               [](const std::string& line) { base::log_warning("refused: {}", line); });
+
+  if (has_model()) {
+    auto facts = gpu::models::read_facts(context_.model);
+    if (!facts)
+      return tl::unexpected<failure>{facts.error()};
+    context_.facts = *std::move(facts);
+    const auto path = run_directory_ + "/t" + number + ".sock";
+    auto engine = over_fabric
+                      ? fabric::make_fabric_engine({.self = context_.self,
+                                                    .provider = lanes.fabric_provider,
+                                                    .interface = lanes.interface})
+                      : fabric::make_shared_memory_engine({.self = context_.self,
+                                                           .born = identity_.born,
+                                                           .job_token = identity_.job_token,
+                                                           .unix_path = path});
+    if (!engine)
+      return tl::unexpected<failure>{engine.error()};
+    transfers_ = *std::move(engine);
+    context_.transfers = transfers_.get();
+    if (auto done = register_regions(); !done)
+      return tl::unexpected<failure>{done.error()};
+    endpoint_.fabric_address = transfers_->address();
+    if (auto done = transfers_->start(actors::transfer_events_of(context_)); !done)
+      return tl::unexpected<failure>{done.error()};
+  }
+  wire_.start();
+  return endpoint_;
+}
+
+result<std::vector<parity_fact>> rank_world::facts() {
+  std::vector<parity_fact> out{{"build", identity_.build},
+                               {"wire", std::to_string(wire_version)},
+                               {"spec", spec_digest_},
+                               {"groups", describe_groups(context_.plan)},
+                               {"device", context_.spec.device},
+                               {"threads", std::to_string(context_.spec.limits.threads)}};
+  if (has_model()) {
+    auto folder = gpu::models::open_folder(context_.model);
+    if (!folder)
+      return tl::unexpected<failure>{folder.error()};
+    folder_ = *std::move(folder);
+    out.push_back({"model", base::hex(folder_->fingerprint())});
+  }
+  return out;
+}
+
+result<void> rank_world::group(const roster& everybody, time_point deadline) {
+  if (auto done = make_lanes(everybody, deadline); !done)
+    return done;
+  if (auto done = attach_memory(deadline); !done)
+    return done;
+  if (auto done = load_roles(); !done)
+    return done;
+  if (is_front()) {
+    auto words = gpu::models::tokenizer::open(context_.model);
+    if (!words)
+      return tl::unexpected<failure>{words.error()};
+    context_.roles[role_kind::front] = system_->spawn<actors::front_actor>(
+        context_, actors::front_actor::parts{.words = *std::move(words), .on_drained = calls_.on_drained});
+  }
+  start_roles();
+  return {};
+}
+
+result<void> rank_world::warm() {
+  for (const auto id : context_.plan.cells_on(context_.self)) // in plan order, as every member of the cell does
+    if (const auto found = roles_.find(context_.plan.cell(id).role); found != roles_.end())
+      if (auto done = found->second->executor->warm(); !done)
+        return done;
+  return {};
+}
+
+result<void> rank_world::serve() {
+  for (auto& [kind, one] : roles_)
+    caf::anon_send(one->executor_actor, actors::run_atom::value);
+  if (const auto encode = context_.roles.find(role_kind::encode); encode != context_.roles.end())
+    caf::anon_send(encode->second, actors::start_atom::value);
+  if (is_front()) {
+    auto clients = listen_for_clients(run_directory_ + "/front.sock");
+    if (!clients)
+      return tl::unexpected<failure>{clients.error()};
+    wire_.accept_clients(*std::move(clients), [this](base::unique_fd socket) { on_client(std::move(socket)); });
+  }
+  return {};
+}
+
+void rank_world::drain() {
+  if (const auto front = context_.roles.find(role_kind::front); front != context_.roles.end())
+    caf::anon_send(front->second, actors::drain_atom::value);
+}
+
+void rank_world::lose_cell(rank_id member, const std::string& cause) {
+  if (const auto front = context_.roles.find(role_kind::front); front != context_.roles.end())
+    caf::anon_send(front->second, actors::cell_lost{member, cause});
+}
+
+void rank_world::stop() {
+  if (stopping_)
+    return;
+  stopping_ = true;
+  for (auto& [kind, one] : roles_)
+    if (one->executor)
+      one->executor->stop();
+  wire_.stop();
+  if (transfers_)
+    transfers_->stop();
+}
+
+} // namespace troupe::cluster

@@ -1,0 +1,128 @@
+#pragma once
+
+#include <array>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include <caf/all.hpp>
+
+#include "actors/admission_board.hpp"
+#include "actors/mesh_executor.hpp"
+#include "actors/rank_context.hpp"
+#include "fabric/connect.hpp"
+#include "fabric/transfer.hpp"
+#include "fabric/wire.hpp"
+#include "gpu/group.hpp"
+#include "gpu/models/model.hpp"
+#include "protocols/messages.hpp"
+
+namespace troupe::cluster {
+
+/// Everything that one rank consists of, built step by step as the supervisor says (joined, agreed, grouped, warm,
+/// ready): sockets and memory first, the model next, then edges and groups with the others, then the actors.
+/// Contract: B1, B3, B20, I23, I25.
+/// Threads: the rank's main thread. Errors of each step end the rank.
+class rank_world {
+public:
+  struct events {
+    std::function<void(const protocols::failure& cause, const std::string& where)> on_failure; ///< any thread
+    std::function<void(protocols::rank_id peer, const protocols::failure& cause)> on_peer_gone; ///< the wire's thread
+    std::function<void()> on_drained;                                                         ///< the front's thread
+  };
+
+  rank_world(const protocols::launch& start, protocols::cluster_spec spec, protocols::cluster_plan plan,
+             protocols::rank_id self, std::string spec_digest, events calls);
+  ~rank_world();
+  rank_world(const rank_world&) = delete;
+  rank_world& operator=(const rank_world&) = delete;
+
+  /// Listens and registers memory. Errors: config_invalid.
+  protocols::result<protocols::endpoint> open();
+  /// Maps the model and states what every rank must agree on. Errors: config_invalid.
+  protocols::result<std::vector<protocols::parity_fact>> facts();
+  /// Makes every edge and group of the plan, loads this rank's shards, starts the actors. Errors: timeout, peer_gone ...
+  protocols::result<void> group(const protocols::roster& everybody, protocols::time_point deadline);
+  /// Runs every collective and shape once, in step with the cell.
+  protocols::result<void> warm();
+  /// Takes requests from here on.
+  protocols::result<void> serve();
+  /// Front: takes nothing new; `on_drained` follows. Other ranks serve until the front has left.
+  void drain();
+  /// Front: a rank has left, its cell's requests end with this cause.
+  void lose_cell(protocols::rank_id member, const std::string& cause);
+  /// Leaders tell their members, threads end, sockets close.
+  void stop();
+
+  bool is_front() const { return role_here(protocols::role_kind::front); }
+
+private:
+  using lane_name = std::tuple<protocols::rank_id, protocols::channel_kind, protocols::group_id>;
+
+  bool role_here(protocols::role_kind role) const;
+  const protocols::cell_plan* cell_here(protocols::role_kind role) const;
+  bool has_model() const noexcept { return !context_.spec.model_path.empty(); }
+
+  // rank_memory.cpp
+  protocols::result<void> register_regions();
+  protocols::result<void> add_region(const std::string& purpose, std::uint32_t slots, std::uint64_t slot_bytes);
+  protocols::result<void> attach_memory(protocols::time_point deadline);
+  std::vector<std::pair<protocols::rank_id, std::string>> writers_of_mine() const; ///< who writes which region here
+  std::vector<std::pair<protocols::rank_id, std::string>> written_by_me() const;
+
+  // rank_edges.cpp
+  protocols::result<void> make_lanes(const protocols::roster& everybody, protocols::time_point deadline);
+  std::set<lane_name> lanes_here(bool connecting) const;
+  protocols::result<std::unique_ptr<fabric::lane>> take_lane(const lane_name& which, protocols::time_point deadline);
+  void on_incoming(fabric::incoming lane);
+  void on_control_frame(protocols::rank_id peer, const protocols::frame_view& frame);
+  void on_client(base::unique_fd socket);
+  void on_client_frame(fabric::wire::key client, const protocols::frame_view& frame);
+
+  // rank_roles.cpp
+  protocols::result<void> load_roles();
+  protocols::result<std::shared_ptr<actors::mesh_executor>> make_executor(const protocols::cell_plan& cell);
+  protocols::result<void> give_model(const protocols::cell_plan& cell, actors::mesh_executor::parts& parts);
+  actors::mesh_executor::events executor_events(const protocols::cell_plan& cell);
+  std::function<protocols::result<void>(std::span<const protocols::token_event>)> token_sink();
+  void start_roles();
+
+  actors::rank_context context_;
+  events calls_;
+  fabric::identity identity_;
+  std::string run_directory_;
+  std::string spec_digest_;
+  protocols::endpoint endpoint_;
+  std::vector<protocols::endpoint> everybody_;
+
+  std::unique_ptr<fabric::listener> listener_;
+  std::unique_ptr<fabric::transfer_engine> transfers_;
+  std::unique_ptr<gpu::models::model_folder> folder_;
+  fabric::wire wire_;
+
+  std::mutex mutex_; ///< guards what the wire's thread hands to the main thread while edges are made
+  std::condition_variable arrived_;
+  std::map<lane_name, std::unique_ptr<fabric::lane>> lanes_;
+  std::map<std::pair<protocols::rank_id, std::string>, protocols::region_card> announced_;
+
+  std::map<protocols::rank_id, fabric::wire::key> control_;
+  std::unique_ptr<fabric::lane> token_lane_; ///< decode leader's executor to the front
+  std::vector<std::byte> token_bytes_;
+
+  struct role_parts {
+    protocols::cell_id cell;
+    actors::admission_board board;
+    std::shared_ptr<actors::mesh_executor> executor;
+    caf::actor executor_actor;
+  };
+  std::map<protocols::role_kind, std::unique_ptr<role_parts>> roles_;
+  caf::actor_system_config config_;
+  std::unique_ptr<caf::actor_system> system_;
+  bool stopping_ = false;
+};
+
+} // namespace troupe::cluster

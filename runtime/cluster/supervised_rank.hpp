@@ -1,0 +1,68 @@
+#pragma once
+
+#include <signal.h>
+
+#include <fstream>
+#include <optional>
+#include <string>
+
+#include "protocols/cluster_plan.hpp"
+#include "protocols/time.hpp"
+#include "runtime/cluster/control_link.hpp"
+#include "runtime/cluster/job_directory.hpp"
+#include "runtime/cluster/process.hpp"
+#include "runtime/cluster/rank_output.hpp"
+
+namespace troupe::cluster {
+
+/// What the supervisor holds of one rank: its process, its control socket, its output. Only carries; what an event
+/// means is the life machine's.
+class supervised_rank {
+public:
+  supervised_rank(const protocols::rank_plan& plan, child_process process, control_link link,
+                  const std::filesystem::path& log_file, std::string prefix);
+
+  const protocols::rank_plan& plan() const noexcept { return plan_; }
+  pid_t pid() const noexcept { return process_.pid(); }
+  bool running() const noexcept { return !end_; }
+  const std::optional<protocols::rank_end>& end() const noexcept { return end_; }
+  bool was_killed() const noexcept { return killed_; }
+  std::optional<protocols::time_point> control_lost() const noexcept { return control_lost_; }
+
+  template <class Message>
+  protocols::result<void> send(const Message& message) {
+    return link_.send(message);
+  }
+  void kill() noexcept {
+    killed_ = true;
+    process_.signal(SIGKILL);
+  }
+
+  /// The next frame, valid until the next call; nothing once the socket has ended, which is noted.
+  /// Errors: those of a frame that is not as it should be, once.
+  protocols::result<std::optional<protocols::frame_view>> next_frame(protocols::time_point now);
+
+  /// Output so far, line by line with the prefix; everything when the rank has ended.
+  void read_output(const line_cutter::sink& on_line);
+
+  /// Sees the process's end, once.
+  bool reap();
+
+  /// Adds what to poll for. False: do not sleep, a frame is there already.
+  bool arm(std::vector<pollfd>& fds);
+  void disarm();
+
+private:
+  const protocols::rank_plan& plan_;
+  child_process process_;
+  control_link link_;
+  line_cutter lines_;
+  std::ofstream log_;
+  std::string prefix_; ///< "host:rank:label "
+  std::optional<protocols::rank_end> end_;
+  std::optional<protocols::time_point> control_lost_;
+  bool output_ended_ = false;
+  bool killed_ = false;
+};
+
+} // namespace troupe::cluster

@@ -1,0 +1,456 @@
+#include "runtime/cluster/supervisor.hpp"
+
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <deque>
+#include <mutex>
+#include <optional>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "protocols/life_machine.hpp"
+#include "runtime/base/assert.hpp"
+#include "runtime/base/clock.hpp"
+#include "runtime/base/random.hpp"
+#include "runtime/cluster/job_journal.hpp"
+#include "runtime/cluster/job_status.hpp"
+#include "runtime/cluster/stop_signals.hpp"
+#include "runtime/cluster/supervised_rank.hpp"
+
+namespace troupe::cluster {
+namespace {
+
+using protocols::fault;
+using protocols::life_machine;
+using protocols::rank_id;
+using protocols::result;
+using protocols::time_point;
+
+/// How often the machine is asked about its deadlines; far below the shortest of them.
+constexpr int tick_ms = 50;
+/// Of one rank in one turn, so that none keeps the others waiting.
+constexpr int frames_per_turn = 64;
+
+template <class... Cases>
+struct overloaded : Cases... {
+  using Cases::operator()...;
+};
+template <class... Cases>
+overloaded(Cases...) -> overloaded<Cases...>;
+
+std::string host_name() {
+  std::array<char, 256> name{};
+  TROUPE_ASSERT("host name", ::gethostname(name.data(), name.size() - 1) == 0);
+  return name.data();
+}
+
+class running_supervisor final : public supervisor {
+public:
+  running_supervisor(supervisor_options options, protocols::cluster_plan plan, job_directory directory)
+      : options_(std::move(options)), plan_(std::move(plan)), directory_(std::move(directory)), host_(host_name()),
+        wake_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)),
+        journal_(paths().log_of_all(), host_ + ":supervisor ", options_.on_progress, options_.on_log) {
+    TROUPE_ASSERT("supervisor wake-up", wake_);
+    base::fill_random(token_);
+  }
+
+  const job_paths& paths() const noexcept override { return directory_.paths(); }
+  const protocols::cluster_plan& plan() const noexcept override { return plan_; }
+
+  void request_stop(std::string reason) override {
+    {
+      const std::lock_guard lock{stopping_};
+      stop_reasons_.push_back(std::move(reason));
+    }
+    const std::uint64_t one = 1;
+    [[maybe_unused]] const auto rung = ::write(wake_.get(), &one, sizeof one);
+  }
+
+  cluster_outcome run() override {
+    if (options_.take_signals)
+      signals_.emplace();
+    if (const auto started = spawn_all(); !started)
+      return give_up(started.error());
+
+    life_.emplace(plan_, std::vector<std::string>(plan_.ranks.size(), host_), options_.spec.spec.timeouts, base::now());
+    journal_.entered(seen_, base::now());
+    while (!outcome_) {
+      write_status();
+      wait();
+      take_stops();
+      for (const auto index : due_)
+        serve(*ranks_[index]);
+      watch_time();
+    }
+    write_status();
+    return conclude();
+  }
+
+private:
+  // ---- beginning and end ----
+
+  result<void> spawn_all() {
+    auto death = make_pipe();
+    if (!death)
+      return tl::unexpected{death.error()};
+    death_pipe_ = std::move(death->write);
+    for (const auto& rank : plan_.ranks)
+      if (auto spawned = spawn(rank, death->read.get()); !spawned)
+        return spawned;
+    return {};
+  }
+
+  result<void> spawn(const protocols::rank_plan& rank, int death_fd) {
+    auto control = make_stream_pair();
+    if (!control)
+      return tl::unexpected{control.error()};
+    auto command = options_.rank_command;
+    for (const auto& [name, number] : {std::pair{"--rank", static_cast<long>(rank.id.value)},
+                                       {"--control-fd", long{rank_control_fd}},
+                                       {"--death-fd", long{rank_death_fd}},
+                                       {"--supervisor-pid", static_cast<long>(::getpid())}}) {
+      command.emplace_back(name);
+      command.push_back(std::to_string(number));
+    }
+    auto process = child_process::spawn(command, control->second.get(), death_fd);
+    if (!process)
+      return tl::unexpected{process.error()};
+
+    ranks_.push_back(std::make_unique<supervised_rank>(
+        rank, std::move(*process), control_link::at_supervisor(std::move(control->first), rank.id),
+        paths().log_of(rank.id), fmt::format("{}:{}:{} ", host_, rank.id.value, rank.label)));
+    const auto told = ranks_.back()->send(protocols::launch{.job_token = token_,
+                                                            .job = options_.job,
+                                                            .run_directory = paths().directory.string(),
+                                                            .spec_json = options_.spec.effective_json,
+                                                            .born = born_,
+                                                            .drills = options_.spec.spec.drills ? 1u : 0u});
+    if (!told && told.error().code != fault::peer_gone) // how it ended will be said
+      return told;
+    return {};
+  }
+
+  /// Not all ranks could be started: those that were leave at once.
+  cluster_outcome give_up(const protocols::failure& cause) {
+    for (const auto& rank : ranks_)
+      rank->kill();
+    const auto deadline = base::now() + std::chrono::milliseconds{options_.spec.spec.timeouts.kill_ms};
+    while (base::now() < deadline && std::ranges::any_of(ranks_, &supervised_rank::running)) {
+      wait();
+      for (const auto& rank : ranks_)
+        rank->reap();
+    }
+    outcome_ = cluster_outcome{base::exit_code::config, cause.what, {}};
+    return conclude();
+  }
+
+  cluster_outcome conclude() {
+    for (const auto& rank : ranks_)
+      outcome_->ranks.push_back({rank->plan().id, rank->plan().label, rank->pid(),
+                                 rank->end().value_or(protocols::rank_end{}), rank->was_killed(), !rank->running()});
+    signals_.reset();
+    return std::move(*outcome_);
+  }
+
+  void finish(const life_machine::cluster_ended& ended) {
+    using enum life_machine::outcome;
+    auto code = base::exit_code::done;
+    switch (ended.how) {
+    case drained:
+      code = interrupted_ ? base::exit_code::interrupted : base::exit_code::done;
+      break;
+    case aborted:
+      code = interrupted_ ? base::exit_code::interrupted : base::exit_code::failed;
+      break;
+    case rank_failed:
+    case parity_mismatch:
+      code = base::exit_code::rank_failed;
+      break;
+    case start_timeout:
+      code = base::exit_code::start_timeout;
+      break;
+    case drain_timeout:
+      code = base::exit_code::drain_timeout;
+      break;
+    }
+    outcome_ = cluster_outcome{code, ended.cause, {}};
+  }
+
+  // ---- the loop ----
+
+  void wait() {
+    fds_.clear();
+    fds_.push_back({wake_.get(), POLLIN, 0});
+    if (signals_)
+      fds_.push_back({signals_->fd(), POLLIN, 0});
+    owners_.assign(fds_.size(), nobody);
+    bool sleeps = true;
+    for (std::size_t i = 0; i < ranks_.size(); ++i) {
+      sleeps &= ranks_[i]->arm(fds_);
+      owners_.resize(fds_.size(), i);
+    }
+    ::poll(fds_.data(), fds_.size(), sleeps ? tick_ms : 0);
+    due_.clear();
+    for (std::size_t i = 0; i < ranks_.size(); ++i) {
+      ranks_[i]->disarm();
+      if (!sleeps)
+        due_.push_back(i);
+    }
+    if (sleeps)
+      for (std::size_t i = 0; i < fds_.size(); ++i)
+        if (fds_[i].revents != 0 && owners_[i] != nobody && (due_.empty() || due_.back() != owners_[i]))
+          due_.push_back(owners_[i]);
+  }
+
+  void take_stops() {
+    while (const auto signal = signals_ ? signals_->take() : std::nullopt) {
+      interrupted_ |= *signal == SIGINT;
+      stop(fmt::format("signal {} ({})", *signal, ::strsignal(*signal)));
+    }
+    std::uint64_t rung = 0;
+    if (::read(wake_.get(), &rung, sizeof rung) < 0)
+      return;
+    std::deque<std::string> reasons;
+    {
+      const std::lock_guard lock{stopping_};
+      reasons.swap(stop_reasons_);
+    }
+    for (auto& reason : reasons)
+      stop(std::move(reason));
+  }
+
+  void stop(std::string reason) {
+    const bool drain = !std::exchange(stop_asked_, true);
+    journal_.note(fmt::format("{}: {}", drain ? "draining" : "leaving at once", reason));
+    perform(life_->on_shutdown({.drain = drain, .reason = std::move(reason)}, base::now()));
+  }
+
+  void serve(supervised_rank& rank) {
+    read_output(rank);
+    for (int i = 0; i < frames_per_turn && take_frame(rank); ++i) {
+    }
+    if (!rank.reap())
+      return;
+    while (take_frame(rank)) { // its last words; the socket's buffer bounds them
+    }
+    read_output(rank);
+    perform(life_->on_end(rank.plan().id, *rank.end(), base::now()));
+  }
+
+  void read_output(supervised_rank& rank) {
+    rank.read_output([this](std::string_view line) { journal_.rank_line(line); });
+  }
+
+  bool take_frame(supervised_rank& rank) {
+    const auto frame = rank.next_frame(base::now());
+    if (!frame) {
+      blame(rank, frame.error());
+      return false;
+    }
+    if (!*frame)
+      return false;
+    if (const auto good = on_frame(rank, **frame); !good)
+      blame(rank, good.error());
+    return true;
+  }
+
+  /// What a rank did wrong on its control socket is a terminal error of that rank.
+  void blame(const supervised_rank& rank, const protocols::failure& problem) {
+    perform(life_->on_error(rank.plan().id,
+                            {.code = static_cast<std::uint16_t>(problem.code),
+                             .message = problem.what,
+                             .origin = rank.plan().id,
+                             .call = {},
+                             .where = "control socket",
+                             .request = {}},
+                            base::now()));
+  }
+
+  template <class Message, class Step>
+  result<void> decode(const protocols::frame_view& frame, Step step) {
+    Message message;
+    if (auto good = protocols::decode_payload(frame.payload, message); !good)
+      return good;
+    return step(message).map([this](const life_machine::effects& effects) { perform(effects); });
+  }
+
+  result<void> on_frame(const supervised_rank& rank, const protocols::frame_view& frame) {
+    using protocols::message_type;
+    const auto id = rank.plan().id;
+    const auto type = frame.header.type;
+    if (type == message_type::joined)
+      return decode<protocols::joined>(frame, [&](const auto& said) { return life_->on_joined(id, said); });
+    if (type == message_type::agree)
+      return decode<protocols::agree>(frame, [&](const auto& said) { return life_->on_agree(id, said, base::now()); });
+    if (type == message_type::progress)
+      return decode<protocols::progress>(frame, [&](const auto& said) { return life_->on_progress(id, said); });
+    if (type == message_type::error)
+      return decode<protocols::error>(frame, [&](const auto& said) {
+        return result<life_machine::effects>{life_->on_error(id, said, base::now())};
+      });
+    if (type == message_type::leave) // how it ended is what the kernel says
+      return decode<protocols::leave>(frame, [&](const auto& said) {
+        return result<life_machine::effects>{
+            life_machine::effects{life_machine::report{rank.plan().label + " leaves: " + said.reason}}};
+      });
+    return protocols::fail(fault::bad_value,
+                           fmt::format("a {} frame is not for the supervisor", protocols::name(type)));
+  }
+
+  void watch_time() {
+    const auto now = base::now();
+    if (held_abort_ && now >= held_abort_->due) {
+      send(*ranks_[plan_.front().value], held_abort_->order);
+      held_abort_.reset();
+    }
+    for (const auto& rank : ranks_)
+      if (rank->running() && !rank->was_killed() && rank->control_lost() &&
+          now >= *rank->control_lost() + control_lost_grace) {
+        blame(*rank, {fault::timeout, "closed its control socket and did not leave"});
+        rank->kill();
+      }
+    perform(life_->on_tick(now));
+
+    if (seen_ != life_->current()) {
+      seen_ = life_->current();
+      journal_.entered(seen_, now);
+    }
+    if (journal_.is_overdue(now))
+      journal_.note(waiting_line());
+  }
+
+  // ---- effects ----
+
+  void perform(const life_machine::effects& effects) {
+    for (const auto& effect : effects)
+      std::visit(overloaded{
+                     [&](const life_machine::to_all& order) {
+                       std::visit([&](const auto& message) { send_all(message); }, order.message);
+                     },
+                     [&](const life_machine::to_rank& order) {
+                       std::visit([&](const auto& message) { send(*ranks_[order.to.value], message); }, order.message);
+                       front_told_ |= std::holds_alternative<protocols::error>(order.message);
+                     },
+                     [&](const life_machine::report& report) { journal_.note(report.line); },
+                     [&](const life_machine::cluster_ready&) {
+                       write_status();
+                       if (options_.on_ready)
+                         options_.on_ready();
+                     },
+                     [&](const life_machine::kill_ranks& late) {
+                       for (const auto id : late.ranks)
+                         ranks_[id.value]->kill();
+                     },
+                     [&](const life_machine::cluster_ended& ended) { finish(ended); },
+                 },
+                 effect);
+  }
+
+  template <class Message>
+  void send_all(const Message& message) {
+    for (const auto& rank : ranks_) {
+      const auto id = rank->plan().id;
+      if (!rank->running() || life_->at(id) == protocols::life_state::spawned)
+        continue;
+      if constexpr (std::is_same_v<Message, protocols::shutdown>)
+        if (front_told_ && id == plan_.front() && !message.drain) {
+          held_abort_ = held_abort{message, base::now() + front_notice};
+          continue;
+        }
+      send(*rank, message);
+    }
+  }
+
+  template <class Message>
+  void send(supervised_rank& rank, const Message& message) {
+    const auto sent = rank.send(message);
+    if (!sent && sent.error().code != fault::peer_gone) // its end says more
+      blame(rank, sent.error());
+  }
+
+  // ---- what is seen from outside ----
+
+  /// "starting: waiting for decode.0 (joined)": the ranks that are furthest behind, or still there.
+  std::string waiting_line() const {
+    constexpr std::size_t named_max = 8;
+    const bool starting = seen_ == life_machine::state::starting;
+    auto behind = protocols::life_state::failed;
+    for (const auto& rank : plan_.ranks)
+      behind = std::min(behind, life_->at(rank.id));
+    std::vector<std::string> waiting;
+    for (const auto& rank : ranks_)
+      if (const auto at = life_->at(rank->plan().id); starting ? at == behind : rank->running())
+        waiting.push_back(fmt::format("{} ({})", rank->plan().label, protocols::name(at)));
+    const auto more = waiting.size() > named_max ? fmt::format(" and {} more", waiting.size() - named_max) : "";
+    waiting.resize(std::min(waiting.size(), named_max));
+    return fmt::format("{}: waiting for {}{}", name_of(seen_), fmt::join(waiting, ", "), more);
+  }
+
+  void write_status() {
+    job_status status{name_of(life_->current()), paths().front_socket().string(), {}};
+    for (const auto& rank : ranks_)
+      status.ranks.push_back({rank->plan().id.value, rank->plan().label,
+                              std::string{protocols::name(rank->plan().role)}, rank->pid(),
+                              std::string{protocols::name(life_->at(rank->plan().id))}, born_.value});
+    if (status == written_)
+      return;
+    if (const auto done = directory_.write_status(to_json(status)); !done)
+      journal_.note(done.error().what);
+    written_ = std::move(status);
+  }
+
+  static constexpr std::size_t nobody = static_cast<std::size_t>(-1);
+  static constexpr protocols::generation born_{1};
+  struct held_abort {
+    protocols::shutdown order;
+    time_point due;
+  };
+
+  supervisor_options options_;
+  protocols::cluster_plan plan_;
+  job_directory directory_;
+  std::string host_;
+  std::array<std::byte, 32> token_{};
+
+  base::unique_fd wake_;
+  std::mutex stopping_; ///< guards `stop_reasons_`
+  std::deque<std::string> stop_reasons_;
+  bool stop_asked_ = false;
+  bool interrupted_ = false; ///< by SIGINT
+  std::optional<stop_signals> signals_;
+
+  base::unique_fd death_pipe_;                          ///< its end is this process's end; nothing is written to it
+  std::vector<std::unique_ptr<supervised_rank>> ranks_; ///< by rank id
+  std::optional<life_machine> life_;
+  bool front_told_ = false;
+  std::optional<held_abort> held_abort_;
+  std::optional<cluster_outcome> outcome_;
+
+  std::vector<pollfd> fds_;
+  std::vector<std::size_t> owners_; ///< by place in `fds_`
+  std::vector<std::size_t> due_;    ///< ranks that have something to say
+
+  job_journal journal_;
+  job_status written_;
+  life_machine::state seen_ = life_machine::state::starting;
+};
+
+} // namespace
+
+result<std::unique_ptr<supervisor>> supervisor::prepare(supervisor_options options) {
+  auto plan = protocols::make_plan(options.spec.spec);
+  if (!plan)
+    return tl::unexpected{plan.error()};
+  auto directory =
+      job_directory::take(options.root, options.job, options.spec, static_cast<std::uint32_t>(plan->ranks.size()));
+  if (!directory)
+    return tl::unexpected{directory.error()};
+  return std::make_unique<running_supervisor>(std::move(options), std::move(*plan), std::move(*directory));
+}
+
+} // namespace troupe::cluster

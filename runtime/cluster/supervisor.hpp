@@ -1,0 +1,76 @@
+#pragma once
+
+#include <chrono>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "protocols/cluster_plan.hpp"
+#include "protocols/fault.hpp"
+#include "protocols/supervision_machine.hpp"
+#include "runtime/base/exit_code.hpp"
+#include "runtime/cluster/job_directory.hpp"
+#include "runtime/cluster/spec_file.hpp"
+
+namespace troupe::cluster {
+
+/// After a rank's death the front is told at once and ordered to leave this much later, so that it can end its
+/// requests by name; above limits::wire_flush_deadline, in which it says so to its clients.
+inline constexpr std::chrono::milliseconds front_notice{300};
+/// A rank whose control socket is closed cannot be ordered any more; it has this long to be gone.
+inline constexpr std::chrono::milliseconds control_lost_grace{1000};
+
+struct supervisor_options {
+  loaded_spec spec;
+  std::string job;            ///< the spec's name, or another
+  std::filesystem::path root; ///< from `run_root`
+  /// Program and arguments of a rank; `--rank N --control-fd 3 --death-fd 4 --supervisor-pid P` are appended.
+  std::vector<std::string> rank_command;
+  bool take_signals = true; ///< SIGINT, SIGTERM and SIGHUP drain; SIGINT or SIGTERM during the drain aborts
+
+  // On the supervisor's thread; they must not block.
+  std::function<void(std::string_view line)> on_progress; ///< what is waited for, once it takes longer than `patience`
+  std::function<void()> on_ready;
+  std::function<void(std::string_view line)> on_log; ///< what ranks write, as "host:rank:label line"
+};
+
+/// How one rank ended.
+struct rank_outcome {
+  protocols::rank_id rank;
+  std::string label;
+  pid_t pid = 0;
+  protocols::rank_end end;
+  bool killed = false; ///< by the supervisor
+  bool gone = false;   ///< false: the kernel has not let it go within the deadline
+};
+
+struct cluster_outcome {
+  base::exit_code code = base::exit_code::done;
+  std::string first_cause; ///< empty after an orderly end; the last line that a user is to see
+  std::vector<rank_outcome> ranks;
+};
+
+/// Starts the ranks of a spec, steps `life_machine` with what they say and how they end, and lets none outlive it.
+/// One poll loop over pidfds, log pipes, control sockets, signals and a wake-up; no other thread.
+/// Contract: A11, C1, C2, C3, C6, C13, C21, C45.
+class supervisor {
+public:
+  /// Expands the spec and takes the job's directory. Errors: config_invalid.
+  static protocols::result<std::unique_ptr<supervisor>> prepare(supervisor_options options);
+  virtual ~supervisor() = default;
+
+  /// Returns when every rank has ended. The calling thread spawns the ranks, and they die with it; with
+  /// `take_signals` it is to be called before other threads are started, which would get the signals instead.
+  virtual cluster_outcome run() = 0;
+
+  /// Drains; a second call aborts. Any thread, also before `run`.
+  virtual void request_stop(std::string reason) = 0;
+
+  virtual const job_paths& paths() const noexcept = 0;
+  virtual const protocols::cluster_plan& plan() const noexcept = 0;
+};
+
+} // namespace troupe::cluster

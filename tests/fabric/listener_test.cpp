@@ -1,0 +1,480 @@
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+#include <atomic>
+#include <fstream>
+#include <functional>
+#include <thread>
+
+#include "fabric/handshake.hpp"
+#include "lane_fixture.hpp"
+
+using namespace lane_fixture;
+using fabric::lane_kind;
+
+namespace {
+
+constexpr rank_id server_rank{4};
+constexpr rank_id client_rank_here{9};
+constexpr lane_kind both_kinds[] = {lane_kind::shared_memory, lane_kind::tcp};
+
+fabric::identity identity_of(rank_id rank, std::byte token = std::byte{0x5a}) {
+  fabric::identity self{.rank = rank, .born = born, .job_token = {}, .build = "test"};
+  self.job_token.fill(token);
+  return self;
+}
+
+/// A folder of its own for each test's sockets.
+struct scratch_folder {
+  scratch_folder() {
+    char name[] = "/tmp/troupe-listener-XXXXXX";
+    REQUIRE(::mkdtemp(name) != nullptr);
+    path = name;
+  }
+  ~scratch_folder() {
+    ::unlink((path + "/socket").c_str());
+    ::rmdir(path.c_str());
+  }
+  std::string path;
+};
+
+/// A listener on both kinds of socket, stepped by hand or by a thread.
+struct server {
+  explicit server(fabric::listener::judge expects = accept_all) {
+    auto opened = fabric::listener::open(folder.path + "/socket", "127.0.0.1", 0, identity_of(server_rank), small,
+                                         std::move(expects));
+    REQUIRE_MESSAGE(opened, (opened ? "" : to_string(opened.error())));
+    listening = std::move(*opened);
+  }
+
+  static result<void> accept_all(rank_id, generation, const hello&) { return {}; }
+
+  endpoint at() const {
+    return {.rank = server_rank,
+            .born = born,
+            .unix_path = folder.path + "/socket",
+            .tcp_address = "127.0.0.1",
+            .tcp_port = listening->tcp_port(),
+            .fabric_address = {}};
+  }
+
+  /// Steps until `enough` or the deadline; what came in and what was refused is kept.
+  void serve_until(const std::function<bool()>& enough, duration limit = 5s) {
+    const auto deadline = in(limit);
+    while (!enough() && base::now() < deadline) {
+      auto fds = listening->waitables();
+      ::poll(fds.data(), fds.size(), 10);
+      step(base::now());
+    }
+  }
+  void step(time_point now) {
+    for (auto& each : listening->step(now))
+      arrived.push_back(std::move(each));
+    for (auto& line : listening->take_refusals())
+      refusals.push_back(std::move(line));
+  }
+
+  /// Connects from another thread while this one serves.
+  result<std::unique_ptr<fabric::lane>> connect(lane_kind kind, const fabric::identity& self, hello say = {},
+                                                std::optional<endpoint> to = {}) {
+    result<std::unique_ptr<fabric::lane>> got = fail(fault::timeout);
+    std::atomic<bool> done = false;
+    std::thread client{[&] {
+      got = fabric::connect(kind, to.value_or(at()), self, say, small, in(5s));
+      done = true;
+    }};
+    serve_until([&] { return done.load(); });
+    client.join();
+    return got;
+  }
+
+  bool refused_with(std::string_view text) const {
+    return std::any_of(refusals.begin(), refusals.end(),
+                       [&](const std::string& line) { return line.find(text) != std::string::npos; });
+  }
+
+  scratch_folder folder;
+  std::unique_ptr<fabric::listener> listening;
+  std::vector<fabric::incoming> arrived;
+  std::vector<std::string> refusals;
+};
+
+/// A socket that says what it likes.
+base::unique_fd raw_tcp(std::uint16_t port) {
+  base::unique_fd socket{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(port);
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  REQUIRE(::connect(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
+  return socket;
+}
+
+void say(const base::unique_fd& socket, std::span<const std::byte> bytes) {
+  REQUIRE(::send(socket.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(bytes.size()));
+}
+
+/// Everything that the listener says until it closes.
+std::vector<std::byte> rest_of(const base::unique_fd& socket) {
+  std::vector<std::byte> all;
+  std::byte some[4096];
+  for (;;) {
+    const auto got = ::recv(socket.get(), some, sizeof some, 0);
+    if (got <= 0)
+      return all;
+    all.insert(all.end(), some, some + got);
+  }
+}
+
+constexpr fabric::edge client_edge{.self = client_rank_here, .self_born = born, .peer = server_rank, .peer_born = born};
+
+hello good_hello() {
+  hello said;
+  said.job_token.fill(std::byte{0x5a});
+  return said;
+}
+
+bool round_trip(fabric::lane& one, fabric::lane& other) {
+  const std::vector<std::byte> payload(300, std::byte{1});
+  if (!fabric::send(one, plain(1), payload, in(5s)))
+    return false;
+  const auto got = fabric::receive(other, in(5s));
+  if (!got || !equal(got->payload, payload) || got->header.sequence != 1)
+    return false;
+  other.pop();
+  return true;
+}
+
+} // namespace
+
+TEST_CASE("A27: a welcomed peer gets a lane that works both ways, and the listener says who it is") {
+  for (const auto kind : both_kinds) {
+    INFO("lane: ", std::string{fabric::name(kind)});
+    server here;
+    auto mine =
+        here.connect(kind, identity_of(client_rank_here),
+                     {.channel = channel_kind::group, .group = group_id{3}, .build = {}, .capabilities = {"zstd"}});
+    REQUIRE_MESSAGE(mine, (mine ? "" : to_string(mine.error())));
+    REQUIRE(here.arrived.size() == 1);
+    auto& theirs = here.arrived[0];
+
+    CHECK(theirs.peer == client_rank_here);
+    CHECK(theirs.peer_born == born);
+    CHECK(theirs.channel == channel_kind::group);
+    CHECK(theirs.group == group_id{3});
+    CHECK(theirs.capabilities == std::vector<std::string>{"zstd"});
+    CHECK((*mine)->kind() == kind);
+    CHECK(theirs.with->kind() == kind);
+    CHECK(round_trip(**mine, *theirs.with));
+    CHECK(round_trip(*theirs.with, **mine));
+    CHECK(here.refusals.empty());
+  }
+}
+
+TEST_CASE("a hello that is not to be welcomed is refused by name, and other connections go on") {
+  struct hello_case {
+    std::string what;
+    fault named;
+    std::function<void(fabric::identity&, endpoint&)> spoil;
+  };
+  const hello_case cases[] = {
+      {"another job's token", fault::wrong_job, [](auto& self, auto&) { self.job_token[31] = std::byte{1}; }},
+      {"meant for another rank", fault::wrong_rank, [](auto&, auto& to) { to.rank = rank_id{77}; }},
+      {"meant for an older generation", fault::stale_generation, [](auto&, auto& to) { to.born = generation{0}; }},
+      {"not in the plan", fault::not_a_member, [](auto& self, auto&) { self.rank = rank_id{66}; }},
+  };
+  for (const auto kind : both_kinds)
+    for (const auto& with : cases) {
+      INFO("lane: ", std::string{fabric::name(kind)}, ", hello: ", with.what);
+      server here{[](rank_id peer, generation, const hello&) -> result<void> {
+        if (peer == client_rank_here)
+          return {};
+        return fail(fault::not_a_member, "rank 66 has no edge with rank 4");
+      }};
+      auto good = here.connect(kind, identity_of(client_rank_here));
+      REQUIRE(good);
+
+      auto self = identity_of(client_rank_here);
+      auto to = here.at();
+      with.spoil(self, to);
+      const auto refused = here.connect(kind, self, {}, to);
+
+      REQUIRE_FALSE(refused);
+      CHECK(refused.error().code == with.named);
+      CHECK(here.refusals.size() == 1);
+      CHECK(here.refused_with(std::string{name(with.named)}));
+      CHECK(here.arrived.size() == 1);
+      CHECK(round_trip(**good, *here.arrived[0].with));
+    }
+}
+
+TEST_CASE("what does not speak our wire is dropped with a named fault, and the listener goes on") {
+  const auto text = [](std::string_view words) {
+    const auto* begin = reinterpret_cast<const std::byte*>(words.data());
+    return std::vector<std::byte>{begin, begin + words.size()};
+  };
+  std::mt19937_64 random{11};
+  auto frame = fabric::handshake_frame(client_edge, good_hello());
+  const auto changed = [&](std::size_t at, std::vector<std::byte> bytes) {
+    auto copy = frame;
+    std::copy(bytes.begin(), bytes.end(), copy.begin() + static_cast<std::ptrdiff_t>(at));
+    return copy;
+  };
+  const std::byte ff{0xff};
+  const std::vector<std::pair<std::string, std::vector<std::byte>>> cases = {
+      {"bad_magic", text("GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: curl/7.88.1\r\nAccept: */*\r\n\r\n")},
+      {"bad_magic", random_bytes(random, 4096)},
+      {"frame_too_long", changed(12, {ff, ff, ff, ff})},
+      {"unknown_version", changed(4, {std::byte{9}, std::byte{0}})},
+      {"unknown_type", changed(6, {ff, ff})},
+      {"bad_checksum", changed(100, {ff})},
+      {"bad_value", fabric::handshake_frame(client_edge, welcome{})},
+  };
+  server here;
+  auto good = here.connect(lane_kind::tcp, identity_of(client_rank_here));
+  REQUIRE(good);
+  for (const auto& [named, bytes] : cases) {
+    INFO("fault: ", named);
+    here.refusals.clear();
+    const auto socket = raw_tcp(here.listening->tcp_port());
+    say(socket, bytes);
+    here.serve_until([&] { return !here.refusals.empty(); });
+    CHECK(here.refused_with(named));
+    rest_of(socket); // ends: the listener has let go
+  }
+  CHECK(here.arrived.size() == 1);
+  CHECK(round_trip(**good, *here.arrived[0].with));
+}
+
+TEST_CASE("a peer of another version is told so") {
+  server here;
+  auto frame = fabric::handshake_frame(client_edge, good_hello());
+  frame[4] = std::byte{2};
+  const auto socket = raw_tcp(here.listening->tcp_port());
+  say(socket, frame);
+  here.serve_until([&] { return !here.refusals.empty(); });
+
+  const auto reply = rest_of(socket);
+  REQUIRE(reply.size() > limits::frame_header_bytes);
+  const auto header = decode_header(std::span{reply}.first<limits::frame_header_bytes>(), 65'536);
+  REQUIRE(header);
+  CHECK(header->type == message_type::refuse);
+  refuse why;
+  REQUIRE(decode_payload(std::span{reply}.subspan(limits::frame_header_bytes), why));
+  CHECK(fault_from(why.code) == fault::unknown_version);
+}
+
+TEST_CASE("C34: a peer that never finishes its hello is dropped after two seconds, others are served meanwhile") {
+  server here;
+  const auto frame = fabric::handshake_frame(client_edge, good_hello());
+  const auto silent = raw_tcp(here.listening->tcp_port());
+  const auto slow = raw_tcp(here.listening->tcp_port());
+  say(slow, std::span{frame}.first(70));
+  const auto began = base::now();
+  here.step(began);
+
+  // when others come, they are served
+  CHECK(here.connect(lane_kind::tcp, identity_of(client_rank_here)));
+  CHECK(here.connect(lane_kind::shared_memory, identity_of(client_rank_here)));
+  here.step(began + 1900ms);
+  CHECK(here.refusals.empty());
+
+  // then, by the listener's clock, the time of the two is up
+  here.step(began + 2100ms);
+  CHECK(here.refusals.size() == 2);
+  CHECK(here.refused_with("timeout"));
+}
+
+TEST_CASE("pending handshakes are bounded, and those beyond wait their turn") {
+  server here;
+  std::vector<base::unique_fd> idle;
+  for (std::size_t i = 0; i < fabric::pending_handshakes_max + 10; ++i)
+    idle.push_back(raw_tcp(here.listening->tcp_port()));
+  const auto began = base::now();
+  here.step(began);
+  CHECK(here.listening->waitables().size() == fabric::pending_handshakes_max);
+
+  here.step(began + 3s);
+  CHECK(here.refusals.size() == fabric::pending_handshakes_max);
+  CHECK(here.connect(lane_kind::tcp, identity_of(client_rank_here)));
+}
+
+TEST_CASE("descriptors that no lane needs are refused and closed") {
+  server here;
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  const auto path = here.at().unix_path;
+  std::copy(path.begin(), path.end(), address.sun_path);
+  const auto connect_raw = [&] {
+    base::unique_fd socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    REQUIRE(::connect(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
+    return socket;
+  };
+  const auto frame = fabric::handshake_frame(client_edge, good_hello());
+  SUBCASE("none") {
+    const auto socket = connect_raw();
+    say(socket, frame);
+    here.serve_until([&] { return !here.refusals.empty(); });
+  }
+  SUBCASE("three that are no memory and no doorbell") {
+    const auto socket = connect_raw();
+    const int wrong[] = {socket.get(), socket.get(), socket.get()};
+    REQUIRE(fabric::send_handshake(socket.get(), frame, wrong, in(1s)));
+    here.serve_until([&] { return !here.refusals.empty(); });
+  }
+  SUBCASE("some with every byte") {
+    const auto socket = connect_raw();
+    const int wrong[] = {socket.get(), socket.get()};
+    for (std::size_t i = 0; i < 3; ++i)
+      REQUIRE(fabric::send_handshake(socket.get(), std::span{frame}.subspan(i, 1), wrong, in(1s)));
+    here.serve_until([&] { return !here.refusals.empty(); });
+  }
+  CHECK(here.refused_with("bad_value"));
+  CHECK(here.arrived.empty());
+  CHECK(here.connect(lane_kind::shared_memory, identity_of(client_rank_here)));
+}
+
+TEST_CASE("an address that cannot be listened on is explained") {
+  const scratch_folder folder;
+  const auto open = [](const std::string& path, const std::string& address, std::uint16_t port) {
+    auto opened = fabric::listener::open(path, address, port, identity_of(server_rank), small, server::accept_all);
+    REQUIRE_FALSE(opened);
+    CHECK(opened.error().code == fault::config_invalid);
+    return opened.error().what;
+  };
+  SUBCASE("a port in use") {
+    const server other;
+    const auto port = other.listening->tcp_port();
+    CHECK(open("", "127.0.0.1", port) == "cannot listen on 127.0.0.1:" + std::to_string(port) +
+                                             ": address in use; set lanes.tcp_port to a free port or 0");
+  }
+  SUBCASE("a path that is too long") {
+    const auto what = open("/tmp/" + std::string(200, 'x'), "", 0);
+    CHECK(what.find("205 bytes") != std::string::npos);
+    CHECK(what.find("run directory") != std::string::npos);
+  }
+  SUBCASE("a path on which another process listens") {
+    const server other;
+    CHECK(open(other.at().unix_path, "", 0).find("another process listens there") != std::string::npos);
+  }
+  SUBCASE("a file in the way") {
+    std::ofstream{folder.path + "/socket"} << "precious";
+    CHECK(open(folder.path + "/socket", "", 0).find("no socket") != std::string::npos);
+    CHECK(std::ifstream{folder.path + "/socket"}.good());
+  }
+  SUBCASE("a folder that is not there") {
+    CHECK(open(folder.path + "/none/socket", "", 0).find("No such file") != std::string::npos);
+  }
+  SUBCASE("a name instead of an address") {
+    CHECK(open("", "localhost", 0).find("numeric") != std::string::npos);
+  }
+}
+
+TEST_CASE("the socket file that a killed rank left is replaced, and only its owner may connect") {
+  const scratch_folder folder;
+  const auto path = folder.path + "/socket";
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::copy(path.begin(), path.end(), address.sun_path);
+  {
+    const base::unique_fd dead{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    REQUIRE(::bind(dead.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
+  }
+  {
+    const auto opened = fabric::listener::open(path, "", 0, identity_of(server_rank), small, server::accept_all);
+    REQUIRE_MESSAGE(opened, (opened ? "" : to_string(opened.error())));
+    struct stat found {};
+    REQUIRE(::stat(path.c_str(), &found) == 0);
+    CHECK((found.st_mode & 0777) == 0600);
+  }
+  CHECK(::access(path.c_str(), F_OK) != 0); // and the listener cleans up behind itself
+}
+
+TEST_CASE("connecting where nobody listens fails at once, where nobody answers at its deadline") {
+  const scratch_folder folder;
+  endpoint nowhere{.rank = server_rank,
+                   .born = born,
+                   .unix_path = folder.path + "/socket",
+                   .tcp_address = "127.0.0.1",
+                   .tcp_port = 1,
+                   .fabric_address = {}};
+  for (const auto kind : both_kinds) {
+    INFO("lane: ", std::string{fabric::name(kind)});
+    const auto began = base::now();
+    const auto failed = fabric::connect(kind, nowhere, identity_of(client_rank_here), {}, small, in(5s));
+    REQUIRE_FALSE(failed);
+    CHECK(failed.error().code == fault::peer_gone);
+    CHECK(base::now() - began < 1s);
+  }
+  const server mute; // accepts nothing: nobody steps it
+  for (const auto kind : both_kinds) {
+    INFO("lane: ", std::string{fabric::name(kind)});
+    const auto failed = fabric::connect(kind, mute.at(), identity_of(client_rank_here), {}, small, in(50ms));
+    REQUIRE_FALSE(failed);
+    CHECK(failed.error().code == fault::timeout);
+  }
+}
+
+TEST_CASE("C46, J12: bytes cross between two processes unchanged, and a killed peer is noticed at once") {
+  for (const auto kind : both_kinds) {
+    constexpr std::uint64_t seed = 31;
+    constexpr std::uint64_t frames = 500;
+    constexpr std::size_t payload_max = small.frame_bytes_max - limits::frame_header_bytes;
+    INFO("lane: ", std::string{fabric::name(kind)}, ", seed: ", seed);
+    server here;
+    const auto to = here.at();
+
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+      // Echoes every frame, then sends three more and is killed before it could close anything.
+      auto lane = fabric::connect(kind, to, identity_of(client_rank_here), {}, small, in(5s));
+      for (std::uint64_t i = 0; lane && i < frames; ++i) {
+        const auto got = fabric::receive(**lane, in(10s));
+        if (!got || !fabric::send(**lane, plain(got->header.call.value), got->payload, in(10s)))
+          ::_exit(1);
+        (*lane)->pop();
+      }
+      for (std::uint64_t i = 0; lane && i < 3; ++i)
+        static_cast<void>((*lane)->try_send(plain(1000 + i), {}));
+      while (lane && !(*lane)->flush())
+        continue;
+      ::raise(SIGKILL);
+    }
+    here.serve_until([&] { return !here.arrived.empty(); });
+    REQUIRE(here.arrived.size() == 1);
+    auto& lane = *here.arrived[0].with;
+
+    std::mt19937_64 random{seed};
+    std::uint64_t same = 0;
+    for (std::uint64_t i = 0; i < frames; ++i) {
+      const auto payload = random_bytes(random, random_size(random, payload_max));
+      REQUIRE(fabric::send(lane, plain(i), payload, in(10s)));
+      const auto got = fabric::receive(lane, in(10s));
+      REQUIRE(got);
+      same += equal(got->payload, payload) && got->header.call == call_id{i} ? 1 : 0;
+      lane.pop();
+    }
+    CHECK(same == frames);
+
+    for (std::uint64_t i = 0; i < 3; ++i) {
+      const auto got = fabric::receive(lane, in(5s));
+      REQUIRE(got);
+      CHECK(got->header.call == call_id{1000 + i});
+      lane.pop();
+    }
+    const auto began = base::now();
+    const auto end = fabric::receive(lane, in(5s));
+    REQUIRE_FALSE(end);
+    CHECK(end.error().code == fault::peer_gone);
+    CHECK(base::now() - began < 1s);
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    CHECK(WIFSIGNALED(status));
+  }
+}

@@ -1,0 +1,141 @@
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include <unistd.h>
+
+#include <doctest/doctest.h>
+
+#include "fabric/transfer.hpp"
+#include "runtime/base/clock.hpp"
+
+namespace troupe::fabric::testing {
+
+using namespace std::chrono_literals;
+using protocols::fault;
+using protocols::generation;
+using protocols::rank_id;
+
+inline constexpr protocols::duration patience = 20s;
+
+inline protocols::time_point within(protocols::duration time) { return base::now() + time; }
+
+/// What an engine said; any thread may wait for more of it.
+class event_log {
+public:
+  struct delivery {
+    std::uint64_t cookie;
+    protocols::result<void> outcome;
+  };
+  struct landing {
+    rank_id from;
+    std::uint64_t data;
+  };
+  struct departure {
+    rank_id peer;
+    protocols::failure cause;
+  };
+
+  transfer_events events() {
+    return {
+        .on_delivered = [this](std::uint64_t cookie, protocols::result<void> outcome) {
+          note([&] { delivered.push_back({cookie, std::move(outcome)}); });
+        },
+        .on_landed = [this](rank_id from, std::uint64_t data) { note([&] { landed.push_back({from, data}); }); },
+        .on_peer_gone = [this](rank_id peer, protocols::failure cause) {
+          note([&] { gone.push_back({peer, std::move(cause)}); });
+        }};
+  }
+
+  /// `condition` reads the vectors below under the log's lock.
+  template <class Condition>
+  bool wait(Condition condition, protocols::duration time = patience) {
+    std::unique_lock lock{mutex_};
+    return changed_.wait_for(lock, time, condition);
+  }
+  bool wait_delivered(std::size_t count) {
+    return wait([&] { return delivered.size() >= count; });
+  }
+  bool wait_landed(std::size_t count) {
+    return wait([&] { return landed.size() >= count; });
+  }
+
+  std::vector<delivery> delivered;
+  std::vector<landing> landed;
+  std::vector<departure> gone;
+
+private:
+  template <class Change>
+  void note(Change change) {
+    const std::lock_guard lock{mutex_};
+    change();
+    changed_.notify_all();
+  }
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+};
+
+inline std::string name_of(bulk_kind kind) { return std::string{name(kind)}; }
+
+/// A unix path that no other engine of any test uses.
+inline std::string fresh_path() {
+  static std::atomic<int> count{0};
+  return "/tmp/troupe-transfer-" + std::to_string(::getpid()) + "-" + std::to_string(count++) + ".sock";
+}
+
+/// An engine with its log and one or more regions, not yet attached to anything.
+struct party {
+  rank_id rank;
+  generation born;
+  std::string path;
+  event_log log;
+  std::unique_ptr<transfer_engine> engine; ///< after the log, which its thread writes to
+  std::vector<local_region> regions;
+
+  party(bulk_kind kind, std::uint32_t rank_number, std::vector<std::size_t> sizes, std::size_t queue_max = 4096,
+        std::string at = fresh_path(), std::uint32_t born_number = 1)
+      : rank(rank_number), born(born_number), path(std::move(at)) {
+    auto made = kind == bulk_kind::shared_memory
+                    ? make_shared_memory_engine(
+                          {.self = rank, .born = born, .unix_path = path, .queue_max = queue_max})
+                    : make_fabric_engine({.self = rank, .queue_max = queue_max});
+    REQUIRE_MESSAGE(made, to_string(made.error()));
+    engine = std::move(*made);
+    for (const auto size : sizes) {
+      auto region = engine->register_region(size);
+      REQUIRE_MESSAGE(region, to_string(region.error()));
+      regions.push_back(*region);
+    }
+    const auto started = engine->start(log.events());
+    REQUIRE_MESSAGE(started, to_string(started.error()));
+  }
+
+  protocols::endpoint endpoint() const {
+    return {.rank = rank,
+            .born = born,
+            .unix_path = path,
+            .tcp_address = {},
+            .tcp_port = 0,
+            .fabric_address = engine->address()};
+  }
+
+  /// The lower rank has to come first where both are in one thread: it connects, the other's thread answers.
+  void attach(const party& other) {
+    const auto peer = engine->attach_peer(other.endpoint(), within(patience));
+    REQUIRE_MESSAGE(peer, to_string(peer.error()));
+    for (const auto& region : other.regions) {
+      const auto attached = engine->attach_region(other.rank, region.card);
+      REQUIRE_MESSAGE(attached, to_string(attached.error()));
+    }
+  }
+};
+
+} // namespace troupe::fabric::testing

@@ -1,0 +1,271 @@
+#include <nlohmann/json.hpp>
+
+#include "gpu/models/picture.hpp"
+#include "gpu/models/safetensors.hpp"
+#include "tests/gpu/model_support.hpp"
+
+// The reference is what transformers computed for these pages with these weights in float32; see tests/golden.
+
+using namespace troupe;
+using namespace troupe::tests;
+using protocols::token_id;
+
+namespace {
+
+constexpr double tolerance = 2e-4;
+
+struct golden_case {
+  std::string name;
+  models::rgb_picture page;
+  std::vector<token_id> prompt;
+  std::vector<token_id> answer;
+  std::vector<std::array<std::int32_t, 3>> positions;
+  std::int32_t delta = 0;
+  protocols::picture_item picture;
+  std::vector<float> image, logits;
+  std::array<std::vector<float>, 2> deepstack;
+};
+
+std::vector<std::byte> bytes_of(const std::filesystem::path& file) {
+  std::ifstream stream{file, std::ios::binary};
+  REQUIRE(stream);
+  const std::string text{std::istreambuf_iterator<char>{stream}, {}};
+  const auto bytes = std::as_bytes(std::span{text});
+  return {bytes.begin(), bytes.end()};
+}
+
+const std::vector<golden_case>& golden_cases() {
+  static const std::vector<golden_case> cases = [] {
+    std::ifstream stream{golden_folder / "cases.json"};
+    const auto tensors = take(models::tensor_files::open_file(golden_folder / "tensors.safetensors"));
+    const auto floats = [&](const std::string& name) {
+      const models::published_tensor* found = tensors->find(name);
+      REQUIRE(found);
+      std::vector<float> values(found->bytes.size() / sizeof(float));
+      std::memcpy(values.data(), found->bytes.data(), found->bytes.size());
+      return values;
+    };
+    std::vector<golden_case> all;
+    for (const auto& each : nlohmann::json::parse(stream)) {
+      golden_case one;
+      one.name = each["name"];
+      one.page = take(models::read_picture(bytes_of(golden_folder / (one.name + ".png")), one.name, 8192));
+      one.prompt = each["input_ids"].get<std::vector<token_id>>();
+      one.answer = each["generated_ids"].get<std::vector<token_id>>();
+      one.delta = each["rope_delta"];
+      for (std::size_t i = 0; i < one.prompt.size(); ++i)
+        one.positions.push_back({each["position_ids"][0][i], each["position_ids"][1][i], each["position_ids"][2][i]});
+      one.picture.grid = each["image_grid_thw"].get<std::array<std::uint32_t, 3>>();
+      one.picture.tokens = one.picture.grid[1] * one.picture.grid[2] / 4;
+      one.picture.first_token =
+          static_cast<std::uint32_t>(std::ranges::find(one.prompt, token_id{261}) - one.prompt.begin());
+      one.image = floats(one.name + ".image_embeds");
+      one.deepstack = {floats(one.name + ".deepstack_0"), floats(one.name + ".deepstack_1")};
+      one.logits = floats(one.name + ".logits");
+      all.push_back(std::move(one));
+    }
+    REQUIRE(all.size() == 8);
+    return all;
+  }();
+  return cases;
+}
+
+models::model_folder& reader() {
+  static const auto folder = take(models::open_folder(reader_folder));
+  return *folder;
+}
+
+/// Embedding rows of every case by a tower cut over `tensor_parallel` threads; all ranks must have the same.
+std::vector<std::vector<float>> encode_all(std::uint32_t tensor_parallel) {
+  const auto mesh = tensor_parallel > 1 ? make_mesh(tensor_parallel) : std::vector<std::unique_ptr<gpu::group>>(1);
+  std::vector<std::vector<std::vector<float>>> rows(tensor_parallel);
+  on_ranks(tensor_parallel, [&](std::uint32_t r) -> protocols::result<void> {
+    auto tower = reader().load_vision({.tensor_parallel = tensor_parallel, .mesh_rank = r});
+    if (!tower)
+      return tl::unexpected(tower.error());
+    std::vector<models::vision_model::picture> pictures;
+    for (const golden_case& each : golden_cases())
+      rows[r].emplace_back(std::size_t{each.picture.tokens} * reader().facts().row_elements());
+    for (std::size_t i = 0; i < golden_cases().size(); ++i)
+      pictures.push_back(
+          {golden_cases()[i].page.rgb, golden_cases()[i].page.height, golden_cases()[i].page.width, rows[r][i]});
+    if (mesh[r])
+      mesh[r]->begin(protocols::call_id{1}, "encode", (*tower)->collectives(pictures.size()));
+    auto done = (*tower)->encode(pictures, mesh[r].get());
+    return done && mesh[r] ? mesh[r]->end() : done;
+  });
+  for (std::uint32_t r = 1; r < tensor_parallel; ++r)
+    CHECK(rows[r] == rows[0]);
+  return rows[0];
+}
+
+/// Columns [first, first + width) of rows of `stride`.
+std::vector<float> columns(std::span<const float> rows, std::size_t stride, std::size_t first, std::size_t width) {
+  std::vector<float> out;
+  for (std::size_t at = 0; at < rows.size(); at += stride)
+    out.insert(out.end(), rows.begin() + static_cast<std::ptrdiff_t>(at + first),
+               rows.begin() + static_cast<std::ptrdiff_t>(at + first + width));
+  return out;
+}
+
+struct prefilled {
+  std::vector<float> logits;
+  std::vector<protocols::block_index> blocks;
+};
+
+prefilled prefill(text_company& company, const golden_case& of, const std::vector<float>& rows,
+                  std::uint32_t first_block) {
+  prefilled out;
+  const auto length = static_cast<std::uint32_t>(of.prompt.size() + of.answer.size());
+  out.blocks = blocks_from(first_block, (length + 15) / 16);
+  const models::text_model::rows_at picture{of.picture.first_token, of.picture.tokens, rows.data()};
+  const models::text_model::sequence prompt{.ids = of.prompt,
+                                            .positions = of.positions,
+                                            .context = 0,
+                                            .blocks = out.blocks,
+                                            .pictures = std::span{&picture, 1},
+                                            .wants_logits = true};
+  out.logits = company.forward(std::span{&prompt, 1});
+  return out;
+}
+
+/// Greedy answer, going on after a prefill whose keys and values are in the company's pools.
+std::vector<token_id> decode(text_company& company, const golden_case& of, const prefilled& from) {
+  std::vector<token_id> answer{models::choose(from.logits, {}, 0)};
+  const auto& ends = company.facts().end_tokens;
+  while (answer.size() < of.answer.size() && std::ranges::find(ends, answer.back()) == ends.end()) {
+    const auto context = static_cast<std::uint32_t>(of.prompt.size() + answer.size() - 1);
+    const auto at = plain_positions(static_cast<std::int32_t>(context) + of.delta, 1);
+    const models::text_model::sequence next{.ids = std::span{&answer.back(), 1},
+                                            .positions = at,
+                                            .context = context,
+                                            .blocks = from.blocks,
+                                            .pictures = {},
+                                            .wants_logits = true};
+    answer.push_back(models::choose(company.forward(std::span{&next, 1}), {}, answer.size()));
+  }
+  return answer;
+}
+
+} // namespace
+
+TEST_CASE("the vision tower gives the reference's embeddings and deepstack features, cut over 1, 2 and 4 ranks") {
+  for (const std::uint32_t tensor_parallel : {1U, 2U, 4U}) {
+    CAPTURE(tensor_parallel);
+    const auto rows = encode_all(tensor_parallel);
+    const std::size_t hidden = reader().facts().hidden;
+    const std::size_t stride = reader().facts().row_elements();
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      const golden_case& expected = golden_cases()[i];
+      CAPTURE(expected.name);
+      CHECK(relative_error(columns(rows[i], stride, 0, hidden), expected.image) < tolerance);
+      CHECK(relative_error(columns(rows[i], stride, hidden, hidden), expected.deepstack[0]) < tolerance);
+      CHECK(relative_error(columns(rows[i], stride, 2 * hidden, hidden), expected.deepstack[1]) < tolerance);
+    }
+  }
+}
+
+TEST_CASE("the text model gives the reference's logits and greedy answers in every layout") {
+  struct layout {
+    std::uint32_t tensor_parallel, pipeline_parallel;
+  };
+  const auto rows = encode_all(1);
+  for (const layout cut : {layout{1, 1}, layout{2, 1}, layout{4, 1}, layout{2, 2}, layout{1, 3}}) {
+    CAPTURE(cut.tensor_parallel);
+    CAPTURE(cut.pipeline_parallel);
+    text_company company{reader(), cut.tensor_parallel, cut.pipeline_parallel};
+    for (std::size_t i = 0; i < golden_cases().size(); ++i) {
+      const golden_case& expected = golden_cases()[i];
+      CAPTURE(expected.name);
+      const prefilled prompt = prefill(company, expected, rows[i], static_cast<std::uint32_t>(i));
+      CHECK(relative_error(prompt.logits, expected.logits) < tolerance);
+      CHECK(decode(company, expected, prompt) == expected.answer);
+    }
+  }
+}
+
+TEST_CASE("keys and values laid out for one tensor-parallel degree go on as another's") {
+  struct change {
+    std::uint32_t prefill_mesh, prefill_stages, decode_mesh, decode_stages;
+  };
+  const auto rows = encode_all(1);
+  for (const change cut : {change{4, 1, 2, 1}, change{2, 1, 4, 1}, change{2, 2, 1, 1}, change{1, 1, 2, 2}}) {
+    CAPTURE(cut.prefill_mesh);
+    CAPTURE(cut.decode_mesh);
+    text_company first{reader(), cut.prefill_mesh, cut.prefill_stages};
+    text_company second{reader(), cut.decode_mesh, cut.decode_stages};
+    for (const std::size_t i : {0U, 3U, 7U}) {
+      const golden_case& expected = golden_cases()[i];
+      CAPTURE(expected.name);
+      const prefilled prompt = prefill(first, expected, rows[i], static_cast<std::uint32_t>(2 * i));
+      first.hand_over(second, prompt.blocks);
+      CHECK(decode(second, expected, prompt) == expected.answer);
+    }
+  }
+}
+
+TEST_CASE("F16: M-RoPE positions and the delta of decode are the reference's") {
+  for (const golden_case& each : golden_cases()) {
+    CAPTURE(each.name);
+    const auto positions = models::positions_of(each.prompt, std::span{&each.picture, 1}, 2);
+    CHECK(positions.positions == each.positions);
+    CHECK(positions.delta == each.delta);
+  }
+}
+
+TEST_CASE("a batch of prompts, chunks and decode steps gives each what it gets alone") {
+  const auto rows = encode_all(1);
+  text_company company{reader(), 1, 1};
+  const golden_case& whole = golden_cases()[1];
+  const golden_case& parted = golden_cases()[5];
+  const golden_case& going = golden_cases()[2];
+
+  // Given one sequence in decode and one whose first chunk ends inside its picture.
+  const prefilled started = prefill(company, going, rows[2], 20);
+  const std::uint32_t cut = parted.picture.first_token + 10;
+  const auto parted_blocks = blocks_from(8, 7);
+  const models::text_model::rows_at before{parted.picture.first_token, 10, rows[5].data()};
+  const models::text_model::sequence head{.ids = std::span{parted.prompt}.first(cut),
+                                          .positions = std::span{parted.positions}.first(cut),
+                                          .context = 0,
+                                          .blocks = parted_blocks,
+                                          .pictures = std::span{&before, 1},
+                                          .wants_logits = false};
+  CHECK(company.forward(std::span{&head, 1}).empty());
+
+  // When all three go through one step.
+  const auto whole_blocks = blocks_from(0, 5);
+  const models::text_model::rows_at all{whole.picture.first_token, whole.picture.tokens, rows[1].data()};
+  const models::text_model::rows_at rest{0, parted.picture.tokens - 10,
+                                         rows[5].data() + 10 * company.facts().row_elements()};
+  const token_id first = models::choose(started.logits, {}, 0);
+  const auto length = static_cast<std::int32_t>(going.prompt.size());
+  const auto next = plain_positions(length + going.delta, 1);
+  const std::array<models::text_model::sequence, 3> batch{{
+      {.ids = whole.prompt,
+       .positions = whole.positions,
+       .context = 0,
+       .blocks = whole_blocks,
+       .pictures = std::span{&all, 1},
+       .wants_logits = true},
+      {.ids = std::span{&first, 1},
+       .positions = next,
+       .context = static_cast<std::uint32_t>(length),
+       .blocks = started.blocks,
+       .pictures = {},
+       .wants_logits = true},
+      {.ids = std::span{parted.prompt}.subspan(cut),
+       .positions = std::span{parted.positions}.subspan(cut),
+       .context = cut,
+       .blocks = parted_blocks,
+       .pictures = std::span{&rest, 1},
+       .wants_logits = true},
+  }};
+  const std::vector<float> logits = company.forward(batch);
+
+  // Then each row is the one of its sequence.
+  const std::span<const float> all_rows{logits};
+  CHECK(relative_error(all_rows.first(320), whole.logits) < tolerance);
+  CHECK(models::choose(all_rows.subspan(320, 320), {}, 1) == going.answer[1]);
+  CHECK(relative_error(all_rows.last(320), parted.logits) < tolerance);
+}

@@ -1,0 +1,318 @@
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "protocols/life_machine.hpp"
+
+using namespace troupe::protocols;
+using namespace std::chrono_literals;
+
+namespace {
+
+using life = life_machine;
+using effects = life::effects;
+
+time_point at(duration since_start) {
+  return time_point{since_start};
+}
+
+/// front 0, prefill 1 and 2 (one mesh), decode 3; start 60 s, drain 5 s, kill 2 s.
+struct cluster {
+  cluster_plan plan = make_plan([] {
+                        cluster_spec spec;
+                        spec.pools = {{"front", role_kind::front},
+                                      {"prefill", role_kind::prefill, 1, 2},
+                                      {"decode", role_kind::decode}};
+                        return spec;
+                      }())
+                          .value();
+  life machine{plan, {"h", "h", "h", "h"}, {}, at(0s)};
+
+  cluster() = default;
+  cluster(const cluster&) = delete;
+
+  static endpoint reachable(std::uint32_t rank) {
+    endpoint where;
+    where.rank = rank_id{rank};
+    where.tcp_port = static_cast<std::uint16_t>(1000 + rank);
+    return where;
+  }
+
+  /// What the last rank's event brought about, after all the others'.
+  template <class Event>
+  effects for_all(Event&& event) {
+    effects last;
+    for (std::uint32_t rank = 0; rank < plan.ranks.size(); ++rank) {
+      CAPTURE(rank);
+      const auto outcome = event(rank_id{rank});
+      REQUIRE(outcome);
+      if (rank + 1 < plan.ranks.size())
+        CHECK(outcome->empty());
+      last = *outcome;
+    }
+    return last;
+  }
+  effects all_join() {
+    return for_all([&](rank_id rank) { return machine.on_joined(rank, {reachable(rank.value), 100}); });
+  }
+  effects all_agree() {
+    return for_all([&](rank_id rank) { return machine.on_agree(rank, {{{"build", "a"}}}, at(1s)); });
+  }
+  effects all_reach(life_state state) {
+    return for_all([&](rank_id rank) { return machine.on_progress(rank, {state, {}}); });
+  }
+  void start() {
+    all_join();
+    all_agree();
+    for (const auto state : {life_state::grouped, life_state::warm, life_state::ready})
+      all_reach(state);
+    REQUIRE(machine.current() == life::state::ready);
+  }
+  effects end(std::uint32_t rank, const rank_end& how, time_point now) {
+    return machine.on_end(rank_id{rank}, how, now);
+  }
+};
+
+const rank_end orderly{rank_end::kind::exited, 0, "done"};
+const rank_end killed{rank_end::kind::signalled, 9, "Killed"};
+const rank_end lost_peer{rank_end::kind::exited, exit_peer_gone, "peer_gone"};
+
+const std::string rank_2_killed = "rank 2 (prefill.0/t1) on h was killed by signal 9 (Killed) while ready";
+
+} // namespace
+
+TEST_CASE("B20: each step is ordered when every rank has taken the one before") {
+  cluster c;
+
+  roster everybody;
+  for (std::uint32_t rank = 0; rank < 4; ++rank)
+    everybody.ranks.push_back(cluster::reachable(rank));
+  CHECK(c.all_join() == effects{life::report{"all 4 ranks joined"}, life::to_all{everybody}});
+  CHECK(c.all_agree() == effects{life::to_all{verdict{true, {}}}, life::report{"all 4 ranks agreed"},
+                                 life::to_all{proceed{life_state::grouped}}});
+  CHECK(c.all_reach(life_state::grouped) ==
+        effects{life::report{"all 4 ranks grouped"}, life::to_all{proceed{life_state::warm}}});
+  CHECK(c.all_reach(life_state::warm) ==
+        effects{life::report{"all 4 ranks warm"}, life::to_all{proceed{life_state::ready}}});
+  CHECK(c.all_reach(life_state::ready) == effects{life::report{"all 4 ranks are ready"}, life::cluster_ready{}});
+  CHECK(c.machine.on_tick(at(1h)).empty()); // the deadline of the start is no longer one
+}
+
+TEST_CASE("B20: what a rank says out of turn is refused and changes nothing") {
+  cluster c;
+  const auto code_of = [](const result<effects>& outcome) { return outcome.error().code; };
+
+  CHECK(code_of(c.machine.on_agree(rank_id{1}, {}, at(0s))) == fault::illegal_transition); // not joined
+  CHECK(code_of(c.machine.on_joined(rank_id{1}, {cluster::reachable(2), 7})) == fault::wrong_rank);
+  CHECK(code_of(c.machine.on_joined(rank_id{9}, {cluster::reachable(9), 7})) == fault::bad_value);
+  REQUIRE(c.machine.on_joined(rank_id{1}, {cluster::reachable(1), 7}));
+  CHECK(code_of(c.machine.on_joined(rank_id{1}, {cluster::reachable(1), 7})) == fault::illegal_transition);
+  CHECK(code_of(c.machine.on_progress(rank_id{1}, {life_state::agreed, {}})) == fault::illegal_transition);
+  CHECK(code_of(c.machine.on_progress(rank_id{1}, {life_state::grouped, {}})) == fault::illegal_transition);
+  CHECK(code_of(c.machine.on_progress(rank_id{1}, {life_state::draining, {}})) == fault::illegal_transition);
+  CHECK(c.machine.at(rank_id{1}) == life_state::joined);
+}
+
+TEST_CASE("B20: a rank on its way may say what it does") {
+  cluster c;
+  REQUIRE(c.machine.on_joined(rank_id{3}, {cluster::reachable(3), 7}));
+
+  CHECK(c.machine.on_progress(rank_id{3}, {life_state::joined, "mapping weights"}) ==
+        effects{life::report{"decode.0: mapping weights"}});
+}
+
+TEST_CASE("B14: ranks that do not agree are told why, and the cluster ends with that") {
+  cluster c;
+  c.all_join();
+  const auto out = c.for_all([&](rank_id rank) {
+    return c.machine.on_agree(rank, {{{"build", rank == rank_id{3} ? "b" : "a"}}}, at(1s));
+  });
+
+  const std::string difference = "the ranks do not agree on build:\n"
+                                 "  a  <- front, prefill.0/t0, prefill.0/t1\n"
+                                 "  b  <- decode.0";
+  CHECK(out == effects{life::to_all{verdict{false, difference}}, life::to_all{shutdown{false, difference}}});
+  const rank_end parity{rank_end::kind::exited, 73, "parity"};
+  for (std::uint32_t rank = 0; rank < 3; ++rank)
+    CHECK(c.end(rank, parity, at(1s)).empty());
+  CHECK(c.end(3, parity, at(1s)) == effects{life::cluster_ended{life::outcome::parity_mismatch, difference}});
+}
+
+TEST_CASE("C5: a start that takes too long names who is missing") {
+  cluster c;
+  REQUIRE(c.machine.on_joined(rank_id{0}, {cluster::reachable(0), 7}));
+  REQUIRE(c.machine.on_joined(rank_id{1}, {cluster::reachable(1), 7}));
+  REQUIRE(c.machine.on_joined(rank_id{3}, {cluster::reachable(3), 7}));
+  CHECK(c.machine.on_tick(at(60s - 1ns)).empty());
+
+  const auto cause = "not ready within timeouts.start_ms (60000 ms): waiting for prefill.0/t1 (spawned)";
+  CHECK(c.machine.on_tick(at(60s)) == effects{life::to_all{shutdown{false, cause}}});
+  for (const std::uint32_t rank : {0u, 1u, 3u})
+    c.end(rank, orderly, at(60s));
+  CHECK(c.machine.on_tick(at(62s)) == effects{life::kill_ranks{{rank_id{2}}}});
+  CHECK(c.end(2, killed, at(62s)) == effects{life::cluster_ended{life::outcome::start_timeout, cause}});
+}
+
+TEST_CASE("C3: a drain ends when the last rank has left in order") {
+  cluster c;
+  c.start();
+  const shutdown order{true, "sigterm"};
+
+  CHECK(c.machine.on_shutdown(order, at(10s)) == effects{life::to_all{order}});
+  CHECK(c.machine.on_shutdown(order, at(10s)).empty());
+  REQUIRE(c.machine.on_progress(rank_id{0}, {life_state::draining, {}}));
+  CHECK(c.end(0, orderly, at(11s)).empty());
+  CHECK(c.end(1, lost_peer, at(11s)).empty()); // its peer has left: that is what a drain is
+  CHECK(c.end(2, orderly, at(11s)).empty());
+  CHECK(c.end(3, orderly, at(11s)) == effects{life::cluster_ended{life::outcome::drained, {}}});
+  CHECK(c.machine.on_tick(at(1h)).empty());
+}
+
+TEST_CASE("C45: what has not left within the drain's deadline is killed and named") {
+  cluster c;
+  c.start();
+  c.machine.on_shutdown({true, "sigterm"}, at(10s));
+  for (const std::uint32_t rank : {0u, 1u, 3u})
+    c.end(rank, orderly, at(11s));
+
+  CHECK(c.machine.on_tick(at(15s - 1ns)).empty());
+  CHECK(c.machine.on_tick(at(15s)) == effects{life::kill_ranks{{rank_id{2}}}});
+  CHECK(c.end(2, killed, at(15s)) ==
+        effects{life::cluster_ended{life::outcome::drain_timeout,
+                                    "not left within timeouts.drain_ms (5000 ms): prefill.0/t1 (ready)"}});
+}
+
+TEST_CASE("C13: a process that cannot even be killed does not hold the supervisor") {
+  cluster c;
+  c.start();
+  c.machine.on_shutdown({false, "sigint twice"}, at(10s));
+  REQUIRE(c.machine.on_tick(at(12s)).size() == 1);
+
+  const auto out = c.machine.on_tick(at(14s));
+
+  REQUIRE(out.size() == 2);
+  CHECK(std::get<life::cluster_ended>(out[1]) == life::cluster_ended{life::outcome::aborted, "sigint twice"});
+  CHECK(c.machine.current() == life::state::ended);
+}
+
+TEST_CASE("C2: a rank that joins after the order to leave gets the order") {
+  cluster c;
+  c.machine.on_shutdown({true, "sigterm"}, at(1s));
+
+  CHECK(c.machine.on_joined(rank_id{1}, {cluster::reachable(1), 7}) ==
+        effects{life::to_rank{rank_id{1}, shutdown{true, "sigterm"}}});
+}
+
+TEST_CASE("C3: a start-up step that crosses with the order to leave is ignored") {
+  cluster c;
+  c.all_join();
+  c.all_agree();
+  c.machine.on_shutdown({true, "sigterm"}, at(1s));
+
+  for (std::uint32_t rank = 0; rank < 4; ++rank)
+    CHECK(c.machine.on_progress(rank_id{rank}, {life_state::grouped, {}}) == effects{});
+}
+
+TEST_CASE("C24: a rank dies: the front is told which cell is gone, the cluster ends, its death is the last line") {
+  cluster c;
+  c.start();
+
+  const auto out = c.end(2, killed, at(10s));
+
+  const error gone{.code = static_cast<std::uint16_t>(fault::cell_gone),
+                   .message = "cell prefill.0 is gone: " + rank_2_killed,
+                   .origin = rank_id{2},
+                   .call = {},
+                   .where = {},
+                   .request = {}};
+  const auto cause = "first cause: " + rank_2_killed;
+  CHECK(out ==
+        effects{life::report{rank_2_killed}, life::to_rank{rank_id{0}, gone}, life::to_all{shutdown{false, cause}}});
+  CHECK(c.end(1, lost_peer, at(10s)).empty());
+  CHECK(c.end(3, lost_peer, at(10s)).empty());
+  CHECK(c.end(0, orderly, at(10s)) == effects{life::cluster_ended{life::outcome::rank_failed, cause}});
+}
+
+TEST_CASE("C24: the first cause is the same in whatever order the deaths are seen") {
+  std::vector<std::uint32_t> order{1, 2, 3};
+  do {
+    CAPTURE(order[0]);
+    CAPTURE(order[1]);
+    cluster c;
+    c.start();
+    for (const auto rank : order)
+      c.end(rank, rank == 2 ? killed : lost_peer, at(10s));
+
+    CHECK(c.end(0, orderly, at(10s)).back() ==
+          life::effect{life::cluster_ended{life::outcome::rank_failed, "first cause: " + rank_2_killed}});
+  } while (std::ranges::next_permutation(order).found);
+}
+
+TEST_CASE("C24: when only consequences are seen the first of them is named, after its grace or when all are gone") {
+  cluster c;
+  c.start();
+  REQUIRE(c.end(3, lost_peer, at(10s)).empty());
+
+  SUBCASE("after the grace") {
+    CHECK(c.machine.on_tick(at(10s) + limits::first_cause_grace - 1ns).empty());
+    CHECK_FALSE(c.machine.on_tick(at(10s) + limits::first_cause_grace).empty());
+    CHECK(c.machine.current() == life::state::aborting);
+  }
+  SUBCASE("when all are gone") {
+    for (const std::uint32_t rank : {0u, 1u, 2u})
+      c.end(rank, lost_peer, at(10s));
+    CHECK(c.machine.current() == life::state::ended);
+  }
+}
+
+TEST_CASE("C38: a rank that reports its own end and stays is put down") {
+  cluster c;
+  c.start();
+  c.machine.on_error(rank_id{3},
+                     {.code = static_cast<std::uint16_t>(fault::executor_failed),
+                      .message = "nan",
+                      .origin = rank_id{3},
+                      .call = call_id{5},
+                      .where = "decode",
+                      .request = {}},
+                     at(10s));
+
+  const auto out = c.machine.on_tick(at(10s) + limits::first_cause_grace);
+
+  const auto text =
+      "rank 3 (decode.0) on h failed while ready and had not left; it said: executor_failed: nan (call 5, "
+      "decode)";
+  REQUIRE(out.size() == 3);
+  CHECK(out.front() == life::effect{life::report{text}});
+  CHECK(std::get<error>(std::get<life::to_rank>(out[1]).message).where == "decode");
+  CHECK(c.machine.current() == life::state::aborting);
+}
+
+TEST_CASE("C3: a rank that crashes in a drain makes it an abort") {
+  cluster c;
+  c.start();
+  c.machine.on_shutdown({true, "sigterm"}, at(10s));
+  c.machine.on_error(rank_id{1},
+                     {.code = static_cast<std::uint16_t>(fault::peer_gone),
+                      .message = "front",
+                      .origin = rank_id{1},
+                      .call = {},
+                      .where = {},
+                      .request = {}},
+                     at(10s));
+  CHECK(c.machine.on_tick(at(11s)).empty()); // peers leave in a drain
+
+  c.end(2, {rank_end::kind::signalled, 11, "Segmentation fault"}, at(11s));
+
+  CHECK(c.machine.current() == life::state::aborting);
+}
+
+TEST_CASE("C1: a front that dies is told nothing") {
+  cluster c;
+  c.start();
+
+  const auto out = c.end(0, killed, at(10s));
+
+  CHECK(std::ranges::none_of(out, [](const life::effect& e) { return std::holds_alternative<life::to_rank>(e); }));
+}

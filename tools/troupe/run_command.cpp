@@ -1,0 +1,161 @@
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <future>
+#include <memory>
+#include <thread>
+
+#include "runtime/base/clock.hpp"
+#include "runtime/cluster/stop_signals.hpp"
+#include "tools/troupe/commands.hpp"
+#include "tools/troupe/conversation.hpp"
+#include "tools/troupe/launch.hpp"
+#include "tools/troupe/text.hpp"
+
+namespace troupe::tools {
+namespace {
+
+constexpr std::chrono::seconds connect_deadline{2};
+
+struct run_options {
+  std::string spec;
+  ask_options questions;
+  job_options job;
+};
+
+/// The client's half of a run, on a thread of its own: the supervisor needs the one that spawns the ranks.
+class asking {
+public:
+  asking(conversation& talk, const checked_spec& spec, cluster::supervisor& supervisor)
+      : talk_(talk), spec_(spec), supervisor_(supervisor), thread_([this] { run(); }) {}
+  ~asking() { end(); }
+  asking(const asking&) = delete;
+  asking& operator=(const asking&) = delete;
+
+  void on_ready() { started_.set_value(true); }
+  /// After the cluster has ended: whatever the thread waited for has ended with it.
+  void end() {
+    if (!thread_.joinable())
+      return;
+    if (ready_.wait_for(std::chrono::seconds{0}) != std::future_status::ready)
+      started_.set_value(false);
+    thread_.join();
+  }
+  /// Why the conversation broke off; nothing when it did not.
+  const std::optional<protocols::failure>& problem() const noexcept { return problem_; }
+
+private:
+  void run() {
+    talk_.read_ahead();
+    if (!ready_.get())
+      return;
+    if (const auto held = hold(); !held)
+      problem_ = held.error();
+    supervisor_.request_stop("every page has its answer");
+  }
+  protocols::result<void> hold() {
+    auto front =
+        embed::client::connect(supervisor_.paths().front_socket(), spec_.plan.front(), base::now() + connect_deadline);
+    if (!front)
+      return tl::unexpected(front.error());
+    const auto& timeouts = spec_.loaded.spec.timeouts;
+    return talk_.hold(*front, std::chrono::milliseconds{timeouts.request_ms + timeouts.kill_ms});
+  }
+
+  conversation& talk_;
+  const checked_spec& spec_;
+  cluster::supervisor& supervisor_;
+  std::optional<protocols::failure> problem_;
+  std::promise<bool> started_;
+  std::shared_future<bool> ready_{started_.get_future()};
+  std::thread thread_; ///< last: it uses all of the above
+};
+
+int run(run_options options) {
+  const auto complain_of = [](const protocols::failure& problem) {
+    return complain(exit_code_of(problem.code), problem.what);
+  };
+  const auto began = base::now();
+  const auto pages = pages_of(options.questions);
+  if (!pages)
+    return complain_of(pages.error());
+  const auto spec = check_spec(options.spec);
+  if (!spec)
+    return complain_of(spec.error());
+  if (const auto fine = check_pictures(*pages, spec->loaded.spec.limits.picture_bytes_max); !fine)
+    return complain_of(fine.error());
+  const bool named = !options.job.job.empty();
+  if (!named) // two runs of one spec must not meet
+    options.job.job = fmt::format("{:.24}-run-{}", spec->loaded.spec.name, ::getpid());
+
+  answer_printer printer{*pages, options.questions.json};
+  conversation talk{*pages, options.questions, spec->loaded.spec.limits.in_flight_max, printer};
+  progress_line progress;
+  auto launching = supervisor_options_of(spec->loaded, options.job);
+  if (!launching)
+    return complain_of(launching.error());
+  std::optional<asking> client;
+  std::optional<protocols::time_point> ready;
+  launching->on_progress = [&](std::string_view line) { progress.show(line); };
+  launching->on_ready = [&] {
+    progress.clear();
+    ready = base::now();
+    client->on_ready();
+  };
+  auto supervisor = cluster::supervisor::prepare(std::move(*launching));
+  if (!supervisor)
+    return complain_of(supervisor.error());
+
+  const cluster::stop_signals held; // so that the client's thread does not get them either
+  client.emplace(talk, *spec, **supervisor);
+  const auto outcome = (*supervisor)->run();
+  const auto answered = base::now();
+  progress.clear();
+  client->end();
+
+  const bool interrupted = outcome.code == base::exit_code::interrupted;
+  if (client->problem())
+    printer.end_rest(to_string(*client->problem()));
+  else
+    printer.end_rest(interrupted ? "interrupted" : "the cluster ended before it could be asked");
+  printer.print_summary();
+  if (ready && !options.questions.json)
+    fmt::print(stderr, "launch {}, questions and shutdown {}\n", in_words(*ready - began), in_words(answered - *ready));
+
+  const auto folder = (*supervisor)->paths().directory;
+  supervisor->reset(); // lets go of the job's directory
+  if (outcome.code == base::exit_code::done || interrupted) {
+    std::error_code ignored;
+    if (!named)
+      std::filesystem::remove_all(folder, ignored);
+    return static_cast<int>(interrupted ? outcome.code : printer.verdict());
+  }
+  complain(outcome.code, fmt::format("logs of the ranks: {}", (folder / "logs").string()));
+  return complain(outcome.code, outcome.first_cause);
+}
+
+} // namespace
+
+void add_run(CLI::App& troupe, action& chosen) {
+  auto* command = troupe.add_subcommand("run", "launch a cluster, ask it, print the answers, end it");
+  auto options = std::make_shared<run_options>();
+  command->add_option("SPEC", options->spec, "a cluster spec (JSON, comments allowed)")->required()->type_name("");
+  add_ask_options(*command, options->questions);
+  command->add_option("--job", options->job.job, "name of the job; default: the spec's and the process id")
+      ->type_name("NAME");
+  add_run_dir_option(*command, options->job);
+  command->footer(R"(Examples:
+  troupe run deploy/specs/reader.json --image page.png --prompt "Read the text."
+  troupe run deploy/specs/reader.json --image a.png b.png --prompt "Read the text." --json
+  troupe run deploy/specs/reader.json --pages pages.json
+  troupe run deploy/specs/reader.json --prompt "Hello" --temperature 0.7 --seed 1
+
+The text goes to stdout as it comes, what took how long to stderr.
+Exit codes: 0 answered, 1 a question failed, 2 usage, 3 spec, model or picture cannot be used, 5 refused,
+6 a rank died, 7 not ready in time, 8 killed at the end, 130 interrupted.)");
+  command->callback([options, &chosen] { chosen = [options] { return run(*options); }; });
+}
+
+} // namespace troupe::tools
