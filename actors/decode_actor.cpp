@@ -30,12 +30,12 @@ decode_actor::decode_actor(caf::actor_config& config, const rank_context& rank, 
     : caf::event_based_actor(config), rank_(rank), cell_(rank.plan.cell(cell)), executor_(std::move(executor)),
       board_(board), member_(rank.plan, cell, rank.self, member_options(rank, cell_)) {
   if (cell_.leader() == rank_.self)
-    leader_.emplace(rank_.plan, cell,
-                    decode_leader_machine::options{.front = rank_.plan.front(),
-                                                   .kv_blocks = layout_here(rank, cell_).blocks,
-                                                   .room_deadline =
-                                                       std::chrono::milliseconds{rank_.spec.timeouts.room_ms},
-                                                   .requests_max = rank_.spec.limits.in_flight_max});
+    leader_.emplace(
+        rank_.plan, cell,
+        decode_leader_machine::options{.front = rank_.plan.front(),
+                                       .kv_blocks = layout_here(rank, cell_).blocks,
+                                       .room_deadline = std::chrono::milliseconds{rank_.spec.timeouts.room_ms},
+                                       .requests_max = rank_.spec.limits.in_flight_max});
 }
 
 caf::behavior decode_actor::make_behavior() {
@@ -80,8 +80,8 @@ void decode_actor::perform(decode_leader_machine::effects what) {
     else if (auto* const join = std::get_if<decode_leader_machine::join_batch>(&effect))
       taken = executor_->order(mesh_executor::join_order{std::move(*join)});
     else
-      taken = executor_->order(
-          mesh_executor::leave_order{std::get<decode_leader_machine::leave_batch>(effect).request});
+      taken =
+          executor_->order(mesh_executor::leave_order{std::get<decode_leader_machine::leave_batch>(effect).request});
     if (!taken)
       rank_.fail_rank(taken.error(), "decode");
   }

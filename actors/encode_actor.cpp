@@ -11,15 +11,15 @@ encode_actor::encode_actor(caf::actor_config& config, const rank_context& rank, 
                            std::shared_ptr<mesh_executor> executor)
     : caf::event_based_actor(config), rank_(rank), cell_(rank.plan.cell(cell)), executor_(std::move(executor)) {
   if (cell_.leader() == rank_.self)
-    machine_.emplace(rank_.plan, cell,
-                     encode_machine::options{.front = rank_.plan.front(),
-                                             .pixel_slots = rank_.spec.limits.pixel_slots,
-                                             .row_slots = rank_.spec.limits.row_slots,
-                                             .row_elements = rank_.facts.row_elements(),
-                                             .row_slot_tokens = rank_.facts.picture_tokens_max(),
-                                             .room_deadline = std::chrono::milliseconds{rank_.spec.timeouts.room_ms},
-                                             .rooms_max = rank_.spec.limits.in_flight_max *
-                                                          limits::pictures_per_request_max});
+    machine_.emplace(
+        rank_.plan, cell,
+        encode_machine::options{.front = rank_.plan.front(),
+                                .pixel_slots = rank_.spec.limits.pixel_slots,
+                                .row_slots = rank_.spec.limits.row_slots,
+                                .row_elements = rank_.facts.row_elements(),
+                                .row_slot_tokens = rank_.facts.picture_tokens_max(),
+                                .room_deadline = std::chrono::milliseconds{rank_.spec.timeouts.room_ms},
+                                .rooms_max = rank_.spec.limits.in_flight_max * limits::pictures_per_request_max});
 }
 
 caf::behavior encode_actor::make_behavior() {
@@ -40,9 +40,7 @@ caf::behavior encode_actor::make_behavior() {
         if (const auto place = cell_.place_of(news.source))
           perform(machine_->on_pixels(news.body.room, *place, base::now()));
       },
-      [this](const envelope<grant_rows>& grant) {
-        perform(machine_->on_grant(grant.source, grant.body, base::now()));
-      },
+      [this](const envelope<grant_rows>& grant) { perform(machine_->on_grant(grant.source, grant.body, base::now())); },
       [this](const encoded& news) {
         if (const auto found = shipping_.find(news.room); found != shipping_.end()) {
           report(found->second.first, phase::encode, news.began, news.ended);
@@ -70,8 +68,9 @@ caf::behavior encode_actor::make_behavior() {
 }
 
 void encode_actor::report(request_id request, phase part, time_point began, time_point ended) {
-  deliver(rank_, role_kind::encode,
-          {rank_.plan.front(), timing{request, part, began.time_since_epoch().count(), ended.time_since_epoch().count()}});
+  deliver(
+      rank_, role_kind::encode,
+      {rank_.plan.front(), timing{request, part, began.time_since_epoch().count(), ended.time_since_epoch().count()}});
 }
 
 void encode_actor::perform(encode_machine::effects what) {
@@ -91,17 +90,17 @@ void encode_actor::write_rows(const encode_machine::write_rows& write) {
   const auto& source = rank_.regions.at("tower");
   const auto& target = rank_.peer_regions.at({write.to, "rows"});
   const auto bytes = std::uint64_t{write.rows} * rank_.facts.row_elements() * sizeof(float);
-  const auto posted = rank_.transfers->post(
-      {.to = write.to,
-       .source_region = source.id,
-       .target_region = target.region,
-       .pieces = {{.source_offset = write.rows_at.value * source.card.slot_bytes,
-                   .target_offset = write.target.slot.value * target.slot_bytes,
-                   .bytes = bytes}},
-       .completion_data = completion_data(cargo::rows, write.room),
-       .deadline = base::now() + std::chrono::milliseconds{rank_.spec.timeouts.transfer_ms},
-       .cookie = cookie_of(cargo::rows, write.room, write.part)},
-      fabric::ready_event::already());
+  const auto posted =
+      rank_.transfers->post({.to = write.to,
+                             .source_region = source.id,
+                             .target_region = target.region,
+                             .pieces = {{.source_offset = write.rows_at.value * source.card.slot_bytes,
+                                         .target_offset = write.target.slot.value * target.slot_bytes,
+                                         .bytes = bytes}},
+                             .completion_data = completion_data(cargo::rows, write.room),
+                             .deadline = base::now() + std::chrono::milliseconds{rank_.spec.timeouts.transfer_ms},
+                             .cookie = cookie_of(cargo::rows, write.room, write.part)},
+                            fabric::ready_event::already());
   if (!posted)
     caf::anon_send(this, cargo_delivered{cargo::rows, write.room, write.part, posted});
 }

@@ -31,7 +31,7 @@ private:
   const rank_context& rank_;
   const protocols::cell_plan& cell_;
   std::shared_ptr<mesh_executor> executor_;
-  std::optional<protocols::encode_machine> machine_; ///< leader only
+  std::optional<protocols::encode_machine> machine_;                                               ///< leader only
   std::map<protocols::room_id, std::pair<protocols::request_id, protocols::time_point>> shipping_; ///< for timings
 };
 

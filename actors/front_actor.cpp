@@ -56,9 +56,7 @@ caf::behavior front_actor::make_behavior() {
         perform(machine_.on_pixel_credits(grant.source, grant.body, base::now()));
       },
       [this](const envelope<tokens>& batch) { perform(machine_.on_tokens(batch.source, batch.body, base::now())); },
-      [this](const envelope<error>& problem) {
-        perform(machine_.on_error(problem.source, problem.body, base::now()));
-      },
+      [this](const envelope<error>& problem) { perform(machine_.on_error(problem.source, problem.body, base::now())); },
       [this](const envelope<timing>& news) {
         if (const auto found = serving_.find(news.body.request); found != serving_.end())
           found->second.phases.push_back({news.body.part, news.body.began_ns, news.body.ended_ns});
@@ -86,13 +84,15 @@ void front_actor::on_ask(fabric::wire::key client, ask question) {
   if (draining_)
     return refuse(client, tag, {fault::shutting_down, {}});
   if (announced != question.picture_names.size() || announced > limits::pictures_per_request_max)
-    return refuse(client, tag, {fault::invalid_request, std::to_string(announced) + " pictures; at most " +
-                                                            std::to_string(limits::pictures_per_request_max)});
+    return refuse(client, tag,
+                  {fault::invalid_request, std::to_string(announced) + " pictures; at most " +
+                                               std::to_string(limits::pictures_per_request_max)});
   for (std::size_t i = 0; i < announced; ++i)
     if (question.picture_bytes[i] == 0 || question.picture_bytes[i] > largest)
       return refuse(client, tag,
                     {fault::bad_picture, question.picture_names[i] + ": " + std::to_string(question.picture_bytes[i]) +
-                                             " bytes; 1 to " + std::to_string(largest) + " (limits.picture_bytes_max)"});
+                                             " bytes; 1 to " + std::to_string(largest) +
+                                             " (limits.picture_bytes_max)"});
   if (arriving_.size() + ingesting_ >= 2 * std::size_t{rank_.spec.limits.in_flight_max})
     return refuse(client, tag, {fault::queue_full, "questions are still arriving"});
   const auto [which, fresh] = arriving_.try_emplace({client, tag});
@@ -197,17 +197,17 @@ void front_actor::write_pixels(const front_machine::write_pixels& write) {
   staged_[write.room] = {write.request, *slot, static_cast<std::uint32_t>(cell.ranks.size())};
   for (std::uint32_t place = 0; place < cell.ranks.size(); ++place) {
     const auto& target = rank_.peer_regions.at({cell.ranks[place], "pixels"});
-    const auto posted = rank_.transfers->post(
-        {.to = cell.ranks[place],
-         .source_region = source.id,
-         .target_region = target.region,
-         .pieces = {{.source_offset = offset,
-                     .target_offset = write.slot.slot.value * target.slot_bytes,
-                     .bytes = bytes}},
-         .completion_data = completion_data(cargo::pixels, write.room),
-         .deadline = base::now() + std::chrono::milliseconds{rank_.spec.timeouts.transfer_ms},
-         .cookie = cookie_of(cargo::pixels, write.room, place)},
-        fabric::ready_event::already());
+    const auto posted =
+        rank_.transfers->post({.to = cell.ranks[place],
+                               .source_region = source.id,
+                               .target_region = target.region,
+                               .pieces = {{.source_offset = offset,
+                                           .target_offset = write.slot.slot.value * target.slot_bytes,
+                                           .bytes = bytes}},
+                               .completion_data = completion_data(cargo::pixels, write.room),
+                               .deadline = base::now() + std::chrono::milliseconds{rank_.spec.timeouts.transfer_ms},
+                               .cookie = cookie_of(cargo::pixels, write.room, place)},
+                              fabric::ready_event::already());
     if (!posted)
       caf::anon_send(this, cargo_delivered{cargo::pixels, write.room, place, posted});
   }
@@ -242,15 +242,14 @@ void front_actor::finish(const front_machine::end_request& end) {
   auto& one = found->second;
   const auto now = base::now();
   if (one.first_token != time_point{})
-    one.phases.push_back(
-        {phase::decode, one.first_token.time_since_epoch().count(), now.time_since_epoch().count()});
-  tell(one.client, finished{.tag = one.tag,
-                            .reason = end.reason,
-                            .message = end.cause ? to_string(*end.cause) : std::string{},
-                            .time_to_first_token_ns =
-                                one.first_token == time_point{} ? 0 : (one.first_token - one.asked).count(),
-                            .total_ns = (now - one.asked).count(),
-                            .phases = std::move(one.phases)});
+    one.phases.push_back({phase::decode, one.first_token.time_since_epoch().count(), now.time_since_epoch().count()});
+  tell(one.client,
+       finished{.tag = one.tag,
+                .reason = end.reason,
+                .message = end.cause ? to_string(*end.cause) : std::string{},
+                .time_to_first_token_ns = one.first_token == time_point{} ? 0 : (one.first_token - one.asked).count(),
+                .total_ns = (now - one.asked).count(),
+                .phases = std::move(one.phases)});
   serving_.erase(found);
 }
 

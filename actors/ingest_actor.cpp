@@ -50,8 +50,8 @@ result<void> ingest_actor::prepare_pictures(const ingest_order& order, ingested&
   if (!order.files.empty() && !facts.has_vision)
     return fail(fault::invalid_request, "the model " + facts.architecture + " takes no pictures");
   for (std::size_t i = 0; i < order.files.size(); ++i) {
-    auto read = gpu::models::read_picture(order.files[i], order.question.picture_names[i],
-                                          rank_.spec.limits.picture_side_max);
+    auto read =
+        gpu::models::read_picture(order.files[i], order.question.picture_names[i], rank_.spec.limits.picture_side_max);
     if (!read)
       return tl::unexpected<failure>{read.error()};
     const auto shape = gpu::models::resized_shape(facts, read->height, read->width);

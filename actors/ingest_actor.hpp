@@ -33,9 +33,9 @@ struct ingested {
   std::optional<protocols::failure> problem;
 };
 
-/// Decodes and resizes pictures and tokenises, on its own thread: it is the front's only long computation, and tokens of
-/// other requests must not wait behind it.
-/// Contract: I9, J11; errors: bad_picture, config_invalid, invalid_request, for that request alone (C24).
+/// Decodes and resizes pictures and tokenises, on its own thread: it is the front's only long computation, and tokens
+/// of other requests must not wait behind it. Contract: I9, J11; errors: bad_picture, config_invalid, invalid_request,
+/// for that request alone (C24).
 class ingest_actor : public caf::event_based_actor {
 public:
   ingest_actor(caf::actor_config& config, const rank_context& rank,

@@ -24,6 +24,8 @@ caf::behavior link_actor::frame_each(std::variant<Messages...>*) {
   return {[this](const envelope<Messages>& letter) { post(letter.body); }...};
 }
 
-caf::behavior link_actor::make_behavior() { return frame_each(static_cast<serve_message*>(nullptr)); }
+caf::behavior link_actor::make_behavior() {
+  return frame_each(static_cast<serve_message*>(nullptr));
+}
 
 } // namespace troupe::actors

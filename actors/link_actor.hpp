@@ -8,11 +8,10 @@
 
 namespace troupe::actors {
 
-/// Stands for one peer in this rank: a role actor sends it the same typed message that it would send to a role here, and
-/// the link makes it a frame.
-/// A link that cannot queue a frame has a peer that has not read for `limits::link_queue_frames_max` frames: the windows
-/// of the machines bound what is sent well below that, so it is a broken rank and not a busy one.
-/// Contract: A5, A26.
+/// Stands for one peer in this rank: a role actor sends it the same typed message that it would send to a role here,
+/// and the link makes it a frame. A link that cannot queue a frame has a peer that has not read for
+/// `limits::link_queue_frames_max` frames: the windows of the machines bound what is sent well below that, so it is a
+/// broken rank and not a busy one. Contract: A5, A26.
 class link_actor : public caf::event_based_actor {
 public:
   link_actor(caf::actor_config& config, const rank_context& rank, protocols::rank_id peer, fabric::wire::key lane);

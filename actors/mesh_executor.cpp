@@ -52,7 +52,9 @@ void mesh_executor::stop() {
   ordered_.notify_one();
 }
 
-result<void> mesh_executor::run() { return leads() ? lead() : follow(); }
+result<void> mesh_executor::run() {
+  return leads() ? lead() : follow();
+}
 
 result<void> mesh_executor::warm() {
   if (!leads()) {
@@ -231,9 +233,7 @@ void mesh_executor::enter(const join_order& order) {
           .end_tokens = join.end_tokens,
           .leaving = false};
   const bool ends = std::find(one.end_tokens.begin(), one.end_tokens.end(), one.newest) != one.end_tokens.end();
-  const auto finish = ends                  ? finish_reason::stop
-                      : one.max_tokens <= 1 ? finish_reason::length
-                                            : finish_reason::none;
+  const auto finish = ends ? finish_reason::stop : one.max_tokens <= 1 ? finish_reason::length : finish_reason::none;
   const token_event first{one.what.request, 0, one.newest, finish};
   (void)calls_.on_tokens({&first, 1});
   if (finish != finish_reason::none)

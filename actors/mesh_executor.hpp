@@ -34,8 +34,8 @@ struct slot_area {
 ///
 /// The leader's loop takes orders from its role actor, announces each step on the plan channel and takes part in it; a
 /// member's loop waits for the next plan and takes part. Both run the same `perform`, so what the leader does and what
-/// it announces cannot differ. While sequences are active the leader steps without returning to any mailbox: an order is
-/// looked for between two steps, and tokens go out on a lane of their own (DESIGN decision 3).
+/// it announces cannot differ. While sequences are active the leader steps without returning to any mailbox: an order
+/// is looked for between two steps, and tokens go out on a lane of their own (DESIGN decision 3).
 ///
 /// Contract: A7, A9, A24, A25, B11, B15, B18, B20, E19, F17.
 /// Threads: `run` owns the thread that calls it and everything below; `order`, `stop` from any.
@@ -43,17 +43,17 @@ class mesh_executor {
 public:
   struct parts {
     protocols::cell_plan cell;
-    std::uint32_t place = 0; ///< of this rank in the cell
-    std::optional<gpu::plan_channel> plans;   ///< absent for a cell of one rank
-    std::shared_ptr<gpu::group> cell_group;   ///< absent for a cell of one rank
-    std::shared_ptr<gpu::group> mesh;         ///< of this stage; absent without tensor parallelism
+    std::uint32_t place = 0;                ///< of this rank in the cell
+    std::optional<gpu::plan_channel> plans; ///< absent for a cell of one rank
+    std::shared_ptr<gpu::group> cell_group; ///< absent for a cell of one rank
+    std::shared_ptr<gpu::group> mesh;       ///< of this stage; absent without tensor parallelism
     gpu::models::model_facts facts;
     std::shared_ptr<gpu::models::vision_model> vision; ///< encode cells
     std::shared_ptr<gpu::models::text_model> text;     ///< prefill and decode cells
-    slot_area pixels;                         ///< encode: what the front writes
-    slot_area rows;                           ///< encode leader: send ring; prefill: what encode writes
+    slot_area pixels;                                  ///< encode: what the front writes
+    slot_area rows;                                    ///< encode leader: send ring; prefill: what encode writes
     std::uint32_t batch_max = 1;
-    protocols::duration step_deadline{};      ///< of one announcement
+    protocols::duration step_deadline{}; ///< of one announcement
   };
 
   // Orders of the role actor to its leader's executor.
@@ -156,9 +156,9 @@ private:
   protocols::mesh_plan plan_;
   protocols::call_id next_call_{1};
   std::vector<std::byte> plan_bytes_;
-  std::vector<row> rows_;      ///< the batch, in the order of joining
-  std::deque<row> joining_;    ///< leader: handed over, not yet announced
-  std::vector<row> entering_;  ///< leader: announced with the present plan
+  std::vector<row> rows_;     ///< the batch, in the order of joining
+  std::deque<row> joining_;   ///< leader: handed over, not yet announced
+  std::vector<row> entering_; ///< leader: announced with the present plan
   std::vector<gpu::models::text_model::sequence> batch_;
   std::vector<std::array<std::int32_t, 3>> positions_;
   std::vector<gpu::models::text_model::rows_at> pictures_;

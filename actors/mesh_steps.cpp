@@ -30,12 +30,8 @@ result<void> mesh_executor::perform_warm(const mesh_plan& plan) {
     const std::array<token_id, 2> ids{0, 0};
     const std::array<std::array<std::int32_t, 3>, 2> positions{{{0, 0, 0}, {1, 1, 1}}};
     const std::array<block_index, 1> blocks{block_index{0}};
-    batch_.assign(1, {.ids = ids,
-                      .positions = positions,
-                      .context = 0,
-                      .blocks = blocks,
-                      .pictures = {},
-                      .wants_logits = true});
+    batch_.assign(
+        1, {.ids = ids, .positions = positions, .context = 0, .blocks = blocks, .pictures = {}, .wants_logits = true});
     how_.assign(1, {sampling_options{}, 0});
     if (auto done = forward(plan, "warm", ids.size(), 1); !done)
       return done;
@@ -194,8 +190,8 @@ result<void> mesh_executor::forward(const mesh_plan& plan, std::string_view phas
     if (auto done = parts_.cell_group->send(place_ + width, std::as_bytes(std::span{hidden_out_})); !done)
       return done;
 
-  // Only the leader of the last stage chooses: one decision, told to the leader of the cell, which announces it with the
-  // next plan. That every rank of the mesh has the same logits is no reason to let every rank decide (B11).
+  // Only the leader of the last stage chooses: one decision, told to the leader of the cell, which announces it with
+  // the next plan. That every rank of the mesh has the same logits is no reason to let every rank decide (B11).
   chosen_.resize(choices);
   if (chooses && place_ == last_leader) {
     for (std::size_t i = 0; i < choices; ++i)

@@ -31,13 +31,13 @@ prefill_actor::prefill_actor(caf::actor_config& config, const rank_context& rank
       layout_(gpu::models::layout_of(rank.facts, shard_at(cell_, place_), rank.spec.limits.kv_tokens_max)),
       member_(rank.plan, cell, rank.self, member_options(rank, cell_)) {
   if (place_ == 0)
-    leader_.emplace(rank_.plan, cell,
-                    prefill_leader_machine::options{.front = rank_.plan.front(),
-                                                    .kv_blocks = layout_.blocks,
-                                                    .row_slots = rank_.spec.limits.row_slots,
-                                                    .room_deadline =
-                                                        std::chrono::milliseconds{rank_.spec.timeouts.room_ms},
-                                                    .requests_max = rank_.spec.limits.in_flight_max});
+    leader_.emplace(
+        rank_.plan, cell,
+        prefill_leader_machine::options{.front = rank_.plan.front(),
+                                        .kv_blocks = layout_.blocks,
+                                        .row_slots = rank_.spec.limits.row_slots,
+                                        .room_deadline = std::chrono::milliseconds{rank_.spec.timeouts.room_ms},
+                                        .requests_max = rank_.spec.limits.in_flight_max});
 }
 
 caf::behavior prefill_actor::make_behavior() {
@@ -46,14 +46,11 @@ caf::behavior prefill_actor::make_behavior() {
       [this](const envelope<reserve_rows>& order) { perform(member_.on_reserve_rows(order.body, base::now())); },
       [this](const cargo_landed& news) { perform(member_.on_rows_landed(news.room, base::now())); },
       [this](prefilled& news) {
-        perform(member_.on_prefilled(news.request, news.kv_room, news.decode_cell, std::move(news.blocks), base::now()));
+        perform(
+            member_.on_prefilled(news.request, news.kv_room, news.decode_cell, std::move(news.blocks), base::now()));
       },
-      [this](const envelope<grant_blocks>& grant) {
-        perform(member_.on_grant(grant.source, grant.body, base::now()));
-      },
-      [this](const cargo_delivered& end) {
-        perform(member_.on_written(end.room, end.part, end.outcome, base::now()));
-      },
+      [this](const envelope<grant_blocks>& grant) { perform(member_.on_grant(grant.source, grant.body, base::now())); },
+      [this](const cargo_delivered& end) { perform(member_.on_written(end.room, end.part, end.outcome, base::now())); },
       [this](const envelope<release>& word) { perform(member_.on_release(word.body.request, base::now())); },
       [this](tick_atom) {
         perform(member_.on_tick(base::now()));
@@ -97,8 +94,9 @@ caf::message_handler prefill_actor::leader_handlers() {
 }
 
 void prefill_actor::report(request_id request, phase part, time_point began, time_point ended) {
-  deliver(rank_, role_kind::prefill,
-          {rank_.plan.front(), timing{request, part, began.time_since_epoch().count(), ended.time_since_epoch().count()}});
+  deliver(
+      rank_, role_kind::prefill,
+      {rank_.plan.front(), timing{request, part, began.time_since_epoch().count(), ended.time_since_epoch().count()}});
 }
 
 void prefill_actor::perform(prefill_leader_machine::effects what) {

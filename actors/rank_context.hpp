@@ -27,9 +27,10 @@ struct rank_context {
   fabric::wire* wire = nullptr;
   fabric::transfer_engine* transfers = nullptr;
 
-  std::map<protocols::rank_id, caf::actor> links;     ///< to every peer of the plan
-  std::map<protocols::role_kind, caf::actor> roles;   ///< of this rank
-  std::map<std::string, fabric::local_region> regions; ///< by purpose: staging, pixels, tower, rows, kv.prefill, kv.decode
+  std::map<protocols::rank_id, caf::actor> links;   ///< to every peer of the plan
+  std::map<protocols::role_kind, caf::actor> roles; ///< of this rank
+  std::map<std::string, fabric::local_region>
+      regions; ///< by purpose: staging, pixels, tower, rows, kv.prefill, kv.decode
   std::map<std::pair<protocols::rank_id, std::string>, protocols::region_card> peer_regions;
 
   /// The rank cannot go on: says why to the supervisor and leaves (C1). Returns; the caller stops what it does.

@@ -35,8 +35,9 @@ struct incoming {
   std::vector<std::string> capabilities;
 };
 
-/// Accepts edges. A peer that has not shown the job's token costs at most 64 KiB and one deadline (2 s); what it sends
-/// wrong is refused with a named fault and logged by the caller through `on_refused`.
+/// Accepts edges. A peer that has not shown the job's token costs at most 64 KiB and one deadline (2 s), and 64 of them
+/// are heard at a time; what one sends wrong is refused with a named fault, told in `take_refusals`, and disturbs no
+/// other connection.
 /// Threads: all calls from one thread (the wire thread or the one that sets the rank up); nothing runs in between.
 class listener {
 public:
@@ -54,7 +55,8 @@ public:
   virtual std::uint16_t tcp_port() const noexcept = 0;
   /// What to poll (POLLIN) before the next `step`.
   virtual std::vector<pollfd> waitables() const = 0;
-  /// Accepts, reads hellos, welcomes or refuses; returns the lanes that came to be. Never blocks.
+  /// Accepts, reads hellos, welcomes or refuses; returns the lanes that came to be. Never blocks. To be called every
+  /// second or so even when nothing is polled: silent peers are dropped here.
   virtual std::vector<incoming> step(protocols::time_point now) = 0;
   /// Refusals since the last call, one line each.
   virtual std::vector<std::string> take_refusals() = 0;
@@ -66,11 +68,11 @@ protocols::result<std::unique_ptr<lane>> connect(lane_kind kind, const protocols
                                                  protocols::time_point deadline);
 
 /// A lane over a stream socket that is already connected (supervisor control, clients of the front, tests): no hello.
-/// Takes the descriptor. `self`/`peer` are judged in every frame.
+/// Takes the descriptor. `self`/`peer` stand in every frame and are judged. TCP or a unix stream socket.
 std::unique_ptr<lane> make_stream_lane(int fd, protocols::rank_id self, protocols::generation self_born,
                                        protocols::rank_id peer, protocols::generation peer_born, lane_options options);
 
-/// Two ends of a shared-memory lane in one process, for tests and benchmarks.
+/// Two ends of a shared-memory lane in one process, ranks 0 and 1, for tests and benchmarks.
 std::pair<std::unique_ptr<lane>, std::unique_ptr<lane>> make_shared_memory_pair(lane_options options);
 
 } // namespace troupe::fabric

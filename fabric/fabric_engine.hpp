@@ -30,8 +30,9 @@ namespace troupe::fabric {
 ///
 /// libfabric says only that a write failed, and one failure drops the connection with all that is in flight to that
 /// peer. So a failure is followed by a probe, a write of no bytes: if that fails too, or is not delivered in time,
-/// the peer is gone; otherwise the failed transfers were all, and the next ones find a new connection.
-/// A peer that dies while nothing flows to it is noticed by the next write, or sooner by the lanes.
+/// the peer is gone; otherwise the failed transfers were all, and the next ones, held back meanwhile, go on.
+/// A peer that dies while nothing flows to it, or before the first connection to it, is noticed by a write's deadline:
+/// the provider connects silently for ever. The lanes notice it sooner.
 /// Contract: I22, I23, I25, I26, I31, E10, J12, C47.
 /// Threads: after `start`, libfabric is called by the engine's own thread only; `mutex_` guards what the interface
 /// shares with it. Events are called without it, and must not call `attach_peer` or `stop`, which wait for that thread.
@@ -50,6 +51,10 @@ public:
   void stop() noexcept override;
 
 private:
+  /// Writes of one peer that are worked on side by side, and operations that libfabric holds for them.
+  static constexpr std::size_t active_max = 16;
+  static constexpr std::size_t operations_max = 64;
+
   struct peer;
 
   struct region {
@@ -96,6 +101,7 @@ private:
     };
     std::optional<probe_state> probe;
     bool gone = false;
+    bool refused = false; ///< libfabric said "again" in this turn
 
     bool awaits_something() const noexcept { return !active.empty() || !waiting.empty() || probe; }
 
@@ -153,7 +159,7 @@ private:
   std::vector<std::unique_ptr<peer>> everybody_;
   transfer_queue<transfer*> own_;
   std::unique_ptr<fabric_session> session_;
-  bool refused_ = false;         ///< libfabric did not take an operation in this turn
+  bool refused_ = false;         ///< some peer is refused
   protocols::time_point worked_; ///< last time that something moved
   protocols::time_point looked_; ///< last time that deadlines were looked at
 };

@@ -37,14 +37,17 @@ typename std::invoke_result_t<Attempt>::value_type until_done(lane& on, lane::in
                                                               Attempt attempt) {
   if (auto done = attempt())
     return std::move(*done);
-  const auto began = base::now();
-  const auto spin_end = std::min(began + spin_limit, deadline);
-  do {
+  auto& patience = on.patience();
+  const auto spin_end = std::min(base::now() + patience.next(), deadline);
+  while (base::now() < spin_end) {
     relax();
-    if (auto done = attempt())
+    if (auto done = attempt()) {
+      patience.found();
       return std::move(*done);
-  } while (base::now() < spin_end);
+    }
+  }
 
+  patience.slept();
   for (bool in_time = true;;) {
     if (auto done = attempt())
       return std::move(*done);

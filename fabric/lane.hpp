@@ -9,6 +9,7 @@
 
 #include <poll.h>
 
+#include "fabric/spin_budget.hpp"
 #include "protocols/fault.hpp"
 #include "protocols/frame.hpp"
 #include "protocols/time.hpp"
@@ -80,23 +81,15 @@ public:
   /// Tells the peer and lets go; idempotent.
   virtual void close() noexcept = 0;
 
+  /// Of the thread that waits.
+  spin_budget& patience() noexcept { return patience_; }
+
 protected:
   lane() = default;
+
+private:
+  spin_budget patience_;
 };
-
-/// How long a waiting thread looks again and again before it sleeps. A wake-up costs about as much (5 to 10 us each way
-/// between two processes), so spinning longer than two of them saves nothing; where ranks outnumber cores it costs a
-/// time slice.
-inline constexpr protocols::duration spin_limit = std::chrono::microseconds{20};
-
-/// Tells the core that this is a spin loop.
-inline void relax() noexcept {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
 
 /// One lane of a wait over several.
 struct waiting {

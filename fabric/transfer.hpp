@@ -50,16 +50,19 @@ struct write_request {
   protocols::rank_id to;
   std::uint32_t source_region = 0;
   std::uint32_t target_region = 0;
-  std::vector<write_piece> pieces; ///< checked against both regions before anything is written
+  std::vector<write_piece> pieces;   ///< checked against both regions before anything is written
   std::uint64_t completion_data = 0; ///< what the peer's `on_landed` gets, after all pieces are visible there; the low
                                      ///< 48 bits are the caller's, the rest is the engine's (who wrote)
   protocols::time_point deadline;
   std::uint64_t cookie = 0; ///< what this side's `on_delivered` gets
 };
 
-/// Called on the engine's own thread: hand the news on (a mailbox, an atomic), do not work here.
+/// Called on the engine's own thread: hand the news on (a mailbox, an atomic), do not work here, and do not call
+/// `attach_*` or `stop`, which wait for that thread (`post` is fine). All three are set.
 struct transfer_events {
-  /// Every piece is in the peer's memory, or the write failed (timeout, peer_gone, transfer_failed).
+  /// Every piece is in the peer's memory, or the write failed (timeout, peer_gone, transfer_failed). After a timeout
+  /// or transfer_failed on the fabric lane, late bytes may still be read from the source and arrive at the target:
+  /// quarantine both.
   std::function<void(std::uint64_t cookie, protocols::result<void> outcome)> on_delivered;
   /// A peer's write to this rank is complete and visible.
   std::function<void(protocols::rank_id from, std::uint64_t completion_data)> on_landed;
@@ -86,18 +89,21 @@ public:
   /// From here on events are called.
   virtual protocols::result<void> start(transfer_events events) = 0;
 
-  /// Makes a peer reachable, both ways. Shared memory: `unix_path` is where the peer's engine listens (the lower rank
-  /// connects). Errors: timeout, peer_gone.
+  /// Makes a peer reachable, both ways; after `start`. Shared memory: `unix_path` is where the peer's engine listens
+  /// (the lower rank connects, the higher waits for it). A newer generation of a peer takes the place of an older one.
+  /// Errors: timeout, peer_gone, wrong_job, wrong_rank, stale_generation, transfer_failed (not a fabric address).
   virtual protocols::result<void> attach_peer(const protocols::endpoint& peer, protocols::time_point deadline) = 0;
 
-  /// The peer's region, as its `region` message announced it. Errors: out_of_bounds, transfer_failed.
+  /// The peer's region, as its `region` message announced it; waits at most 2 s for the peer to hand it over.
+  /// Errors: out_of_bounds (the card does not fit the region), transfer_failed, peer_gone.
   virtual protocols::result<void> attach_region(protocols::rank_id peer, const protocols::region_card& card) = 0;
 
-  /// Any thread. Takes the request or refuses it at once (queue_full, out_of_bounds, peer_gone); once taken,
-  /// `on_delivered` is called exactly once.
+  /// Any thread. Takes the request or refuses it at once (queue_full, out_of_bounds: also a region that is not
+  /// attached, peer_gone: also one that was never attached, bad_value: completion data above 48 bits, shutting_down);
+  /// once taken, `on_delivered` is called exactly once. Two writes may be delivered in any order.
   virtual protocols::result<void> post(write_request request, ready_event source_ready) = 0;
 
-  /// Fails what is in flight, calls its events, ends the thread. Bounded by the longest deadline in flight.
+  /// Fails what is in flight (transfer_failed), calls its events, ends the thread. Takes milliseconds.
   virtual void stop() noexcept = 0;
 };
 
@@ -114,11 +120,12 @@ protocols::result<std::unique_ptr<transfer_engine>> make_shared_memory_engine(sh
 struct fabric_options {
   protocols::rank_id self;
   std::string provider = "tcp;ofi_rxm";
-  std::string interface = "lo";
+  std::string interface = "lo"; ///< the provider's domain: a network interface for tcp, a device for verbs; empty: any
   std::size_t queue_max = 4096;
 };
 /// libfabric RDM endpoint with delivery-complete writes and remote completion data. Errors: config_invalid with the
-/// providers that are there.
+/// providers that are there. Sets FI_TCP_IFACE in the environment, which libfabric reads at its first call in a
+/// process only: make the engine before threads that read the environment, and use one interface in a process.
 protocols::result<std::unique_ptr<transfer_engine>> make_fabric_engine(fabric_options options);
 
 } // namespace troupe::fabric

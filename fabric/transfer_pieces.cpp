@@ -29,6 +29,10 @@ std::string place(const char* side, std::uint64_t offset, std::uint64_t bytes, s
 
 } // namespace
 
+std::string of_rank(protocols::rank_id rank) {
+  return "rank " + std::to_string(rank.value);
+}
+
 result<void> check_request(const write_request& request, std::uint64_t source_bytes, std::uint64_t target_bytes) {
   if ((request.completion_data & ~callers_bits) != 0)
     return fail(fault::bad_value,

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 
 #include "fabric/transfer.hpp"
 
@@ -16,6 +17,9 @@ inline constexpr std::uint32_t writer_rank_max = 0xffff;
 constexpr std::uint64_t completion_word(protocols::rank_id writer, std::uint64_t callers) noexcept {
   return std::uint64_t{writer.value} << 48 | (callers & callers_bits);
 }
+
+/// "rank 3", for the particulars of a failure.
+std::string of_rank(protocols::rank_id rank);
 
 /// Whether every piece lies inside both regions; nothing may be written before this was asked.
 /// Errors: out_of_bounds, with the piece and both sizes; bad_value, when the completion data uses the engine's bits.

@@ -21,7 +21,9 @@ wire::wire() : doorbell_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   TROUPE_ASSERT("eventfd", doorbell_.get() >= 0);
 }
 
-wire::~wire() { stop(); }
+wire::~wire() {
+  stop();
+}
 
 void wire::start() {
   thread_ = std::thread{[this] { run(); }};

@@ -101,6 +101,8 @@ private:
   collective_kind kind_{};
   std::uint64_t count_ = 0;
 
+  fabric::spin_budget patience_;
+
   // Kept between collectives for their capacity.
   std::vector<flow> flows_;
   std::vector<float> sums_;
@@ -130,6 +132,7 @@ result<void> host_backend::exchange(time_point deadline) {
   for (auto& with : flows_)
     with.ahead = false;
   time_point spin_end{};
+  bool slept = false;
   for (;;) {
     bool moved = false;
     bool open = false;
@@ -145,18 +148,25 @@ result<void> host_backend::exchange(time_point deadline) {
       moved = moved || *pushed || *pulled;
       open = open || flows_[member].sending || flows_[member].receiving || !lanes_->to[member]->flush();
     }
+    if (moved && spin_end != time_point{} && !slept)
+      patience_.found();
     if (!open)
       return {};
     if (moved) {
       spin_end = {};
+      slept = false;
       continue;
     }
     const auto now = base::now();
     if (spin_end == time_point{})
-      spin_end = now + fabric::spin_limit;
+      spin_end = now + patience_.next();
     if (now < spin_end) {
       fabric::relax();
-    } else if (auto woken = sleep(deadline); !woken) {
+      continue;
+    }
+    patience_.slept();
+    slept = true;
+    if (auto woken = sleep(deadline); !woken) {
       drop_flows();
       return woken;
     }

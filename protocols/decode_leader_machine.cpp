@@ -71,7 +71,7 @@ decode_leader_machine::effects decode_leader_machine::on_handover(const handover
     return out;
   }
   if (which->second.first)
-    return out; // once is enough (D10)
+    return out;               // once is enough (D10)
   which->second.first = news; // stored before anything flips (F14)
   vote_if_whole(which, out);
   return out;

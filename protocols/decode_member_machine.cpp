@@ -14,15 +14,15 @@ decode_member_machine::effects decode_member_machine::on_reserve_blocks(const re
   out.push_back(set_admission{order.room, admission::pending});
   for (const auto place : bounds_.overlap.at(order.prefill_cell)) {
     room.missing.insert(source.ranks[place]);
-    out.push_back(send_message{source.ranks[place],
-                               grant_blocks{.request = order.request,
-                                            .room = order.room,
-                                            .part = place_,
-                                            .parts = static_cast<std::uint32_t>(cell_.ranks.size()),
-                                            .prompt_tokens = order.prompt_tokens,
-                                            .blocks = order.blocks,
-                                            .tenancy = order.tenancy,
-                                            .dtype = element_type::f32}});
+    out.push_back(
+        send_message{source.ranks[place], grant_blocks{.request = order.request,
+                                                       .room = order.room,
+                                                       .part = place_,
+                                                       .parts = static_cast<std::uint32_t>(cell_.ranks.size()),
+                                                       .prompt_tokens = order.prompt_tokens,
+                                                       .blocks = order.blocks,
+                                                       .tenancy = order.tenancy,
+                                                       .dtype = element_type::f32}});
   }
   rooms_.emplace(order.room, std::move(room));
   return out;
@@ -32,7 +32,7 @@ decode_member_machine::effects decode_member_machine::on_kv_landed(room_id id, r
   effects out;
   const auto found = rooms_.find(id);
   if (found == rooms_.end() || found->second.missing.erase(from) == 0 || !found->second.missing.empty())
-    return out; // ended, repeated, or others are still to come
+    return out;                                      // ended, repeated, or others are still to come
   out.push_back(set_admission{id, admission::done}); // before the leader hears of it, so that no vote sees it pending
   out.push_back(send_message{cell_.leader(), landed{found->second.request, id}});
   return out;

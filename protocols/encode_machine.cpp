@@ -187,8 +187,8 @@ encode_machine::effects encode_machine::on_written(room_id id, std::uint32_t par
   if (!outcome) {
     room.write_failed = true;
     if (room.at != stage::ended) {
-      fail_room(found, failure{outcome.error().code, "rows to part " + std::to_string(part) + ": " +
-                                                         outcome.error().what},
+      fail_room(found,
+                failure{outcome.error().code, "rows to part " + std::to_string(part) + ": " + outcome.error().what},
                 out, now);
       return out;
     }
@@ -262,8 +262,9 @@ encode_machine::effects encode_machine::on_tick(time_point now) {
     if (room.at == stage::ended || room.at == stage::writing || now < room.deadline)
       continue;
     fail_room(current,
-              failure{fault::timeout, room.at == stage::encoded ? "a receiver has not granted its rows within timeouts.room_ms"
-                                                                : "the pixels have not arrived within timeouts.room_ms"},
+              failure{fault::timeout, room.at == stage::encoded
+                                          ? "a receiver has not granted its rows within timeouts.room_ms"
+                                          : "the pixels have not arrived within timeouts.room_ms"},
               out, now);
   }
   run_waiting(out, now);

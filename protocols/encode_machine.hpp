@@ -26,8 +26,8 @@ class encode_machine {
 public:
   struct options {
     rank_id front;
-    std::uint32_t pixel_slots = 0;  ///< of each rank of the cell, symmetric
-    std::uint32_t row_slots = 0;    ///< send ring of the leader
+    std::uint32_t pixel_slots = 0; ///< of each rank of the cell, symmetric
+    std::uint32_t row_slots = 0;   ///< send ring of the leader
     std::uint32_t row_elements = 0;
     std::uint32_t row_slot_tokens = 0; ///< tokens that one slot holds
     duration room_deadline{};
@@ -82,8 +82,8 @@ private:
     stage at = stage::parked;
     encode order;
     time_point deadline;
-    std::vector<bool> pixels;                       ///< by place in the cell
-    std::map<std::uint32_t, grant_rows> grants;     ///< by part
+    std::vector<bool> pixels;                   ///< by place in the cell
+    std::map<std::uint32_t, grant_rows> grants; ///< by part
     std::map<std::uint32_t, rank_id> granters;
     std::optional<slot_ref> rows;
     std::uint32_t writes_left = 0;

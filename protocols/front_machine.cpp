@@ -87,8 +87,8 @@ void front_machine::admit(effects& out) {
 /// False when the request has to wait for pixel slots.
 bool front_machine::start(request& wanted, time_point deadline, effects& out) {
   const auto refuse = [&](const char* role) {
-    out.push_back(end_request{wanted.id, finish_reason::failed, failure{fault::cell_gone, std::string{"no "} + role +
-                                                                                             " cell is left"}});
+    out.push_back(end_request{wanted.id, finish_reason::failed,
+                              failure{fault::cell_gone, std::string{"no "} + role + " cell is left"}});
     return true;
   };
   auto* const prefill = least_loaded(prefill_cells_);
@@ -148,15 +148,16 @@ bool front_machine::start(request& wanted, time_point deadline, effects& out) {
                              .content_hash = each.content_hash,
                              .encode_cell = chosen[i]->id});
     to_encode.push_back(write_pixels{what.id, static_cast<std::uint32_t>(i), room, chosen[i]->id, slot});
-    to_encode.push_back(send_message{plan_.cell(chosen[i]->id).leader(), encode{.request = what.id,
-                                                                                .room = room,
-                                                                                .pixels = slot,
-                                                                                .height = each.height,
-                                                                                .width = each.width,
-                                                                                .tokens = each.tokens,
-                                                                                .content_hash = each.content_hash,
-                                                                                .prefill_cell = prefill->id,
-                                                                                .deadline_ms = bounds_.room_deadline_ms}});
+    to_encode.push_back(
+        send_message{plan_.cell(chosen[i]->id).leader(), encode{.request = what.id,
+                                                                .room = room,
+                                                                .pixels = slot,
+                                                                .height = each.height,
+                                                                .width = each.width,
+                                                                .tokens = each.tokens,
+                                                                .content_hash = each.content_hash,
+                                                                .prefill_cell = prefill->id,
+                                                                .deadline_ms = bounds_.room_deadline_ms}});
   }
   const auto load = what.prompt.size() + what.max_tokens;
   prefill->tokens += load;
@@ -211,8 +212,8 @@ front_machine::effects front_machine::on_tokens(rank_id from, const tokens& batc
   return out;
 }
 
-void front_machine::end(std::map<request_id, entry>::iterator which, finish_reason reason,
-                        std::optional<failure> cause, effects& out) {
+void front_machine::end(std::map<request_id, entry>::iterator which, finish_reason reason, std::optional<failure> cause,
+                        effects& out) {
   const auto& one = which->second;
   const auto load = one.what.prompt.size() + one.what.max_tokens;
   find_cell(prefill_cells_, one.prefill)->tokens -= load;

@@ -26,10 +26,10 @@ class front_machine {
 public:
   struct options {
     std::uint32_t in_flight_max = 64;
-    std::uint32_t context_max = 0;      ///< tokens of prompt and answer
-    std::uint32_t kv_tokens_max = 0;    ///< of a rank's pool
-    std::uint32_t row_slots = 0;        ///< pictures that a prefill cell can hold at once
-    std::uint32_t pixel_slots = 0;      ///< pictures that an encode cell can hold at once
+    std::uint32_t context_max = 0;   ///< tokens of prompt and answer
+    std::uint32_t kv_tokens_max = 0; ///< of a rank's pool
+    std::uint32_t row_slots = 0;     ///< pictures that a prefill cell can hold at once
+    std::uint32_t pixel_slots = 0;   ///< pictures that an encode cell can hold at once
     std::uint32_t picture_tokens_max = 0;
     std::vector<token_id> end_tokens;
     duration request_deadline{};        ///< from accepted to ended

@@ -157,24 +157,22 @@ life_machine::effects life_machine::on_tick(time_point now) {
   if (state_ == state::ready || now < deadline_)
     return out;
 
-  const auto is_running = [](const rank_record& rank) { return !rank.ended; };
   switch (state_) {
   case state::starting:
     begin_abort(out, outcome::start_timeout,
-                "not ready within " + setting("start_ms", timeouts_.start_ms) + ": waiting for " +
-                    list([&](const rank_record& rank) { return rank.at < ordered_; }),
+                "not ready within " + setting("start_ms", timeouts_.start_ms) + ": waiting for " + list_waited_for(),
                 now);
     break;
   case state::draining:
     how_ = outcome::drain_timeout;
-    cause_ = "not left within " + setting("drain_ms", timeouts_.drain_ms) + ": " + list(is_running);
+    cause_ = "not left within " + setting("drain_ms", timeouts_.drain_ms) + ": " + list_waited_for();
     begin_kill(out, now);
     break;
   case state::aborting:
     begin_kill(out, now);
     break;
   case state::killing:
-    out.push_back(report{"could not be killed: " + list(is_running)});
+    out.push_back(report{"could not be killed: " + list_waited_for()});
     end(out);
     break;
   case state::ready:
@@ -192,15 +190,19 @@ bool life_machine::all_ended() const {
   return std::ranges::all_of(ranks_, &rank_record::ended);
 }
 
+bool life_machine::waits_for(rank_id rank) const {
+  const auto& record = ranks_.at(rank.value);
+  if (state_ != state::starting)
+    return !record.ended && state_ != state::ready;
+  return record.at < ordered_ && !(ordered_ == life_state::agreed && parity_.has_stated(rank));
+}
+
 /// "prefill.0/t1 (joined), decode.0 (spawned)".
-template <class Predicate>
-std::string life_machine::list(Predicate included) const {
+std::string life_machine::list_waited_for() const {
   std::string text;
-  for (const auto& rank : plan_.ranks) {
-    const auto& record = ranks_[rank.id.value];
-    if (included(record))
-      text += (text.empty() ? "" : ", ") + rank.label + " (" + std::string{name(record.at)} + ')';
-  }
+  for (const auto& rank : plan_.ranks)
+    if (waits_for(rank.id))
+      text += (text.empty() ? "" : ", ") + rank.label + " (" + std::string{name(at(rank.id))} + ')';
   return text;
 }
 

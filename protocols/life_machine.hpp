@@ -16,10 +16,13 @@ namespace troupe::protocols {
 /// Start: a step is ordered when every rank has taken the one before (joined, agreed, grouped, warm, ready), so no rank
 /// enters a collective that another has not reached. End: by a drain, which has a deadline, or an abort, which has a
 /// shorter one; what is still there then is killed, and that has a deadline too. Whatever ends the cluster first is
-/// what `cluster_ended` names; all later faults are consequences (DESIGN: first cause). A cell that fails ends the
-/// cluster. Restart of a cell will enter where `lose` does, with the next generation. Contract: B1, B14, C2, C3, C6,
-/// C13, C24, C45, J8. Threads: the supervisor's own. Errors of the rank events: wrong_rank, bad_value,
-/// illegal_transition; nothing changes, and the caller hands the fault back as a terminal error of that rank.
+/// what `cluster_ended` names; all later faults are consequences.
+/// A cell that fails ends the cluster. Restart of a cell will enter where `lose` does, with the next generation.
+///
+/// Contract: B1, B14, B20, C2, C3, C13, C24, C45.
+/// Threads: the supervisor's own.
+/// Errors of what ranks say: wrong_rank, bad_value, illegal_transition; nothing changes, and the caller hands the fault
+/// back as a terminal error of that rank.
 class life_machine {
 public:
   enum class state {
@@ -86,6 +89,9 @@ public:
 
   state current() const noexcept { return state_; }
   life_state at(rank_id rank) const { return ranks_.at(rank.value).at; }
+  /// The start or the end of the cluster waits for this rank: it has not taken the step that was ordered (in the parity
+  /// handshake: not stated its facts), or it has not left.
+  bool waits_for(rank_id rank) const;
 
 private:
   struct rank_record {
@@ -97,8 +103,7 @@ private:
   bool serves() const noexcept { return state_ == state::starting || state_ == state::ready; }
   bool all_at(life_state at) const;
   bool all_ended() const;
-  template <class Predicate>
-  std::string list(Predicate included) const;
+  std::string list_waited_for() const;
   effects proceed_to(life_state next);
   effects lose(const first_cause& cause, time_point now);
   void begin_abort(effects& out, outcome how, std::string cause, time_point now);

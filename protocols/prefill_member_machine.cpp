@@ -100,19 +100,19 @@ void prefill_member_machine::write_granted(room_id id, kv_room& room, effects& o
     if (grant->second.blocks.size() < room.blocks.size() || grant->second.dtype != element_type::f32) {
       report(id, room,
              failure{fault::span_mismatch, "decode part " + std::to_string(part) + " grants " +
-                                               std::to_string(grant->second.blocks.size()) + " blocks, the prompt has " +
-                                               std::to_string(room.blocks.size())},
+                                               std::to_string(grant->second.blocks.size()) +
+                                               " blocks, the prompt has " + std::to_string(room.blocks.size())},
              out);
       return;
     }
     room.started.emplace(part, true);
-    out.push_back(write_blocks{
-        .room = id,
-        .part = part,
-        .decode_cell = room.decode_cell,
-        .blocks = room.blocks,
-        .target = {grant->second.blocks.begin(),
-                   grant->second.blocks.begin() + static_cast<std::ptrdiff_t>(room.blocks.size())}});
+    out.push_back(
+        write_blocks{.room = id,
+                     .part = part,
+                     .decode_cell = room.decode_cell,
+                     .blocks = room.blocks,
+                     .target = {grant->second.blocks.begin(),
+                                grant->second.blocks.begin() + static_cast<std::ptrdiff_t>(room.blocks.size())}});
   }
 }
 
@@ -128,8 +128,9 @@ prefill_member_machine::effects prefill_member_machine::on_written(room_id id, s
   if (!outcome) {
     ended_.bury(room.request.value);
     if (quiet)
-      report(id, room, failure{outcome.error().code, "keys and values to decode part " + std::to_string(part) + ": " +
-                                                         outcome.error().what},
+      report(id, room,
+             failure{outcome.error().code,
+                     "keys and values to decode part " + std::to_string(part) + ": " + outcome.error().what},
              out);
     return out;
   }

@@ -107,7 +107,7 @@ void attend_few(cpu_stream& on, const tensor_view& q, const tensor_view& pool, c
       float* const answers = head_of(out, head * group, of.first + token).data;
       for (std::int64_t at = 0; at < keys; at += block_tokens)
         run.dot_rows(queries, q.stride(1), group, run_of(pool, of.blocks[at / block_tokens], head, 0), width,
-                     std::min(block_tokens, keys - at), width, nullptr, scores + at, keys);
+                     std::min(block_tokens, keys - at), width, scores + at, keys);
       for (std::int64_t row = 0; row < group; ++row) {
         run.softmax(scores + row * keys, keys, scale);
         std::fill_n(answers + row * out.stride(1), width, 0.0F);

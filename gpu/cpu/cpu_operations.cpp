@@ -18,8 +18,6 @@ using protocols::result;
 
 namespace {
 
-/// Up to here own loops beat oneDNN's packing.
-constexpr std::int64_t dot_rows_max = 0;
 constexpr std::align_val_t alignment{64};
 
 class cpu_buffer final : public buffer {
@@ -146,11 +144,6 @@ public:
     TROUPE_ASSERT("matmul", !bias || bias.shape(0) == n);
     if (m == 0)
       return;
-    if (m <= dot_rows_max) {
-      run_.dot_rows(x.f32(), x.stride(0), m, weight.f32(), weight.stride(0), n, k, bias ? bias.f32() : nullptr,
-                    out.f32(), out.stride(0));
-      return;
-    }
     if (bias)
       for (std::int64_t row = 0; row < m; ++row)
         std::memcpy(out.f32() + row * out.stride(0), bias.f32(), static_cast<std::size_t>(n) * sizeof(float));

@@ -10,10 +10,9 @@ namespace troupe::gpu::cpu {
 struct kernels {
   const char* name;
 
-  /// out[r, i] = x[r] . w[i] (+ bias[i]) for r < rows, i < n. Reads `w` once for four rows: for few rows the product is
-  /// bound by memory, and a general matrix product packs what it reads but once.
+  /// out[r, i] = x[r] . w[i] for r < rows, i < n.
   void (*dot_rows)(const float* x, std::int64_t x_stride, std::int64_t rows, const float* w, std::int64_t w_stride,
-                   std::int64_t n, std::int64_t k, const float* bias, float* out, std::int64_t out_stride);
+                   std::int64_t n, std::int64_t k, float* out, std::int64_t out_stride);
   /// out[r] += sum over j < n of p[r, j] x v[j], each of `width`.
   void (*weigh_rows)(const float* p, std::int64_t p_stride, std::int64_t rows, const float* v, std::int64_t n,
                      std::int64_t width, float* out, std::int64_t out_stride);

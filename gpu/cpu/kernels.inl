@@ -23,11 +23,31 @@ inline vec larger(vec a, vec b) {
   return a > b ? a : b;
 }
 
+/// Pairwise, halves onto halves: short chains, and less rounding than one after another.
+template <std::int64_t Width = lanes>
 inline float sum(vec value) {
-  float total = 0.0F;
-  for (std::int64_t i = 0; i < lanes; ++i)
-    total += value[i];
-  return total;
+  if constexpr (Width == 1) {
+    return value[0];
+  } else {
+    vec upper{};
+    for (std::int64_t i = 0; i < lanes; ++i)
+      upper[i] = value[i ^ (Width / 2)];
+    return sum<Width / 2>(value + upper);
+  }
+}
+inline float largest(const float* row, std::int64_t n) {
+  float most = row[0];
+  std::int64_t i = 0;
+  if (n >= lanes) {
+    vec each = load(row);
+    for (i = lanes; i + lanes <= n; i += lanes)
+      each = larger(each, load(row + i));
+    for (std::int64_t j = 0; j < lanes; ++j)
+      most = each[j] > most ? each[j] : most;
+  }
+  for (; i < n; ++i)
+    most = row[i] > most ? row[i] : most;
+  return most;
 }
 
 /// e^x within 2 units of the last place; beyond the range of f32 it stays at the range's end.
@@ -75,7 +95,7 @@ inline void store_some(float* to, vec value, std::int64_t count) {
 /// R rows of x against C rows of w.
 template <int R, int C>
 inline void dot_tile(const float* x, std::int64_t x_stride, const float* w, std::int64_t w_stride, std::int64_t k,
-                     const float* bias, float* out, std::int64_t out_stride) {
+                     float* out, std::int64_t out_stride) {
   vec total[R][C] = {};
   std::int64_t i = 0;
   for (; i + lanes <= k; i += lanes) {
@@ -93,52 +113,80 @@ inline void dot_tile(const float* x, std::int64_t x_stride, const float* w, std:
       float value = sum(total[r][c]);
       for (std::int64_t j = i; j < k; ++j)
         value += x[r * x_stride + j] * w[c * w_stride + j];
-      out[r * out_stride + c] = bias ? value + bias[c] : value;
+      out[r * out_stride + c] = value;
     }
 }
 
 template <int R>
 inline void dot_few(const float* x, std::int64_t x_stride, const float* w, std::int64_t w_stride, std::int64_t n,
-                    std::int64_t k, const float* bias, float* out, std::int64_t out_stride) {
+                    std::int64_t k, float* out, std::int64_t out_stride) {
   constexpr int wide = R <= 2 ? 4 : 2; // as many sums as registers hold
   std::int64_t i = 0;
   for (; i + wide <= n; i += wide)
-    dot_tile<R, wide>(x, x_stride, w + i * w_stride, w_stride, k, bias ? bias + i : nullptr, out + i, out_stride);
+    dot_tile<R, wide>(x, x_stride, w + i * w_stride, w_stride, k, out + i, out_stride);
   for (; i < n; ++i)
-    dot_tile<R, 1>(x, x_stride, w + i * w_stride, w_stride, k, bias ? bias + i : nullptr, out + i, out_stride);
+    dot_tile<R, 1>(x, x_stride, w + i * w_stride, w_stride, k, out + i, out_stride);
 }
 
 void dot_rows(const float* x, std::int64_t x_stride, std::int64_t rows, const float* w, std::int64_t w_stride,
-              std::int64_t n, std::int64_t k, const float* bias, float* out, std::int64_t out_stride) {
+              std::int64_t n, std::int64_t k, float* out, std::int64_t out_stride) {
   for (; rows >= 4; rows -= 4, x += 4 * x_stride, out += 4 * out_stride)
-    dot_few<4>(x, x_stride, w, w_stride, n, k, bias, out, out_stride);
+    dot_few<4>(x, x_stride, w, w_stride, n, k, out, out_stride);
   if (rows == 3)
-    dot_few<3>(x, x_stride, w, w_stride, n, k, bias, out, out_stride);
+    dot_few<3>(x, x_stride, w, w_stride, n, k, out, out_stride);
   else if (rows == 2)
-    dot_few<2>(x, x_stride, w, w_stride, n, k, bias, out, out_stride);
+    dot_few<2>(x, x_stride, w, w_stride, n, k, out, out_stride);
   else if (rows == 1)
-    dot_few<1>(x, x_stride, w, w_stride, n, k, bias, out, out_stride);
+    dot_few<1>(x, x_stride, w, w_stride, n, k, out, out_stride);
+}
+
+/// C registers of R rows: R x C independent sums, so that none waits for the one before.
+template <int R, int C>
+inline void weigh_tile(const float* p, std::int64_t p_stride, const float* v, std::int64_t n, std::int64_t width,
+                       float* out, std::int64_t out_stride) {
+  vec total[R][C];
+  for (int r = 0; r < R; ++r)
+    for (int c = 0; c < C; ++c)
+      total[r][c] = load(out + r * out_stride + c * lanes);
+  for (std::int64_t j = 0; j < n; ++j)
+    for (int c = 0; c < C; ++c) {
+      const vec value = load(v + j * width + c * lanes);
+      for (int r = 0; r < R; ++r)
+        total[r][c] += value * p[r * p_stride + j];
+    }
+  for (int r = 0; r < R; ++r)
+    for (int c = 0; c < C; ++c)
+      store(out + r * out_stride + c * lanes, total[r][c]);
+}
+
+template <int R>
+inline void weigh_few(const float* p, std::int64_t p_stride, const float* v, std::int64_t n, std::int64_t width,
+                      float* out, std::int64_t out_stride) {
+  std::int64_t at = 0;
+  for (; at + 2 * lanes <= width; at += 2 * lanes)
+    weigh_tile<R, 2>(p, p_stride, v + at, n, width, out + at, out_stride);
+  for (; at + lanes <= width; at += lanes)
+    weigh_tile<R, 1>(p, p_stride, v + at, n, width, out + at, out_stride);
+  for (; at < width; ++at)
+    for (int r = 0; r < R; ++r)
+      for (std::int64_t j = 0; j < n; ++j)
+        out[r * out_stride + at] += p[r * p_stride + j] * v[j * width + at];
 }
 
 void weigh_rows(const float* p, std::int64_t p_stride, std::int64_t rows, const float* v, std::int64_t n,
                 std::int64_t width, float* out, std::int64_t out_stride) {
-  for (std::int64_t r = 0; r < rows; ++r, p += p_stride, out += out_stride)
-    over(width, [&](std::int64_t at, std::int64_t count) {
-      vec total = load_some(out + at, count);
-      for (std::int64_t j = 0; j < n; ++j)
-        total += load_some(v + j * width + at, count) * p[j];
-      store_some(out + at, total, count);
-    });
+  for (; rows >= 2; rows -= 2, p += 2 * p_stride, out += 2 * out_stride)
+    weigh_few<2>(p, p_stride, v, n, width, out, out_stride);
+  if (rows == 1)
+    weigh_few<1>(p, p_stride, v, n, width, out, out_stride);
 }
 
 void softmax(float* row, std::int64_t n, float scale) {
-  float largest = row[0];
-  for (std::int64_t i = 1; i < n; ++i)
-    largest = row[i] > largest ? row[i] : largest;
+  const float most = largest(row, n);
   vec total{};
   float total_rest = 0.0F;
   over(n, [&](std::int64_t at, std::int64_t count) {
-    const vec value = exponential((load_some(row + at, count) - largest) * scale);
+    const vec value = exponential((load_some(row + at, count) - most) * scale);
     store_some(row + at, value, count);
     if (count == lanes)
       total += value;

@@ -28,7 +28,7 @@ struct candidate {
 token_id most_likely(std::span<const float> logits) {
   std::size_t best = 0;
   for (std::size_t i = 1; i < logits.size(); ++i)
-    if (logits[i] > logits[best] || std::isnan(logits[best]))
+    if (logits[i] > logits[best] || (std::isnan(logits[best]) && !std::isnan(logits[i])))
       best = i;
   return static_cast<token_id>(best);
 }

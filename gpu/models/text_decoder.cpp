@@ -73,66 +73,6 @@ result<std::unique_ptr<text_model>> text_decoder::load(const model_config& confi
   return model;
 }
 
-result<void> text_decoder::load_weights(shard_loader& from) {
-  const std::string& prefix = config_.text.prefix;
-  const std::string embeddings = prefix + "embed_tokens.weight";
-  const bool tied_head = part_.last_stage() && config_.text.tied;
-  if (part_.first_stage() || tied_head)
-    if (auto loaded = from.load(embeddings_, {embeddings}); !loaded)
-      return loaded;
-  layers_.resize(layout_.layers);
-  for (std::uint32_t i = 0; i < layout_.layers; ++i)
-    if (auto loaded = load_layer(from, layout_.first_layer + i, layers_[i]); !loaded)
-      return loaded;
-  if (!part_.last_stage())
-    return {};
-  if (auto loaded = from.load(norm_, {prefix + "norm.weight"}); !loaded)
-    return loaded;
-  if (!tied_head) {
-    auto loaded = from.load(head_, {"lm_head.weight"});
-    head_view_ = head_.view;
-    return loaded;
-  }
-  const std::int64_t share = config_.facts.vocabulary / part_.tensor_parallel;
-  head_view_ = vocabulary_is_cut() ? embeddings_.view.rows(share * part_.mesh_rank, share) : embeddings_.view;
-  return {};
-}
-
-result<void> text_decoder::load_layer(shard_loader& from, std::uint32_t number_of_layer, layer& into) {
-  const std::string name = config_.text.prefix + "layers." + number(number_of_layer) + ".";
-  const auto all = [&](std::vector<std::string> parts, const char* kind) {
-    for (std::string& part : parts)
-      part = name + part + kind;
-    return parts;
-  };
-  struct wanted {
-    weight& into;
-    std::vector<std::string> names;
-    bool there = true;
-  };
-  const text_config& text = config_.text;
-  const std::vector<std::string> qkv{"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"};
-  const std::vector<std::string> gate_up{"mlp.gate_proj", "mlp.up_proj"};
-  for (const wanted& each : {
-           wanted{into.input_norm, all({"input_layernorm"}, ".weight")},
-           wanted{into.qkv, all(qkv, ".weight")},
-           wanted{into.qkv_bias, all(qkv, ".bias"), text.input_bias},
-           wanted{into.query_norm, all({"self_attn.q_norm"}, ".weight"), text.head_norms},
-           wanted{into.key_norm, all({"self_attn.k_norm"}, ".weight"), text.head_norms},
-           wanted{into.output, all({"self_attn.o_proj"}, ".weight")},
-           wanted{into.output_bias, all({"self_attn.o_proj"}, ".bias"), text.output_bias},
-           wanted{into.mlp_norm, all({"post_attention_layernorm"}, ".weight")},
-           wanted{into.gate_up, all(gate_up, ".weight")},
-           wanted{into.gate_up_bias, all(gate_up, ".bias"), text.mlp_bias},
-           wanted{into.down, all({"mlp.down_proj"}, ".weight")},
-           wanted{into.down_bias, all({"mlp.down_proj"}, ".bias"), text.mlp_bias},
-       })
-    if (each.there)
-      if (auto loaded = from.load(each.into, each.names); !loaded)
-        return loaded;
-  return {};
-}
-
 bool text_decoder::vocabulary_is_cut() const noexcept {
   return part_.tensor_parallel > 1 && config_.facts.vocabulary % part_.tensor_parallel == 0;
 }

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -210,7 +209,7 @@ result<job_record> find_job(const fs::path& root, const std::string& job) {
 }
 
 result<base::unique_fd> open_supervisor(const job_record& job) {
-  base::unique_fd pidfd{job.supervisor_pid > 0 ? ::pidfd_open(job.supervisor_pid, 0) : -1};
+  auto pidfd = job.supervisor_pid > 0 ? open_pidfd(job.supervisor_pid) : base::unique_fd{};
   // The start time is read after the descriptor is held: the pid cannot have changed hands in between unnoticed.
   if (!pidfd || start_time_of(job.supervisor_pid) != job.supervisor_start || wait_for_end(pidfd, base::now()))
     return fail(fault::peer_gone,

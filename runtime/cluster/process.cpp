@@ -4,9 +4,9 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
-#include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -150,7 +150,7 @@ result<child_process> child_process::spawn(const std::vector<std::string>& comma
     return fail(fault::config_invalid, fmt::format("cannot start {}: {}", command[0], std::strerror(error)));
 
   // The pid is ours until we reap it, so this cannot name another process.
-  base::unique_fd pidfd{::pidfd_open(pid, 0)};
+  auto pidfd = open_pidfd(pid);
   if (!pidfd) {
     const int problem = errno;
     ::kill(pid, SIGKILL);
@@ -164,7 +164,7 @@ result<child_process> child_process::spawn(const std::vector<std::string>& comma
 void child_process::signal(int number) const noexcept {
   if (reaped_)
     return;
-  ::pidfd_send_signal(pidfd_.get(), number, nullptr, 0);
+  send_signal(pidfd_, number);
   if (number == SIGKILL)
     ::kill(-pid_, SIGKILL); // what the rank itself has started
 }
@@ -191,6 +191,15 @@ result<void> bind_to_supervisor(int death_fd, pid_t supervisor) {
   if (::poll(&death, 1, 0) != 0)
     return fail(fault::peer_gone, "the supervisor's death pipe has ended");
   return {};
+}
+
+// By number: the header of glibc 2.36 declares these without C linkage.
+base::unique_fd open_pidfd(pid_t pid) noexcept {
+  return base::unique_fd{static_cast<int>(::syscall(SYS_pidfd_open, pid, 0))};
+}
+
+bool send_signal(const base::unique_fd& pidfd, int number) noexcept {
+  return ::syscall(SYS_pidfd_send_signal, pidfd.get(), number, nullptr, 0) == 0;
 }
 
 std::optional<std::uint64_t> start_time_of(pid_t pid) {

@@ -66,6 +66,11 @@ private:
 /// changes identity. Errors: peer_gone, the supervisor had ended already; the rank leaves with supervisor_gone.
 protocols::result<void> bind_to_supervisor(int death_fd, pid_t supervisor);
 
+/// A descriptor of the process that is readable once it has ended; none when there is no such process.
+base::unique_fd open_pidfd(pid_t pid) noexcept;
+/// False when the process has ended, or is another user's.
+bool send_signal(const base::unique_fd& pidfd, int number) noexcept;
+
 /// When the process was started, in the kernel's ticks since boot: with the pid, an identity that is not used again.
 std::optional<std::uint64_t> start_time_of(pid_t pid);
 

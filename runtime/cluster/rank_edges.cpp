@@ -52,8 +52,8 @@ result<void> rank_world::make_lanes(const roster& everybody, time_point deadline
   everybody_ = everybody.ranks;
   if (everybody_.size() != context_.plan.ranks.size())
     return fail(fault::bad_value, "roster of " + std::to_string(everybody_.size()) + " ranks");
-  const auto kind = context_.spec.lanes.control == control_lane::tcp ? fabric::lane_kind::tcp
-                                                                     : fabric::lane_kind::shared_memory;
+  const auto kind =
+      context_.spec.lanes.control == control_lane::tcp ? fabric::lane_kind::tcp : fabric::lane_kind::shared_memory;
   const fabric::lane_options options{.frame_bytes_max = context_.spec.limits.frame_bytes_max,
                                      .in_flight_bytes_max = 2 * std::size_t{context_.spec.limits.frame_bytes_max}};
   const auto connecting = lanes_here(true);
@@ -84,12 +84,9 @@ result<void> rank_world::make_lanes(const roster& everybody, time_point deadline
       token_lane_ = *std::move(lane);
       continue;
     }
-    const auto key = wire_.add(*std::move(lane), {.on_frame = [this, from = peer](const frame_view& frame) {
-                                                    on_control_frame(from, frame);
-                                                  },
-                                                  .on_gone = [this, from = peer](const failure& cause) {
-                                                    calls_.on_peer_gone(from, cause);
-                                                  }});
+    const auto key = wire_.add(
+        *std::move(lane), {.on_frame = [this, from = peer](const frame_view& frame) { on_control_frame(from, frame); },
+                           .on_gone = [this, from = peer](const failure& cause) { calls_.on_peer_gone(from, cause); }});
     if (channel == channel_kind::control) {
       control_[peer] = key;
       context_.links[peer] = system_->spawn<actors::link_actor>(context_, peer, key);
@@ -119,21 +116,22 @@ void rank_world::on_control_frame(rank_id peer, const frame_view& frame) {
 void rank_world::on_client(base::unique_fd socket) {
   ucred who{};
   socklen_t size = sizeof who;
-  if (::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &who, &size) != 0 || (who.uid != ::geteuid() && who.uid != 0)) {
+  if (::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &who, &size) != 0 ||
+      (who.uid != ::geteuid() && who.uid != 0)) {
     base::log_warning("client of user {} refused", who.uid);
     return;
   }
-  auto lane = fabric::make_stream_lane(socket.release(), context_.self, generation{1}, client_rank, generation{1},
-                                       {.frame_bytes_max = limits::frame_bytes_max_default,
-                                        .in_flight_bytes_max = limits::frame_bytes_max_default * 2});
+  auto lane = fabric::make_stream_lane(
+      socket.release(), context_.self, generation{1}, client_rank, generation{1},
+      {.frame_bytes_max = limits::frame_bytes_max_default, .in_flight_bytes_max = limits::frame_bytes_max_default * 2});
   // The handlers need the key that `add` is about to give.
   const auto key = std::make_shared<fabric::wire::key>(0);
-  *key = wire_.add(std::move(lane), {.on_frame = [this, key](const frame_view& frame) { on_client_frame(*key, frame); },
-                                     .on_gone =
-                                         [this, key](const failure&) {
-                                           caf::anon_send(context_.roles.at(role_kind::front),
-                                                          actors::client_gone{*key});
-                                         }});
+  *key =
+      wire_.add(std::move(lane), {.on_frame = [this, key](const frame_view& frame) { on_client_frame(*key, frame); },
+                                  .on_gone =
+                                      [this, key](const failure&) {
+                                        caf::anon_send(context_.roles.at(role_kind::front), actors::client_gone{*key});
+                                      }});
 }
 
 void rank_world::on_client_frame(fabric::wire::key client, const frame_view& frame) {

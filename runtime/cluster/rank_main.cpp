@@ -174,24 +174,24 @@ result<void> rank_life::build(const launch& start) {
   if (!plan)
     return tl::unexpected<failure>{plan.error()};
   if (self_.value >= plan->ranks.size())
-    return fail(fault::config_invalid, "rank " + std::to_string(self_.value) + " of " +
-                                           std::to_string(plan->ranks.size()));
+    return fail(fault::config_invalid,
+                "rank " + std::to_string(self_.value) + " of " + std::to_string(plan->ranks.size()));
   base::open_log(plan->rank(self_).label);
   front_ = plan->front();
   alone_ = plan->rank(self_).role == role_kind::stub;
   start_deadline_ = std::chrono::milliseconds{spec->timeouts.start_ms};
   world_ = std::make_unique<rank_world>(
       start, *std::move(spec), *std::move(plan), self_, digest_of(start.spec_json),
-      rank_world::events{.on_failure = [this](const failure& cause,
-                                              const std::string& where) { mail_.fail(cause, where); },
-                         .on_peer_gone =
-                             [this](rank_id peer, const failure& cause) {
-                               mail_.peer_gone(peer);
-                               mail_.fail({fault::peer_gone, "rank " + std::to_string(peer.value) + ": " +
-                                                                 std::string{name(cause.code)}},
-                                          "edge");
-                             },
-                         .on_drained = [this] { mail_.drained(); }});
+      rank_world::events{
+          .on_failure = [this](const failure& cause, const std::string& where) { mail_.fail(cause, where); },
+          .on_peer_gone =
+              [this](rank_id peer, const failure& cause) {
+                mail_.peer_gone(peer);
+                mail_.fail(
+                    {fault::peer_gone, "rank " + std::to_string(peer.value) + ": " + std::string{name(cause.code)}},
+                    "edge");
+              },
+          .on_drained = [this] { mail_.drained(); }});
   auto at = world_->open();
   if (!at)
     return tl::unexpected<failure>{at.error()};

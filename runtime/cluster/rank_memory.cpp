@@ -11,7 +11,9 @@ namespace {
 
 constexpr std::uint64_t page = 4096;
 
-std::uint64_t whole_pages(std::uint64_t bytes) noexcept { return (bytes + page - 1) / page * page; }
+std::uint64_t whole_pages(std::uint64_t bytes) noexcept {
+  return (bytes + page - 1) / page * page;
+}
 
 } // namespace
 
@@ -116,13 +118,13 @@ result<void> rank_world::attach_memory(time_point deadline) {
     {
       std::unique_lock lock{mutex_};
       if (!arrived_.wait_until(lock, deadline, [&] { return announced_.contains(wanted); }))
-        return fail(fault::timeout, "no word of region " + wanted.second + " from " +
-                                        context_.plan.rank(wanted.first).label);
+        return fail(fault::timeout,
+                    "no word of region " + wanted.second + " from " + context_.plan.rank(wanted.first).label);
       card = announced_.at(wanted);
     }
     if (auto done = transfers_->attach_region(wanted.first, card); !done)
-      return fail(done.error().code, "region " + wanted.second + " of " + context_.plan.rank(wanted.first).label + ": " +
-                                         done.error().what);
+      return fail(done.error().code, "region " + wanted.second + " of " + context_.plan.rank(wanted.first).label +
+                                         ": " + done.error().what);
     context_.peer_regions[wanted] = card;
   }
   return {};

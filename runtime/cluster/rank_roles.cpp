@@ -82,9 +82,8 @@ result<void> rank_world::give_model(const cell_plan& cell, actors::mesh_executor
   const auto share = actors::shard_at(cell, parts.place);
   const auto area = [&](const char* purpose) {
     const auto found = context_.regions.find(purpose);
-    return found == context_.regions.end()
-               ? actors::slot_area{}
-               : actors::slot_area{found->second.bytes, found->second.card.slot_bytes};
+    return found == context_.regions.end() ? actors::slot_area{}
+                                           : actors::slot_area{found->second.bytes, found->second.card.slot_bytes};
   };
   if (cell.role == role_kind::encode) {
     auto tower = folder_->load_vision(share);
@@ -111,22 +110,25 @@ actors::mesh_executor::events rank_world::executor_events(const cell_plan& cell)
   const auto to_role = [this, role = cell.role](auto message) {
     caf::anon_send(context_.roles.at(role), std::move(message));
   };
-  return {.on_voted =
-              [to_role](request_id request, std::vector<admission> minimum) {
-                to_role(actors::voted{request, std::move(minimum)});
-              },
-          .on_encoded = [to_role](room_id room, time_point began) { to_role(actors::encoded{room, began, base::now()}); },
-          .on_prefilled =
-              [to_role](const prefill_step& step) {
-                to_role(actors::prefilled{step.request, step.kv_room, step.decode_cell, step.blocks});
-              },
-          .on_first_token =
-              [to_role](request_id request, token_id first, std::int32_t delta, std::uint64_t digest,
-                        time_point began) {
-                to_role(actors::first_token{request, first, delta, digest, began, base::now()});
-              },
-          .on_left = [to_role](request_id request) { to_role(actors::left_batch{request}); },
-          .on_tokens = token_sink()};
+  return {
+      .on_voted =
+          [to_role](request_id request, std::vector<admission> minimum) {
+            to_role(actors::voted{request, std::move(minimum)});
+          },
+      .on_encoded =
+          [to_role](room_id room, time_point began) {
+            to_role(actors::encoded{room, began, base::now()});
+          },
+      .on_prefilled =
+          [to_role](const prefill_step& step) {
+            to_role(actors::prefilled{step.request, step.kv_room, step.decode_cell, step.blocks});
+          },
+      .on_first_token =
+          [to_role](request_id request, token_id first, std::int32_t delta, std::uint64_t digest, time_point began) {
+            to_role(actors::first_token{request, first, delta, digest, began, base::now()});
+          },
+      .on_left = [to_role](request_id request) { to_role(actors::left_batch{request}); },
+      .on_tokens = token_sink()};
 }
 
 std::function<result<void>(std::span<const token_event>)> rank_world::token_sink() {
@@ -165,8 +167,8 @@ void rank_world::start_roles() {
     case role_kind::stub:
       break; // no cell of these has an executor
     }
-    one->executor_actor = system_->spawn<actors::executor_actor, caf::detached>(context_, one->executor,
-                                                                                std::string{name(kind)});
+    one->executor_actor =
+        system_->spawn<actors::executor_actor, caf::detached>(context_, one->executor, std::string{name(kind)});
   }
 }
 

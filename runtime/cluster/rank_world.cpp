@@ -55,9 +55,13 @@ rank_world::rank_world(const launch& start, cluster_spec spec, cluster_plan plan
   system_ = std::make_unique<caf::actor_system>(config_);
 }
 
-rank_world::~rank_world() { stop(); }
+rank_world::~rank_world() {
+  stop();
+}
 
-bool rank_world::role_here(role_kind role) const { return cell_here(role) != nullptr; }
+bool rank_world::role_here(role_kind role) const {
+  return cell_here(role) != nullptr;
+}
 
 const cell_plan* rank_world::cell_here(role_kind role) const {
   for (const auto id : context_.plan.cells_on(context_.self))
@@ -82,12 +86,13 @@ result<endpoint> rank_world::open() {
   auto opened = fabric::listener::open(
       endpoint_.unix_path, endpoint_.tcp_address,
       lanes.tcp_port == 0 ? std::uint16_t{0} : static_cast<std::uint16_t>(lanes.tcp_port + context_.self.value),
-      identity_, {.frame_bytes_max = context_.spec.limits.frame_bytes_max,
-                  .in_flight_bytes_max = 2 * std::size_t{context_.spec.limits.frame_bytes_max}},
+      identity_,
+      {.frame_bytes_max = context_.spec.limits.frame_bytes_max,
+       .in_flight_bytes_max = 2 * std::size_t{context_.spec.limits.frame_bytes_max}},
       [this, expected](rank_id peer, generation born, const hello& said) -> result<void> {
         if (!expected.contains({peer, said.channel, said.group}))
-          return fail(fault::wrong_rank, "rank " + std::to_string(peer.value) + " has no such edge to " +
-                                             context_.plan_of_self().label);
+          return fail(fault::wrong_rank,
+                      "rank " + std::to_string(peer.value) + " has no such edge to " + context_.plan_of_self().label);
         if (born != identity_.born)
           return fail(fault::stale_generation, "generation " + std::to_string(born.value));
         return {};
@@ -96,8 +101,9 @@ result<endpoint> rank_world::open() {
     return tl::unexpected<failure>{opened.error()};
   listener_ = *std::move(opened);
   endpoint_.tcp_port = listener_->tcp_port();
-  wire_.listen(std::move(listener_), [this](fabric::incoming lane) { on_incoming(std::move(lane)); },
-               [](const std::string& line) { base::log_warning("refused: {}", line); });
+  wire_.listen(
+      std::move(listener_), [this](fabric::incoming lane) { on_incoming(std::move(lane)); },
+      [](const std::string& line) { base::log_warning("refused: {}", line); });
 
   if (has_model()) {
     auto facts = gpu::models::read_facts(context_.model);
@@ -105,14 +111,12 @@ result<endpoint> rank_world::open() {
       return tl::unexpected<failure>{facts.error()};
     context_.facts = *std::move(facts);
     const auto path = run_directory_ + "/t" + number + ".sock";
-    auto engine = over_fabric
-                      ? fabric::make_fabric_engine({.self = context_.self,
-                                                    .provider = lanes.fabric_provider,
-                                                    .interface = lanes.interface})
-                      : fabric::make_shared_memory_engine({.self = context_.self,
-                                                           .born = identity_.born,
-                                                           .job_token = identity_.job_token,
-                                                           .unix_path = path});
+    auto engine =
+        over_fabric
+            ? fabric::make_fabric_engine(
+                  {.self = context_.self, .provider = lanes.fabric_provider, .interface = lanes.interface})
+            : fabric::make_shared_memory_engine(
+                  {.self = context_.self, .born = identity_.born, .job_token = identity_.job_token, .unix_path = path});
     if (!engine)
       return tl::unexpected<failure>{engine.error()};
     transfers_ = *std::move(engine);
@@ -128,12 +132,10 @@ result<endpoint> rank_world::open() {
 }
 
 result<std::vector<parity_fact>> rank_world::facts() {
-  std::vector<parity_fact> out{{"build", identity_.build},
-                               {"wire", std::to_string(wire_version)},
-                               {"spec", spec_digest_},
-                               {"groups", describe_groups(context_.plan)},
-                               {"device", context_.spec.device},
-                               {"threads", std::to_string(context_.spec.limits.threads)}};
+  std::vector<parity_fact> out{
+      {"build", identity_.build},       {"wire", std::to_string(wire_version)},
+      {"spec", spec_digest_},           {"groups", describe_groups(context_.plan)},
+      {"device", context_.spec.device}, {"threads", std::to_string(context_.spec.limits.threads)}};
   if (has_model()) {
     auto folder = gpu::models::open_folder(context_.model);
     if (!folder)

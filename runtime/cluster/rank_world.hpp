@@ -30,9 +30,9 @@ namespace troupe::cluster {
 class rank_world {
 public:
   struct events {
-    std::function<void(const protocols::failure& cause, const std::string& where)> on_failure; ///< any thread
+    std::function<void(const protocols::failure& cause, const std::string& where)> on_failure;  ///< any thread
     std::function<void(protocols::rank_id peer, const protocols::failure& cause)> on_peer_gone; ///< the wire's thread
-    std::function<void()> on_drained;                                                         ///< the front's thread
+    std::function<void()> on_drained;                                                           ///< the front's thread
   };
 
   rank_world(const protocols::launch& start, protocols::cluster_spec spec, protocols::cluster_plan plan,
@@ -45,7 +45,8 @@ public:
   protocols::result<protocols::endpoint> open();
   /// Maps the model and states what every rank must agree on. Errors: config_invalid.
   protocols::result<std::vector<protocols::parity_fact>> facts();
-  /// Makes every edge and group of the plan, loads this rank's shards, starts the actors. Errors: timeout, peer_gone ...
+  /// Makes every edge and group of the plan, loads this rank's shards, starts the actors. Errors: timeout, peer_gone
+  /// ...
   protocols::result<void> group(const protocols::roster& everybody, protocols::time_point deadline);
   /// Runs every collective and shape once, in step with the cell.
   protocols::result<void> warm();

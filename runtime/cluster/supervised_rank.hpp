@@ -11,7 +11,7 @@
 #include "runtime/cluster/control_link.hpp"
 #include "runtime/cluster/job_directory.hpp"
 #include "runtime/cluster/process.hpp"
-#include "runtime/cluster/rank_output.hpp"
+#include "runtime/cluster/output_lines.hpp"
 
 namespace troupe::cluster {
 

@@ -1,14 +1,15 @@
 #include "runtime/cluster/supervisor.hpp"
 
-#include <poll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <deque>
 #include <mutex>
 #include <optional>
+#include <span>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -16,9 +17,10 @@
 #include "protocols/life_machine.hpp"
 #include "runtime/base/assert.hpp"
 #include "runtime/base/clock.hpp"
-#include "runtime/base/random.hpp"
 #include "runtime/cluster/job_journal.hpp"
 #include "runtime/cluster/job_status.hpp"
+#include "runtime/cluster/rank_launcher.hpp"
+#include "runtime/cluster/rank_poll.hpp"
 #include "runtime/cluster/stop_signals.hpp"
 #include "runtime/cluster/supervised_rank.hpp"
 
@@ -27,12 +29,13 @@ namespace {
 
 using protocols::fault;
 using protocols::life_machine;
-using protocols::rank_id;
 using protocols::result;
 using protocols::time_point;
 
-/// How often the machine is asked about its deadlines; far below the shortest of them.
+/// How often the machine is asked about its deadlines.
 constexpr int tick_ms = 50;
+static_assert(std::chrono::milliseconds{2 * tick_ms} < protocols::limits::first_cause_grace);
+static_assert(front_notice > protocols::limits::wire_flush_deadline, "the front tells its clients before it leaves");
 /// Of one rank in one turn, so that none keeps the others waiting.
 constexpr int frames_per_turn = 64;
 
@@ -56,7 +59,6 @@ public:
         wake_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)),
         journal_(paths().log_of_all(), host_ + ":supervisor ", options_.on_progress, options_.on_log) {
     TROUPE_ASSERT("supervisor wake-up", wake_);
-    base::fill_random(token_);
   }
 
   const job_paths& paths() const noexcept override { return directory_.paths(); }
@@ -81,9 +83,9 @@ public:
     journal_.entered(seen_, base::now());
     while (!outcome_) {
       write_status();
-      wait();
+      const auto due = wait();
       take_stops();
-      for (const auto index : due_)
+      for (const auto index : due)
         serve(*ranks_[index]);
       watch_time();
     }
@@ -95,43 +97,21 @@ private:
   // ---- beginning and end ----
 
   result<void> spawn_all() {
-    auto death = make_pipe();
-    if (!death)
-      return tl::unexpected{death.error()};
-    death_pipe_ = std::move(death->write);
-    for (const auto& rank : plan_.ranks)
-      if (auto spawned = spawn(rank, death->read.get()); !spawned)
-        return spawned;
-    return {};
-  }
-
-  result<void> spawn(const protocols::rank_plan& rank, int death_fd) {
-    auto control = make_stream_pair();
-    if (!control)
-      return tl::unexpected{control.error()};
-    auto command = options_.rank_command;
-    for (const auto& [name, number] : {std::pair{"--rank", static_cast<long>(rank.id.value)},
-                                       {"--control-fd", long{rank_control_fd}},
-                                       {"--death-fd", long{rank_death_fd}},
-                                       {"--supervisor-pid", static_cast<long>(::getpid())}}) {
-      command.emplace_back(name);
-      command.push_back(std::to_string(number));
+    auto launcher = rank_launcher::make({.command = options_.rank_command,
+                                         .job = options_.job,
+                                         .host = host_,
+                                         .paths = paths(),
+                                         .spec_json = options_.spec.effective_json,
+                                         .drills = options_.spec.spec.drills});
+    if (!launcher)
+      return tl::unexpected{launcher.error()};
+    launcher_.emplace(std::move(*launcher));
+    for (const auto& rank : plan_.ranks) {
+      auto started = launcher_->launch(rank, born_);
+      if (!started)
+        return tl::unexpected{started.error()};
+      ranks_.push_back(std::move(*started));
     }
-    auto process = child_process::spawn(command, control->second.get(), death_fd);
-    if (!process)
-      return tl::unexpected{process.error()};
-
-    ranks_.push_back(std::make_unique<supervised_rank>(
-        rank, std::move(*process), control_link::at_supervisor(std::move(control->first), rank.id),
-        paths().log_of(rank.id), fmt::format("{}:{}:{} ", host_, rank.id.value, rank.label)));
-    const auto told = ranks_.back()->send(protocols::launch{.job_token = token_,
-                                                            .job = options_.job,
-                                                            .run_directory = paths().directory.string(),
-                                                            .spec_json = options_.spec.effective_json,
-                                                            .born = born_,
-                                                            .drills = options_.spec.spec.drills ? 1u : 0u});
-    if (!told && told.error().code != fault::peer_gone) // how it ended will be said
-      return told;
     return {};
   }
 
@@ -183,28 +163,9 @@ private:
 
   // ---- the loop ----
 
-  void wait() {
-    fds_.clear();
-    fds_.push_back({wake_.get(), POLLIN, 0});
-    if (signals_)
-      fds_.push_back({signals_->fd(), POLLIN, 0});
-    owners_.assign(fds_.size(), nobody);
-    bool sleeps = true;
-    for (std::size_t i = 0; i < ranks_.size(); ++i) {
-      sleeps &= ranks_[i]->arm(fds_);
-      owners_.resize(fds_.size(), i);
-    }
-    ::poll(fds_.data(), fds_.size(), sleeps ? tick_ms : 0);
-    due_.clear();
-    for (std::size_t i = 0; i < ranks_.size(); ++i) {
-      ranks_[i]->disarm();
-      if (!sleeps)
-        due_.push_back(i);
-    }
-    if (sleeps)
-      for (std::size_t i = 0; i < fds_.size(); ++i)
-        if (fds_[i].revents != 0 && owners_[i] != nobody && (due_.empty() || due_.back() != owners_[i]))
-          due_.push_back(owners_[i]);
+  std::span<const std::size_t> wait() {
+    const std::array others{wake_.get(), signals_ ? signals_->fd() : -1};
+    return poll_.wait(ranks_, others, tick_ms);
   }
 
   void take_stops() {
@@ -375,17 +336,13 @@ private:
 
   // ---- what is seen from outside ----
 
-  /// "starting: waiting for decode.0 (joined)": the ranks that are furthest behind, or still there.
+  /// "starting: waiting for decode.0 (joined)".
   std::string waiting_line() const {
     constexpr std::size_t named_max = 8;
-    const bool starting = seen_ == life_machine::state::starting;
-    auto behind = protocols::life_state::failed;
-    for (const auto& rank : plan_.ranks)
-      behind = std::min(behind, life_->at(rank.id));
     std::vector<std::string> waiting;
-    for (const auto& rank : ranks_)
-      if (const auto at = life_->at(rank->plan().id); starting ? at == behind : rank->running())
-        waiting.push_back(fmt::format("{} ({})", rank->plan().label, protocols::name(at)));
+    for (const auto& rank : plan_.ranks)
+      if (life_->waits_for(rank.id))
+        waiting.push_back(fmt::format("{} ({})", rank.label, protocols::name(life_->at(rank.id))));
     const auto more = waiting.size() > named_max ? fmt::format(" and {} more", waiting.size() - named_max) : "";
     waiting.resize(std::min(waiting.size(), named_max));
     return fmt::format("{}: waiting for {}{}", name_of(seen_), fmt::join(waiting, ", "), more);
@@ -404,7 +361,6 @@ private:
     written_ = std::move(status);
   }
 
-  static constexpr std::size_t nobody = static_cast<std::size_t>(-1);
   static constexpr protocols::generation born_{1};
   struct held_abort {
     protocols::shutdown order;
@@ -415,7 +371,6 @@ private:
   protocols::cluster_plan plan_;
   job_directory directory_;
   std::string host_;
-  std::array<std::byte, 32> token_{};
 
   base::unique_fd wake_;
   std::mutex stopping_; ///< guards `stop_reasons_`
@@ -424,16 +379,13 @@ private:
   bool interrupted_ = false; ///< by SIGINT
   std::optional<stop_signals> signals_;
 
-  base::unique_fd death_pipe_;                          ///< its end is this process's end; nothing is written to it
+  std::optional<rank_launcher> launcher_;               ///< its end is the end of the death pipe
   std::vector<std::unique_ptr<supervised_rank>> ranks_; ///< by rank id
   std::optional<life_machine> life_;
   bool front_told_ = false;
   std::optional<held_abort> held_abort_;
   std::optional<cluster_outcome> outcome_;
-
-  std::vector<pollfd> fds_;
-  std::vector<std::size_t> owners_; ///< by place in `fds_`
-  std::vector<std::size_t> due_;    ///< ranks that have something to say
+  rank_poll poll_;
 
   job_journal journal_;
   job_status written_;

@@ -171,11 +171,16 @@ public:
     std::ofstream{path_ / name, std::ios::binary} << text;
     return *this / name;
   }
-  /// Unique on this machine while the folder is there: what a job of the case is called.
-  std::string job() const { return "cli-" + path_.filename().string().substr(11); }
+  /// What a job of the case is called: small letters and digits, and unique on this machine while the case runs.
+  std::string job() const { return job_; }
 
 private:
+  static std::string next_job() {
+    static int made = 0;
+    return "cli-" + std::to_string(::getpid()) + "-" + std::to_string(++made);
+  }
   std::filesystem::path path_;
+  std::string job_ = next_job();
 };
 
 /// A living process (a zombie is dead) whose arguments contain `marker`.

@@ -20,7 +20,7 @@ std::size_t ranks_in(const std::string& spec) {
 
 /// A run that has much to read: it goes on for as long as a case needs it to.
 std::vector<std::string> long_run(const scratch_folder& here) {
-  return {"run", reader(), "--job", here.job(), "--run-dir", here / "job", "--pages", golden_list(here, 60), "--json"};
+  return {"run", reader(), "--job", here.job(), "--run-dir", here / "jobs", "--pages", golden_list(here, 60), "--json"};
 }
 
 } // namespace
@@ -58,7 +58,7 @@ TEST_CASE("C45: SIGKILL of the supervisor leaves no process within 5 s, at whate
     CAPTURE(static_cast<int>(when));
     const scratch_folder here;
     const bool serves = when == moment::ready || when == moment::draining;
-    command job{serves ? std::vector<std::string>{"up", reader(), "--job", here.job(), "--run-dir", here / "job"}
+    command job{serves ? std::vector<std::string>{"up", reader(), "--job", here.job(), "--run-dir", here / "jobs"}
                        : long_run(here)};
     switch (when) {
     case moment::first_rank:
@@ -117,7 +117,7 @@ TEST_CASE("A port that is taken is said with its number, and nothing stays behin
   const scratch_folder here;
   const auto spec =
       here.write("tcp.json", reader_spec(one_rank(), R"(, "lanes": {"control": "tcp", "tcp_port": )" + port + "}"));
-  command job{{"run", spec, "--prompt", "a", "--job", here.job(), "--run-dir", here / "job"}};
+  command job{{"run", spec, "--prompt", "a", "--job", here.job(), "--run-dir", here / "jobs"}};
   const auto end = job.finish(20s);
   CAPTURE(end.err);
   CHECK(end.in_time);

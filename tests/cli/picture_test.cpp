@@ -9,16 +9,17 @@ namespace {
 /// Refused before anything is started: one line that names the file, exit code 3.
 void check_refused_early(const scratch_folder& here, std::vector<std::string> questions, std::string_view wanted) {
   const auto spec = here.write("one.json", reader_spec(one_rank(), R"(, "limits": {"picture_bytes_max": 65536})"));
-  std::vector<std::string> arguments{"run", spec, "--job", here.job(), "--run-dir", here / "job"};
+  std::vector<std::string> arguments{"run", spec, "--job", here.job(), "--run-dir", here / "jobs"};
   arguments.insert(arguments.end(), questions.begin(), questions.end());
-  const auto end = run_troupe(std::move(arguments), 5s);
+  command run{std::move(arguments)};
+  const auto end = run.finish(5s);
   CAPTURE(end.err);
   CHECK(end.exit_code == 3);
   CHECK(end.out.empty());
   CHECK(lines_in(end.err) == 1);
   CHECK(has(end.err, wanted));
-  CHECK_FALSE(std::filesystem::exists(here / "job"));
-  CHECK(processes_with(here.job()).empty());
+  CHECK_FALSE(std::filesystem::exists(here / "jobs"));
+  CHECK(ranks_of(run.pid()).empty());
 }
 
 } // namespace

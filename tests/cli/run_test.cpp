@@ -15,7 +15,7 @@ std::string reader() {
 
 std::vector<std::string> run_command(const scratch_folder& here, const std::string& spec,
                                      std::vector<std::string> questions) {
-  std::vector<std::string> arguments{"run", spec, "--job", here.job(), "--run-dir", here / "job"};
+  std::vector<std::string> arguments{"run", spec, "--job", here.job(), "--run-dir", here / "jobs"};
   arguments.insert(arguments.end(), questions.begin(), questions.end());
   return arguments;
 }

@@ -61,14 +61,15 @@ TEST_CASE(
                                   {"up", file, "--job", here.job()}}) {
       CAPTURE(bad.what);
       CAPTURE(arguments.front());
-      const auto end = run_troupe(arguments);
+      command run{arguments};
+      const auto end = run.finish();
       CAPTURE(end.err);
       CHECK(end.exit_code == 3);
       CHECK(end.out.empty());
       CHECK(end.err.starts_with("troupe: "));
       CHECK(has(end.err, "bad.json"));
       CHECK(has(end.err, bad.wanted));
-      CHECK(processes_with(here.job()).empty());
+      CHECK(ranks_of(run.pid()).empty());
     }
   }
 }
@@ -81,6 +82,13 @@ TEST_CASE("A spec that cannot be read is said in one line") {
     CHECK(lines_in(end.err) == 1);
     CHECK(has(end.err, file));
   }
+}
+
+TEST_CASE("A cluster of stubs cannot be asked") {
+  const auto end = run_troupe({"run", TROUPE_SOURCE_DIR "/deploy/specs/stub-4.json", "--prompt", "a"});
+  CHECK(end.exit_code == 3);
+  CHECK(lines_in(end.err) == 1);
+  CHECK(has(end.err, "only stubs"));
 }
 
 TEST_CASE("spec validate --json says what people are told, as one object") {

@@ -85,3 +85,322 @@ TEST_CASE("I31: a write of several pieces lands byte for byte, and both sides ar
     CHECK(reader.log.landed.size() == 1);
   });
 }
+
+TEST_CASE("I25: a write that leaves a region is refused before a byte is written") {
+  on_every_lane([](bulk_kind kind) {
+    party writer{kind, 1, {4096}};
+    party reader{kind, 2, {4096}};
+    writer.attach(reader);
+    reader.attach(writer);
+    fill(writer.regions[0].bytes, 3);
+    constexpr auto huge = ~std::uint64_t{0};
+    const write_piece good{0, 0, 64};
+
+    for (const write_piece bad : {write_piece{0, 4000, 97}, write_piece{4000, 0, 97}, write_piece{huge, 0, 2},
+                                  write_piece{0, huge, 2}, write_piece{0, 0, huge}, write_piece{4097, 0, 0}}) {
+      CAPTURE(bad.source_offset);
+      CAPTURE(bad.target_offset);
+      CAPTURE(bad.bytes);
+      const auto posted = writer.engine->post({.to = reader.rank,
+                                               .source_region = writer.regions[0].id,
+                                               .target_region = reader.regions[0].id,
+                                               .pieces = {good, bad},
+                                               .deadline = within(patience)},
+                                              ready_event::already());
+      REQUIRE(!posted);
+      CHECK(posted.error().code == fault::out_of_bounds);
+    }
+    writer.engine->stop();
+    reader.engine->stop();
+    CHECK(untouched(reader.regions[0].bytes));
+    CHECK(writer.log.delivered.empty());
+    CHECK(reader.log.landed.empty());
+  });
+}
+
+TEST_CASE("I23: a write to a region or a peer that is not attached is refused") {
+  on_every_lane([](bulk_kind kind) {
+    party writer{kind, 1, {4096}};
+    party reader{kind, 2, {4096}};
+    writer.attach(reader);
+    const auto refusal = [&](rank_id to, std::uint32_t source, std::uint32_t target) {
+      const auto posted = writer.engine->post(
+          {.to = to, .source_region = source, .target_region = target, .pieces = {{0, 0, 8}}, .deadline = within(1s)},
+          ready_event::already());
+      return posted ? fault{} : posted.error().code;
+    };
+    const auto known = reader.regions[0].id;
+
+    CHECK(refusal(reader.rank, 9, known) == fault::out_of_bounds);
+    CHECK(refusal(reader.rank, 0, known) == fault::out_of_bounds);
+    CHECK(refusal(reader.rank, 1, known + 1) == fault::out_of_bounds);
+    CHECK(refusal(rank_id{7}, 1, 1) == fault::peer_gone);
+    CHECK(refusal(writer.rank, 1, 2) == fault::out_of_bounds);
+  });
+}
+
+TEST_CASE("I26: a card that does not fit the region is refused") {
+  party writer{bulk_kind::shared_memory, 1, {4096}};
+  party reader{bulk_kind::shared_memory, 2, {4096}};
+  REQUIRE(writer.engine->attach_peer(reader.endpoint(), within(patience)));
+  auto card = reader.regions[0].card;
+
+  card.bytes = 8192;
+  const auto too_long = writer.engine->attach_region(reader.rank, card);
+  card = reader.regions[0].card;
+  card.region = 5;
+  const auto unknown = writer.engine->attach_region(reader.rank, card);
+
+  REQUIRE(!too_long);
+  CHECK(too_long.error().code == fault::out_of_bounds);
+  REQUIRE(!unknown);
+  CHECK(unknown.error().code == fault::transfer_failed);
+  CHECK(writer.engine->attach_region(reader.rank, reader.regions[0].card));
+}
+
+TEST_CASE("completion data that needs the engine's own bits is refused") {
+  on_every_lane([](bulk_kind kind) {
+    party one{kind, 1, {4096}};
+    const auto posted = one.engine->post({.to = one.rank,
+                                          .source_region = 1,
+                                          .target_region = 1,
+                                          .pieces = {},
+                                          .completion_data = std::uint64_t{1} << 48,
+                                          .deadline = within(1s)},
+                                         ready_event::already());
+    REQUIRE(!posted);
+    CHECK(posted.error().code == fault::bad_value);
+  });
+}
+
+TEST_CASE("I31: a write to the rank itself is a copy and the same two events") {
+  on_every_lane([](bulk_kind kind) {
+    party one{kind, 3, {3 << 20, 3 << 20}};
+    const auto source = one.regions[0].bytes;
+    const auto target = one.regions[1].bytes;
+    fill(source, 11);
+
+    REQUIRE(one.engine->post({.to = one.rank,
+                              .source_region = 1,
+                              .target_region = 2,
+                              .pieces = {{0, 1, source.size() - 1}},
+                              .completion_data = 5,
+                              .deadline = within(patience),
+                              .cookie = 6},
+                             ready_event::already()));
+    REQUIRE(one.log.wait_delivered(1));
+
+    REQUIRE(one.log.landed.size() == 1);
+    CHECK(one.log.landed[0].from == one.rank);
+    CHECK(one.log.landed[0].data == 5);
+    CHECK(one.log.delivered[0].cookie == 6);
+    CHECK(one.log.delivered[0].outcome.has_value());
+    CHECK(same(target.subspan(1), source.first(source.size() - 1)));
+    CHECK(target[0] == std::byte{0});
+  });
+}
+
+TEST_CASE("a write without bytes still tells both sides") {
+  on_every_lane([](bulk_kind kind) {
+    party writer{kind, 1, {4096}};
+    party reader{kind, 2, {4096}};
+    writer.attach(reader);
+    for (const auto& pieces : {std::vector<write_piece>{}, std::vector<write_piece>{{0, 0, 0}, {4096, 4096, 0}}})
+      REQUIRE(writer.engine->post({.to = reader.rank,
+                                   .source_region = 1,
+                                   .target_region = 1,
+                                   .pieces = pieces,
+                                   .completion_data = 9,
+                                   .deadline = within(patience)},
+                                  ready_event::already()));
+    REQUIRE(writer.log.wait_delivered(2));
+    REQUIRE(reader.log.wait_landed(2));
+    CHECK(writer.log.delivered[0].outcome.has_value());
+    CHECK(writer.log.delivered[1].outcome.has_value());
+    CHECK(reader.log.landed[1].data == 9);
+  });
+}
+
+TEST_CASE("a full queue refuses at once, and takes writes again when it has room") {
+  on_every_lane([](bulk_kind kind) {
+    constexpr std::size_t queue_max = 4;
+    party writer{kind, 1, {64 << 20, 64 << 20}, queue_max};
+    // Copies long enough that the queue fills before the first of them is done.
+    const write_request slow{.to = writer.rank,
+                             .source_region = 1,
+                             .target_region = 2,
+                             .pieces = {{0, 0, 64 << 20}},
+                             .deadline = within(patience)};
+    std::size_t taken = 0;
+    protocols::result<void> posted;
+    while ((posted = writer.engine->post(slow, ready_event::already())) && taken < 1000)
+      ++taken;
+
+    REQUIRE(!posted);
+    CHECK(posted.error().code == fault::queue_full);
+    CHECK(taken >= queue_max);
+    REQUIRE(writer.log.wait_delivered(taken));
+    CHECK(writer.engine->post(slow, ready_event::already()));
+  });
+}
+
+TEST_CASE("a write whose deadline has passed fails with timeout and touches nothing") {
+  on_every_lane([](bulk_kind kind) {
+    party writer{kind, 1, {4096, 4096}};
+    fill(writer.regions[0].bytes, 5);
+    REQUIRE(writer.engine->post({.to = writer.rank,
+                                 .source_region = 1,
+                                 .target_region = 2,
+                                 .pieces = {{0, 0, 4096}},
+                                 .deadline = base::now() - 1ms},
+                                ready_event::already()));
+    REQUIRE(writer.log.wait_delivered(1));
+    REQUIRE(!writer.log.delivered[0].outcome);
+    CHECK(writer.log.delivered[0].outcome.error().code == fault::timeout);
+    CHECK(untouched(writer.regions[1].bytes));
+  });
+}
+
+TEST_CASE("stop fails what is under way, promptly, and then refuses") {
+  on_every_lane([](bulk_kind kind) {
+    constexpr std::size_t bytes = 64 << 20;
+    party writer{kind, 1, {bytes, bytes}};
+    const write_request slow{
+        .to = writer.rank, .source_region = 1, .target_region = 2, .pieces = {{0, 0, bytes}}, .deadline = within(60s)};
+    constexpr std::size_t count = 100;
+    for (std::size_t i = 0; i < count; ++i)
+      REQUIRE(writer.engine->post(slow, ready_event::already()));
+
+    const auto begun = base::now();
+    writer.engine->stop();
+    CHECK(base::now() - begun < 2s);
+
+    REQUIRE(writer.log.delivered.size() == count);
+    REQUIRE(!writer.log.delivered.back().outcome);
+    CHECK(writer.log.delivered.back().outcome.error().code == fault::transfer_failed);
+    const auto late = writer.engine->post(slow, ready_event::already());
+    REQUIRE(!late);
+    CHECK(late.error().code == fault::shutting_down);
+    writer.engine->stop();
+  });
+}
+
+TEST_CASE("an engine that is attached and has worked uses no CPU while nothing flows") {
+  on_every_lane([](bulk_kind kind) {
+    party writer{kind, 1, {4096}};
+    party reader{kind, 2, {4096}};
+    writer.attach(reader);
+    reader.attach(writer);
+    REQUIRE(writer.engine->post({.to = reader.rank,
+                                 .source_region = 1,
+                                 .target_region = 1,
+                                 .pieces = {{0, 0, 4096}},
+                                 .deadline = within(patience)},
+                                ready_event::already()));
+    REQUIRE(writer.log.wait_delivered(1));
+    REQUIRE(reader.log.wait_landed(1));
+
+    const auto before = cpu_time();
+    std::this_thread::sleep_for(300ms); // what is measured is this time
+    const auto used = cpu_time() - before;
+
+    CHECK(used.count() < 5000);
+  });
+}
+
+TEST_CASE("a peer that stops is reported once, and a newer generation of it can be attached") {
+  party writer{bulk_kind::shared_memory, 1, {4096}};
+  const auto path = fresh_path();
+  auto first = std::make_unique<party>(bulk_kind::shared_memory, 2, std::vector<std::size_t>{4096}, 4096, path, 1);
+  writer.attach(*first);
+  first.reset();
+  REQUIRE(writer.log.wait([&] { return !writer.log.gone.empty(); }));
+  CHECK(writer.log.gone[0].peer == rank_id{2});
+  CHECK(writer.log.gone[0].cause.code == fault::peer_gone);
+
+  party second{bulk_kind::shared_memory, 2, {4096}, 4096, path, 2};
+  writer.attach(second);
+  REQUIRE(writer.engine->post(
+      {.to = second.rank, .source_region = 1, .target_region = 1, .pieces = {{0, 0, 8}}, .deadline = within(patience)},
+      ready_event::already()));
+  REQUIRE(second.log.wait_landed(1));
+  CHECK(writer.log.gone.size() == 1);
+}
+
+TEST_CASE("a hello with another job's token, rank or generation is refused by name") {
+  party reader{bulk_kind::shared_memory, 5, {4096}};
+  const auto knock = [&](std::uint32_t own_rank, std::array<std::byte, 32> token, generation wanted) {
+    auto made = make_shared_memory_engine(
+        {.self = rank_id{own_rank}, .born = generation{1}, .job_token = token, .unix_path = fresh_path()});
+    REQUIRE(made);
+    event_log log;
+    REQUIRE((*made)->start(log.events()));
+    auto there = reader.endpoint();
+    there.born = wanted;
+    const auto attached = (*made)->attach_peer(there, within(patience));
+    (*made)->stop();
+    return attached ? fault{} : attached.error().code;
+  };
+  std::array<std::byte, 32> wrong{};
+  wrong[31] = std::byte{1};
+
+  CHECK(knock(1, wrong, generation{1}) == fault::wrong_job);
+  CHECK(knock(1, {}, generation{2}) == fault::stale_generation);
+  CHECK(knock(1, {}, generation{1}) == fault{});
+}
+
+TEST_CASE("a peer that never comes ends attach with timeout") {
+  party low{bulk_kind::shared_memory, 1, {4096}};
+  party high{bulk_kind::shared_memory, 9, {4096}};
+  protocols::endpoint nobody = high.endpoint();
+  nobody.rank = rank_id{2};
+  nobody.unix_path = fresh_path();
+
+  for (auto* from : {&low, &high}) {
+    const auto begun = base::now();
+    const auto attached = from->engine->attach_peer(nobody, within(50ms));
+    REQUIRE(!attached);
+    CHECK(attached.error().code == fault::timeout);
+    CHECK(base::now() - begun < 2s);
+  }
+}
+
+TEST_CASE("an unknown provider is refused with the providers that there are") {
+  const auto made = make_fabric_engine({.self = rank_id{1}, .provider = "carrier-pigeon"});
+  REQUIRE(!made);
+  CHECK(made.error().code == fault::config_invalid);
+  CHECK_MESSAGE(made.error().what.find("tcp;ofi_rxm on lo") != std::string::npos, made.error().what);
+}
+
+TEST_CASE("C47: a poisoned write over libfabric fails alone; the peer lives and the next write lands") {
+  party writer{bulk_kind::fabric, 1, {4096}};
+  party reader{bulk_kind::fabric, 2, {4096}};
+  writer.attach(reader);
+  reader.attach(writer);
+  auto poisoned = reader.regions[0].card;
+  poisoned.region = 2;
+  poisoned.key ^= 1;
+  REQUIRE(writer.engine->attach_region(reader.rank, poisoned));
+  const auto write_to = [&](std::uint32_t region, std::uint64_t cookie) {
+    REQUIRE(writer.engine->post({.to = reader.rank,
+                                 .source_region = 1,
+                                 .target_region = region,
+                                 .pieces = {{0, 0, 64}},
+                                 .deadline = within(patience),
+                                 .cookie = cookie},
+                                ready_event::already()));
+    REQUIRE(writer.log.wait_delivered(cookie));
+  };
+
+  write_to(1, 1);
+  write_to(2, 2);
+  write_to(1, 3);
+
+  CHECK(writer.log.delivered[0].outcome.has_value());
+  REQUIRE(!writer.log.delivered[1].outcome);
+  CHECK(writer.log.delivered[1].outcome.error().code == fault::transfer_failed);
+  CHECK(writer.log.delivered[2].outcome.has_value());
+  REQUIRE(reader.log.wait_landed(2));
+  writer.engine->stop();
+  CHECK(writer.log.gone.empty());
+}

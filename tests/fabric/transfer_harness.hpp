@@ -25,7 +25,9 @@ using protocols::rank_id;
 
 inline constexpr protocols::duration patience = 20s;
 
-inline protocols::time_point within(protocols::duration time) { return base::now() + time; }
+inline protocols::time_point within(protocols::duration time) {
+  return base::now() + time;
+}
 
 /// What an engine said; any thread may wait for more of it.
 class event_log {
@@ -44,14 +46,17 @@ public:
   };
 
   transfer_events events() {
-    return {
-        .on_delivered = [this](std::uint64_t cookie, protocols::result<void> outcome) {
-          note([&] { delivered.push_back({cookie, std::move(outcome)}); });
-        },
-        .on_landed = [this](rank_id from, std::uint64_t data) { note([&] { landed.push_back({from, data}); }); },
-        .on_peer_gone = [this](rank_id peer, protocols::failure cause) {
-          note([&] { gone.push_back({peer, std::move(cause)}); });
-        }};
+    return {.on_delivered =
+                [this](std::uint64_t cookie, protocols::result<void> outcome) {
+                  note([&] { delivered.push_back({cookie, std::move(outcome)}); });
+                },
+            .on_landed = [this](rank_id from, std::uint64_t data) { note([&] {
+                                                                      landed.push_back({from, data});
+                                                                    }); },
+            .on_peer_gone =
+                [this](rank_id peer, protocols::failure cause) {
+                  note([&] { gone.push_back({peer, std::move(cause)}); });
+                }};
   }
 
   /// `condition` reads the vectors below under the log's lock.
@@ -83,7 +88,9 @@ private:
   std::condition_variable changed_;
 };
 
-inline std::string name_of(bulk_kind kind) { return std::string{name(kind)}; }
+inline std::string name_of(bulk_kind kind) {
+  return std::string{name(kind)};
+}
 
 /// A unix path that no other engine of any test uses.
 inline std::string fresh_path() {
@@ -104,8 +111,7 @@ struct party {
         std::string at = fresh_path(), std::uint32_t born_number = 1)
       : rank(rank_number), born(born_number), path(std::move(at)) {
     auto made = kind == bulk_kind::shared_memory
-                    ? make_shared_memory_engine(
-                          {.self = rank, .born = born, .unix_path = path, .queue_max = queue_max})
+                    ? make_shared_memory_engine({.self = rank, .born = born, .unix_path = path, .queue_max = queue_max})
                     : make_fabric_engine({.self = rank, .queue_max = queue_max});
     REQUIRE_MESSAGE(made, to_string(made.error()));
     engine = std::move(*made);

@@ -14,7 +14,10 @@ struct habit {
 };
 
 const std::vector<habit> habits{
-    {"sleep_for", "A sleep is a guess at how long an event takes: wait for the event, with a deadline."},
+    {"sleep_for",
+     "A sleep is a guess at how long an event takes: wait for the event, with a deadline.",
+     {{"fabric/transfer_door.cpp", "a socket that nobody listens on yet gives no event; the deadline bounds it"},
+      {"tests/fabric/transfer_engine_test.cpp", "what an idle engine costs is measured over a length of time"}}},
     {"sleep_until", "A sleep is a guess at how long an event takes: wait for the event, with a deadline."},
     {"usleep", "A sleep is a guess at how long an event takes: wait for the event, with a deadline."},
     {"nanosleep", "A sleep is a guess at how long an event takes: wait for the event, with a deadline."},
@@ -22,7 +25,9 @@ const std::vector<habit> habits{
     {"rand", "Nothing random without its seed in the message: use an engine of <random> that was given one."},
     {"srand", "Nothing random without its seed in the message: use an engine of <random> that was given one."},
     {"infinite", "Every wait has a deadline; a request to a dead actor is never answered."},
-    {"detach", "A thread that nobody joins outlives what it uses; threads have an owner."},
+    {"detach",
+     "A thread that nobody joins outlives what it uses; threads have an owner.",
+     {{"runtime/cluster/rank_main.cpp", "the watch on the death pipe lives as long as the process, which it ends"}}},
     {"std::system", "A shell between us and a process hides its exit code and its death."},
 };
 

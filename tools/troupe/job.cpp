@@ -81,9 +81,28 @@ result<job_plan> plan_of(const cluster::job_record& job) {
   return job_plan{.spec = std::move(*spec), .plan = std::move(*plan)};
 }
 
-nlohmann::ordered_json status_of(const cluster::job_record& job) {
-  auto status = nlohmann::ordered_json::parse(job.status, nullptr, false);
-  return status.is_object() ? status : nlohmann::ordered_json::object();
+std::optional<cluster::job_status> status_of(const cluster::job_record& job) {
+  auto status = cluster::parse_job_status(job.status);
+  return status ? std::optional{std::move(*status)} : std::nullopt;
+}
+
+table rank_table(const cluster::job_status& status) {
+  table ranks{{{"rank", table::side::right}, {"role"}, {"label"}, {"pid", table::side::right}, {"state"}}};
+  for (const auto& rank : status.ranks)
+    ranks.add({std::to_string(rank.id), rank.role, rank.label, std::to_string(rank.pid), rank.state});
+  return ranks;
+}
+
+nlohmann::ordered_json as_json(const cluster::job_status& status) {
+  auto ranks = nlohmann::ordered_json::array();
+  for (const auto& rank : status.ranks)
+    ranks.push_back({{"rank", rank.id},
+                     {"role", rank.role},
+                     {"label", rank.label},
+                     {"pid", rank.pid},
+                     {"state", rank.state},
+                     {"generation", rank.generation}});
+  return {{"state", status.state}, {"front_socket", status.front_socket}, {"ranks", ranks}};
 }
 
 } // namespace troupe::tools

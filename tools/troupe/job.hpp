@@ -9,6 +9,8 @@
 #include "protocols/cluster_plan.hpp"
 #include "protocols/fault.hpp"
 #include "runtime/cluster/job_directory.hpp"
+#include "runtime/cluster/job_status.hpp"
+#include "tools/troupe/text.hpp"
 
 namespace CLI {
 class App;
@@ -38,7 +40,11 @@ struct job_plan {
 };
 protocols::result<job_plan> plan_of(const cluster::job_record& job);
 
-/// status.json, or an empty object where there is none yet.
-nlohmann::ordered_json status_of(const cluster::job_record& job);
+/// status.json, or nothing where there is none yet.
+std::optional<cluster::job_status> status_of(const cluster::job_record& job);
+
+/// The ranks of a job with their pids and states, for people and for programs.
+table rank_table(const cluster::job_status& status);
+nlohmann::ordered_json as_json(const cluster::job_status& status);
 
 } // namespace troupe::tools

@@ -7,10 +7,11 @@
 #include <memory>
 #include <thread>
 
+#include "protocols/limits.hpp"
 #include "runtime/base/clock.hpp"
-#include "runtime/cluster/stop_signals.hpp"
 #include "tools/troupe/commands.hpp"
 #include "tools/troupe/conversation.hpp"
+#include "tools/troupe/interruption.hpp"
 #include "tools/troupe/launch.hpp"
 #include "tools/troupe/text.hpp"
 
@@ -28,8 +29,9 @@ struct run_options {
 /// The client's half of a run, on a thread of its own: the supervisor needs the one that spawns the ranks.
 class asking {
 public:
-  asking(conversation& talk, const checked_spec& spec, cluster::supervisor& supervisor)
-      : talk_(talk), spec_(spec), supervisor_(supervisor), thread_([this] { run(); }) {}
+  asking(conversation& talk, const answer_printer& answers, const checked_spec& spec, const cluster::job_paths& paths,
+         interruption& stop)
+      : talk_(talk), answers_(answers), spec_(spec), paths_(paths), stop_(stop), thread_([this] { run(); }) {}
   ~asking() { end(); }
   asking(const asking&) = delete;
   asking& operator=(const asking&) = delete;
@@ -41,6 +43,7 @@ public:
       return;
     if (ready_.wait_for(std::chrono::seconds{0}) != std::future_status::ready)
       started_.set_value(false);
+    ended_.set_value();
     thread_.join();
   }
   /// Why the conversation broke off; nothing when it did not.
@@ -53,11 +56,14 @@ private:
       return;
     if (const auto held = hold(); !held)
       problem_ = held.error();
-    supervisor_.request_stop("every page has its answer");
+    // When a rank has died its requests fail here before the supervisor has seen why; an orderly end must not be asked
+    // for first, or it would be what is reported.
+    if (problem_ || answers_.verdict() == base::exit_code::failed)
+      ended_.get_future().wait_for(protocols::limits::first_cause_grace);
+    stop_.finish();
   }
   protocols::result<void> hold() {
-    auto front =
-        embed::client::connect(supervisor_.paths().front_socket(), spec_.plan.front(), base::now() + connect_deadline);
+    auto front = embed::client::connect(paths_.front_socket(), spec_.plan.front(), base::now() + connect_deadline);
     if (!front)
       return tl::unexpected(front.error());
     const auto& timeouts = spec_.loaded.spec.timeouts;
@@ -65,13 +71,22 @@ private:
   }
 
   conversation& talk_;
+  const answer_printer& answers_;
   const checked_spec& spec_;
-  cluster::supervisor& supervisor_;
+  const cluster::job_paths& paths_;
+  interruption& stop_;
   std::optional<protocols::failure> problem_;
+  std::promise<void> ended_;
   std::promise<bool> started_;
   std::shared_future<bool> ready_{started_.get_future()};
   std::thread thread_; ///< last: it uses all of the above
 };
+
+/// Nobody knows a name that was made up, so nobody will look for its logs.
+void forget(const std::filesystem::path& folder) {
+  std::error_code ignored; // a folder that stays harms nothing
+  std::filesystem::remove_all(folder, ignored);
+}
 
 int run(run_options options) {
   const auto complain_of = [](const protocols::failure& problem) {
@@ -84,6 +99,9 @@ int run(run_options options) {
   const auto spec = check_spec(options.spec);
   if (!spec)
     return complain_of(spec.error());
+  if (spec->loaded.spec.model_path.empty())
+    return complain(base::exit_code::config,
+                    options.spec + ": has only stubs, which answer nothing; run needs a front, or use: troupe up");
   if (const auto fine = check_pictures(*pages, spec->loaded.spec.limits.picture_bytes_max); !fine)
     return complain_of(fine.error());
   const bool named = !options.job.job.empty();
@@ -104,36 +122,37 @@ int run(run_options options) {
     ready = base::now();
     client->on_ready();
   };
+  launching->take_signals = false; // the client ends the run too: see `interruption`
   auto supervisor = cluster::supervisor::prepare(std::move(*launching));
   if (!supervisor)
     return complain_of(supervisor.error());
 
-  const cluster::stop_signals held; // so that the client's thread does not get them either
-  client.emplace(talk, *spec, **supervisor);
+  interruption stop{**supervisor};
+  client.emplace(talk, printer, *spec, (*supervisor)->paths(), stop);
   const auto outcome = (*supervisor)->run();
-  const auto answered = base::now();
+  const auto ended = base::now();
   progress.clear();
   client->end();
 
-  const bool interrupted = outcome.code == base::exit_code::interrupted;
   if (client->problem())
     printer.end_rest(to_string(*client->problem()));
   else
-    printer.end_rest(interrupted ? "interrupted" : "the cluster ended before it could be asked");
+    printer.end_rest(stop.seen() ? "interrupted" : "the cluster ended before it could be asked");
   printer.print_summary();
   if (ready && !options.questions.json)
-    fmt::print(stderr, "launch {}, questions and shutdown {}\n", in_words(*ready - began), in_words(answered - *ready));
+    fmt::print(stderr, "launch {}, questions and shutdown {}\n", in_words(*ready - began), in_words(ended - *ready));
 
   const auto folder = (*supervisor)->paths().directory;
-  supervisor->reset(); // lets go of the job's directory
-  if (outcome.code == base::exit_code::done || interrupted) {
-    std::error_code ignored;
-    if (!named)
-      std::filesystem::remove_all(folder, ignored);
-    return static_cast<int>(interrupted ? outcome.code : printer.verdict());
-  }
-  complain(outcome.code, fmt::format("logs of the ranks: {}", (folder / "logs").string()));
-  return complain(outcome.code, outcome.first_cause);
+  const auto verdict = stop.seen() ? base::exit_code::interrupted : printer.verdict();
+  const bool orderly =
+      outcome.code == base::exit_code::done || (stop.seen() && outcome.code == base::exit_code::failed);
+  if (!orderly || verdict == base::exit_code::failed)
+    complain(outcome.code, fmt::format("logs of the ranks: {}", (folder / "logs").string()));
+  else if (!named)
+    forget(folder);
+  if (!orderly)
+    return complain(outcome.code, outcome.first_cause);
+  return static_cast<int>(verdict);
 }
 
 } // namespace

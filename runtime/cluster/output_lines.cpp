@@ -1,4 +1,4 @@
-#include "runtime/cluster/rank_output.hpp"
+#include "runtime/cluster/output_lines.hpp"
 
 #include <unistd.h>
 

@@ -1,0 +1,355 @@
+// The engine's own thread: it alone speaks to libfabric once the engine was started.
+
+#include <poll.h>
+#include <pthread.h>
+
+#include <algorithm>
+#include <array>
+#include <string>
+#include <utility>
+
+#include <rdma/fi_errno.h>
+
+#include "fabric/fabric_engine.hpp"
+#include "runtime/base/assert.hpp"
+#include "runtime/base/clock.hpp"
+
+namespace troupe::fabric {
+
+using protocols::fail;
+using protocols::failure;
+using protocols::fault;
+using protocols::rank_id;
+using protocols::result;
+using namespace std::chrono_literals;
+
+namespace {
+
+/// Copied of writes to this rank itself before the network is looked at again.
+constexpr std::uint64_t own_copy_bytes = std::uint64_t{1} << 20;
+constexpr int reap_max = 64;
+/// How long completions are asked for in a loop before the thread sleeps; sleeping costs about 20 us a round trip.
+constexpr protocols::duration spin = 50us;
+constexpr protocols::duration deadline_look = 1ms;
+constexpr int sleep_ms_refused = 1;   ///< libfabric says "again" and no descriptor says when
+constexpr int sleep_ms_under_way = 5; ///< deadlines are looked at
+constexpr int sleep_ms_idle = 1000;   ///< a belt: every cause to wake rings
+/// After a failed write the provider needs about 120 ms to connect anew; a peer that lives answers within this.
+constexpr protocols::duration probe_patience = 1s;
+
+} // namespace
+
+void fabric_engine::run() noexcept {
+  ::pthread_setname_np(::pthread_self(), "troupe-fabric");
+  const auto goes_on = [this] {
+    const std::lock_guard lock{mutex_};
+    return !stopping_;
+  };
+  while (goes_on()) {
+    refused_ = false;
+    take_joining();
+    // Not `||`: each of them has to have its turn.
+    const bool worked = static_cast<int>(take_posted()) + copy_own() + issue() + reap() != 0;
+    expire();
+    rest(worked);
+  }
+  const failure cause{fault::transfer_failed, "the engine stopped"};
+  take_posted();
+  while (!own_.empty())
+    finish(*own_.pop(), tl::unexpected{cause});
+  for (const auto& to : everybody_)
+    fail_all(*to, cause);
+  session_->close_endpoint(); // peers learn of it at once
+}
+
+void fabric_engine::take_joining() {
+  std::vector<peer*> replaced;
+  {
+    const std::lock_guard lock{mutex_};
+    for (joining* wanted : joining_) {
+      const auto address = session_->insert(wanted->from.fabric_address);
+      if (!address) {
+        wanted->outcome = tl::unexpected{address.error()};
+        continue;
+      }
+      everybody_.push_back(std::make_unique<peer>(wanted->from, *address, options_.queue_max));
+      if (peer* before = std::exchange(peers_[wanted->from.rank], everybody_.back().get()); before != nullptr)
+        replaced.push_back(before);
+      wanted->outcome = result<void>{};
+    }
+    joining_.clear();
+  }
+  changed_.notify_all();
+  for (peer* before : replaced)
+    lose(*before, {fault::peer_gone, "another generation took its place"});
+}
+
+bool fabric_engine::take_posted() {
+  const std::lock_guard lock{mutex_};
+  const bool any = !posted_.empty();
+  while (!posted_.empty()) {
+    transfer* write = posted_.pop();
+    (write->to == nullptr ? own_ : write->to->waiting).push(write);
+  }
+  return any;
+}
+
+bool fabric_engine::copy_own() {
+  std::uint64_t budget = own_copy_bytes;
+  const bool any = !own_.empty();
+  while (!own_.empty() && budget > 0) {
+    transfer& write = *own_.front();
+    if (base::now() >= write.request.deadline) {
+      own_.pop();
+      finish(write, fail(fault::timeout, "a write to this rank itself"));
+    } else if (copy_some(write.walk, write.request.pieces, write.source->memory.bytes().data(), write.own_target,
+                         budget)) {
+      own_.pop();
+      events_.on_landed(options_.self, write.request.completion_data);
+      finish(write, {});
+    }
+  }
+  return any;
+}
+
+bool fabric_engine::issue() {
+  bool worked = false;
+  for (const auto& to : everybody_) {
+    to->refused = false;
+    if (to->probe) { // writes wait until it is known whether the peer lives
+      if (!to->probe->posted)
+        post_probe(*to);
+      continue;
+    }
+    while (to->active.size() < active_max && !to->waiting.empty())
+      to->active.push_back(to->waiting.pop());
+    // One refusal a turn is enough: while the provider connects, each try would be one more connection.
+    for (std::size_t i = 0; i < to->active.size() && !to->refused && !to->probe;) {
+      transfer* write = to->active[i];
+      worked |= advance(*write);
+      if (i < to->active.size() && to->active[i] == write)
+        ++i; // else it was dropped
+    }
+  }
+  return worked;
+}
+
+bool fabric_engine::advance(transfer& write) {
+  peer& to = *write.to;
+  for (bool worked = false;; worked = true) {
+    if (write.is_whole)
+      return worked; // only deliveries are missing
+    if (!write.ahead)
+      write.ahead = write.walk.next(write.request.pieces, session_->info().ep_attr->max_msg_size);
+    const piece_walk::step step = *write.ahead;
+    if (step.last && write.in_flight > 0)
+      return worked; // it speaks for the others, which must be there first
+    operation* one = take_operation(to, &write);
+    if (one == nullptr)
+      return worked;
+    const auto word = completion_word(options_.self, write.request.completion_data);
+    const auto error = session_->post({.from = write.source->memory.bytes().data() + step.source_offset,
+                                       .bytes = step.bytes,
+                                       .descriptor = write.source->registration.descriptor(),
+                                       .to = to.address,
+                                       .remote_address = write.remote.base + step.target_offset,
+                                       .key = write.remote.key,
+                                       .context = &one->context,
+                                       .completion_data = step.last ? &word : nullptr});
+    if (error != 0) {
+      one->of = nullptr;
+      to.idle.push_back(one);
+      if (error == -FI_EAGAIN) {
+        refused_ = to.refused = true;
+        return worked;
+      }
+      const failure cause{fault::transfer_failed, ::fi_strerror(static_cast<int>(-error))};
+      drop(write, cause);
+      on_failure(to, cause, static_cast<int>(-error));
+      return true;
+    }
+    ++write.in_flight;
+    write.ahead.reset();
+    write.is_whole = step.last;
+  }
+}
+
+fabric_engine::operation* fabric_engine::take_operation(peer& to, transfer* of) noexcept {
+  if (to.idle.empty())
+    return nullptr;
+  operation* one = to.idle.back();
+  to.idle.pop_back();
+  one->of = of;
+  return one;
+}
+
+void fabric_engine::post_probe(peer& to) {
+  operation* one = take_operation(to, nullptr);
+  if (one == nullptr)
+    return; // the probe's time runs
+  protocols::region_card card;
+  {
+    const std::lock_guard lock{mutex_};
+    card = to.regions.begin()->second; // there is one, since a write failed
+  }
+  const region& source = *regions_.front();
+  const auto error = session_->post({.from = source.memory.bytes().data(),
+                                     .bytes = 0,
+                                     .descriptor = source.registration.descriptor(),
+                                     .to = to.address,
+                                     .remote_address = card.base,
+                                     .key = card.key,
+                                     .context = &one->context});
+  if (error == 0) {
+    one->is_probe = true;
+    to.probe->posted = true;
+    return;
+  }
+  to.idle.push_back(one);
+  refused_ = true;
+  if (error == -FI_ECONNREFUSED)
+    lose(to, to.probe->cause);
+}
+
+bool fabric_engine::reap() {
+  fabric_session::completion done;
+  for (int count = 0; count < reap_max; ++count) {
+    const auto there = session_->poll(done);
+    // A completion queue that breaks would leave every wait of this rank to its deadline, with no cause named.
+    TROUPE_ASSERT("fi_cq_read", there.has_value());
+    if (!*there)
+      return count > 0;
+    on_completion(done);
+  }
+  return true;
+}
+
+void fabric_engine::on_completion(const fabric_session::completion& done) {
+  if (done.landed)
+    return events_.on_landed(rank_id{static_cast<std::uint32_t>(done.data >> 48)}, done.data & callers_bits);
+  if (done.context == nullptr)
+    return; // of a peer's write that failed here; its writer is told
+  auto& one = *static_cast<operation*>(done.context);
+  peer& to = *one.to;
+  transfer* of = std::exchange(one.of, nullptr);
+  const bool is_probe = std::exchange(one.is_probe, false);
+  to.idle.push_back(&one);
+  if (of != nullptr)
+    --of->in_flight;
+  if (done.error != 0) {
+    const failure cause{fault::transfer_failed, of_rank(to.rank) + ": " + done.what};
+    if (of != nullptr)
+      drop(*of, cause);
+    if (is_probe && to.probe)
+      to.probe->posted = false; // again, while its time runs
+    on_failure(to, cause, done.error);
+  } else if (is_probe) {
+    to.probe.reset();
+  } else if (of != nullptr && of->is_whole && of->in_flight == 0) {
+    std::erase(to.active, of);
+    finish(*of, {});
+  }
+}
+
+void fabric_engine::on_failure(peer& to, const failure& cause, int error) {
+  if (to.gone)
+    return;
+  if (error == FI_ECONNREFUSED)
+    lose(to, cause);
+  else if (!to.probe)
+    to.probe = {.cause = cause, .until = base::now() + probe_patience};
+}
+
+void fabric_engine::expire() {
+  const auto now = base::now();
+  if (now - looked_ < deadline_look)
+    return;
+  looked_ = now;
+  for (const auto& to : everybody_) {
+    const failure cause{fault::timeout, "a write to " + of_rank(to->rank)};
+    for (std::size_t i = to->active.size(); i-- > 0;)
+      if (now >= to->active[i]->request.deadline)
+        drop(*to->active[i], cause);
+    for (std::size_t left = to->waiting.size(); left > 0; --left) {
+      transfer* write = to->waiting.pop();
+      if (now >= write->request.deadline)
+        finish(*write, tl::unexpected{cause});
+      else
+        to->waiting.push(write);
+    }
+    if (to->probe && now >= to->probe->until)
+      lose(*to, to->probe->cause);
+  }
+}
+
+void fabric_engine::drop(transfer& write, const failure& cause) {
+  peer& to = *write.to;
+  // Quarantine: they stay out of the pool until libfabric gives them back.
+  for (operation& one : to.operations)
+    if (one.of == &write)
+      one.of = nullptr;
+  std::erase(to.active, &write);
+  finish(write, tl::unexpected{cause});
+}
+
+void fabric_engine::finish(transfer& write, result<void> outcome) {
+  const auto cookie = write.request.cookie;
+  {
+    const std::lock_guard lock{mutex_};
+    write = transfer{};
+    idle_.push_back(&write);
+  }
+  events_.on_delivered(cookie, std::move(outcome));
+}
+
+void fabric_engine::fail_all(peer& to, const failure& cause) {
+  while (!to.active.empty())
+    drop(*to.active.back(), cause);
+  while (!to.waiting.empty())
+    finish(*to.waiting.pop(), tl::unexpected{cause});
+}
+
+void fabric_engine::lose(peer& to, const failure& why) {
+  const failure cause{fault::peer_gone, of_rank(to.rank) + ": " + why.what};
+  to.gone = true;
+  to.probe.reset();
+  {
+    const std::lock_guard lock{mutex_};
+    if (const auto found = peers_.find(to.rank); found != peers_.end() && found->second == &to)
+      peers_.erase(found);
+  }
+  take_posted(); // what was posted before that
+  fail_all(to, cause);
+  events_.on_peer_gone(to.rank, cause);
+}
+
+void fabric_engine::rest(bool worked) {
+  const auto now = base::now();
+  if (worked) {
+    worked_ = now;
+    return;
+  }
+  const bool under_way = !own_.empty() || std::any_of(everybody_.begin(), everybody_.end(),
+                                                      [](const auto& to) { return to->awaits_something(); });
+  if (under_way && !refused_ && now - worked_ < spin)
+    return;
+  {
+    const std::lock_guard lock{mutex_};
+    if (stopping_ || !posted_.empty() || !joining_.empty())
+      return;
+    asleep_ = true;
+  }
+  if (session_->may_sleep()) {
+    std::array<pollfd, 2> watched{{{session_->wait_file(), POLLIN, 0}, {bell_.file(), POLLIN, 0}}};
+    ::poll(watched.data(), watched.size(),
+           refused_    ? sleep_ms_refused
+           : under_way ? sleep_ms_under_way
+                       : sleep_ms_idle);
+    if (watched[1].revents != 0)
+      bell_.hush();
+  }
+  const std::lock_guard lock{mutex_};
+  asleep_ = false;
+}
+
+} // namespace troupe::fabric

@@ -1,0 +1,279 @@
+#include "runtime/cluster/supervisor.hpp"
+
+#include <doctest/doctest.h>
+
+#include <signal.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "runtime/base/clock.hpp"
+#include "runtime/cluster/job_status.hpp"
+#include "tests/cluster/reaper.hpp"
+#include "tests/cluster/run_directory.hpp"
+
+using namespace troupe;
+using namespace std::chrono_literals;
+using base::exit_code;
+using cluster::cluster_outcome;
+using tests::run_directory;
+using tests::spec_of;
+using tests::text_of;
+
+namespace {
+
+const std::string four_stubs = R"("stub": { "role": "stub", "cells": 4 })";
+const std::string one_of_each = R"("front": { "role": "front" }, "encode": { "role": "encode" },
+                                   "prefill": { "role": "prefill" }, "decode": { "role": "decode" })";
+const std::string quick =
+    R"("timeouts": { "heartbeat_ms": 50, "suspect_ms": 100, "kill_ms": 300, "drain_ms": 600, "start_ms": 20000 })";
+
+struct scene {
+  run_directory root;
+  std::vector<std::string> lines; ///< of the ranks, with their prefix
+  std::vector<std::string> shown; ///< to the person who waits
+  bool was_ready = false;
+  std::filesystem::path job;
+  protocols::duration took{};
+
+  cluster::supervisor_options options(cluster::loaded_spec spec, const std::vector<std::string>& orders) {
+    std::vector<std::string> command{std::string{TROUPE_BINARY_DIR} + "/troupe_stub_child"};
+    for (const auto& order : orders) {
+      command.emplace_back("--do");
+      command.push_back(order);
+    }
+    return {.spec = std::move(spec),
+            .job = "test",
+            .root = root.path(),
+            .rank_command = std::move(command),
+            .take_signals = false,
+            .on_progress = [this](std::string_view line) { shown.emplace_back(line); },
+            .on_ready = {},
+            .on_log = [this](std::string_view line) { lines.emplace_back(line); }};
+  }
+
+  std::optional<std::uint32_t> victim; ///< killed when all are ready
+
+  /// Runs to the end; `stop` when ready unless somebody else ends it.
+  cluster_outcome play(cluster::loaded_spec spec, const std::vector<std::string>& orders, bool stop = false,
+                       bool take_signals = false) {
+    auto given = options(std::move(spec), orders);
+    given.take_signals = take_signals;
+    cluster::supervisor* running = nullptr;
+    given.on_ready = [&] {
+      was_ready = true;
+      if (victim)
+        ::kill(pid_of(*victim), SIGKILL);
+      if (stop)
+        running->request_stop("enough");
+    };
+    auto prepared = cluster::supervisor::prepare(std::move(given));
+    REQUIRE_MESSAGE(prepared, prepared.error().what);
+    running = prepared->get();
+    job = running->paths().directory;
+    const auto began = base::now();
+    auto outcome = running->run();
+    took = base::now() - began;
+    CHECK(std::ranges::all_of(outcome.ranks, &cluster::rank_outcome::gone));
+    return outcome;
+  }
+
+  pid_t pid_of(std::uint32_t rank) const {
+    return cluster::parse_job_status(text_of(job / "status.json"))->ranks.at(rank).pid;
+  }
+
+  bool has_line(std::string_view part) const {
+    return std::ranges::any_of(lines, [&](const auto& line) { return line.find(part) != line.npos; });
+  }
+};
+
+} // namespace
+
+TEST_CASE("C2: four ranks become ready, drain on request and leave in order") {
+  scene stage;
+  const auto outcome = stage.play(spec_of(four_stubs), {}, true);
+
+  CHECK(stage.was_ready);
+  CHECK(outcome.code == exit_code::done);
+  CHECK(outcome.first_cause.empty());
+  REQUIRE(outcome.ranks.size() == 4);
+  for (const auto& rank : outcome.ranks) {
+    CHECK(rank.end.is_orderly());
+    CHECK_FALSE(rank.killed);
+  }
+  CHECK(stage.shown.empty()); // it was quick
+  const auto status = cluster::parse_job_status(text_of(stage.job / "status.json"));
+  REQUIRE(status);
+  CHECK(status->state == "ended");
+  CHECK(std::ranges::all_of(status->ranks, [](const auto& rank) { return rank.state == "left"; }));
+}
+
+TEST_CASE("C1: a rank that is killed is named as the first cause, and all are gone within the deadline") {
+  for (const auto* moment : {"spawned", "joined", "agreeing", "agreed", "grouped", "warm", "ready"}) {
+    CAPTURE(moment);
+    scene stage;
+    const auto outcome = stage.play(spec_of(four_stubs), {std::string{"2:"} + moment + ":die"});
+
+    CHECK(outcome.code == exit_code::rank_failed);
+    CHECK(outcome.first_cause.find("first cause: rank 2 (stub.2) on ") == 0);
+    CHECK(outcome.first_cause.find("was killed by signal 9 (Killed)") != std::string::npos);
+    CHECK(stage.took < 5s);
+  }
+}
+
+TEST_CASE("A11: a rank that fails is named with its error, call and phase; what its peers say of it is not the cause") {
+  scene stage;
+  const auto outcome = stage.play(spec_of(four_stubs), {"0:ready:peer-gone", "3:ready:fail"});
+
+  CHECK(outcome.code == exit_code::rank_failed);
+  CHECK(outcome.first_cause.find("rank 3 (stub.3)") != std::string::npos);
+  CHECK(outcome.first_cause.find("executor_failed: out of paper (call 17, step)") != std::string::npos);
+}
+
+TEST_CASE("C3: the front is told of a dead cell before it is ordered to leave") {
+  scene stage;
+  stage.victim = 3;
+  const auto outcome = stage.play(spec_of(one_of_each), {});
+
+  CHECK(outcome.code == exit_code::rank_failed);
+  const auto told = std::ranges::find_if(stage.lines, [](const auto& line) {
+    return line.find(":0:front told: cell decode.0 is gone: rank 3 (decode.0)") != line.npos;
+  });
+  const auto ordered =
+      std::ranges::find_if(stage.lines, [](const auto& line) { return line.find(":0:front abort: ") != line.npos; });
+  CHECK(told != stage.lines.end());
+  CHECK(ordered != stage.lines.end());
+  CHECK(told < ordered);
+  CHECK(stage.took > cluster::front_notice);
+}
+
+TEST_CASE("C45: SIGTERM drains, SIGINT drains and shows in the exit code") {
+  {
+    scene stage;
+    const auto outcome = stage.play(spec_of(four_stubs), {"1:ready:term-supervisor"}, false, true);
+    CHECK(outcome.code == exit_code::done);
+    CHECK(stage.has_line("drain: signal 15"));
+  }
+  {
+    scene stage;
+    const auto outcome = stage.play(spec_of(four_stubs), {"1:ready:int-supervisor"}, false, true);
+    CHECK(outcome.code == exit_code::interrupted);
+    CHECK(std::ranges::all_of(outcome.ranks, [](const auto& rank) { return rank.end.is_orderly(); }));
+  }
+}
+
+TEST_CASE("C6: a rank that does not leave is killed after drain_ms, and named") {
+  scene stage;
+  const auto outcome = stage.play(spec_of(four_stubs, quick), {"1:draining:stay"}, true);
+
+  CHECK(outcome.code == exit_code::drain_timeout);
+  CHECK(outcome.first_cause.find("timeouts.drain_ms (600 ms): stub.1") != std::string::npos);
+  CHECK(outcome.ranks[1].killed);
+  CHECK_FALSE(outcome.ranks[0].killed);
+  CHECK(stage.took > 600ms);
+  CHECK(stage.took < 3s);
+}
+
+TEST_CASE("C5: a start that hangs names the rank and its state when start_ms has passed") {
+  struct hung {
+    const char* order;
+    const char* says;
+  };
+  for (const auto& [order, says] :
+       {hung{"1:spawned:hang", "waiting for stub.1 (spawned)"}, hung{"2:joined:hang", "waiting for stub.2 (joined)"},
+        hung{"0:agreed:hang", "waiting for stub.0 (agreed)"}, hung{"3:grouped:hang", "waiting for stub.3 (grouped)"}}) {
+    CAPTURE(order);
+    scene stage;
+    auto spec = spec_of(four_stubs, quick);
+    spec.spec.timeouts.start_ms = 400;
+    const auto outcome = stage.play(std::move(spec), {order});
+
+    CHECK(outcome.code == exit_code::start_timeout);
+    CHECK(outcome.first_cause.find("timeouts.start_ms (400 ms)") != std::string::npos);
+    CHECK(outcome.first_cause.find(says) != std::string::npos);
+    CHECK(stage.took < 3s);
+  }
+}
+
+TEST_CASE("a start that takes longer than two seconds shows what it waits for") {
+  scene stage;
+  auto spec = spec_of(four_stubs, quick);
+  spec.spec.timeouts.start_ms = 2500;
+  stage.play(std::move(spec), {"1:joined:hang"});
+  REQUIRE_FALSE(stage.shown.empty());
+  CHECK(stage.shown.front() == "starting: waiting for stub.1 (joined)");
+}
+
+TEST_CASE("B14: ranks that do not agree leave, and the first difference is the cause") {
+  scene stage;
+  const auto outcome = stage.play(spec_of(four_stubs), {"2:spawned:differ"});
+  CHECK(outcome.code == exit_code::rank_failed);
+  CHECK(outcome.first_cause.find("another") != std::string::npos);
+  CHECK(outcome.first_cause.find("stub.2") != std::string::npos);
+}
+
+TEST_CASE("a rank that breaks the control protocol, or hangs up and stays, is blamed and ended") {
+  {
+    scene stage;
+    const auto outcome = stage.play(spec_of(four_stubs, quick), {"1:ready:garbage"});
+    CHECK(outcome.code == exit_code::rank_failed);
+    CHECK(outcome.first_cause.find("rank 1 (stub.1)") != std::string::npos);
+    CHECK(outcome.first_cause.find("bad_magic") != std::string::npos);
+  }
+  {
+    scene stage;
+    const auto outcome = stage.play(spec_of(four_stubs, quick), {"1:ready:hang-up"});
+    CHECK(outcome.code == exit_code::rank_failed);
+    CHECK(outcome.first_cause.find("closed its control socket and did not leave") != std::string::npos);
+  }
+}
+
+TEST_CASE("J1: what ranks write stands in their logs, prefixed with host, rank and label in that of all") {
+  scene stage;
+  stage.play(spec_of(four_stubs), {"2:warm:write"}, true);
+
+  CHECK(stage.has_line(":2:stub.2 first"));
+  const auto own = text_of(stage.job / "logs/2.log");
+  CHECK(own.find("first\n") != own.npos);
+  const auto all = text_of(stage.job / "logs/all.log");
+  CHECK(all.find(":2:stub.2 first\n") != all.npos);
+  CHECK(all.find(":supervisor all 4 ranks are ready\n") != all.npos);
+  CHECK(all.find(":0:stub.0 drain: enough\n") != all.npos);
+}
+
+TEST_CASE("C21: what a rank has started is gone with it") {
+  tests::reaper orphans;
+  scene stage;
+  const auto outcome = stage.play(spec_of(four_stubs), {"1:ready:start-another"}, true);
+  CHECK(outcome.code == exit_code::done);
+  CHECK(orphans.sees_all_end(base::now() + 5s));
+}
+
+TEST_CASE("a program that cannot be started is one line, and nothing is left") {
+  run_directory root;
+  auto prepared = cluster::supervisor::prepare({.spec = spec_of(four_stubs),
+                                                .job = "test",
+                                                .root = root.path(),
+                                                .rank_command = {"/nowhere/troupe"},
+                                                .take_signals = false,
+                                                .on_progress = {},
+                                                .on_ready = {},
+                                                .on_log = {}});
+  REQUIRE(prepared);
+  const auto outcome = (*prepared)->run();
+  CHECK(outcome.code == exit_code::config);
+  CHECK(outcome.first_cause == "cannot start /nowhere/troupe: No such file or directory");
+}
+
+TEST_CASE("a job that runs already is refused with who runs it, and may be run again after its end") {
+  scene stage;
+  {
+    const auto first = cluster::supervisor::prepare(stage.options(spec_of(four_stubs), {}));
+    REQUIRE(first);
+    const auto second = cluster::supervisor::prepare(stage.options(spec_of(four_stubs), {}));
+    REQUIRE_FALSE(second);
+    CHECK(second.error().what.find("job 'test' runs already: process " + std::to_string(::getpid()) + " since ") == 0);
+    CHECK(second.error().what.find("/tmp/test.json") != std::string::npos);
+  }
+  CHECK(cluster::supervisor::prepare(stage.options(spec_of(four_stubs), {})));
+}

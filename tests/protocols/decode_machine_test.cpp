@@ -1,0 +1,152 @@
+#include "protocols/decode_machine.hpp"
+
+#include <doctest/doctest.h>
+
+#include "serve_fixture.hpp"
+
+using namespace troupe::protocols;
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr cell_id prefill_cell{3};
+constexpr cell_id decode_cell{4};
+constexpr room_id kv_room{8};
+
+reserve_kv order(std::uint64_t request, std::uint32_t max_tokens = 12) {
+  return {.request = request_id{request},
+          .room = room_id{kv_room.value + request - 1},
+          .prompt_tokens = 20,
+          .max_tokens = max_tokens,
+          .sampling = {},
+          .end_tokens = {9},
+          .prefill_cell = prefill_cell,
+          .deadline_ms = 1000};
+}
+
+handover news_of(std::uint64_t request, std::uint32_t length = 20) {
+  return {.request = request_id{request},
+          .room = room_id{kv_room.value + request - 1},
+          .first_token = 42,
+          .position_delta = -8,
+          .length = length,
+          .digest = 5};
+}
+
+struct leader_fixture {
+  cluster_plan plan = reader_plan();
+  decode_leader_machine machine{
+      plan, decode_cell, {.front = front_rank, .kv_blocks = 4, .room_deadline = 1s, .requests_max = 4}};
+
+  decode_leader_machine::effects vote_done(std::uint64_t request) {
+    (void)machine.on_reserve(order(request), at(0ms));
+    (void)machine.on_handover(news_of(request), at(1ms));
+    (void)machine.on_landed({request_id{request}, kv_room}, 0, at(1ms));
+    return machine.on_vote(request_id{request}, {admission::done}, at(2ms));
+  }
+};
+
+struct member_fixture {
+  cluster_plan plan = reader_plan();
+  decode_member_machine machine{
+      plan, decode_cell, decode_rank, {.room_deadline = 1s, .rooms_max = 4, .overlap = {{prefill_cell, {0, 1}}}}};
+  reserve_blocks reserve{.request = request_id{1},
+                         .room = kv_room,
+                         .prompt_tokens = 20,
+                         .blocks = {block_index{0}, block_index{1}},
+                         .tenancy = generation{1},
+                         .prefill_cell = prefill_cell};
+};
+
+} // namespace
+
+TEST_CASE_FIXTURE(leader_fixture,
+                  "F14: a sequence joins when its first token is stored and its bytes are here, in either order") {
+  REQUIRE(sent<reserve_blocks>(machine.on_reserve(order(1), at(0ms))).size() == 1);
+  std::vector<decode_leader_machine::vote> votes;
+  SUBCASE("token first") {
+    CHECK(machine.on_handover(news_of(1), at(1ms)).empty());
+    votes = only<decode_leader_machine::vote>(machine.on_landed({request_id{1}, kv_room}, 0, at(2ms)));
+  }
+  SUBCASE("bytes first") {
+    CHECK(machine.on_landed({request_id{1}, kv_room}, 0, at(1ms)).empty());
+    votes = only<decode_leader_machine::vote>(machine.on_handover(news_of(1), at(2ms)));
+  }
+  REQUIRE(votes.size() == 1);
+  const auto joins =
+      only<decode_leader_machine::join_batch>(machine.on_vote(request_id{1}, {admission::done}, at(3ms)));
+  REQUIRE(joins.size() == 1);
+  CHECK(joins[0].first_token == 42);
+  CHECK(joins[0].sequence.context == 20);
+  CHECK(joins[0].sequence.position_delta == -8); // F16
+  CHECK(joins[0].sequence.blocks.size() == 2);
+}
+
+TEST_CASE_FIXTURE(leader_fixture, "F13: blocks are free again when the sequence has left, and the next one gets them") {
+  CHECK(only<decode_leader_machine::join_batch>(vote_done(1)).size() == 1);
+  CHECK(sent<reserve_blocks>(machine.on_reserve(order(2, 44), at(3ms))).empty()); // all four blocks
+  const auto effects = machine.on_left(request_id{1}, at(4ms));
+  CHECK(sent<release>(effects).size() == 1);
+  CHECK(sent<reserve_blocks>(effects).at(0).second.request == request_id{2});
+}
+
+TEST_CASE_FIXTURE(leader_fixture, "a hand-over that comes before there are blocks is kept") {
+  (void)vote_done(1);
+  (void)machine.on_reserve(order(2, 44), at(3ms));
+  CHECK(machine.on_handover(news_of(2), at(4ms)).empty());
+  (void)machine.on_left(request_id{1}, at(5ms));
+  CHECK(only<decode_leader_machine::vote>(machine.on_landed({request_id{2}, room_id{9}}, 0, at(6ms))).size() == 1);
+}
+
+TEST_CASE_FIXTURE(leader_fixture, "a hand-over of another length is not admitted") {
+  (void)machine.on_reserve(order(1), at(0ms));
+  (void)machine.on_handover(news_of(1, 19), at(1ms));
+  (void)machine.on_landed({request_id{1}, kv_room}, 0, at(1ms));
+  const auto effects = machine.on_vote(request_id{1}, {admission::done}, at(2ms));
+  CHECK(only<decode_leader_machine::join_batch>(effects).empty());
+  CHECK(fault_from(sent<error>(effects).at(0).second.code) == fault::not_admitted);
+}
+
+TEST_CASE_FIXTURE(leader_fixture, "C41: keys and values that never come fail the request by its deadline") {
+  (void)machine.on_reserve(order(1), at(0ms));
+  CHECK(machine.on_tick(at(999ms)).empty());
+  const auto effects = machine.on_tick(at(1000ms));
+  CHECK(fault_from(sent<error>(effects).at(0).second.code) == fault::timeout);
+  CHECK(machine.requests() == 0);
+}
+
+TEST_CASE_FIXTURE(leader_fixture, "a cancelled sequence leaves the batch before its blocks are free") {
+  (void)vote_done(1);
+  const auto asked = machine.on_cancel(request_id{1}, at(3ms));
+  CHECK(only<decode_leader_machine::leave_batch>(asked).size() == 1);
+  CHECK(sent<release>(asked).empty());
+  CHECK(sent<release>(machine.on_left(request_id{1}, at(4ms))).size() == 1);
+}
+
+TEST_CASE_FIXTURE(leader_fixture, "I24: blocks of a request that ended while prefill may write rest before reuse") {
+  (void)machine.on_reserve(order(1, 44), at(0ms));
+  (void)machine.on_cancel(request_id{1}, at(1ms));
+  CHECK(machine.on_reserve(order(2), at(2ms)).empty());
+  CHECK(sent<reserve_blocks>(machine.on_tick(at(1ms) + limits::slot_quarantine)).size() == 1);
+}
+
+TEST_CASE_FIXTURE(member_fixture,
+                  "I15: a member grants to every prefill rank that shares heads, and reports when all have written") {
+  const auto grants = sent<grant_blocks>(machine.on_reserve_blocks(reserve, at(0ms)));
+  REQUIRE(grants.size() == 2);
+  CHECK(grants[0].first == prefill_leader);
+  CHECK(grants[1].first == prefill_worker);
+
+  CHECK(machine.on_kv_landed(kv_room, prefill_worker, at(1ms)).empty());
+  CHECK(machine.on_kv_landed(kv_room, prefill_worker, at(1ms)).empty()); // D10: twice is once
+  const auto news = machine.on_kv_landed(kv_room, prefill_leader, at(2ms));
+  CHECK(sent<landed>(news).size() == 1);
+  CHECK(only<decode_member_machine::set_admission>(news).at(0).status == admission::done);
+}
+
+TEST_CASE_FIXTURE(member_fixture, "D11: bytes of a released request meet a tombstone") {
+  (void)machine.on_reserve_blocks(reserve, at(0ms));
+  CHECK(only<decode_member_machine::forget_admission>(machine.on_release(request_id{1}, at(1ms))).size() == 1);
+  CHECK(machine.on_kv_landed(kv_room, prefill_leader, at(2ms)).empty());
+  CHECK(machine.on_reserve_blocks(reserve, at(3ms)).empty());
+}

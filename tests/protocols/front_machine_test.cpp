@@ -1,0 +1,193 @@
+#include "protocols/front_machine.hpp"
+
+#include <doctest/doctest.h>
+
+#include "serve_fixture.hpp"
+
+using namespace troupe::protocols;
+using namespace std::chrono_literals;
+
+namespace {
+
+front_machine::options bounds() {
+  return {.in_flight_max = 2,
+          .context_max = 64,
+          .kv_tokens_max = 64,
+          .row_slots = 4,
+          .pixel_slots = 1,
+          .picture_tokens_max = 16,
+          .end_tokens = {9},
+          .request_deadline = 10s,
+          .room_deadline_ms = 1000};
+}
+
+front_machine::request text(std::uint64_t id, std::uint32_t max_tokens = 8) {
+  return {.id = request_id{id}, .prompt = {1, 2, 3}, .pictures = {}, .sampling = {}, .max_tokens = max_tokens};
+}
+
+front_machine::request with_picture(std::uint64_t id, std::uint64_t hash = 0) {
+  auto one = text(id);
+  one.prompt = {1, 7, 7, 2};
+  one.pictures = {{.height = 32, .width = 64, .tokens = 2, .first_token = 1, .grid = {1, 2, 4}, .content_hash = hash}};
+  return one;
+}
+
+tokens one_token(std::uint64_t request, std::uint32_t index, finish_reason finish = finish_reason::none) {
+  return {{{request_id{request}, index, static_cast<token_id>(100 + index), finish}}};
+}
+
+} // namespace
+
+TEST_CASE("a text request goes to decode for room and to prefill for work") {
+  const auto plan = reader_plan();
+  front_machine front{plan, bounds()};
+
+  const auto effects = front.on_request(text(1), at(0ms)).value();
+
+  const auto rooms = sent<reserve_kv>(effects);
+  const auto work = sent<submit>(effects);
+  REQUIRE(rooms.size() == 1);
+  REQUIRE(work.size() == 1);
+  CHECK(rooms[0].first == decode_rank);
+  CHECK(work[0].first == prefill_leader);
+  CHECK(rooms[0].second.room == work[0].second.kv_room);
+  CHECK(rooms[0].second.prompt_tokens == 3);
+  CHECK(rooms[0].second.end_tokens == std::vector<token_id>{9});
+}
+
+TEST_CASE("E3: a picture waits for a pixel slot, and those behind it wait too") {
+  const auto plan = reader_plan();
+  front_machine front{plan, bounds()};
+
+  CHECK(front.on_request(with_picture(1), at(0ms)).value().empty());
+  CHECK(front.on_request(text(2), at(0ms)).value().empty());
+  CHECK(front.waiting() == 2);
+
+  const auto effects = front.on_pixel_credits(encode_rank, {{{slot_index{0}, generation{1}}}}, at(1ms));
+  const auto pixels = only<front_machine::write_pixels>(effects);
+  REQUIRE(pixels.size() == 1);
+  CHECK(pixels[0].request == request_id{1});
+  CHECK(sent<encode>(effects)[0].second.room == pixels[0].room);
+  const auto work = sent<submit>(effects);
+  REQUIRE(work.size() == 2);
+  CHECK(work[0].second.request == request_id{1});
+  CHECK(work[1].second.request == request_id{2});
+}
+
+TEST_CASE("a picture goes to the cell that its content names while that has a slot") {
+  const auto plan = reader_plan();
+  front_machine front{plan, bounds()};
+  (void)front.on_pixel_credits(rank_id{1}, {{{slot_index{0}, generation{1}}}}, at(0ms));
+  (void)front.on_pixel_credits(rank_id{2}, {{{slot_index{0}, generation{1}}}}, at(0ms));
+
+  const auto first = sent<encode>(front.on_request(with_picture(1, 1), at(0ms)).value());
+  const auto second = sent<encode>(front.on_request(with_picture(2, 1), at(0ms)).value());
+
+  CHECK(first.at(0).first == rank_id{2});
+  CHECK(second.at(0).first == rank_id{1}); // the named cell has no slot left
+}
+
+TEST_CASE("D16: a token that comes twice is emitted once") {
+  const auto plan = reader_plan();
+  front_machine front{plan, bounds()};
+  (void)front.on_request(text(1), at(0ms));
+
+  CHECK(only<front_machine::emit_token>(front.on_tokens(decode_rank, one_token(1, 0), at(1ms))).size() == 1);
+  CHECK(front.on_tokens(decode_rank, one_token(1, 0), at(2ms)).empty());
+  CHECK(only<front_machine::emit_token>(front.on_tokens(decode_rank, one_token(1, 1), at(3ms))).size() == 1);
+}
+
+TEST_CASE("D18: a lost token ends the request and everybody lets go") {
+  const auto plan = reader_plan();
+  front_machine front{plan, bounds()};
+  (void)front.on_request(text(1), at(0ms));
+
+  const auto effects = front.on_tokens(decode_rank, one_token(1, 1), at(1ms));
+
+  const auto ends = only<front_machine::end_request>(effects);
+  REQUIRE(ends.size() == 1);
+  CHECK(ends[0].reason == finish_reason::failed);
+  CHECK(ends[0].cause->code == fault::wrong_sequence);
+  CHECK(only<front_machine::emit_token>(effects).empty());
+  CHECK(sent<cancel>(effects).size() == 2); // prefill and decode
+}
+
+TEST_CASE("D11: what comes after the end is dropped, also from a rank that never had the request") {
+  const auto plan = reader_plan();
+  front_machine front{plan, bounds()};
+  (void)front.on_request(text(1), at(0ms));
+  (void)front.on_request(text(2), at(0ms));
+
+  CHECK(front.on_tokens(encode_rank, one_token(2, 0), at(1ms)).empty());
+  const auto last = front.on_tokens(decode_rank, one_token(1, 0, finish_reason::stop), at(1ms));
+  CHECK(only<front_machine::end_request>(last).size() == 1);
+  CHECK(sent<cancel>(last).empty());
+  CHECK(front.on_tokens(decode_rank, one_token(1, 1), at(2ms)).empty());
+}
+
+TEST_CASE("what can never be served is refused at once, with what would be valid") {
+  const auto plan = reader_plan();
+  front_machine front{plan, bounds()};
+
+  CHECK(front.on_request(text(1, 62), at(0ms)).error().code == fault::context_exceeded);
+  CHECK(front.on_request(text(1, 0), at(0ms)).error().code == fault::invalid_request);
+  auto many = with_picture(1);
+  many.prompt.assign(16, 7);
+  many.pictures.assign(3, many.pictures[0]); // two cells of one slot each
+  CHECK(front.on_request(many, at(0ms)).error().code == fault::invalid_request);
+  auto outside = with_picture(1);
+  outside.pictures[0].first_token = 3;
+  CHECK(front.on_request(outside, at(0ms)).error().code == fault::invalid_request);
+  CHECK(front.in_flight() == 0);
+}
+
+TEST_CASE("the queue is bounded: as many wait as may run, the next is refused") {
+  const auto plan = reader_plan();
+  front_machine front{plan, bounds()};
+  for (std::uint64_t id = 1; id <= 4; ++id)
+    REQUIRE(front.on_request(text(id), at(0ms)));
+  CHECK(front.in_flight() == 2);
+  CHECK(front.waiting() == 2);
+  CHECK(front.on_request(text(5), at(0ms)).error().code == fault::queue_full);
+}
+
+TEST_CASE("a request past its deadline ends as failed, running or waiting") {
+  const auto plan = reader_plan();
+  front_machine front{plan, bounds()};
+  (void)front.on_request(text(1), at(0ms));
+  (void)front.on_request(with_picture(2), at(0ms));
+
+  CHECK(front.on_tick(at(9999ms)).empty());
+  const auto ends = only<front_machine::end_request>(front.on_tick(at(10'000ms)));
+  REQUIRE(ends.size() == 2);
+  CHECK(ends[0].cause->code == fault::timeout);
+}
+
+TEST_CASE("a lost cell ends its requests with the cause and takes no more") {
+  const auto plan = reader_plan();
+  front_machine front{plan, bounds()};
+  (void)front.on_request(text(1), at(0ms));
+
+  const auto ends = only<front_machine::end_request>(front.on_cell_gone(prefill_worker, "killed", at(1ms)));
+  REQUIRE(ends.size() == 1);
+  CHECK(ends[0].cause == failure{fault::cell_gone, "killed"});
+  const auto later = only<front_machine::end_request>(front.on_request(text(2), at(2ms)).value());
+  REQUIRE(later.size() == 1);
+  CHECK(later[0].cause->code == fault::cell_gone);
+}
+
+TEST_CASE("C3: a drain refuses what waits and what comes, finishes what runs, and says so once") {
+  const auto plan = reader_plan();
+  front_machine front{plan, bounds()};
+  (void)front.on_request(text(1), at(0ms));
+  (void)front.on_request(with_picture(2), at(0ms));
+
+  const auto begun = front.on_drain(at(1ms));
+  CHECK(only<front_machine::end_request>(begun).at(0).request == request_id{2});
+  CHECK(only<front_machine::drained>(begun).empty());
+  CHECK(front.on_request(text(3), at(2ms)).error().code == fault::shutting_down);
+
+  const auto done = front.on_tokens(decode_rank, one_token(1, 0, finish_reason::length), at(3ms));
+  CHECK(only<front_machine::drained>(done).size() == 1);
+  CHECK(only<front_machine::drained>(front.on_tick(at(4ms))).empty());
+}

@@ -1,0 +1,230 @@
+#include "protocols/prefill_machine.hpp"
+
+#include <doctest/doctest.h>
+
+#include "serve_fixture.hpp"
+
+using namespace troupe::protocols;
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr cell_id encode_cell{1};
+constexpr cell_id prefill_cell{3};
+constexpr cell_id decode_cell{4};
+constexpr room_id picture_room{7};
+constexpr room_id kv_room{8};
+
+submit work(std::uint64_t request, bool picture, std::size_t prompt = 20) {
+  submit out{.request = request_id{request},
+             .prompt = std::vector<token_id>(prompt, 1),
+             .pictures = {},
+             .sampling = {},
+             .kv_room = kv_room,
+             .decode_cell = decode_cell,
+             .deadline_ms = 1000};
+  if (picture)
+    out.pictures = {{.room = picture_room,
+                     .first_token = 2,
+                     .tokens = 4,
+                     .grid = {1, 4, 4},
+                     .content_hash = 0,
+                     .encode_cell = encode_cell}};
+  return out;
+}
+
+struct leader_fixture {
+  cluster_plan plan = reader_plan();
+  prefill_leader_machine machine{
+      plan,
+      prefill_cell,
+      {.front = front_rank, .kv_blocks = 4, .row_slots = 1, .room_deadline = 1s, .requests_max = 4}};
+
+  /// The picture's rows are everywhere and the mesh has been asked.
+  void gather() {
+    (void)machine.on_submit(work(1, true), at(0ms));
+    (void)machine.on_landed({request_id{1}, picture_room}, 0, at(1ms));
+    REQUIRE(only<prefill_leader_machine::vote>(machine.on_landed({request_id{1}, picture_room}, 1, at(1ms))).size() ==
+            1);
+  }
+};
+
+struct member_fixture {
+  cluster_plan plan = reader_plan();
+  prefill_member_machine machine{
+      plan,
+      prefill_cell,
+      prefill_worker,
+      {.row_elements = 6, .room_deadline = 1s, .rooms_max = 8, .overlap = {{decode_cell, {0}}}}};
+
+  grant_blocks grant(std::size_t blocks = 2) {
+    return {.request = request_id{1},
+            .room = kv_room,
+            .part = 0,
+            .parts = 1,
+            .prompt_tokens = 20,
+            .blocks = std::vector<block_index>(blocks, block_index{5}),
+            .tenancy = generation{1},
+            .dtype = element_type::f32};
+  }
+  prefill_member_machine::effects prefill() {
+    return machine.on_prefilled(request_id{1}, kv_room, decode_cell, {block_index{0}, block_index{1}}, at(5ms));
+  }
+};
+
+} // namespace
+
+TEST_CASE_FIXTURE(leader_fixture,
+                  "B15: the mesh is asked once every rank has the rows, and runs what all say is done") {
+  const auto reserved = sent<reserve_rows>(machine.on_submit(work(1, true), at(0ms)));
+  REQUIRE(reserved.size() == 2);
+  CHECK(reserved[0].first == prefill_leader);
+  CHECK(reserved[1].first == prefill_worker);
+  CHECK(reserved[0].second.slot == reserved[1].second.slot);
+
+  CHECK(machine.on_landed({request_id{1}, picture_room}, 0, at(1ms)).empty());
+  const auto votes = only<prefill_leader_machine::vote>(machine.on_landed({request_id{1}, picture_room}, 1, at(2ms)));
+  REQUIRE(votes.size() == 1);
+  CHECK(votes[0].rooms == std::vector<room_id>{picture_room});
+
+  const auto runs =
+      only<prefill_leader_machine::run_prefill>(machine.on_vote(request_id{1}, {admission::done}, at(3ms)));
+  REQUIRE(runs.size() == 1);
+  CHECK(runs[0].blocks.size() == 2);
+}
+
+TEST_CASE_FIXTURE(leader_fixture, "B16: one rank that says failed keeps the request out of the collective") {
+  gather();
+  const auto effects = machine.on_vote(request_id{1}, {admission::failed}, at(2ms));
+  CHECK(only<prefill_leader_machine::run_prefill>(effects).empty());
+  REQUIRE(sent<error>(effects).size() == 1);
+  CHECK(fault_from(sent<error>(effects)[0].second.code) == fault::not_admitted);
+  CHECK(sent<release>(effects).size() == 2);
+}
+
+TEST_CASE_FIXTURE(leader_fixture, "I29: a request without pictures waits for nothing") {
+  CHECK(only<prefill_leader_machine::run_prefill>(machine.on_submit(work(1, false), at(0ms))).size() == 1);
+}
+
+TEST_CASE_FIXTURE(leader_fixture, "I27: what does not fit waits in order, and enters when the first has shipped") {
+  (void)machine.on_submit(work(1, false, 64), at(0ms)); // all four blocks
+  CHECK(machine.on_submit(work(2, false, 16), at(0ms)).empty());
+  const auto handed = machine.on_prefilled(request_id{1}, 42, -3, 99, at(1ms));
+  REQUIRE(sent<handover>(handed).size() == 1);
+  CHECK(sent<handover>(handed)[0].first == decode_rank);
+  CHECK(sent<handover>(handed)[0].second.first_token == 42);
+  CHECK(sent<handover>(handed)[0].second.position_delta == -3);
+
+  CHECK(machine.on_shipped({request_id{1}, kv_room, 0, {}}, 0, at(2ms)).empty());
+  const auto effects = machine.on_shipped({request_id{1}, kv_room, 0, {}}, 1, at(2ms));
+  CHECK(sent<release>(effects).size() == 2);
+  const auto runs = only<prefill_leader_machine::run_prefill>(effects);
+  REQUIRE(runs.size() == 1);
+  CHECK(runs[0].work.request == request_id{2});
+}
+
+TEST_CASE_FIXTURE(leader_fixture,
+                  "C25: rows that do not land within the deadline fail the request, and their slot rests") {
+  (void)machine.on_submit(work(1, true), at(0ms));
+  (void)machine.on_landed({request_id{1}, picture_room}, 0, at(1ms));
+  const auto effects = machine.on_tick(at(1000ms));
+  REQUIRE(sent<error>(effects).size() == 1);
+  CHECK(sent<error>(effects)[0].second.message.find("1 of 2") != std::string::npos);
+  CHECK(machine.on_submit(work(2, true), at(1001ms)).empty()); // I24: the only row slot is in quarantine
+  CHECK(sent<reserve_rows>(machine.on_tick(at(1000ms) + limits::slot_quarantine)).size() == 2);
+}
+
+TEST_CASE_FIXTURE(leader_fixture,
+                  "C9: a cancel while the mesh is in the forward ends the request after it, without a hand-over") {
+  gather();
+  (void)machine.on_vote(request_id{1}, {admission::done}, at(2ms));
+  CHECK(machine.on_cancel(request_id{1}, at(3ms)).empty());
+  const auto after = machine.on_prefilled(request_id{1}, 42, 0, 0, at(4ms));
+  CHECK(sent<handover>(after).empty());
+  CHECK(sent<release>(after).size() == 2);
+  (void)machine.on_shipped({request_id{1}, kv_room, static_cast<std::uint16_t>(fault::cancelled), {}}, 0, at(5ms));
+  (void)machine.on_shipped({request_id{1}, kv_room, static_cast<std::uint16_t>(fault::cancelled), {}}, 1, at(5ms));
+  CHECK(machine.requests() == 0);
+}
+
+TEST_CASE_FIXTURE(leader_fixture, "D11: a submit of a request that has ended is dropped") {
+  (void)machine.on_cancel(request_id{1}, at(0ms));
+  CHECK(machine.on_submit(work(1, false), at(1ms)).empty());
+}
+
+TEST_CASE_FIXTURE(member_fixture, "I12: a member grants its rows, and tells its leader once when they have landed") {
+  const reserve_rows order{.request = request_id{1},
+                           .room = picture_room,
+                           .slot = {slot_index{2}, generation{3}},
+                           .tokens = 4,
+                           .encode_cell = encode_cell};
+  const auto effects = machine.on_reserve_rows(order, at(0ms));
+  const auto grants = sent<grant_rows>(effects);
+  REQUIRE(grants.size() == 1);
+  CHECK(grants[0].first == encode_rank);
+  CHECK(grants[0].second.part == 1);
+  CHECK(grants[0].second.parts == 2);
+  CHECK(machine.on_reserve_rows(order, at(1ms)).empty()); // D10
+
+  const auto news = machine.on_rows_landed(picture_room, at(2ms));
+  REQUIRE(only<prefill_member_machine::set_admission>(news).size() == 1);
+  CHECK(only<prefill_member_machine::set_admission>(news)[0].status == admission::done);
+  CHECK(sent<landed>(news).at(0).first == prefill_leader);
+  CHECK(machine.on_rows_landed(picture_room, at(3ms)).empty());
+}
+
+TEST_CASE_FIXTURE(member_fixture, "a member whose rows do not land says failed when the mesh votes") {
+  (void)machine.on_reserve_rows({request_id{1}, picture_room, {slot_index{2}, generation{3}}, 4, encode_cell}, at(0ms));
+  const auto said = only<prefill_member_machine::set_admission>(machine.on_tick(at(1000ms)));
+  REQUIRE(said.size() == 1);
+  CHECK(said[0].status == admission::failed);
+  CHECK(machine.on_tick(at(2000ms)).empty());
+}
+
+TEST_CASE_FIXTURE(member_fixture, "I14: keys and values are written when both the forward and the grant are there") {
+  SUBCASE("grant first") {
+    CHECK(machine.on_grant(decode_rank, grant(), at(0ms)).empty());
+    CHECK(only<prefill_member_machine::write_blocks>(prefill()).size() == 1);
+  }
+  SUBCASE("forward first") {
+    CHECK(prefill().empty());
+    CHECK(only<prefill_member_machine::write_blocks>(machine.on_grant(decode_rank, grant(), at(6ms))).size() == 1);
+  }
+  const auto done = sent<shipped>(machine.on_written(kv_room, 0, {}, at(7ms)));
+  REQUIRE(done.size() == 1);
+  CHECK(done[0].second.code == 0);
+}
+
+TEST_CASE_FIXTURE(member_fixture, "a grant is believed only from the rank that it names") {
+  (void)prefill();
+  CHECK(machine.on_grant(encode_rank, grant(), at(6ms)).empty());
+}
+
+TEST_CASE_FIXTURE(member_fixture, "I18: a grant of too few blocks fails the room by name, and nothing is written") {
+  (void)prefill();
+  const auto effects = machine.on_grant(decode_rank, grant(1), at(6ms));
+  CHECK(only<prefill_member_machine::write_blocks>(effects).empty());
+  CHECK(fault_from(sent<shipped>(effects).at(0).second.code) == fault::span_mismatch);
+}
+
+TEST_CASE_FIXTURE(member_fixture, "C15: a release while a write is on its way is answered when the write has ended") {
+  (void)prefill();
+  (void)machine.on_grant(decode_rank, grant(), at(6ms));
+  CHECK(sent<shipped>(machine.on_release(request_id{1}, at(7ms))).empty());
+  CHECK(sent<shipped>(machine.on_written(kv_room, 0, {}, at(8ms))).size() == 1);
+}
+
+TEST_CASE_FIXTURE(member_fixture, "C48: a decode rank that never grants fails the room by its deadline") {
+  (void)prefill();
+  CHECK(machine.on_tick(at(1004ms)).empty());
+  const auto news = sent<shipped>(machine.on_tick(at(1005ms)));
+  REQUIRE(news.size() == 1);
+  CHECK(fault_from(news[0].second.code) == fault::timeout);
+}
+
+TEST_CASE_FIXTURE(member_fixture, "a forward that ends after its request was released ships nothing and says so") {
+  (void)machine.on_release(request_id{1}, at(0ms));
+  const auto news = sent<shipped>(prefill());
+  REQUIRE(news.size() == 1);
+  CHECK(fault_from(news[0].second.code) == fault::cancelled);
+}

@@ -1,0 +1,110 @@
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <fstream>
+#include <iterator>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "runtime/base/clock.hpp"
+#include "runtime/cluster/spec_explain.hpp"
+#include "tools/troupe/commands.hpp"
+#include "tools/troupe/launch.hpp"
+#include "tools/troupe/text.hpp"
+
+namespace troupe::tools {
+namespace {
+
+struct up_options {
+  std::string spec;
+  job_options job;
+  bool json = false;
+};
+
+/// The status that the supervisor has written: what `ps` would show.
+cluster::job_status written_status(const cluster::job_paths& paths) {
+  std::ifstream in{paths.file("status.json"), std::ios::binary};
+  const std::string text{std::istreambuf_iterator<char>{in}, {}};
+  return cluster::parse_job_status(text).value_or(cluster::job_status{});
+}
+
+/// One screen: what runs, how to ask it, how to end it.
+void print_ready(const checked_spec& spec, const std::string& job, const cluster::job_paths& paths,
+                 protocols::duration took) {
+  const palette colours{STDOUT_FILENO};
+  const auto plan = cluster::explain_plan(spec.loaded.spec, spec.plan);
+  const auto lanes = plan.find("lanes\n"); // the last part of the plan
+  // Commands elsewhere find the job by its name alone only where the default directory is used.
+  const auto named = fmt::format("--job {} --run-dir {}", job, paths.directory.parent_path().string());
+  fmt::print("{} is ready, after {} (process {}, {})\n\n{}\n{}\n", colours.bold(job), in_words(took), ::getpid(),
+             spec.loaded.file.string(), rank_table(written_status(paths)).text(colours),
+             lanes == std::string::npos ? "" : plan.substr(lanes));
+  fmt::print("ask   troupe ask {} --image FILE --prompt TEXT\n", named);
+  fmt::print("logs  troupe logs {} --follow\n", named);
+  fmt::print("stop  Ctrl-C, or: troupe down {}\n", named);
+  std::fflush(stdout);
+}
+
+void print_ready_json(const std::string& job, const cluster::job_paths& paths, protocols::duration took) {
+  nlohmann::ordered_json line{{"job", job},
+                              {"supervisor_pid", ::getpid()},
+                              {"directory", paths.directory.string()},
+                              {"launch_ms", std::chrono::duration<double, std::milli>(took).count()}};
+  line.update(as_json(written_status(paths)));
+  fmt::print("{}\n", line.dump());
+  std::fflush(stdout);
+}
+
+int up(const up_options& options) {
+  const auto began = base::now();
+  const auto spec = check_spec(options.spec);
+  if (!spec)
+    return complain(exit_code_of(spec.error().code), spec.error().what);
+  auto launching = supervisor_options_of(spec->loaded, options.job);
+  if (!launching)
+    return complain(exit_code_of(launching.error().code), launching.error().what);
+  const auto job = launching->job;
+  progress_line progress;
+  std::unique_ptr<cluster::supervisor> supervisor;
+  launching->on_progress = [&](std::string_view line) { progress.show(line); };
+  launching->on_ready = [&] {
+    progress.clear();
+    if (options.json)
+      print_ready_json(job, supervisor->paths(), base::now() - began);
+    else
+      print_ready(*spec, job, supervisor->paths(), base::now() - began);
+  };
+  auto prepared = cluster::supervisor::prepare(std::move(*launching));
+  if (!prepared)
+    return complain(exit_code_of(prepared.error().code), prepared.error().what);
+  supervisor = std::move(*prepared);
+
+  const auto outcome = supervisor->run();
+  progress.clear();
+  const bool orderly = outcome.code == base::exit_code::done || outcome.code == base::exit_code::interrupted;
+  if (!orderly)
+    complain(outcome.code, fmt::format("logs of the ranks: {}", (supervisor->paths().directory / "logs").string()));
+  return complain(outcome.code, outcome.first_cause);
+}
+
+} // namespace
+
+void add_up(CLI::App& troupe, action& chosen) {
+  auto* command = troupe.add_subcommand("up", "launch a cluster and serve until interrupted");
+  auto options = std::make_shared<up_options>();
+  command->add_option("SPEC", options->spec, "a cluster spec (JSON, comments allowed)")->required()->type_name("");
+  command->add_option("--job", options->job.job, "name of the job; default: the spec's")->type_name("NAME");
+  add_run_dir_option(*command, options->job);
+  command->add_flag("--json", options->json, "one JSON object when it is ready");
+  command->footer(R"(Examples:
+  troupe up deploy/specs/reader.json
+  troupe up deploy/specs/reader.json --job second --json
+
+Ctrl-C, SIGTERM and `troupe down` let it finish what it has taken; a second Ctrl-C ends it at once.
+Exit codes: 0 ended by SIGTERM or down, 2 usage, 3 spec, model or run directory cannot be used, 6 a rank died,
+7 not ready in time, 8 killed at the end, 130 ended by Ctrl-C.)");
+  command->callback([options, &chosen] { chosen = [options] { return up(*options); }; });
+}
+
+} // namespace troupe::tools
