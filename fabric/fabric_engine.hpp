@@ -10,6 +10,7 @@
 
 #include "fabric/fabric_session.hpp"
 #include "fabric/region_memory.hpp"
+#include "fabric/spin_budget.hpp"
 #include "fabric/transfer.hpp"
 #include "fabric/transfer_bell.hpp"
 #include "fabric/transfer_pieces.hpp"
@@ -159,8 +160,9 @@ private:
   std::vector<std::unique_ptr<peer>> everybody_;
   transfer_queue<transfer*> own_;
   std::unique_ptr<fabric_session> session_;
-  bool refused_ = false;         ///< some peer is refused
-  protocols::time_point worked_; ///< last time that something moved
+  bool refused_ = false; ///< some peer is refused
+  spin_budget spin_budget_;
+  std::optional<protocols::time_point> spins_until_;
   protocols::time_point looked_; ///< last time that deadlines were looked at
 };
 

@@ -28,8 +28,6 @@ namespace {
 /// Copied of writes to this rank itself before the network is looked at again.
 constexpr std::uint64_t own_copy_bytes = std::uint64_t{1} << 20;
 constexpr int reap_max = 64;
-/// How long completions are asked for in a loop before the thread sleeps; sleeping costs about 20 us a round trip.
-constexpr protocols::duration spin = 50us;
 constexpr protocols::duration deadline_look = 1ms;
 constexpr int sleep_ms_refused = 1;   ///< libfabric says "again" and no descriptor says when
 constexpr int sleep_ms_under_way = 5; ///< deadlines are looked at
@@ -324,15 +322,22 @@ void fabric_engine::lose(peer& to, const failure& why) {
 }
 
 void fabric_engine::rest(bool worked) {
-  const auto now = base::now();
   if (worked) {
-    worked_ = now;
+    if (std::exchange(spins_until_, std::nullopt))
+      spin_budget_.found();
     return;
   }
   const bool under_way = !own_.empty() || std::any_of(everybody_.begin(), everybody_.end(),
                                                       [](const auto& to) { return to->awaits_something(); });
-  if (under_way && !refused_ && now - worked_ < spin)
-    return;
+  if (under_way && !refused_) {
+    const auto now = base::now();
+    if (!spins_until_)
+      spins_until_ = now + spin_budget_.next();
+    if (now < *spins_until_)
+      return relax();
+    spin_budget_.slept();
+  }
+  spins_until_.reset();
   {
     const std::lock_guard lock{mutex_};
     if (stopping_ || !posted_.empty() || !joining_.empty())

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "fabric/region_memory.hpp"
+#include "fabric/spin_budget.hpp"
 #include "fabric/transfer.hpp"
 #include "fabric/transfer_bell.hpp"
 #include "fabric/transfer_door.hpp"
@@ -62,6 +63,7 @@ private:
   void finish(accepted& write, protocols::result<void> outcome);
   void fail_all(const transfer_peer* of, const protocols::failure& cause);
   void watch(bool busy);
+  bool spin();
   bool arm();
   void disarm();
   void adopt_joining();
@@ -91,6 +93,7 @@ private:
   std::optional<accepted> copying_;
   transfer_queue<accepted> unpublished_; ///< copied, but the peer's ring had no room
   std::vector<pollfd> watched_;
+  spin_budget spin_budget_;
 };
 
 } // namespace troupe::fabric

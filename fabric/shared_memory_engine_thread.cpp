@@ -182,7 +182,7 @@ void shared_memory_engine::lose(const peer_pointer& left, const failure& cause) 
 // ---- waiting ----------------------------------------------------------------------------------------
 
 void shared_memory_engine::watch(bool busy) {
-  const bool armed = !busy && arm();
+  const bool armed = !busy && !spin() && arm();
   const int patience = !armed ? 0 : unpublished_.empty() ? door_.patience_ms(sleep_ms_max) : sleep_ms_unpublished;
   watched_.clear();
   watched_.push_back({bell_.file(), POLLIN, 0});
@@ -207,6 +207,23 @@ void shared_memory_engine::watch(bool busy) {
   };
   for (peer_pointer& joined : door_.step(std::span{watched_}.subspan(1 + peers), bell_, highest))
     adopt(std::move(joined));
+}
+
+/// Whether something came within the budget.
+bool shared_memory_engine::spin() {
+  const auto something_came = [this] {
+    if (std::any_of(live_.begin(), live_.end(), [](const auto& from) { return from->incoming.has_words(); }))
+      return true;
+    const std::lock_guard lock{mutex_};
+    return stopping_ || !posted_.empty() || !joining_.empty();
+  };
+  for (const auto until = base::now() + spin_budget_.next(); base::now() < until; relax())
+    if (something_came()) {
+      spin_budget_.found();
+      return true;
+    }
+  spin_budget_.slept();
+  return false;
 }
 
 bool shared_memory_engine::arm() {

@@ -72,6 +72,10 @@ result<std::size_t> transfer_ring::pop(std::span<std::uint64_t> into) noexcept {
   return taken;
 }
 
+bool transfer_ring::has_words() const noexcept {
+  return at().tail.load() != cursor_;
+}
+
 bool transfer_ring::take_room_wanted() noexcept {
   shared& ring = at();
   return ring.room_wanted.load() != 0 && ring.room_wanted.exchange(0) != 0;
@@ -80,7 +84,7 @@ bool transfer_ring::take_room_wanted() noexcept {
 bool transfer_ring::arm() noexcept {
   shared& ring = at();
   ring.reader_asleep.store(1);
-  if (ring.tail.load() == cursor_)
+  if (!has_words())
     return true;
   ring.reader_asleep.store(0);
   return false;

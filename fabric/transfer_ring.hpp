@@ -39,6 +39,7 @@ public:
 
   /// Takes the words that are there, at most `into`. Errors: bad_value (the writer's cursor is impossible).
   protocols::result<std::size_t> pop(std::span<std::uint64_t> into) noexcept;
+  bool has_words() const noexcept;
   /// Whether the writer waits for room and must be rung; says so once a wait.
   bool take_room_wanted() noexcept;
   /// Says that the reader is going to sleep. False: do not, there are words.

@@ -239,10 +239,7 @@ result<void> rank_life::obey(const frame_view& frame) {
   if (type == roster::type)
     return with(roster{}, [&](const roster& everybody) { return obey_roster(everybody); });
   if (type == verdict::type)
-    return with(verdict{}, [&](const verdict& judged) {
-      const auto allowed = life_.on_verdict(judged);
-      return allowed ? reached(life_state::agreed) : allowed;
-    });
+    return with(verdict{}, [&](const verdict& judged) { return life_.on_verdict(judged); });
   if (type == proceed::type)
     return with(proceed{}, [&](const proceed& order) { return obey_proceed(order); });
   if (type == shutdown::type)

@@ -61,6 +61,11 @@ std::string bulk_lane_of(const cluster_spec& spec) {
   return {};
 }
 
+/// "1 rank", "6 ranks".
+std::string counted(std::size_t count, std::string_view noun) {
+  return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
+}
+
 bool has(const cluster_plan& plan, protocols::role_kind role) {
   return !plan.cells_of(role).empty();
 }
@@ -85,13 +90,11 @@ std::string explain_values(const loaded_spec& loaded) {
 
 std::string explain_plan(const cluster_spec& spec, const cluster_plan& plan) {
   using protocols::role_kind;
-  std::string out = fmt::format("{}: {} ranks in {} pools, {} on {}\n", spec.name, plan.ranks.size(), spec.pools.size(),
-                                spec.program, spec.device);
+  std::string out = fmt::format("{}: {} in {}, {} on {}\n", spec.name, counted(plan.ranks.size(), "rank"),
+                                counted(spec.pools.size(), "pool"), spec.program, spec.device);
   for (const auto& pool : spec.pools) {
-    out +=
-        fmt::format("  {} ({}): {} cell{} of {} stage{} x {} rank{}\n", pool.name, protocols::name(pool.role),
-                    pool.cells, pool.cells == 1 ? "" : "s", pool.pipeline_parallel,
-                    pool.pipeline_parallel == 1 ? "" : "s", pool.tensor_parallel, pool.tensor_parallel == 1 ? "" : "s");
+    out += fmt::format("  {} ({}): {} of {} x {}\n", pool.name, protocols::name(pool.role), counted(pool.cells, "cell"),
+                       counted(pool.pipeline_parallel, "stage"), counted(pool.tensor_parallel, "rank"));
     for (const auto& rank : plan.ranks)
       if (rank.pool == pool.name)
         out += fmt::format("    rank {:<4} {}\n", rank.id.value, rank.label);

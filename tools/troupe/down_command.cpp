@@ -1,6 +1,8 @@
 #include <fmt/format.h>
 #include <signal.h>
+extern "C" { // glibc 2.36 forgets it
 #include <sys/pidfd.h>
+}
 
 #include <chrono>
 #include <memory>

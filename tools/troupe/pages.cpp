@@ -106,7 +106,7 @@ result<std::vector<page>> pages_of(const ask_options& options) {
   if (!options.pages.empty())
     return read_pages(options.pages);
   if (options.prompt.empty())
-    return fail(fault::invalid_request, "no question; write --prompt TEXT, or --pages FILE");
+    return fail(fault::invalid_request, "no question; write --prompt TEXT, or --pages FILE (see --help)");
   std::vector<page> pages;
   for (const auto& image : options.images)
     pages.push_back({.image = image, .file = image, .prompt = options.prompt});
