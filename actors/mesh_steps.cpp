@@ -14,7 +14,8 @@ result<void> mesh_executor::perform_warm(const mesh_plan& plan) {
   if (parts_.cell_group) {
     std::vector<float> gathered(few.size() * parts_.cell_group->size());
     std::array<std::int32_t, 1> least{static_cast<std::int32_t>(admission::done)};
-    parts_.cell_group->begin(plan.call, "warm", 4);
+    if (auto begun = parts_.cell_group->begin(plan.call, "warm", 4); !begun)
+      return begun;
     if (auto done = parts_.cell_group->all_reduce_sum(few); !done)
       return done;
     if (auto done = parts_.cell_group->all_gather(few, gathered); !done)
@@ -42,7 +43,8 @@ result<void> mesh_executor::perform_warm(const mesh_plan& plan) {
     tower_rows_.resize(parts_.facts.row_elements());
     const std::array<gpu::models::vision_model::picture, 1> pictures{{{gray, side, side, tower_rows_}}};
     if (parts_.mesh)
-      parts_.mesh->begin(plan.call, "warm", parts_.vision->collectives(1));
+      if (auto begun = parts_.mesh->begin(plan.call, "warm", parts_.vision->collectives(1)); !begun)
+        return begun;
     if (auto done = parts_.vision->encode(pictures, parts_.mesh.get()); !done)
       return done;
     if (parts_.mesh)
@@ -57,7 +59,8 @@ result<void> mesh_executor::perform_vote(const mesh_plan& plan) {
     votes_.push_back(static_cast<std::int32_t>(board_.of(room)));
   if (!parts_.cell_group)
     return {};
-  parts_.cell_group->begin(plan.call, "vote", 1);
+  if (auto begun = parts_.cell_group->begin(plan.call, "vote", 1); !begun)
+    return begun;
   if (auto done = parts_.cell_group->all_reduce_min(votes_); !done)
     return done;
   return parts_.cell_group->end();
@@ -81,7 +84,8 @@ result<void> mesh_executor::perform_encode(const mesh_plan& plan) {
     const std::array<gpu::models::vision_model::picture, 1> pictures{
         {{parts_.pixels.slot(item.pixels).first(pixel_bytes), item.height, item.width, rows}}};
     if (parts_.mesh)
-      parts_.mesh->begin(plan.call, "encode", parts_.vision->collectives(1));
+      if (auto begun = parts_.mesh->begin(plan.call, "encode", parts_.vision->collectives(1)); !begun)
+        return begun;
     if (auto done = parts_.vision->encode(pictures, parts_.mesh.get()); !done)
       return done;
     if (parts_.mesh)
@@ -171,11 +175,13 @@ result<void> mesh_executor::forward(const mesh_plan& plan, std::string_view phas
   const auto last_leader = (parts_.cell.pipeline_parallel - 1) * width;
 
   if (parts_.mesh)
-    parts_.mesh->begin(plan.call, phase, parts_.text->mesh_collectives(chooses));
+    if (auto begun = parts_.mesh->begin(plan.call, phase, parts_.text->mesh_collectives(chooses)); !begun)
+      return begun;
   if (pipelined) {
     const std::uint32_t hops = (stage_ > 0 ? 1u : 0u) + (last_stage() ? 0u : 1u) +
                                (chooses && (place_ == 0 || place_ == last_leader) ? 1u : 0u);
-    parts_.cell_group->begin(plan.call, phase, hops);
+    if (auto begun = parts_.cell_group->begin(plan.call, phase, hops); !begun)
+      return begun;
   }
   hidden_in_.resize(stage_ > 0 ? tokens * parts_.facts.hidden : 0);
   hidden_out_.resize(last_stage() ? 0 : tokens * parts_.facts.hidden);

@@ -327,9 +327,7 @@ void fabric_engine::rest(bool worked) {
       spin_budget_.found();
     return;
   }
-  const bool under_way = !own_.empty() || std::any_of(everybody_.begin(), everybody_.end(),
-                                                      [](const auto& to) { return to->awaits_something(); });
-  if (under_way && !refused_) {
+  if (!refused_) {
     const auto now = base::now();
     if (!spins_until_)
       spins_until_ = now + spin_budget_.next();
@@ -345,6 +343,8 @@ void fabric_engine::rest(bool worked) {
     asleep_ = true;
   }
   if (session_->may_sleep()) {
+    const bool under_way = !own_.empty() || std::any_of(everybody_.begin(), everybody_.end(),
+                                                        [](const auto& to) { return to->awaits_something(); });
     std::array<pollfd, 2> watched{{{session_->wait_file(), POLLIN, 0}, {bell_.file(), POLLIN, 0}}};
     ::poll(watched.data(), watched.size(),
            refused_    ? sleep_ms_refused

@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 #include <concepts>
+#include <cstring>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -38,8 +39,10 @@ private:
   template <class T>
   void put(const T& value);
   void put_bytes(const void* data, std::size_t bytes) {
-    const auto* begin = static_cast<const std::byte*>(data);
-    out_.insert(out_.end(), begin, begin + bytes);
+    const auto before = out_.size();
+    out_.resize(before + bytes);
+    if (bytes > 0)
+      std::memcpy(out_.data() + before, data, bytes);
   }
   std::vector<std::byte>& out_;
 };

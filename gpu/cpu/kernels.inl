@@ -65,7 +65,7 @@ inline vec exponential(vec x) {
   p = p * rest + 5.0000001201e-1F;
   const vec mantissa = p * rest * rest + rest + 1.0F;
   const ivec bits = (__builtin_convertvector(power, ivec) + 127) << 23;
-  return mantissa * reinterpret_cast<const vec&>(bits);
+  return mantissa * __builtin_bit_cast(vec, bits);
 }
 
 /// Runs `body` over n floats: whole registers, then one register filled up with zeros.

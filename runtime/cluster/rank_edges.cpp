@@ -80,7 +80,7 @@ result<void> rank_world::make_lanes(const roster& everybody, time_point deadline
     auto lane = take_lane(which, deadline);
     if (!lane)
       return tl::unexpected<failure>{lane.error()};
-    if (channel == channel_kind::tokens && connecting.contains(which)) {
+    if (channel == channel_kind::tokens && !is_front()) {
       token_lane_ = *std::move(lane);
       continue;
     }

@@ -96,9 +96,12 @@ result<void> rank_world::attach_memory(time_point deadline) {
     peers.insert(rank);
   for (const auto& [rank, purpose] : mine)
     peers.insert(rank);
-  for (const auto peer : peers)
-    if (auto done = transfers_->attach_peer(everybody_[peer.value], deadline); !done)
+  for (const auto peer : peers) {
+    auto at = everybody_[peer.value];
+    at.unix_path = transfer_socket(peer);
+    if (auto done = transfers_->attach_peer(at, deadline); !done)
       return fail(done.error().code, "transfers with " + context_.plan.rank(peer).label + ": " + done.error().what);
+  }
 
   for (const auto& [writer, purpose] : mine) {
     const region announcement{purpose, context_.regions.at(purpose).card};

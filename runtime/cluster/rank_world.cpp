@@ -110,13 +110,12 @@ result<endpoint> rank_world::open() {
     if (!facts)
       return tl::unexpected<failure>{facts.error()};
     context_.facts = *std::move(facts);
-    const auto path = run_directory_ + "/t" + number + ".sock";
     auto engine =
         over_fabric
             ? fabric::make_fabric_engine(
                   {.self = context_.self, .provider = lanes.fabric_provider, .interface = lanes.interface})
             : fabric::make_shared_memory_engine(
-                  {.self = context_.self, .born = identity_.born, .job_token = identity_.job_token, .unix_path = path});
+                  {.self = context_.self, .born = identity_.born, .job_token = identity_.job_token, .unix_path = transfer_socket(context_.self)});
     if (!engine)
       return tl::unexpected<failure>{engine.error()};
     transfers_ = *std::move(engine);

@@ -68,6 +68,10 @@ private:
   const protocols::cell_plan* cell_here(protocols::role_kind role) const;
   bool has_model() const noexcept { return !context_.spec.model_path.empty(); }
 
+  std::string transfer_socket(protocols::rank_id rank) const {
+    return run_directory_ + "/t" + std::to_string(rank.value) + ".sock";
+  }
+
   // rank_memory.cpp
   protocols::result<void> register_regions();
   protocols::result<void> add_region(const std::string& purpose, std::uint32_t slots, std::uint64_t slot_bytes);

@@ -29,7 +29,7 @@ inline protocols::time_point within(protocols::duration time) {
   return base::now() + time;
 }
 
-/// What an engine said; any thread may wait for more of it.
+/// What an engine said. Any thread may wait for more of it and take copies.
 class event_log {
 public:
   struct delivery {
@@ -48,44 +48,56 @@ public:
   transfer_events events() {
     return {.on_delivered =
                 [this](std::uint64_t cookie, protocols::result<void> outcome) {
-                  note([&] { delivered.push_back({cookie, std::move(outcome)}); });
+                  add(delivered_, {cookie, std::move(outcome)});
                 },
-            .on_landed = [this](rank_id from, std::uint64_t data) { note([&] {
-                                                                      landed.push_back({from, data});
-                                                                    }); },
+            .on_landed =
+                [this](rank_id from, std::uint64_t data) {
+                  add(landed_, {from, data});
+                },
             .on_peer_gone =
                 [this](rank_id peer, protocols::failure cause) {
-                  note([&] { gone.push_back({peer, std::move(cause)}); });
+                  add(gone_, {peer, std::move(cause)});
                 }};
   }
 
-  /// `condition` reads the vectors below under the log's lock.
-  template <class Condition>
-  bool wait(Condition condition, protocols::duration time = patience) {
-    std::unique_lock lock{mutex_};
-    return changed_.wait_for(lock, time, condition);
-  }
-  bool wait_delivered(std::size_t count) {
-    return wait([&] { return delivered.size() >= count; });
-  }
-  bool wait_landed(std::size_t count) {
-    return wait([&] { return landed.size() >= count; });
-  }
+  bool wait_delivered(std::size_t count) { return wait(delivered_, count); }
+  bool wait_landed(std::size_t count) { return wait(landed_, count); }
+  bool wait_gone() { return wait(gone_, 1); }
 
-  std::vector<delivery> delivered;
-  std::vector<landing> landed;
-  std::vector<departure> gone;
+  std::vector<delivery> delivered() { return copy(delivered_); }
+  std::vector<landing> landed() { return copy(landed_); }
+  std::vector<departure> gone() { return copy(gone_); }
+
+  void forget() {
+    const std::lock_guard lock{mutex_};
+    delivered_.clear();
+    landed_.clear();
+    gone_.clear();
+  }
 
 private:
-  template <class Change>
-  void note(Change change) {
+  template <class Event>
+  void add(std::vector<Event>& to, Event event) {
     const std::lock_guard lock{mutex_};
-    change();
+    to.push_back(std::move(event));
     changed_.notify_all();
+  }
+  template <class Event>
+  bool wait(const std::vector<Event>& for_more_of, std::size_t count) {
+    std::unique_lock lock{mutex_};
+    return changed_.wait_for(lock, patience, [&] { return for_more_of.size() >= count; });
+  }
+  template <class Event>
+  std::vector<Event> copy(const std::vector<Event>& of) {
+    const std::lock_guard lock{mutex_};
+    return of;
   }
 
   std::mutex mutex_;
   std::condition_variable changed_;
+  std::vector<delivery> delivered_;
+  std::vector<landing> landed_;
+  std::vector<departure> gone_;
 };
 
 inline std::string name_of(bulk_kind kind) {

@@ -233,8 +233,9 @@ TEST_CASE(child_case* doctest::skip()) {
     case command::await: {
       REQUIRE(self.log.wait_landed(given.argument));
       std::vector<std::uint64_t> data;
-      for (std::size_t i = 0; i < given.argument; ++i)
-        data.push_back(self.log.landed[i].data);
+      for (const auto& landing : self.log.landed())
+        data.push_back(landing.data);
+      REQUIRE(data.size() == given.argument);
       parent.send(std::as_bytes(std::span{data}));
       break;
     }
@@ -250,7 +251,7 @@ TEST_CASE(child_case* doctest::skip()) {
                                  .deadline = within(patience)},
                                 ready_event::already()));
       REQUIRE(self.log.wait_delivered(++echoed));
-      parent.send_value(std::uint64_t{self.log.delivered.back().outcome.has_value()});
+      parent.send_value(std::uint64_t{self.log.delivered().back().outcome.has_value()});
       break;
     }
     }
@@ -304,17 +305,17 @@ TEST_CASE("J12: two processes, random sizes, offsets and orders: every byte of t
         REQUIRE(peer.says().receive_value(delivered));
         REQUIRE(delivered == 1);
         REQUIRE(self.log.wait_landed(round + 1));
-        CHECK(self.log.landed[round].from == rank_id{peer_rank});
-        CHECK(self.log.landed[round].data == round);
+        CHECK(self.log.landed()[round].from == rank_id{peer_rank});
+        CHECK(self.log.landed()[round].data == round);
         REQUIRE(std::memcmp(self.regions[1].bytes.data(), expected.data(), region_bytes) == 0);
       }
       std::vector<bool> seen(told.size());
-      for (const auto& it : self.log.delivered) {
+      for (const auto& it : self.log.delivered()) {
         CHECK(it.outcome.has_value());
         CHECK(!seen[it.cookie]);
         seen[it.cookie] = true;
       }
-      CHECK(self.log.delivered.size() == told.size());
+      CHECK(self.log.delivered().size() == told.size());
     }
   }
 }
@@ -336,7 +337,7 @@ void connect_lane(party& self, peer_process& peer) {
   peer.give(command::await, 1);
   std::uint64_t data = 0;
   REQUIRE(peer.says().receive_value(data));
-  self.log.delivered.clear();
+  self.log.forget();
 }
 
 /// Writes that a stopped peer cannot finish: shared memory completes them until the completion ring is full.
@@ -357,8 +358,9 @@ std::size_t post_stuck_writes(party& self, protocols::time_point deadline) {
   return count;
 }
 
-std::size_t failures(const event_log& log, std::initializer_list<fault> as) {
-  return static_cast<std::size_t>(std::count_if(log.delivered.begin(), log.delivered.end(), [&](const auto& it) {
+std::size_t failures(event_log& log, std::initializer_list<fault> as) {
+  const auto all = log.delivered();
+  return static_cast<std::size_t>(std::count_if(all.begin(), all.end(), [&](const auto& it) {
     return !it.outcome && std::find(as.begin(), as.end(), it.outcome.error().code) != as.end();
   }));
 }
@@ -381,7 +383,7 @@ TEST_CASE(
     peer.kill();
     REQUIRE(self.log.wait_delivered(count));
     const auto failed_after = base::now() - begun;
-    REQUIRE(self.log.wait([&] { return !self.log.gone.empty(); }));
+    REQUIRE(self.log.wait_gone());
     const auto gone_after = base::now() - begun;
 
     // The kernel closes a killed process's sockets within milliseconds; the rest is a busy machine's. libfabric's
@@ -400,9 +402,9 @@ TEST_CASE(
     REQUIRE(!late);
     CHECK(late.error().code == fault::peer_gone);
     self.engine->stop();
-    CHECK(self.log.gone.size() == 1);
-    CHECK(self.log.gone[0].peer == rank_id{peer_rank});
-    CHECK(self.log.delivered.size() == count);
+    CHECK(self.log.gone().size() == 1);
+    CHECK(self.log.gone()[0].peer == rank_id{peer_rank});
+    CHECK(self.log.delivered().size() == count);
   }
 }
 
@@ -420,7 +422,7 @@ TEST_CASE("I22: a peer that is stopped fails writes by their deadline, and is wr
     CHECK(took > 250ms);
     CHECK(took < 3s);
     CHECK(failures(self.log, {fault::timeout}) >= (kind == bulk_kind::shared_memory ? 16 : 1));
-    CHECK(self.log.gone.empty());
+    CHECK(self.log.gone().empty());
 
     peer.resume();
     REQUIRE(self.engine->post({.to = rank_id{peer_rank},
@@ -431,8 +433,8 @@ TEST_CASE("I22: a peer that is stopped fails writes by their deadline, and is wr
                                .cookie = 1'000'000},
                               ready_event::already()));
     REQUIRE(self.log.wait_delivered(count + 1));
-    CHECK(self.log.delivered.back().cookie == 1'000'000);
-    const auto& outcome = self.log.delivered.back().outcome;
+    CHECK(self.log.delivered().back().cookie == 1'000'000);
+    const auto outcome = self.log.delivered().back().outcome;
     CHECK_MESSAGE(outcome.has_value(), to_string(outcome.error()));
   }
 }

@@ -13,6 +13,7 @@
 
 #include "gpu/cpu/cpu_operations.hpp"
 #include "gpu/cpu/kernels.hpp"
+#include "gpu/cpu/threads.hpp"
 
 // Every operation against the same thing written as a loop in double precision.
 
@@ -130,6 +131,21 @@ TEST_CASE("matmul is x times weight transposed plus bias, for few and many rows 
             }
         }
   });
+}
+
+TEST_CASE("a product gives the same on one thread and on two") {
+  bench b;
+  std::mt19937 from{4};
+  const numbers x{from, {200, 64}};
+  const numbers weight{from, {96, 64}};
+  const numbers one{from, {200, 96}};
+  const numbers two{from, {200, 96}};
+  b.run->matmul(*b.on, x.view, weight.view, {}, one.view);
+  gpu::cpu::set_threads(2);
+  b.run->matmul(*b.on, x.view, weight.view, {}, two.view);
+  gpu::cpu::set_threads(1);
+  for (std::int64_t i = 0; i < one.view.elements(); ++i)
+    check_close(two.view.f32()[i], one[i]);
 }
 
 TEST_CASE("rms_norm and layer_norm normalise each row, of heads too, in place too") {

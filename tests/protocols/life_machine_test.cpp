@@ -114,6 +114,16 @@ TEST_CASE("B20: what a rank says out of turn is refused and changes nothing") {
   CHECK(c.machine.at(rank_id{1}) == life_state::joined);
 }
 
+TEST_CASE("G3: a rank that runs ahead of the others is refused") {
+  cluster c;
+  c.all_join();
+  c.all_agree();
+  REQUIRE(c.machine.on_progress(rank_id{1}, {life_state::grouped, {}}));
+
+  CHECK(c.machine.on_progress(rank_id{1}, {life_state::warm, {}}).error() ==
+        failure{fault::illegal_transition, "prefill.0/t0 says that it is warm while grouped, ordered was grouped"});
+}
+
 TEST_CASE("B20: a rank on its way may say what it does") {
   cluster c;
   REQUIRE(c.machine.on_joined(rank_id{3}, {cluster::reachable(3), 7}));
@@ -212,6 +222,7 @@ TEST_CASE("C3: a start-up step that crosses with the order to leave is ignored")
 
   for (std::uint32_t rank = 0; rank < 4; ++rank)
     CHECK(c.machine.on_progress(rank_id{rank}, {life_state::grouped, {}}) == effects{});
+  CHECK(c.machine.at(rank_id{0}) == life_state::agreed);
 }
 
 TEST_CASE("C24: a rank dies: the front is told which cell is gone, the cluster ends, its death is the last line") {
@@ -260,9 +271,12 @@ TEST_CASE("C24: when only consequences are seen the first of them is named, afte
     CHECK(c.machine.current() == life::state::aborting);
   }
   SUBCASE("when all are gone") {
-    for (const std::uint32_t rank : {0u, 1u, 2u})
+    for (const std::uint32_t rank : {0u, 1u})
       c.end(rank, lost_peer, at(10s));
-    CHECK(c.machine.current() == life::state::ended);
+    CHECK(c.end(2, lost_peer, at(10s)).back() ==
+          life::effect{life::cluster_ended{life::outcome::rank_failed,
+                                           "first cause: rank 3 (decode.0) on h left with exit code 72 (peer_gone) "
+                                           "while ready; no rank was seen to fail before it"}});
   }
 }
 
@@ -308,11 +322,25 @@ TEST_CASE("C3: a rank that crashes in a drain makes it an abort") {
   CHECK(c.machine.current() == life::state::aborting);
 }
 
-TEST_CASE("C1: a front that dies is told nothing") {
+TEST_CASE("C1: a front that fails itself is not told so") {
   cluster c;
   c.start();
+  effects out;
+  SUBCASE("it died") {
+    out = c.end(0, killed, at(10s));
+  }
+  SUBCASE("it reports its own end and stays") {
+    c.machine.on_error(rank_id{0},
+                       {.code = static_cast<std::uint16_t>(fault::executor_failed),
+                        .message = {},
+                        .origin = rank_id{0},
+                        .call = {},
+                        .where = {},
+                        .request = {}},
+                       at(10s));
+    out = c.machine.on_tick(at(11s));
+  }
 
-  const auto out = c.end(0, killed, at(10s));
-
+  CHECK(c.machine.current() == life::state::aborting);
   CHECK(std::ranges::none_of(out, [](const life::effect& e) { return std::holds_alternative<life::to_rank>(e); }));
 }

@@ -63,6 +63,13 @@ TEST_CASE("G3: a step is reported to the supervisor, an order out of turn is nam
   CHECK(rank.on_reached(life_state::grouped, "4 edges").value() == progress{life_state::grouped, "4 edges"});
 }
 
+TEST_CASE("B13: agreement comes from the verdict, no rank declares it") {
+  auto rank = after(2);
+  REQUIRE(rank.heading() == life_state::agreed);
+
+  CHECK(rank.on_reached(life_state::agreed).error().code == fault::illegal_transition);
+}
+
 TEST_CASE("G13: a verdict against fails the rank with the difference") {
   auto rank = after(2);
 

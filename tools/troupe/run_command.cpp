@@ -46,6 +46,8 @@ public:
     ended_.set_value();
     thread_.join();
   }
+  /// When the last page had ended; `fallback` when nothing could be asked.
+  protocols::time_point answered(protocols::time_point fallback) const noexcept { return answered_.value_or(fallback); }
   /// Why the conversation broke off; nothing when it did not.
   const std::optional<protocols::failure>& problem() const noexcept { return problem_; }
 
@@ -56,6 +58,7 @@ private:
       return;
     if (const auto held = hold(); !held)
       problem_ = held.error();
+    answered_ = base::now();
     // When a rank has died its requests fail here before the supervisor has seen why; an orderly end must not be asked
     // for first, or it would be what is reported.
     if (problem_ || answers_.verdict() == base::exit_code::failed)
@@ -76,6 +79,7 @@ private:
   const cluster::job_paths& paths_;
   interruption& stop_;
   std::optional<protocols::failure> problem_;
+  std::optional<protocols::time_point> answered_;
   std::promise<void> ended_;
   std::promise<bool> started_;
   std::shared_future<bool> ready_{started_.get_future()};
@@ -139,8 +143,11 @@ int run(run_options options) {
   else
     printer.end_rest(stop.seen() ? "interrupted" : "the cluster ended before it could be asked");
   printer.print_summary();
-  if (ready && !options.questions.json)
-    fmt::print(stderr, "launch {}, questions and shutdown {}\n", in_words(*ready - began), in_words(ended - *ready));
+  if (ready && !options.questions.json) {
+    const auto answered = client->answered(*ready);
+    fmt::print(stderr, "launch {}, answers {}, shutdown {}\n", in_words(*ready - began), in_words(answered - *ready),
+               in_words(ended - answered));
+  }
 
   const auto folder = (*supervisor)->paths().directory;
   const auto verdict = stop.seen() ? base::exit_code::interrupted : printer.verdict();
