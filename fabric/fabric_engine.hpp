@@ -10,7 +10,6 @@
 
 #include "fabric/fabric_session.hpp"
 #include "fabric/region_memory.hpp"
-#include "fabric/spin_budget.hpp"
 #include "fabric/transfer.hpp"
 #include "fabric/transfer_bell.hpp"
 #include "fabric/transfer_pieces.hpp"
@@ -160,9 +159,8 @@ private:
   std::vector<std::unique_ptr<peer>> everybody_;
   transfer_queue<transfer*> own_;
   std::unique_ptr<fabric_session> session_;
-  bool refused_ = false; ///< some peer is refused
-  spin_budget spin_budget_;
-  std::optional<protocols::time_point> spins_until_;
+  bool refused_ = false;         ///< some peer is refused
+  protocols::time_point moved_;  ///< last time that a completion or bytes came
   protocols::time_point looked_; ///< last time that deadlines were looked at
 };
 

@@ -28,6 +28,10 @@ namespace {
 /// Copied of writes to this rank itself before the network is looked at again.
 constexpr std::uint64_t own_copy_bytes = std::uint64_t{1} << 20;
 constexpr int reap_max = 64;
+/// How long progress is asked for in a loop after something moved. A large write moves in many pieces that give no
+/// completion, and a sleep between any two of them halves the bandwidth; so bytes that wake the thread count as moving.
+/// It yields between two looks: where both sides share a core, the peer has to run for anything to come.
+constexpr protocols::duration spin = 50us;
 constexpr protocols::duration deadline_look = 1ms;
 constexpr int sleep_ms_refused = 1;   ///< libfabric says "again" and no descriptor says when
 constexpr int sleep_ms_under_way = 5; ///< deadlines are looked at
@@ -322,20 +326,11 @@ void fabric_engine::lose(peer& to, const failure& why) {
 }
 
 void fabric_engine::rest(bool worked) {
-  if (worked) {
-    if (std::exchange(spins_until_, std::nullopt))
-      spin_budget_.found();
-    return;
-  }
-  if (!refused_) {
-    const auto now = base::now();
-    if (!spins_until_)
-      spins_until_ = now + spin_budget_.next();
-    if (now < *spins_until_)
-      return relax();
-    spin_budget_.slept();
-  }
-  spins_until_.reset();
+  const auto now = base::now();
+  if (worked)
+    moved_ = now;
+  if (!refused_ && now - moved_ < spin)
+    return std::this_thread::yield();
   {
     const std::lock_guard lock{mutex_};
     if (stopping_ || !posted_.empty() || !joining_.empty())
@@ -350,6 +345,8 @@ void fabric_engine::rest(bool worked) {
            refused_    ? sleep_ms_refused
            : under_way ? sleep_ms_under_way
                        : sleep_ms_idle);
+    if (watched[0].revents != 0)
+      moved_ = base::now();
     if (watched[1].revents != 0)
       bell_.hush();
   }

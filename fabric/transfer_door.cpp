@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <string>
-#include <thread>
 #include <utility>
 
 #include "runtime/base/clock.hpp"
@@ -20,8 +19,6 @@ using protocols::result;
 
 namespace {
 
-/// Between two tries to reach a peer that does not listen yet.
-constexpr std::chrono::milliseconds try_again_after{2};
 constexpr int newcomer_look_ms = 100;
 
 std::string who(rank_id rank, protocols::generation born) {
@@ -75,15 +72,9 @@ result<peer_pointer> transfer_door::connect(const protocols::endpoint& to, const
   auto incoming = transfer_ring::create();
   if (!incoming)
     return tl::unexpected{std::move(incoming.error())};
-  auto socket = connect_to(to.unix_path);
-  while (!socket && socket.error().code == fault::peer_gone) {
-    if (base::now() + try_again_after >= deadline)
-      return fail(fault::timeout, who(to.rank, to.born) + ": " + socket.error().what);
-    std::this_thread::sleep_for(try_again_after);
-    socket = connect_to(to.unix_path);
-  }
+  auto socket = connect_when_there(to.unix_path, deadline);
   if (!socket)
-    return tl::unexpected{std::move(socket.error())};
+    return fail(socket.error().code, who(to.rank, to.born) + ": " + socket.error().what);
 
   const std::array files{incoming->file(), own_bell.file()};
   if (auto sent = send_note(socket->get(), note_of(note_kind::hello, to.rank, to.born), files); !sent)

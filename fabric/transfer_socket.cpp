@@ -1,6 +1,7 @@
 #include "fabric/transfer_socket.hpp"
 
 #include <poll.h>
+#include <sys/inotify.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -25,6 +26,7 @@ static_assert(std::is_trivially_copyable_v<transfer_note>);
 
 namespace {
 
+constexpr std::chrono::milliseconds look_again_after{100};
 constexpr std::size_t files_max = std::tuple_size_v<decltype(received_note::files)>;
 
 std::string in_words(const std::string& what) {
@@ -110,7 +112,9 @@ result<std::optional<received_note>> receive_note(int socket) {
 }
 
 result<unique_fd> listen_at(const std::string& path) {
-  const auto address = address_of(path);
+  // The file takes its name when it listens: who sees it can connect.
+  const std::string unnamed = path + ".new";
+  const auto address = address_of(unnamed);
   if (!address)
     return tl::unexpected{address.error()};
   // A socket file outlives its process. It is taken over only when nobody answers there.
@@ -120,11 +124,12 @@ result<unique_fd> listen_at(const std::string& path) {
       return fail(fault::config_invalid, "cannot listen at " + path + ": it is there and no socket");
     if (connect_to(path))
       return fail(fault::config_invalid, "cannot listen at " + path + ": another engine listens there");
-    ::unlink(path.c_str());
   }
+  ::unlink(unnamed.c_str());
   unique_fd socket = new_socket();
   if (!socket || ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address) != 0 ||
-      ::chmod(path.c_str(), S_IRUSR | S_IWUSR) != 0 || ::listen(socket.get(), SOMAXCONN) != 0)
+      ::chmod(unnamed.c_str(), S_IRUSR | S_IWUSR) != 0 || ::listen(socket.get(), SOMAXCONN) != 0 ||
+      ::rename(unnamed.c_str(), path.c_str()) != 0)
     return fail(fault::config_invalid, in_words("cannot listen at " + path));
   return socket;
 }
@@ -137,6 +142,32 @@ result<unique_fd> connect_to(const std::string& path) {
   if (!socket || ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address) != 0)
     return fail(fault::peer_gone, in_words("cannot connect to " + path));
   return socket;
+}
+
+result<unique_fd> connect_when_there(const std::string& path, protocols::time_point deadline) {
+  const auto is_settled = [](const result<unique_fd>& tried) {
+    return tried || tried.error().code != fault::peer_gone;
+  };
+  auto socket = connect_to(path);
+  if (is_settled(socket))
+    return socket;
+  // A kernel that has no watch left costs time, not the connection: the look without an event comes soon enough.
+  const std::string folder = path.substr(0, path.find_last_of('/') + 1) + ".";
+  const unique_fd watch{::inotify_init1(IN_NONBLOCK | IN_CLOEXEC)};
+  ::inotify_add_watch(watch.get(), folder.c_str(), IN_MOVED_TO);
+  for (;;) {
+    socket = connect_to(path);
+    if (is_settled(socket))
+      return socket;
+    const auto now = base::now();
+    if (now >= deadline)
+      return fail(fault::timeout, socket.error().what);
+    wait_readable(watch.get(), std::min(deadline, now + look_again_after));
+    std::array<char, 4096> events;
+    while (::read(watch.get(), events.data(), events.size()) > 0) {
+      // only that something came counts
+    }
+  }
 }
 
 bool wait_readable(int socket, protocols::time_point deadline) {

@@ -53,6 +53,8 @@ protocols::result<std::optional<received_note>> receive_note(int socket);
 protocols::result<base::unique_fd> listen_at(const std::string& path);
 /// One try. Errors: peer_gone (nobody listens there yet, or no more), config_invalid (no such address can be).
 protocols::result<base::unique_fd> connect_to(const std::string& path);
+/// Waits until somebody listens there. Errors: timeout, config_invalid.
+protocols::result<base::unique_fd> connect_when_there(const std::string& path, protocols::time_point deadline);
 /// True when `socket` can be read before `deadline`.
 bool wait_readable(int socket, protocols::time_point deadline);
 

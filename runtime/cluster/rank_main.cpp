@@ -152,7 +152,8 @@ private:
   mail mail_;
   std::unique_ptr<rank_world> world_;
   rank_id front_;
-  bool alone_ = false; ///< a cluster of stubs: nobody to wait for when it drains
+  bool served_ = false; ///< was ready before it was told to leave
+  bool alone_ = false;  ///< a cluster of stubs: nobody to wait for when it drains
   duration start_deadline_{};
 };
 
@@ -244,8 +245,9 @@ result<void> rank_life::obey(const frame_view& frame) {
     return with(proceed{}, [&](const proceed& order) { return obey_proceed(order); });
   if (type == shutdown::type)
     return with(shutdown{}, [&](const shutdown& order) {
+      served_ = served_ || life_.current() == life_state::ready;
       const auto allowed = life_.on_shutdown(order);
-      if (allowed && life_.current() == life_state::draining)
+      if (allowed && served_)
         world_->drain();
       return allowed;
     });
@@ -257,13 +259,14 @@ result<void> rank_life::obey(const frame_view& frame) {
   return fail(fault::unknown_type, std::string{name(type)} + " from the supervisor");
 }
 
-/// The front leaves when every request has ended; the others when it has, since until then they serve them (C14).
+/// The front leaves when every request has ended; the others when it has, since until then they serve them (C14). A
+/// rank that was not ready yet serves nobody.
 bool rank_life::may_leave() const {
   if (life_.aborting())
     return true;
   if (life_.current() != life_state::draining)
     return false;
-  return alone_ || (world_->is_front() ? mail_.is_drained() : mail_.has_gone(front_));
+  return alone_ || !served_ || (world_->is_front() ? mail_.is_drained() : mail_.has_gone(front_));
 }
 
 result<void> rank_life::serve_until_left() {

@@ -62,7 +62,7 @@ TEST_CASE("a path too long for a socket, and a name that is none, are refused be
     CHECK(refusal(root.path(), name).find("a job's name is") == 0);
 }
 
-TEST_CASE("jobs are listed with who runs them; what a dead supervisor left is cleared by the next") {
+TEST_CASE("jobs are listed with who runs them, what a dead supervisor left is cleared by the next") {
   run_directory root;
   {
     const auto taken = job_directory::take(root.path(), "test", spec_of(one_stub), 1);

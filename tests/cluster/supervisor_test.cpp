@@ -121,7 +121,7 @@ TEST_CASE("C1: a rank that is killed is named as the first cause, and all are go
   }
 }
 
-TEST_CASE("A11: a rank that fails is named with its error, call and phase; what its peers say of it is not the cause") {
+TEST_CASE("A11: a rank that fails is named with its error, call and phase, what its peers say of it is not the cause") {
   scene stage;
   const auto outcome = stage.play(spec_of(four_stubs), {"0:ready:peer-gone", "3:ready:fail"});
 

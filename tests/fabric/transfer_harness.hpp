@@ -61,7 +61,7 @@ public:
   }
 
   bool wait_delivered(std::size_t count) { return wait(delivered_, count); }
-  bool wait_landed(std::size_t count) { return wait(landed_, count); }
+  bool wait_landed(std::size_t count, protocols::duration time = patience) { return wait(landed_, count, time); }
   bool wait_gone() { return wait(gone_, 1); }
 
   std::vector<delivery> delivered() { return copy(delivered_); }
@@ -83,9 +83,9 @@ private:
     changed_.notify_all();
   }
   template <class Event>
-  bool wait(const std::vector<Event>& for_more_of, std::size_t count) {
+  bool wait(const std::vector<Event>& for_more_of, std::size_t count, protocols::duration time = patience) {
     std::unique_lock lock{mutex_};
-    return changed_.wait_for(lock, patience, [&] { return for_more_of.size() >= count; });
+    return changed_.wait_for(lock, time, [&] { return for_more_of.size() >= count; });
   }
   template <class Event>
   std::vector<Event> copy(const std::vector<Event>& of) {

@@ -132,7 +132,7 @@ TEST_CASE("every form of PNG becomes RGB as PIL's convert does: alpha is dropped
         std::vector{1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 5, 5, 5, 6, 6, 6, 7, 7, 7, 8, 8, 8, 9, 9, 9});
 }
 
-TEST_CASE("JPEG is read in gray, colour and progressive form; CMYK is refused by name") {
+TEST_CASE("JPEG is read in gray, colour and progressive form, CMYK is refused by name") {
   for (const auto& file :
        {make_jpeg(JCS_RGB, 3, false), make_jpeg(JCS_GRAYSCALE, 1, false), make_jpeg(JCS_RGB, 3, true)}) {
     const auto picture = read_picture(file, "page.jpg", side_max);

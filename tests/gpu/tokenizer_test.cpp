@@ -119,7 +119,7 @@ TEST_CASE("of added tokens that begin at one place the longest is taken") {
   CHECK(tok->bytes_of(401) == "<a>b");
 }
 
-TEST_CASE("every byte goes to an id and back, text or not; special and unknown ids give no bytes") {
+TEST_CASE("every byte goes to an id and back, text or not, special and unknown ids give no bytes") {
   const auto tok = open(root / "tests/golden/tokenizers/llama3");
   std::string all;
   for (int i = 0; i < 1024; ++i)
