@@ -24,6 +24,8 @@ front_machine::options options_of(const rank_context& rank) {
           .picture_tokens_max = rank.facts.picture_tokens_max(),
           .end_tokens = rank.facts.end_tokens,
           .request_deadline = std::chrono::milliseconds{spec.timeouts.request_ms},
+          // The rest of drain_ms is for the other ranks, which leave after the front.
+          .drain_deadline = std::chrono::milliseconds{spec.timeouts.drain_ms / 4 * 3},
           .room_deadline_ms = spec.timeouts.room_ms};
 }
 
@@ -266,7 +268,7 @@ void front_actor::tell(fabric::wire::key client, const Message& what) {
 }
 
 void front_actor::refuse(fabric::wire::key client, std::uint64_t tag, const failure& why) {
-  tell(client, refused{tag, static_cast<std::uint16_t>(why.code), why.what.empty() ? to_string(why) : why.what});
+  tell(client, refused{tag, static_cast<std::uint16_t>(why.code), why.what});
 }
 
 } // namespace troupe::actors

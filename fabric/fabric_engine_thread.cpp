@@ -33,9 +33,13 @@ constexpr int reap_max = 64;
 /// It yields between two looks: where both sides share a core, the peer has to run for anything to come.
 constexpr protocols::duration spin = 50us;
 constexpr protocols::duration deadline_look = 1ms;
-constexpr int sleep_ms_refused = 1;   ///< libfabric says "again" and no descriptor says when
-constexpr int sleep_ms_under_way = 5; ///< deadlines are looked at
-constexpr int sleep_ms_idle = 1000;   ///< a belt: every cause to wake rings
+/// libfabric says "again", and no descriptor says when.
+constexpr protocols::duration sleep_refused = 1ms;
+/// The wait descriptor does not wake for a socket that takes bytes again (tcp;ofi_rxm 1.17): a write longer than the
+/// socket's buffer would rest until the next look.
+constexpr protocols::duration sleep_under_way = 100us;
+/// A belt: every cause to wake rings.
+constexpr protocols::duration sleep_idle = 1s;
 /// After a failed write the provider needs about 120 ms to connect anew; a peer that lives answers within this.
 constexpr protocols::duration probe_patience = 1s;
 
@@ -341,10 +345,9 @@ void fabric_engine::rest(bool worked) {
     const bool under_way = !own_.empty() || std::any_of(everybody_.begin(), everybody_.end(),
                                                         [](const auto& to) { return to->awaits_something(); });
     std::array<pollfd, 2> watched{{{session_->wait_file(), POLLIN, 0}, {bell_.file(), POLLIN, 0}}};
-    ::poll(watched.data(), watched.size(),
-           refused_    ? sleep_ms_refused
-           : under_way ? sleep_ms_under_way
-                       : sleep_ms_idle);
+    const auto patience = refused_ ? sleep_refused : under_way ? sleep_under_way : sleep_idle;
+    const timespec bound{.tv_sec = patience / 1s, .tv_nsec = (patience % 1s).count()};
+    ::ppoll(watched.data(), watched.size(), &bound, nullptr);
     if (watched[0].revents != 0)
       moved_ = base::now();
     if (watched[1].revents != 0)

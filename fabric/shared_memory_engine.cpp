@@ -1,7 +1,5 @@
 #include "fabric/shared_memory_engine.hpp"
 
-#include <unistd.h>
-
 #include <string>
 #include <utility>
 
@@ -40,7 +38,7 @@ shared_memory_engine::shared_memory_engine(shared_memory_options options, unique
 
 shared_memory_engine::~shared_memory_engine() {
   stop();
-  ::unlink(options_.unix_path.c_str());
+  door_.close(); // for one that was never started
 }
 
 // ---- any thread ----------------------------------------------------------------------------------------------------

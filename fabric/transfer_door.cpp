@@ -2,6 +2,7 @@
 
 #include <openssl/crypto.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <string>
@@ -172,6 +173,9 @@ result<peer_pointer> transfer_door::hear(newcomer& from, const transfer_bell& ow
 
 void transfer_door::close() noexcept {
   newcomers_.clear();
+  if (!listening_)
+    return; // the path may be another engine's by now
+  ::unlink(self_.unix_path.c_str());
   listening_.reset();
 }
 

@@ -61,6 +61,7 @@ public:
   /// Accepts and hears; `watched` is what `watch` added, polled. Returns who was welcomed. Never blocks.
   std::vector<peer_pointer> step(std::span<const pollfd> watched, const transfer_bell& own_bell,
                                  const generation_of& attached);
+  /// Takes the path away too. Idempotent.
   void close() noexcept;
 
 private:

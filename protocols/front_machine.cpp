@@ -26,7 +26,7 @@ front_machine::front_machine(const cluster_plan& plan, options bounds) : plan_(p
 }
 
 std::optional<failure> front_machine::judge(const request& wanted) const {
-  if (draining_)
+  if (drain_until_)
     return failure{fault::shutting_down, {}};
   if (wanted.prompt.empty())
     return failure{fault::invalid_request, "the prompt has no token"};
@@ -291,9 +291,9 @@ front_machine::effects front_machine::on_cell_gone(rank_id member, const std::st
   return out;
 }
 
-front_machine::effects front_machine::on_drain(time_point) {
+front_machine::effects front_machine::on_drain(time_point now) {
   effects out;
-  draining_ = true;
+  drain_until_ = now + bounds_.drain_deadline;
   for (auto& [wanted, deadline] : waiting_)
     out.push_back(end_request{wanted.id, finish_reason::failed, failure{fault::shutting_down, {}}});
   waiting_.clear();
@@ -302,7 +302,7 @@ front_machine::effects front_machine::on_drain(time_point) {
 }
 
 void front_machine::finish_drain(effects& out) {
-  if (!draining_ || drained_said_ || !started_.empty() || !waiting_.empty())
+  if (!drain_until_ || drained_said_ || !started_.empty() || !waiting_.empty())
     return;
   drained_said_ = true;
   out.push_back(drained{});
@@ -315,6 +315,8 @@ front_machine::effects front_machine::on_tick(time_point now) {
     const auto current = each++;
     if (now >= current->second.deadline)
       end(current, finish_reason::failed, late, out);
+    else if (drain_until_ && now >= *drain_until_)
+      end(current, finish_reason::failed, failure{fault::shutting_down, "cut off by the end of the drain"}, out);
   }
   while (!waiting_.empty() && now >= waiting_.front().second) {
     out.push_back(end_request{waiting_.front().first.id, finish_reason::failed, late});

@@ -33,6 +33,7 @@ public:
     std::uint32_t picture_tokens_max = 0;
     std::vector<token_id> end_tokens;
     duration request_deadline{};        ///< from accepted to ended
+    duration drain_deadline{};          ///< what still runs this long after a drain began ends as failed
     std::uint32_t room_deadline_ms = 0; ///< handed to the roles
   };
 
@@ -131,7 +132,7 @@ private:
   std::deque<std::pair<request, time_point>> waiting_;
   std::map<request_id, entry> started_;
   std::uint64_t next_room_ = 1;
-  bool draining_ = false;
+  std::optional<time_point> drain_until_; ///< draining
   bool drained_said_ = false;
 };
 

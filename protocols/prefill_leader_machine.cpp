@@ -134,25 +134,26 @@ prefill_leader_machine::effects prefill_leader_machine::on_vote(request_id reque
 
 prefill_leader_machine::effects prefill_leader_machine::on_prefilled(request_id request, token_id first_token,
                                                                      std::int32_t position_delta, std::uint64_t digest,
-                                                                     time_point) {
+                                                                     time_point now) {
   effects out;
   const auto which = requests_.find(request);
   if (which == requests_.end() || which->second.at != stage::running)
     return out;
   auto& one = which->second;
   one.at = stage::shipping;
-  if (one.ending) {
+  if (!one.ending)
+    out.push_back(send_message{plan_.cell(one.work.decode_cell).leader(),
+                               handover{.request = request,
+                                        .room = one.work.kv_room,
+                                        .first_token = first_token,
+                                        .position_delta = position_delta,
+                                        .length = static_cast<std::uint32_t>(one.work.prompt.size()),
+                                        .digest = digest}});
+  if (all(one.shipped)) // every rank of the mesh was quicker than the news of the first token
+    end(which, false, out, now);
+  else if (one.ending)
     for (const auto member : cell_.ranks)
       out.push_back(send_message{member, release{request}});
-    return out;
-  }
-  out.push_back(send_message{plan_.cell(one.work.decode_cell).leader(),
-                             handover{.request = request,
-                                      .room = one.work.kv_room,
-                                      .first_token = first_token,
-                                      .position_delta = position_delta,
-                                      .length = static_cast<std::uint32_t>(one.work.prompt.size()),
-                                      .digest = digest}});
   return out;
 }
 

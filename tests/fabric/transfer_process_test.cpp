@@ -147,16 +147,18 @@ public:
     ::unsetenv(child_variable);
     REQUIRE(error == 0);
 
-    offer there;
-    REQUIRE(control_->receive_value(there));
+    REQUIRE(control_->receive_value(there_));
     control_->send_value(offer::of(self));
-    there.attach_to(self, peer_rank);
+    there_.attach_to(self, peer_rank);
     std::uint64_t attached = 0;
     REQUIRE(control_->receive_value(attached));
   }
   peer_process(const peer_process&) = delete;
   peer_process& operator=(const peer_process&) = delete;
-  ~peer_process() { kill(); }
+  ~peer_process() {
+    kill();
+    ::unlink(there_.path.data());
+  }
 
   control& says() { return *control_; }
   void give(command what, std::uint64_t argument = 0) { control_->send_value(order{what, 0, argument}); }
@@ -177,6 +179,7 @@ public:
 
 private:
   std::optional<control> control_;
+  offer there_;
   pid_t process_ = -1;
 };
 

@@ -18,6 +18,7 @@ front_machine::options bounds() {
           .picture_tokens_max = 16,
           .end_tokens = {9},
           .request_deadline = 10s,
+          .drain_deadline = 3s,
           .room_deadline_ms = 1000};
 }
 
@@ -190,4 +191,15 @@ TEST_CASE("C3: a drain refuses what waits and what comes, finishes what runs, an
   const auto done = front.on_tokens(decode_rank, one_token(1, 0, finish_reason::length), at(3ms));
   CHECK(only<front_machine::drained>(done).size() == 1);
   CHECK(only<front_machine::drained>(front.on_tick(at(4ms))).empty());
+}
+
+TEST_CASE("C3: what still runs at the drain's deadline ends as failed, so that the drain ends") {
+  const auto plan = reader_plan();
+  front_machine front{plan, bounds()};
+  (void)front.on_request(text(1), at(0ms));
+  (void)front.on_drain(at(1000ms));
+  CHECK(front.on_tick(at(3999ms)).empty());
+  const auto effects = front.on_tick(at(4000ms));
+  CHECK(only<front_machine::end_request>(effects).at(0).cause->code == fault::shutting_down);
+  CHECK(only<front_machine::drained>(effects).size() == 1);
 }

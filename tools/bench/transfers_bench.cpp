@@ -71,6 +71,10 @@ private:
   base::unique_fd fd_;
 };
 
+std::string path_of(std::uint32_t rank) {
+  return "/tmp/troupe-bench-" + std::to_string(::getpgrp()) + "-" + std::to_string(rank) + ".sock";
+}
+
 /// A child that runs `other` until it is killed.
 class beside {
 public:
@@ -92,6 +96,7 @@ public:
   ~beside() {
     ::kill(child_, SIGKILL);
     ::waitpid(child_, nullptr, 0);
+    ::unlink(path_of(2).c_str());
   }
   std::unique_ptr<pipe_end> talks;
 
@@ -112,10 +117,6 @@ struct offer {
     address_bytes = bytes.size();
   }
 };
-
-std::string path_of(std::uint32_t rank) {
-  return "/tmp/troupe-bench-" + std::to_string(::getpgrp()) + "-" + std::to_string(rank) + ".sock";
-}
 
 std::unique_ptr<fabric::transfer_engine> make(bulk_kind kind, std::uint32_t rank) {
   if (kind == bulk_kind::fabric)

@@ -35,7 +35,7 @@ private:
   bool colours_ = false;
 };
 
-/// Columns as wide as their widest cell, two spaces apart, the first left-aligned and numbers right-aligned.
+/// Columns as wide as their widest cell, two spaces apart.
 class table {
 public:
   enum class side { left, right };
