@@ -34,23 +34,23 @@ struct pool_spec {
 };
 
 struct cluster_spec {
-  std::string name;               ///< of the job, unless the command line gives another
+  std::string name; ///< of the job, unless the command line gives another
   std::string program = "serve";
-  std::string model_path;         ///< absolute after reading; empty when only stubs run
+  std::string model_path; ///< absolute after reading; empty when only stubs run
   std::string model_dtype = "f32";
-  std::vector<pool_spec> pools;   ///< in the order written
+  std::vector<pool_spec> pools; ///< in the order written
   std::string device = "cpu";
 
   struct limits_section {
-    std::uint32_t in_flight_max = 64;           ///< requests accepted and not yet ended
+    std::uint32_t in_flight_max = 64; ///< requests accepted and not yet ended
     std::uint32_t frame_bytes_max = limits::frame_bytes_max_default;
-    std::uint32_t kv_tokens_max = 8192;         ///< a rank's KV pool, in tokens
-    std::uint32_t batch_max = 32;               ///< sequences of one decode step
-    std::uint32_t row_slots = 8;                ///< embedding slots of a prefill rank
-    std::uint32_t pixel_slots = 4;              ///< picture slots of an encode rank
+    std::uint32_t kv_tokens_max = 8192;            ///< a rank's KV pool, in tokens
+    std::uint32_t batch_max = 32;                  ///< sequences of one decode step
+    std::uint32_t row_slots = 8;                   ///< embedding slots of a prefill rank
+    std::uint32_t pixel_slots = 4;                 ///< picture slots of an encode rank
     std::uint64_t picture_bytes_max = 32ull << 20; ///< of a picture file
-    std::uint32_t picture_side_max = 8192;      ///< pixels of its longer side
-    std::uint32_t threads = 1;                  ///< of the matrix library, a rank
+    std::uint32_t picture_side_max = 8192;         ///< pixels of its longer side
+    std::uint32_t threads = 1;                     ///< of the matrix library, a rank
   } limits;
 
   struct timeouts_section { ///< milliseconds; the order is checked: heartbeat < suspect < kill < drain
@@ -58,8 +58,8 @@ struct cluster_spec {
     std::uint32_t suspect_ms = 1000;
     std::uint32_t kill_ms = 2000;
     std::uint32_t drain_ms = 5000;
-    std::uint32_t start_ms = 60'000;   ///< from launch to ready
-    std::uint32_t room_ms = 30'000;    ///< from reserve to landed (C25)
+    std::uint32_t start_ms = 60'000; ///< from launch to ready
+    std::uint32_t room_ms = 30'000;  ///< from reserve to landed (C25)
     std::uint32_t transfer_ms = 10'000;
     std::uint32_t collective_ms = 10'000;
     std::uint32_t request_ms = 120'000; ///< from accepted to ended

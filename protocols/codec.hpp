@@ -4,8 +4,8 @@
 #include <array>
 #include <bit>
 #include <concepts>
-#include <cstring>
 #include <cstdint>
+#include <cstring>
 #include <optional>
 #include <span>
 #include <string>

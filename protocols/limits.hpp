@@ -18,7 +18,7 @@ inline constexpr std::uint32_t ranks_max = 4096;
 inline constexpr std::uint32_t pictures_per_request_max = 16;
 inline constexpr std::uint32_t groups_max = 4096;
 
-inline constexpr std::uint32_t kv_block_tokens = 16; ///< tokens of one KV block
+inline constexpr std::uint32_t kv_block_tokens = 16;       ///< tokens of one KV block
 inline constexpr std::uint32_t prefill_chunk_tokens = 512; ///< of one prefill step
 /// Orders that an executor holds: every started request has at most a few.
 inline constexpr std::size_t executor_queue_max = 4096;
@@ -27,13 +27,13 @@ inline constexpr std::size_t link_queue_frames_max = 4096;
 /// Pieces of a picture file on their way from a client.
 inline constexpr std::size_t picture_chunk_bytes = 256 * 1024;
 
-inline constexpr std::chrono::milliseconds connect_deadline{10'000};  ///< from roster to a welcomed edge
-inline constexpr std::chrono::milliseconds wire_flush_deadline{200};  ///< what a leaving rank still has to say
+inline constexpr std::chrono::milliseconds connect_deadline{10'000};    ///< from roster to a welcomed edge
+inline constexpr std::chrono::milliseconds wire_flush_deadline{200};    ///< what a leaving rank still has to say
 inline constexpr std::chrono::milliseconds collective_deadline{10'000}; ///< one collective of a step
-inline constexpr std::chrono::milliseconds transfer_deadline{10'000}; ///< one one-sided write
-inline constexpr std::chrono::milliseconds room_deadline{30'000};     ///< from reserve to landed (C25)
-inline constexpr std::chrono::milliseconds slot_quarantine{10'000};   ///< a failed slot rests before reuse (I24)
-inline constexpr std::chrono::milliseconds first_cause_grace{200};    ///< a consequence was seen; its cause may follow
+inline constexpr std::chrono::milliseconds transfer_deadline{10'000};   ///< one one-sided write
+inline constexpr std::chrono::milliseconds room_deadline{30'000};       ///< from reserve to landed (C25)
+inline constexpr std::chrono::milliseconds slot_quarantine{10'000};     ///< a failed slot rests before reuse (I24)
+inline constexpr std::chrono::milliseconds first_cause_grace{200}; ///< a consequence was seen; its cause may follow
 
 static_assert(frame_header_bytes < unauthenticated_frame_bytes_max);
 static_assert(unauthenticated_frame_bytes_max < frame_bytes_max_default);

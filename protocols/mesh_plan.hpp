@@ -19,7 +19,9 @@ enum class plan_kind : std::uint8_t {
   decode = 5,  ///< one token for every active sequence
   stop = 6,    ///< leave the loop
 };
-constexpr bool is_valid(plan_kind kind) noexcept { return kind >= plan_kind::warm && kind <= plan_kind::stop; }
+constexpr bool is_valid(plan_kind kind) noexcept {
+  return kind >= plan_kind::warm && kind <= plan_kind::stop;
+}
 
 /// What a rank knows of a room; the minimum over the mesh holds.
 enum class admission : std::int32_t {

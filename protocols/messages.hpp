@@ -21,8 +21,8 @@ namespace troupe::protocols {
 struct endpoint {
   rank_id rank;
   generation born;
-  std::string unix_path;    ///< shared-memory lanes begin here; empty: other host
-  std::string tcp_address;  ///< "127.0.0.1"
+  std::string unix_path;   ///< shared-memory lanes begin here; empty: other host
+  std::string tcp_address; ///< "127.0.0.1"
   std::uint16_t tcp_port = 0;
   std::vector<std::byte> fabric_address; ///< libfabric endpoint name; empty: not offered
 
@@ -61,8 +61,8 @@ struct sampling_options {
 /// One picture of a request: where its tokens stand in the prompt, who encodes it.
 struct picture_item {
   room_id room;
-  std::uint32_t first_token = 0; ///< index in the prompt of its first image token
-  std::uint32_t tokens = 0;      ///< after the merge
+  std::uint32_t first_token = 0;       ///< index in the prompt of its first image token
+  std::uint32_t tokens = 0;            ///< after the merge
   std::array<std::uint32_t, 3> grid{}; ///< (t, h, w) in patches
   std::uint64_t content_hash = 0;
   cell_id encode_cell;
@@ -102,7 +102,9 @@ struct region_card {
 };
 
 enum class element_type : std::uint8_t { f32 = 1, bf16 = 2, u8 = 3 };
-constexpr bool is_valid(element_type type) noexcept { return type >= element_type::f32 && type <= element_type::u8; }
+constexpr bool is_valid(element_type type) noexcept {
+  return type >= element_type::f32 && type <= element_type::u8;
+}
 
 enum class finish_reason : std::uint8_t {
   none = 0,      ///< more tokens follow
@@ -111,7 +113,9 @@ enum class finish_reason : std::uint8_t {
   failed = 3,    ///< a fault, see the message
   cancelled = 4, ///< the client asked for it
 };
-constexpr bool is_valid(finish_reason reason) noexcept { return reason <= finish_reason::cancelled; }
+constexpr bool is_valid(finish_reason reason) noexcept {
+  return reason <= finish_reason::cancelled;
+}
 
 struct token_event {
   request_id request;
@@ -144,7 +148,7 @@ struct hello {
   static constexpr auto type = message_type::hello;
   std::array<std::byte, 32> job_token{};
   channel_kind channel = channel_kind::control;
-  group_id group;             ///< for channel_kind::group
+  group_id group; ///< for channel_kind::group
   std::string build;
   std::vector<std::string> capabilities; ///< negotiated down to what both sides name
 
@@ -188,7 +192,7 @@ struct launch {
   std::string run_directory; ///< absolute; where this rank's sockets go
   std::string spec_json;     ///< the effective spec, with an absolute model path
   generation born;
-  std::uint32_t drills = 0;  ///< 1: fault injection is accepted
+  std::uint32_t drills = 0; ///< 1: fault injection is accepted
 
   template <class Self, class Archive>
   static void fields(Self& self, Archive& archive) {
@@ -257,7 +261,9 @@ enum class life_state : std::uint8_t {
   left = 7,     ///< said goodbye
   failed = 8,   ///< final; the first cause is known to the supervisor
 };
-constexpr bool is_valid(life_state state) noexcept { return state <= life_state::failed; }
+constexpr bool is_valid(life_state state) noexcept {
+  return state <= life_state::failed;
+}
 std::string_view name(life_state state) noexcept;
 
 /// Supervisor to rank: everybody has reached what comes before `next`; go there.
@@ -344,7 +350,8 @@ struct submit {
   bool operator==(const submit&) const = default;
 };
 
-/// Front to encode leader: the pixels are (or will be) in `pixels` of every rank of the cell, RGB u8 [height, width, 3].
+/// Front to encode leader: the pixels are (or will be) in `pixels` of every rank of the cell, RGB u8 [height, width,
+/// 3].
 struct encode {
   static constexpr auto type = message_type::encode;
   request_id request;
@@ -378,15 +385,17 @@ struct tokens {
 };
 
 enum class phase : std::uint8_t {
-  ingest = 1,   ///< picture decoded, resized; prompt tokenised
-  queue = 2,    ///< waiting for a slot or a turn
-  encode = 3,   ///< vision tower
-  rows = 4,     ///< embeddings on their way
-  prefill = 5,  ///< text model over the prompt
-  kv = 6,       ///< keys and values on their way
-  decode = 7,   ///< token by token
+  ingest = 1,  ///< picture decoded, resized; prompt tokenised
+  queue = 2,   ///< waiting for a slot or a turn
+  encode = 3,  ///< vision tower
+  rows = 4,    ///< embeddings on their way
+  prefill = 5, ///< text model over the prompt
+  kv = 6,      ///< keys and values on their way
+  decode = 7,  ///< token by token
 };
-constexpr bool is_valid(phase part) noexcept { return part >= phase::ingest && part <= phase::decode; }
+constexpr bool is_valid(phase part) noexcept {
+  return part >= phase::ingest && part <= phase::decode;
+}
 std::string_view name(phase part) noexcept;
 
 /// Any rank to the front: how long a phase of a request took (steady clock of that host).

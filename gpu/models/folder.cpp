@@ -1,4 +1,4 @@
-#include "gpu/cpu/cpu_operations.hpp"
+#include "gpu/backend.hpp"
 #include "gpu/models/picture.hpp"
 #include "gpu/models/shard_plan.hpp"
 #include "gpu/models/text_decoder.hpp"
@@ -15,8 +15,8 @@ namespace {
 
 class mapped_folder final : public model_folder {
 public:
-  mapped_folder(model_config config, normalisation pixels, std::unique_ptr<const tensor_files> files)
-      : config_(std::move(config)), pixels_(pixels), files_(std::move(files)) {}
+  mapped_folder(model_config config, normalisation pixels, std::unique_ptr<const tensor_files> files, unsigned threads)
+      : config_(std::move(config)), pixels_(pixels), files_(std::move(files)), threads_(threads) {}
 
   const model_facts& facts() const noexcept override { return config_.facts; }
   std::uint64_t fingerprint() const override { return files_->fingerprint(); }
@@ -24,6 +24,8 @@ public:
   result<std::unique_ptr<vision_model>> load_vision(const shard& part) override {
     if (auto valid = check_layout(config_.facts, protocols::role_kind::encode, part.tensor_parallel, 1); !valid)
       return tl::unexpected(valid.error());
+    if (auto loaded = load_operations(); !loaded)
+      return tl::unexpected(loaded.error());
     return vision_tower::load(config_, pixels_, *files_, run_, part);
   }
 
@@ -33,19 +35,33 @@ public:
             check_layout(config_.facts, protocols::role_kind::decode, part.tensor_parallel, part.pipeline_parallel);
         !valid)
       return tl::unexpected(valid.error());
+    if (auto loaded = load_operations(); !loaded)
+      return tl::unexpected(loaded.error());
     return text_decoder::load(config_, *files_, run_, part, layout, kv);
   }
 
 private:
+  /// Only a rank that computes pays for the plug-in.
+  result<void> load_operations() {
+    if (run_)
+      return {};
+    auto opened = open_operations("cpu", threads_);
+    if (!opened)
+      return tl::unexpected(opened.error());
+    run_ = *std::move(opened);
+    return {};
+  }
+
   model_config config_;
   normalisation pixels_;
   std::unique_ptr<const tensor_files> files_;
-  std::shared_ptr<const operations> run_ = cpu::make_operations();
+  unsigned threads_;
+  std::shared_ptr<const operations> run_;
 };
 
 } // namespace
 
-result<std::unique_ptr<model_folder>> open_folder(const std::filesystem::path& folder) {
+result<std::unique_ptr<model_folder>> open_folder(const std::filesystem::path& folder, unsigned threads) {
   auto config = read_config(folder);
   if (!config)
     return tl::unexpected(config.error());
@@ -63,7 +79,7 @@ result<std::unique_ptr<model_folder>> open_folder(const std::filesystem::path& f
       return tl::unexpected(read.error());
     pixels = *read;
   }
-  return std::make_unique<mapped_folder>(std::move(*config), pixels, std::move(*files));
+  return std::make_unique<mapped_folder>(std::move(*config), pixels, std::move(*files), threads);
 }
 
 } // namespace troupe::gpu::models

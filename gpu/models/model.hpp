@@ -162,7 +162,7 @@ public:
                                                                    std::span<std::byte> kv) = 0;
 };
 /// Opens, maps and checks names, types and shapes against the config. Errors: config_invalid.
-protocols::result<std::unique_ptr<model_folder>> open_folder(const std::filesystem::path& folder);
+protocols::result<std::unique_ptr<model_folder>> open_folder(const std::filesystem::path& folder, unsigned threads = 1);
 
 /// M-RoPE positions of a prompt with pictures (Qwen3-VL: a picture advances by the larger side of its merged grid).
 /// `positions` are [prompt] of (t, h, w); `delta` is what decode adds to a token's index.

@@ -2,8 +2,8 @@
 
 #include <unistd.h>
 
-#include <cstdio>
 #include <cstddef>
+#include <cstdio>
 
 #include "runtime/base/exit_code.hpp"
 
@@ -13,8 +13,8 @@ void broken_invariant(const char* label, const char* condition, const char* file
   char text[512];
   const int length =
       std::snprintf(text, sizeof text, "broken invariant %s: %s at %s:%d\n", label, condition, file, line);
-  if (length > 0)
-    [[maybe_unused]] const auto written = ::write(STDERR_FILENO, text, static_cast<std::size_t>(length));
+  if (length > 0) [[maybe_unused]]
+    const auto written = ::write(STDERR_FILENO, text, static_cast<std::size_t>(length));
   ::_exit(static_cast<int>(exit_code::invariant));
 }
 

@@ -5,6 +5,8 @@
 
 #include <cerrno>
 #include <cstring>
+#include <fstream>
+#include <iterator>
 
 #include "actors/front_actor.hpp"
 #include "gpu/models/text_io.hpp"
@@ -110,12 +112,13 @@ result<endpoint> rank_world::open() {
     if (!facts)
       return tl::unexpected<failure>{facts.error()};
     context_.facts = *std::move(facts);
-    auto engine =
-        over_fabric
-            ? fabric::make_fabric_engine(
-                  {.self = context_.self, .provider = lanes.fabric_provider, .interface = lanes.interface})
-            : fabric::make_shared_memory_engine(
-                  {.self = context_.self, .born = identity_.born, .job_token = identity_.job_token, .unix_path = transfer_socket(context_.self)});
+    auto engine = over_fabric
+                      ? fabric::make_fabric_engine(
+                            {.self = context_.self, .provider = lanes.fabric_provider, .interface = lanes.interface})
+                      : fabric::make_shared_memory_engine({.self = context_.self,
+                                                           .born = identity_.born,
+                                                           .job_token = identity_.job_token,
+                                                           .unix_path = transfer_socket(context_.self)});
     if (!engine)
       return tl::unexpected<failure>{engine.error()};
     transfers_ = *std::move(engine);
@@ -136,11 +139,14 @@ result<std::vector<parity_fact>> rank_world::facts() {
       {"spec", spec_digest_},           {"groups", describe_groups(context_.plan)},
       {"device", context_.spec.device}, {"threads", std::to_string(context_.spec.limits.threads)}};
   if (has_model()) {
-    auto folder = gpu::models::open_folder(context_.model);
+    auto folder = gpu::models::open_folder(context_.model, context_.spec.limits.threads);
     if (!folder)
       return tl::unexpected<failure>{folder.error()};
     folder_ = *std::move(folder);
     out.push_back({"model", base::hex(folder_->fingerprint())});
+    std::ifstream config{context_.model / "config.json", std::ios::binary};
+    const std::string text{std::istreambuf_iterator<char>{config}, {}};
+    out.push_back({"model.config", base::hex(base::digest(std::as_bytes(std::span{text})))});
   }
   return out;
 }

@@ -10,8 +10,8 @@
 #include "protocols/time.hpp"
 #include "runtime/cluster/control_link.hpp"
 #include "runtime/cluster/job_directory.hpp"
-#include "runtime/cluster/process.hpp"
 #include "runtime/cluster/output_lines.hpp"
+#include "runtime/cluster/process.hpp"
 
 namespace troupe::cluster {
 

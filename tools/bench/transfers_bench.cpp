@@ -22,7 +22,7 @@
 #include <string>
 #include <vector>
 
-#include "fabric/fabric_session.hpp"
+#include "fabric/ofi/fabric_session.hpp"
 #include "fabric/transfer.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/unique_fd.hpp"

@@ -18,6 +18,7 @@ endif()
 
 add_library(troupe_options INTERFACE)
 target_include_directories(troupe_options INTERFACE ${PROJECT_SOURCE_DIR})
+target_compile_definitions(troupe_options INTERFACE TROUPE_VERSION="${PROJECT_VERSION}")
 # g++ 12 reports variants and CAF's serialisers as maybe-uninitialized at -O1 where they are not.
 target_compile_options(troupe_options INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wswitch-enum
                                                 $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>
@@ -31,7 +32,7 @@ endif()
 function(troupe_component name directory)
   cmake_parse_arguments(PARSE_ARGV 2 arg "" "" "LINK")
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${directory}/*.cpp)
-  list(FILTER sources EXCLUDE REGEX "/cuda/")
+  list(FILTER sources EXCLUDE REGEX "/(cpu|cuda|ofi)/") # plug-ins
   if(NOT sources)
     add_library(troupe_${name} INTERFACE)
     target_link_libraries(troupe_${name} INTERFACE troupe_options ${arg_LINK})
@@ -40,4 +41,22 @@ function(troupe_component name directory)
     target_link_libraries(troupe_${name} PUBLIC troupe_options ${arg_LINK})
   endif()
   add_library(troupe::${name} ALIAS troupe_${name})
+endfunction()
+
+# troupe_plugin(NAME DIRECTORY LINK targets...): the module libtroupe_NAME.so, and troupe_NAME, the same code as a static
+# library for tests and benchmarks that look inside. What loads modules depends on `troupe_plugins`.
+add_custom_target(troupe_plugins)
+function(troupe_plugin name directory)
+  cmake_parse_arguments(PARSE_ARGV 2 arg "" "" "LINK")
+  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${directory}/*.cpp)
+  list(FILTER sources EXCLUDE REGEX "/plugin.cpp$")
+  add_library(troupe_${name} STATIC ${sources})
+  target_link_libraries(troupe_${name} PUBLIC troupe_options ${arg_LINK})
+  add_library(troupe::${name} ALIAS troupe_${name})
+  add_library(troupe_${name}_plugin MODULE ${PROJECT_SOURCE_DIR}/${directory}/plugin.cpp)
+  target_link_libraries(troupe_${name}_plugin PRIVATE troupe_${name})
+  set_target_properties(troupe_${name}_plugin PROPERTIES OUTPUT_NAME troupe_${name}
+                                                         LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
+  add_dependencies(troupe_plugins troupe_${name}_plugin)
+  install(TARGETS troupe_${name}_plugin LIBRARY DESTINATION lib/troupe) # where base/plugin looks
 endfunction()

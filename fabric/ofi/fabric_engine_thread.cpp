@@ -10,7 +10,7 @@
 
 #include <rdma/fi_errno.h>
 
-#include "fabric/fabric_engine.hpp"
+#include "fabric/ofi/fabric_engine.hpp"
 #include "runtime/base/assert.hpp"
 #include "runtime/base/clock.hpp"
 

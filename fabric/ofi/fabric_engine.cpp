@@ -1,4 +1,4 @@
-#include "fabric/fabric_engine.hpp"
+#include "fabric/ofi/fabric_engine.hpp"
 
 #include <string>
 #include <utility>
@@ -13,10 +13,6 @@ using protocols::failure;
 using protocols::fault;
 using protocols::rank_id;
 using protocols::result;
-
-result<std::unique_ptr<transfer_engine>> make_fabric_engine(fabric_options options) {
-  return fabric_engine::create(std::move(options));
-}
 
 result<std::unique_ptr<transfer_engine>> fabric_engine::create(fabric_options options) {
   if (options.self.value > writer_rank_max || options.queue_max == 0)

@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-#include "fabric/fabric_session.hpp"
+#include "fabric/ofi/fabric_session.hpp"
 #include "fabric/region_memory.hpp"
 #include "fabric/transfer.hpp"
 #include "fabric/transfer_bell.hpp"

@@ -1,4 +1,4 @@
-#include "fabric/fabric_session.hpp"
+#include "fabric/ofi/fabric_session.hpp"
 
 #include <sys/uio.h>
 
