@@ -16,8 +16,7 @@ struct habit {
 const std::vector<habit> habits{
     {"sleep_for",
      "A sleep is a guess at how long an event takes: wait for the event, with a deadline.",
-     {{"fabric/transfer_door.cpp", "a socket that nobody listens on yet gives no event; the deadline bounds it"},
-      {"tests/fabric/transfer_engine_test.cpp", "what an idle engine costs is measured over a length of time"}}},
+     {{"tools/bench/cluster_bench.cpp", "what an idle rank costs is measured over a length of time"}}},
     {"sleep_until", "A sleep is a guess at how long an event takes: wait for the event, with a deadline."},
     {"usleep", "A sleep is a guess at how long an event takes: wait for the event, with a deadline."},
     {"nanosleep", "A sleep is a guess at how long an event takes: wait for the event, with a deadline."},
