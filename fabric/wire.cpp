@@ -50,6 +50,7 @@ wire::key wire::add(std::unique_ptr<lane> with, handlers what) {
   {
     const std::lock_guard lock{mutex_};
     which = next_key_++;
+    one->id = which;
     queued_.emplace(which, one->queued);
     added_.emplace(which, std::move(one));
   }
@@ -166,6 +167,10 @@ void wire::lose(link& one, const protocols::failure& cause) {
     return;
   one.gone = true;
   one.with->close();
+  {
+    const std::lock_guard lock{mutex_}; // before anybody hears of it: who does posts no more
+    queued_.erase(one.id);
+  }
   if (!one.leaving && !stopping_.load())
     one.what.on_gone(cause);
 }

@@ -62,6 +62,7 @@ private:
     std::vector<std::byte> payload;
   };
   struct link {
+    key id = 0;
     std::unique_ptr<lane> with;
     handlers what;
     std::deque<outgoing> queue; ///< the wire's own; `posted_` is what others have added

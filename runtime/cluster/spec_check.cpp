@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "gpu/models/text_io.hpp"
+
 namespace troupe::cluster {
 
 protocols::result<model_check> check_model(const loaded_spec& loaded) {
@@ -14,6 +16,14 @@ protocols::result<model_check> check_model(const loaded_spec& loaded) {
   if (!facts)
     return protocols::fail(protocols::fault::config_invalid,
                            fmt::format("{}: {}", loaded.where("model.path"), facts.error().what));
+
+  // Tables only: names, types, shapes and bounds of the weights are judged before a process is started for them.
+  if (const auto folder = gpu::models::open_folder(spec.model_path); !folder)
+    return protocols::fail(protocols::fault::config_invalid,
+                           fmt::format("{}: {}", loaded.where("model.path"), folder.error().what));
+  if (const auto words = gpu::models::tokenizer::open(spec.model_path); !words)
+    return protocols::fail(protocols::fault::config_invalid,
+                           fmt::format("{}: {}", loaded.where("model.path"), words.error().what));
 
   std::vector<std::string> problems;
   for (const auto& pool : spec.pools) {

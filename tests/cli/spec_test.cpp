@@ -133,3 +133,29 @@ TEST_CASE("spec schema is a JSON Schema") {
   CHECK(has(schema["$schema"].get<std::string>(), "json-schema.org"));
   CHECK(schema["properties"].contains("pools"));
 }
+
+TEST_CASE("A model whose weights cannot be used is said in one line, before a rank is started") {
+  const scratch_folder here;
+  enum class harm { truncated, missing, header };
+  for (const auto which : {harm::truncated, harm::missing, harm::header}) {
+    CAPTURE(static_cast<int>(which));
+    const std::filesystem::path model{here / "model"};
+    std::filesystem::remove_all(model);
+    std::filesystem::copy(reader_model(), model);
+    const auto weights = model / "model.safetensors";
+    if (which == harm::missing)
+      std::filesystem::remove(weights);
+    else
+      std::filesystem::resize_file(weights, which == harm::truncated ? 6'000'000 : 100);
+    const auto spec = here.write(
+        "broken.json", R"({"troupe": 1, "name": "x", "model": {"path": "model"}, "pools": {"one": {"role": "all"}}})");
+    command run{{"run", spec, "--prompt", "a", "--job", here.job()}};
+    const auto end = run.finish();
+    CAPTURE(end.err);
+    CHECK(end.exit_code == 3);
+    CHECK(lines_in(end.err) == 1);
+    CHECK(has(end.err, "broken.json"));
+    CHECK(has(end.err, "safetensors"));
+    CHECK(ranks_of(run.pid()).empty());
+  }
+}

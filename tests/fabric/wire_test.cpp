@@ -1,0 +1,144 @@
+#include "fabric/wire.hpp"
+
+#include <condition_variable>
+#include <cstring>
+#include <mutex>
+
+#include <doctest/doctest.h>
+
+using namespace troupe;
+using namespace troupe::protocols;
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr fabric::lane_options small_lane{.frame_bytes_max = 4096, .in_flight_bytes_max = 8192};
+
+/// What a wire's handlers saw, for a thread that waits for it.
+class witness {
+public:
+  fabric::wire::handlers handlers() {
+    return {.on_frame =
+                [this](const frame_view& frame) {
+                  std::uint64_t number = 0;
+                  std::memcpy(&number, frame.payload.data(), sizeof number);
+                  note([&] { numbers_.push_back(number); });
+                },
+            .on_gone = [this](const failure& cause) { note([&] { gone_.push_back(cause.code); }); }};
+  }
+  bool wait_for_frames(std::size_t count) {
+    std::unique_lock lock{mutex_};
+    return seen_.wait_for(lock, 10s, [&] { return numbers_.size() >= count; });
+  }
+  bool wait_for_end() {
+    std::unique_lock lock{mutex_};
+    return seen_.wait_for(lock, 10s, [&] { return !gone_.empty(); });
+  }
+  std::vector<std::uint64_t> numbers() {
+    const std::lock_guard lock{mutex_};
+    return numbers_;
+  }
+  std::vector<fault> gone() {
+    const std::lock_guard lock{mutex_};
+    return gone_;
+  }
+
+private:
+  template <class Change>
+  void note(Change change) {
+    {
+      const std::lock_guard lock{mutex_};
+      change();
+    }
+    seen_.notify_all();
+  }
+  std::mutex mutex_;
+  std::condition_variable seen_;
+  std::vector<std::uint64_t> numbers_;
+  std::vector<fault> gone_;
+};
+
+std::vector<std::byte> payload_of(std::uint64_t number, std::size_t bytes = 64) {
+  std::vector<std::byte> out(bytes);
+  std::memcpy(out.data(), &number, sizeof number);
+  return out;
+}
+
+} // namespace
+
+TEST_CASE("E21: frames arrive in order through a lane that is smaller than what is queued") {
+  auto [left, right] = fabric::make_shared_memory_pair(small_lane);
+  witness sender;
+  witness receiver;
+  fabric::wire from;
+  fabric::wire to;
+  const auto key = from.add(std::move(left), sender.handlers());
+  to.add(std::move(right), receiver.handlers());
+  from.start();
+
+  constexpr std::uint64_t count = 1000; // 64 KB and more, before anybody reads
+  for (std::uint64_t i = 0; i < count; ++i)
+    REQUIRE(from.post(key, message_type::heartbeat, call_id{}, payload_of(i)));
+  to.start();
+
+  REQUIRE(receiver.wait_for_frames(count));
+  const auto numbers = receiver.numbers();
+  for (std::uint64_t i = 0; i < count; ++i)
+    REQUIRE(numbers[i] == i);
+}
+
+TEST_CASE("a peer that does not read fills its own queue, which refuses, and holds up nobody else") {
+  auto [stuck, unread] = fabric::make_shared_memory_pair(small_lane);
+  auto [left, right] = fabric::make_shared_memory_pair(small_lane);
+  witness sender;
+  witness receiver;
+  fabric::wire from;
+  fabric::wire to;
+  const auto slow = from.add(std::move(stuck), sender.handlers());
+  const auto quick = from.add(std::move(left), sender.handlers());
+  to.add(std::move(right), receiver.handlers());
+  from.start();
+  to.start();
+
+  result<void> posted;
+  std::size_t taken = 0;
+  while ((posted = from.post(slow, message_type::heartbeat, call_id{}, payload_of(0, 1024))))
+    REQUIRE(++taken < 2 * limits::link_queue_frames_max);
+  CHECK(posted.error().code == fault::queue_full);
+
+  REQUIRE(from.post(quick, message_type::heartbeat, call_id{}, payload_of(7)));
+  REQUIRE(receiver.wait_for_frames(1));
+  CHECK(receiver.numbers().front() == 7);
+}
+
+TEST_CASE("C20: the end of a peer is told once, and what is posted to it after is refused") {
+  auto [left, right] = fabric::make_shared_memory_pair(small_lane);
+  witness sender;
+  fabric::wire from;
+  const auto key = from.add(std::move(left), sender.handlers());
+  from.start();
+  right->close();
+  REQUIRE(sender.wait_for_end());
+  CHECK(sender.gone() == std::vector<fault>{fault::peer_gone});
+  const auto posted = from.post(key, message_type::heartbeat, call_id{}, payload_of(1));
+  REQUIRE(!posted);
+  CHECK(posted.error().code == fault::peer_gone);
+}
+
+TEST_CASE("what is queued when a link is removed or the wire stops still goes out") {
+  auto [left, right] = fabric::make_shared_memory_pair(small_lane);
+  witness receiver;
+  fabric::wire to;
+  to.add(std::move(right), receiver.handlers());
+  to.start();
+  {
+    witness sender;
+    fabric::wire from;
+    const auto key = from.add(std::move(left), sender.handlers());
+    from.start();
+    for (std::uint64_t i = 0; i < 100; ++i)
+      REQUIRE(from.post(key, message_type::heartbeat, call_id{}, payload_of(i)));
+    from.remove(key);
+  }
+  CHECK(receiver.wait_for_frames(100));
+}
