@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -183,6 +184,14 @@ private:
   std::string job_ = next_job();
 };
 
+/// What a file of /proc says; empty when its process ends meanwhile, which a stream iterator answers with an exception.
+inline std::string content_of(const std::filesystem::path& file) {
+  std::ifstream in{file, std::ios::binary};
+  std::ostringstream out;
+  out << in.rdbuf();
+  return out.str();
+}
+
 /// A living process (a zombie is dead) whose arguments contain `marker`.
 inline std::vector<pid_t> processes_with(const std::string& marker) {
   std::vector<pid_t> found;
@@ -190,11 +199,9 @@ inline std::vector<pid_t> processes_with(const std::string& marker) {
     const auto name = entry.path().filename().string();
     if (name.find_first_not_of("0123456789") != std::string::npos)
       continue;
-    std::ifstream arguments_file{entry.path() / "cmdline", std::ios::binary};
-    std::string arguments{std::istreambuf_iterator<char>{arguments_file}, {}};
+    auto arguments = content_of(entry.path() / "cmdline");
     std::replace(arguments.begin(), arguments.end(), '\0', ' ');
-    std::ifstream stat_file{entry.path() / "stat"};
-    const std::string stat{std::istreambuf_iterator<char>{stat_file}, {}};
+    const auto stat = content_of(entry.path() / "stat");
     const auto state = stat.rfind(") ");
     if (state != std::string::npos && stat[state + 2] != 'Z' && stat[state + 2] != 'X' && has(arguments, marker))
       found.push_back(static_cast<pid_t>(std::stol(name)));
