@@ -226,8 +226,13 @@ TEST_CASE("C5: every wait ends at its deadline") {
     CHECK(base::now() - began < 2s);
 
     fill(*pair.first, payload);
-    began = base::now();
-    CHECK(fabric::send(*pair.first, plain(), payload, in(30ms)).error().code == fault::timeout);
+    protocols::result<void> sent;
+    for (int i = 0; i < 100 && sent; ++i) { // a kernel that was full may move bytes to the peer's side and take more
+      began = base::now();
+      sent = fabric::send(*pair.first, plain(), payload, in(30ms));
+    }
+    REQUIRE_FALSE(sent);
+    CHECK(sent.error().code == fault::timeout);
     CHECK(base::now() - began >= 30ms);
     CHECK(base::now() - began < 2s);
 
