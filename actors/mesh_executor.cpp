@@ -191,10 +191,9 @@ result<void> mesh_executor::obey(any_order what) {
 
 /// A long prompt runs in pieces, so that a step's memory is bounded and other requests are voted on in between.
 result<void> mesh_executor::prefill_in_pieces(const prefill_leader_machine::run_prefill& order) {
-  prefill_began_ = base::now();
+  const auto began = base::now();
   const auto& prompt = order.work.prompt;
   const auto where = gpu::models::positions_of(prompt, order.work.pictures, std::max(parts_.facts.merge, 1u));
-  position_delta_ = where.delta;
   const auto whole = static_cast<std::uint32_t>(prompt.size());
   for (std::uint32_t begin = 0; begin < whole; begin += limits::prefill_chunk_tokens) {
     const auto end = std::min(whole, begin + limits::prefill_chunk_tokens);
@@ -218,8 +217,8 @@ result<void> mesh_executor::prefill_in_pieces(const prefill_leader_machine::run_
     if (auto done = announce_and_perform(); !done)
       return done;
   }
-  calls_.on_first_token(order.work.request, chosen_.front(), position_delta_,
-                        XXH3_64bits(prompt.data(), prompt.size() * sizeof(token_id)), prefill_began_);
+  calls_.on_first_token(order.work.request, chosen_.front(), where.delta,
+                        XXH3_64bits(prompt.data(), prompt.size() * sizeof(token_id)), began);
   return {};
 }
 

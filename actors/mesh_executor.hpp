@@ -170,8 +170,6 @@ private:
   std::vector<protocols::token_id> chosen_;
   std::vector<std::pair<protocols::sampling_options, std::uint64_t>> how_; ///< of each choice: options, answer index
   std::vector<protocols::token_event> emitted_;
-  protocols::time_point prefill_began_;
-  std::int32_t position_delta_ = 0;
 };
 
 } // namespace troupe::actors

@@ -257,7 +257,6 @@ void wire::sleep() {
     fds.insert(fds.end(), set.fds.begin(), set.fds.begin() + static_cast<std::ptrdiff_t>(set.count));
   }
   const auto nap = stopping_.load() ? std::chrono::milliseconds{1} : nap_max;
-
   const int timeout_ms = ready ? 0 : static_cast<int>(nap.count());
   ::poll(fds.data(), fds.size(), timeout_ms);
   for (auto* const each : armed)

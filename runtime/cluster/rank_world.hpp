@@ -45,8 +45,8 @@ public:
   protocols::result<protocols::endpoint> open();
   /// Maps the model and states what every rank must agree on. Errors: config_invalid.
   protocols::result<std::vector<protocols::parity_fact>> facts();
-  /// Makes every edge and group of the plan, loads this rank's shards, starts the actors. Errors: timeout, peer_gone
-  /// ...
+  /// Makes every edge and group of the plan, loads this rank's shards, starts the actors. Errors: timeout, peer_gone,
+  /// config_invalid.
   protocols::result<void> group(const protocols::roster& everybody, protocols::time_point deadline);
   /// Runs every collective and shape once, in step with the cell.
   protocols::result<void> warm();
