@@ -66,6 +66,14 @@ std::string_view name(message_type type) noexcept {
     return "region";
   case message_type::launch:
     return "launch";
+  case message_type::lost:
+    return "lost";
+  case message_type::readmit:
+    return "readmit";
+  case message_type::readmitted:
+    return "readmitted";
+  case message_type::regained:
+    return "regained";
   case message_type::heartbeat:
     return "heartbeat";
   case message_type::submit:

@@ -29,6 +29,10 @@ enum class message_type : std::uint16_t {
   leave = 109,
   region = 110,
   launch = 111,
+  lost = 112,
+  readmit = 113,
+  readmitted = 114,
+  regained = 115,
   // liveness
   heartbeat = 200,
   // work

@@ -32,9 +32,13 @@ life_state next_of(life_state state) noexcept {
 } // namespace
 
 life_machine::life_machine(const cluster_plan& plan, const std::vector<std::string>& hosts,
-                           const cluster_spec::timeouts_section& timeouts, time_point now)
-    : plan_(plan), timeouts_(timeouts), ranks_(plan.ranks.size()), parity_(labels_of(plan)),
-      supervision_(names_of(plan, hosts)), deadline_(now + std::chrono::milliseconds{timeouts.start_ms}) {}
+                           const cluster_spec::timeouts_section& timeouts,
+                           const cluster_spec::restart_section& restarts, time_point now)
+    : plan_(plan), hosts_(hosts), timeouts_(timeouts), restarts_(plan, restarts), ranks_(plan.ranks.size()),
+      parity_(labels_of(plan)), supervision_(names_of(plan, hosts)),
+      deadline_(now + std::chrono::milliseconds{timeouts.start_ms}) {}
+
+// ---- start and recovery: the same steps -----------------------------------------------------------------------------
 
 result<life_machine::effects> life_machine::on_joined(rank_id from, const joined& message) {
   if (from.value >= ranks_.size())
@@ -47,16 +51,21 @@ result<life_machine::effects> life_machine::on_joined(rank_id from, const joined
 
   rank.at = life_state::joined;
   rank.reachable = message.at;
-  if (order_) // too late: the others have been told to leave
-    return effects{to_rank{from, *order_}};
-  if (!all_at(life_state::joined))
-    return effects{};
+  effects out;
+  if (order_) { // too late: the others have been told to leave
+    out.push_back(to_ranks{{from}, *order_});
+    return out;
+  }
+  if (!serves() || !all_rising_at(life_state::joined))
+    return out;
 
   ordered_ = life_state::agreed;
   roster everybody;
   for (const auto& one : ranks_)
     everybody.ranks.push_back(one.reachable);
-  return effects{report{"all " + std::to_string(ranks_.size()) + " ranks joined"}, to_all{std::move(everybody)}};
+  out.push_back(report{all_words() + " joined"});
+  out.push_back(to_ranks{rising(), std::move(everybody)});
+  return out;
 }
 
 result<life_machine::effects> life_machine::on_agree(rank_id from, const agree& message, time_point now) {
@@ -69,25 +78,34 @@ result<life_machine::effects> life_machine::on_agree(rank_id from, const agree& 
     return effects{};
 
   const verdict& all_say = **judged;
-  effects out{to_all{all_say}};
+  effects out{to_ranks{rising(), all_say}};
   if (!all_say.agreed) {
     begin_abort(out, outcome::parity_mismatch, all_say.difference, now);
     return out;
   }
   for (auto& rank : ranks_)
-    rank.at = life_state::agreed;
-  std::ranges::move(proceed_to(life_state::grouped), std::back_inserter(out));
+    if (rank.rising)
+      rank.at = life_state::agreed;
+  if (state_ == state::recovering) { // edges have two ends
+    readmit back;
+    for (const auto id : rising())
+      back.ranks.push_back(ranks_[id.value].reachable);
+    for (const auto id : steady())
+      ranks_[id.value].readmitting = true;
+    out.push_back(to_ranks{steady(), std::move(back)});
+  }
+  order_step(out, life_state::grouped);
   return out;
 }
 
-result<life_machine::effects> life_machine::on_progress(rank_id from, const progress& message) {
+result<life_machine::effects> life_machine::on_progress(rank_id from, const progress& message, time_point now) {
   if (from.value >= ranks_.size())
     return fail(fault::bad_value, "rank " + std::to_string(from.value) + " of " + std::to_string(ranks_.size()));
   auto& rank = ranks_[from.value];
-  const bool steps =
-      message.state > life_state::agreed && message.state == ordered_ && message.state == next_of(rank.at);
+  const bool steps = rank.rising && message.state > life_state::agreed && message.state == ordered_ &&
+                     message.state == next_of(rank.at);
   const bool leaves = !serves() && message.state >= life_state::draining;
-  const bool legal = steps || message.state == rank.at || message.state == life_state::failed;
+  const bool legal = steps || rank.condemned || message.state == rank.at || message.state == life_state::failed;
   if (serves() && !legal)
     return fail(fault::illegal_transition,
                 plan_.rank(from).label + " says that it is " + std::string{name(message.state)} + " while " +
@@ -98,22 +116,132 @@ result<life_machine::effects> life_machine::on_progress(rank_id from, const prog
   effects out;
   if (!message.detail.empty())
     out.push_back(report{plan_.rank(from).label + ": " + message.detail});
-  if (!steps || state_ != state::starting || !all_at(message.state))
+  if (!steps || !serves() || !all_rising_at(message.state))
     return out;
-  if (message.state == life_state::ready) {
-    state_ = state::ready;
-    out.push_back(report{"all " + std::to_string(ranks_.size()) + " ranks are ready"});
-    out.push_back(cluster_ready{});
-  } else {
-    std::ranges::move(proceed_to(next_of(message.state)), std::back_inserter(out));
-  }
+  if (message.state == life_state::ready)
+    finish_start(out, now);
+  else
+    order_step(out, next_of(message.state));
   return out;
 }
 
+result<life_machine::effects> life_machine::on_readmitted(rank_id from, const readmitted& message) {
+  if (from.value >= ranks_.size() || message.born > newest_)
+    return fail(fault::bad_value, "generation " + std::to_string(message.born.value) + " is not there to be admitted");
+  effects out;
+  if (state_ != state::recovering || message.born != newest_) // of a recovery that has been begun anew since
+    return out;
+  ranks_[from.value].readmitting = false;
+  if (ordered_ == life_state::warm && all_rising_at(life_state::warm))
+    order_step(out, life_state::ready);
+  return out;
+}
+
+/// Work may reach a new generation from the moment that it is ready: every edge to it must be made by then.
+void life_machine::order_step(effects& out, life_state next) {
+  const bool edges_missing = std::ranges::any_of(ranks_, &rank_record::readmitting);
+  if (next == life_state::ready && edges_missing)
+    return; // the last `readmitted` comes back here
+  ordered_ = next;
+  out.push_back(report{all_words() + ' ' + std::string{name(at(rising().front()))}});
+  out.push_back(to_ranks{rising(), proceed{next}});
+}
+
+void life_machine::finish_start(effects& out, time_point now) {
+  const bool recovered = state_ == state::recovering;
+  const auto back = rising();
+  if (recovered) {
+    const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(now - lost_at_);
+    out.push_back(news{all_words() + " ready again after " + std::to_string(took.count()) + " ms, generation " +
+                       std::to_string(newest_.value)});
+  } else {
+    out.push_back(report{all_words() + " are ready"});
+  }
+  for (auto& rank : ranks_)
+    rank.rising = false;
+  state_ = state::ready;
+  if (recovered)
+    out.push_back(to_ranks{{plan_.front()}, regained{back}});
+  else
+    out.push_back(cluster_ready{});
+}
+
+/// The unit of the rank that failed is lost: it is started again, or the cluster ends.
+life_machine::effects life_machine::lose(const first_cause& cause, time_point now) {
+  effects out;
+  const auto unit = restarts_.unit_of(cause.rank);
+  const bool may_restart = (state_ == state::ready || state_ == state::recovering) && !unit.empty();
+  const auto served_until = state_ == state::recovering ? lost_at_ : now;
+  if (may_restart && restarts_.allow(cause.rank, served_until, now)) {
+    begin_recovery(out, unit, cause, now);
+    return out;
+  }
+  auto why = cause.text;
+  if (may_restart)
+    why += "; not restarted again: restart.intensity (" + restarts_.count_text(cause.rank) + ") is used up";
+  out.push_back(report{why});
+  const auto front = plan_.front();
+  const auto& first = ranks_[front.value];
+  if (plan_.rank(front).role == role_kind::front && !first.ended && first.at >= life_state::ready &&
+      cause.rank != front) // it has requests, and they end with the cause and not with a closed socket
+    out.push_back(to_ranks{{front}, lost{unit.empty() ? std::vector{cause.rank} : unit, generation{0}, cause.text}});
+  begin_abort(out, outcome::rank_failed, "first cause: " + why, now);
+  return out;
+}
+
+void life_machine::begin_recovery(effects& out, const std::vector<rank_id>& unit, const first_cause& cause,
+                                  time_point now) {
+  if (state_ != state::recovering)
+    lost_at_ = now;
+  state_ = state::recovering;
+  newest_ = newest_.next();
+  ordered_ = life_state::joined;
+  deadline_ = now + std::chrono::milliseconds{timeouts_.kill_ms};
+  supervision_ = supervision_machine{names_of(plan_, hosts_)}; // of what it has heard, nothing bears on the next cause
+  out.push_back(news{cause.text + "; " + restarts_.count_text(cause.rank)});
+
+  for (const auto id : unit)
+    ranks_[id.value].rising = true;
+  kill_ranks left_over;
+  for (const auto id : rising()) {
+    auto& rank = ranks_[id.value];
+    rank.condemned = true;
+    if (!rank.ended)
+      left_over.ranks.push_back(id);
+  }
+  for (auto& rank : ranks_)
+    rank.readmitting = false;
+  out.push_back(to_ranks{steady(), lost{rising(), newest_, cause.text}});
+  if (!left_over.ranks.empty())
+    out.push_back(std::move(left_over));
+  restart_if_gone(out, now);
+}
+
+void life_machine::restart_if_gone(effects& out, time_point now) {
+  const auto unit = rising();
+  if (!std::ranges::all_of(unit, [&](rank_id id) { return ranks_[id.value].ended; }))
+    return;
+  for (const auto id : unit) {
+    ranks_[id.value] = rank_record{.born = newest_, .reachable = {}};
+    parity_.forget(id);
+  }
+  deadline_ = now + std::chrono::milliseconds{timeouts_.start_ms};
+  out.push_back(restart_ranks{unit, newest_});
+}
+
+// ---- errors and ends ------------------------------------------------------------------------------------------------
+
 life_machine::effects life_machine::on_error(rank_id from, const error& said, time_point now) {
+  if (ranks_.at(from.value).condemned)
+    return {};
   const bool lane_closed = said.code == static_cast<std::uint16_t>(fault::peer_gone);
+  const bool of_another = said.origin != from && said.origin.value < ranks_.size();
+  if (of_another && ranks_[said.origin.value].rising && state_ == state::recovering)
+    return {}; // it is being restarted
+  // An edge has two ends, and which of them is at fault cannot be seen from here: the one that can be restarted goes.
+  const auto blamed = of_another && !restarts_.unit_of(said.origin).empty() ? said.origin : from;
   if (serves() || (state_ == state::draining && !lane_closed)) // in a drain, peers do leave
-    supervision_.on_error(from, said, at(from), now);
+    supervision_.on_error(from, said, blamed, at(from), now);
   return {};
 }
 
@@ -123,15 +251,20 @@ life_machine::effects life_machine::on_end(rank_id rank, const rank_end& end_of_
   const auto was = std::exchange(record.at, end_of_rank.is_orderly() ? life_state::left : life_state::failed);
 
   effects out;
-  const bool in_order = state_ == state::draining && (end_of_rank.is_orderly() || end_of_rank.is_consequence());
-  if (serves() || (state_ == state::draining && !in_order)) {
-    auto cause = supervision_.on_end(rank, end_of_rank, was, now);
-    if (!cause && all_ended())
-      cause = supervision_.conclude();
-    if (cause)
-      out = lose(*cause, now);
+  if (record.condemned) {
+    if (state_ == state::recovering)
+      restart_if_gone(out, now);
+  } else {
+    const bool in_order = state_ == state::draining && (end_of_rank.is_orderly() || end_of_rank.is_consequence());
+    if (serves() || (state_ == state::draining && !in_order)) {
+      auto cause = supervision_.on_end(rank, end_of_rank, was, now);
+      if (!cause && all_ended())
+        cause = supervision_.conclude();
+      if (cause)
+        out = lose(*cause, now);
+    }
   }
-  if (all_ended() && state_ != state::ended)
+  if (all_ended() && state_ != state::ended && state_ != state::recovering)
     end(out);
   return out;
 }
@@ -146,6 +279,8 @@ life_machine::effects life_machine::on_shutdown(const shutdown& order, time_poin
   } else if (!order.drain && (serves() || state_ == state::draining)) {
     begin_abort(out, outcome::aborted, order.reason, now);
   }
+  if (all_ended() && state_ != state::ended) // a unit between two generations was all there was
+    end(out);
   return out;
 }
 
@@ -163,6 +298,8 @@ life_machine::effects life_machine::on_tick(time_point now) {
                 "not ready within " + setting("start_ms", timeouts_.start_ms) + ": waiting for " + list_waited_for(),
                 now);
     break;
+  case state::recovering:
+    return lose_late(now);
   case state::draining:
     how_ = outcome::drain_timeout;
     cause_ = "not left within " + setting("drain_ms", timeouts_.drain_ms) + ": " + list_waited_for();
@@ -182,18 +319,71 @@ life_machine::effects life_machine::on_tick(time_point now) {
   return out;
 }
 
-bool life_machine::all_at(life_state at) const {
-  return std::ranges::all_of(ranks_, [&](const rank_record& rank) { return rank.at == at; });
+/// A recovery that takes too long is a failure of whom it waits for, and counts as one.
+life_machine::effects life_machine::lose_late(time_point now) {
+  const auto unit = rising();
+  if (std::ranges::any_of(unit, [&](rank_id id) { return ranks_[id.value].condemned; })) {
+    effects out;
+    begin_abort(out, outcome::rank_failed, "first cause: could not be killed: " + list_waited_for(), now);
+    return out;
+  }
+  const auto late = std::ranges::find_if(unit, [&](rank_id id) { return waits_for(id); });
+  const auto rank = late == unit.end() ? unit.front() : *late;
+  return lose(
+      {rank,
+       {},
+       {},
+       "not ready again within " + setting("start_ms", timeouts_.start_ms) + ": waiting for " + list_waited_for()},
+      now);
+}
+
+// ---- who
+// -------------------------------------------------------------------------------------------------------------
+
+bool life_machine::all_rising_at(life_state at) const {
+  return std::ranges::all_of(ranks_, [&](const rank_record& rank) { return !rank.rising || rank.at == at; });
 }
 
 bool life_machine::all_ended() const {
   return std::ranges::all_of(ranks_, &rank_record::ended);
 }
 
+std::vector<rank_id> life_machine::rising() const {
+  std::vector<rank_id> out;
+  for (const auto& rank : plan_.ranks)
+    if (ranks_[rank.id.value].rising)
+      out.push_back(rank.id);
+  return out;
+}
+
+std::vector<rank_id> life_machine::steady() const {
+  std::vector<rank_id> out;
+  for (const auto& rank : plan_.ranks)
+    if (!ranks_[rank.id.value].rising && !ranks_[rank.id.value].ended)
+      out.push_back(rank.id);
+  return out;
+}
+
+/// "all 6 ranks" of a first start, "prefill.0/t0, prefill.0/t1" of a restart.
+std::string life_machine::all_words() const {
+  if (state_ != state::recovering)
+    return "all " + std::to_string(ranks_.size()) + " ranks";
+  std::string text;
+  for (const auto id : rising())
+    text += (text.empty() ? "" : ", ") + plan_.rank(id).label;
+  return text;
+}
+
 bool life_machine::waits_for(rank_id rank) const {
   const auto& record = ranks_.at(rank.value);
-  if (state_ != state::starting)
-    return !record.ended && state_ != state::ready;
+  if (state_ == state::ready)
+    return false;
+  if (state_ != state::starting && state_ != state::recovering)
+    return !record.ended;
+  if (record.condemned)
+    return !record.ended;
+  if (!record.rising)
+    return record.readmitting;
   return record.at < ordered_ && !(ordered_ == life_state::agreed && parity_.has_stated(rank));
 }
 
@@ -206,31 +396,8 @@ std::string life_machine::list_waited_for() const {
   return text;
 }
 
-life_machine::effects life_machine::proceed_to(life_state next) {
-  ordered_ = next;
-  return {report{"all " + std::to_string(ranks_.size()) + " ranks " + std::string{name(ranks_.front().at)}},
-          to_all{proceed{next}}};
-}
-
-/// The cell of the rank is lost, and with it, until cells can be restarted, the cluster.
-life_machine::effects life_machine::lose(const first_cause& cause, time_point now) {
-  effects out{report{cause.text}};
-  const auto front = plan_.front();
-  const bool front_has_requests = plan_.rank(front).role == role_kind::front && !ranks_[front.value].ended &&
-                                  ranks_[front.value].at >= life_state::ready;
-  if (front_has_requests && cause.rank != front) {
-    const auto& lost = plan_.rank(cause.rank);
-    out.push_back(to_rank{front, error{.code = static_cast<std::uint16_t>(fault::cell_gone),
-                                       .message = "cell " + lost.pool + '.' + std::to_string(lost.cell_in_pool) +
-                                                  " is gone: " + cause.text,
-                                       .origin = cause.rank,
-                                       .call = cause.call,
-                                       .where = cause.where,
-                                       .request = {}}});
-  }
-  begin_abort(out, outcome::rank_failed, "first cause: " + cause.text, now);
-  return out;
-}
+// ---- the end
+// ---------------------------------------------------------------------------------------------------------
 
 void life_machine::begin_abort(effects& out, outcome how, std::string cause, time_point now) {
   state_ = state::aborting;

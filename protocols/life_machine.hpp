@@ -8,30 +8,34 @@
 #include "protocols/cluster_plan.hpp"
 #include "protocols/messages.hpp"
 #include "protocols/parity_machine.hpp"
+#include "protocols/restart_machine.hpp"
 #include "protocols/supervision_machine.hpp"
 
 namespace troupe::protocols {
 
 /// The supervisor's view of the whole cluster, from launch to the end of the last process.
 /// Start: a step is ordered when every rank has taken the one before (joined, agreed, grouped, warm, ready), so no rank
-/// enters a collective that another has not reached. End: by a drain, which has a deadline, or an abort, which has a
-/// shorter one; what is still there then is killed, and that has a deadline too. Whatever ends the cluster first is
-/// what `cluster_ended` names; all later faults are consequences.
-/// A cell that fails ends the cluster. Restart of a cell will enter where `lose` does, with the next generation.
+/// enters a collective that another has not reached.
+/// Recovery: when a unit of ranks is lost that may be restarted, the others drop what they had with it, what is left of
+/// it is killed, and a new generation takes the same steps. Its ranks connect, those that stayed accept; the front
+/// sends them work once every edge is made. A unit that is lost meanwhile joins the same recovery.
+/// End: by a drain, which has a deadline, or an abort, which has a shorter one; what is still there then is killed, and
+/// that has a deadline too. Whatever ends the cluster first is what `cluster_ended` names; later faults follow from it.
 ///
-/// Contract: B1, B14, B20, C2, C3, C13, C24, C45.
+/// Contract: B1, B14, B20, C1, C2, C3, C13, C24, C45, C46, D7.
 /// Threads: the supervisor's own.
 /// Errors of what ranks say: wrong_rank, bad_value, illegal_transition; nothing changes, and the caller hands the fault
 /// back as a terminal error of that rank.
 class life_machine {
 public:
   enum class state {
-    starting, ///< some rank is not ready yet
-    ready,    ///< serves
-    draining, ///< told to finish; ranks leave one by one
-    aborting, ///< told to leave at once
-    killing,  ///< SIGKILL is on its way to those that did not
-    ended,    ///< final
+    starting,   ///< some rank is not ready yet
+    ready,      ///< serves
+    recovering, ///< serves with what is left while a unit is started again
+    draining,   ///< told to finish; ranks leave one by one
+    aborting,   ///< told to leave at once
+    killing,    ///< SIGKILL is on its way to those that did not
+    ended,      ///< final
   };
   enum class outcome {
     drained, ///< every rank left in order
@@ -47,15 +51,20 @@ public:
     std::variant<roster, verdict, proceed, shutdown> message;
     bool operator==(const to_all&) const = default;
   };
-  struct to_rank {
-    rank_id to;
-    std::variant<error, shutdown> message;
-    bool operator==(const to_rank&) const = default;
+  struct to_ranks {
+    std::vector<rank_id> to;
+    std::variant<roster, verdict, proceed, shutdown, lost, readmit, regained> message;
+    bool operator==(const to_ranks&) const = default;
   };
   /// A line for the person who waits.
   struct report {
     std::string line;
     bool operator==(const report&) const = default;
+  };
+  /// A line that is shown at once.
+  struct news {
+    std::string line;
+    bool operator==(const news&) const = default;
   };
   struct cluster_ready {
     bool operator==(const cluster_ready&) const = default;
@@ -64,22 +73,30 @@ public:
     std::vector<rank_id> ranks;
     bool operator==(const kill_ranks&) const = default;
   };
+  /// Their processes have ended: start new ones.
+  struct restart_ranks {
+    std::vector<rank_id> ranks;
+    generation born;
+    bool operator==(const restart_ranks&) const = default;
+  };
   /// `cause` is empty when drained; the last line that a user sees otherwise.
   struct cluster_ended {
     outcome how = outcome::drained;
     std::string cause;
     bool operator==(const cluster_ended&) const = default;
   };
-  using effect = std::variant<to_all, to_rank, report, cluster_ready, kill_ranks, cluster_ended>;
+  using effect = std::variant<to_all, to_ranks, report, news, cluster_ready, kill_ranks, restart_ranks, cluster_ended>;
   using effects = std::vector<effect>;
 
   /// Every rank of `plan` has been spawned. `hosts` by rank; `plan` outlives the machine.
   life_machine(const cluster_plan& plan, const std::vector<std::string>& hosts,
-               const cluster_spec::timeouts_section& timeouts, time_point now);
+               const cluster_spec::timeouts_section& timeouts, const cluster_spec::restart_section& restarts,
+               time_point now);
 
   result<effects> on_joined(rank_id from, const joined& message);
   result<effects> on_agree(rank_id from, const agree& message, time_point now);
-  result<effects> on_progress(rank_id from, const progress& message);
+  result<effects> on_progress(rank_id from, const progress& message, time_point now);
+  result<effects> on_readmitted(rank_id from, const readmitted& message);
   effects on_error(rank_id from, const error& said, time_point now);
   /// After the rank's control lane has been read to its end.
   effects on_end(rank_id rank, const rank_end& end, time_point now);
@@ -89,6 +106,7 @@ public:
 
   state current() const noexcept { return state_; }
   life_state at(rank_id rank) const { return ranks_.at(rank.value).at; }
+  generation born(rank_id rank) const { return ranks_.at(rank.value).born; }
   /// The start or the end of the cluster waits for this rank: it has not taken the step that was ordered (in the parity
   /// handshake: not stated its facts), or it has not left.
   bool waits_for(rank_id rank) const;
@@ -96,28 +114,45 @@ public:
 private:
   struct rank_record {
     life_state at = life_state::spawned;
+    generation born{1};
     bool ended = false;
-    endpoint reachable; ///< from joined on
+    bool rising = true;       ///< takes the steps of a start
+    bool condemned = false;   ///< of a lost unit: its end is no news
+    bool readmitting = false; ///< stayed, and has not yet made its edges to the new generation
+    endpoint reachable;       ///< from joined on
   };
 
-  bool serves() const noexcept { return state_ == state::starting || state_ == state::ready; }
-  bool all_at(life_state at) const;
+  bool serves() const noexcept {
+    return state_ == state::starting || state_ == state::ready || state_ == state::recovering;
+  }
+  bool all_rising_at(life_state at) const;
   bool all_ended() const;
+  std::vector<rank_id> rising() const;
+  std::vector<rank_id> steady() const; ///< serve, and are not being restarted
   std::string list_waited_for() const;
-  effects proceed_to(life_state next);
+  std::string all_words() const;
+  void order_step(effects& out, life_state next);
+  void finish_start(effects& out, time_point now);
   effects lose(const first_cause& cause, time_point now);
+  effects lose_late(time_point now);
+  void begin_recovery(effects& out, const std::vector<rank_id>& unit, const first_cause& cause, time_point now);
+  void restart_if_gone(effects& out, time_point now);
   void begin_abort(effects& out, outcome how, std::string cause, time_point now);
   void begin_kill(effects& out, time_point now);
   void end(effects& out);
 
   const cluster_plan& plan_;
+  std::vector<std::string> hosts_;
   cluster_spec::timeouts_section timeouts_;
+  restart_machine restarts_;
   state state_ = state::starting;
   std::vector<rank_record> ranks_;
   parity_machine parity_;
   supervision_machine supervision_;
-  life_state ordered_ = life_state::joined; ///< the step that ranks may take
+  life_state ordered_ = life_state::joined; ///< the step that rising ranks may take
   time_point deadline_;                     ///< of the present state; ready has none
+  generation newest_{1};                    ///< of the whole job: each recovery draws the next
+  time_point lost_at_;                      ///< begin of the recovery
   std::optional<shutdown> order_;           ///< the latest; also for a rank that joins after it
   outcome how_ = outcome::drained;
   std::string cause_;

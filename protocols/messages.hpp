@@ -302,6 +302,57 @@ struct leave {
   bool operator==(const leave&) const = default;
 };
 
+/// Supervisor to rank: these ranks have died or are about to; everything of theirs is to be dropped (D4).
+/// `next` is the generation that will take their place; 0: none will.
+struct lost {
+  static constexpr auto type = message_type::lost;
+  std::vector<rank_id> ranks;
+  generation next;
+  std::string cause; ///< of the first that failed, for the requests that end with it
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.ranks, self.next, self.cause);
+  }
+  bool operator==(const lost&) const = default;
+};
+
+/// Supervisor to a rank that stayed: a new generation of these ranks is making its edges; make yours.
+struct readmit {
+  static constexpr auto type = message_type::readmit;
+  std::vector<endpoint> ranks;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.ranks);
+  }
+  bool operator==(const readmit&) const = default;
+};
+
+/// Rank to supervisor: edges to the ranks of that generation are made.
+struct readmitted {
+  static constexpr auto type = message_type::readmitted;
+  generation born;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.born);
+  }
+  bool operator==(const readmitted&) const = default;
+};
+
+/// Supervisor to the front: these ranks are ready and reachable for everybody; their cells serve again.
+struct regained {
+  static constexpr auto type = message_type::regained;
+  std::vector<rank_id> ranks;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.ranks);
+  }
+  bool operator==(const regained&) const = default;
+};
+
 /// Owner to writer: a region that you may write to once you hold a grant for a part of it (I23, I25).
 struct region {
   static constexpr auto type = message_type::region;

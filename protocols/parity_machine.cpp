@@ -80,6 +80,12 @@ result<std::optional<verdict>> parity_machine::on_agree(rank_id from, const agre
   return judge();
 }
 
+void parity_machine::forget(rank_id rank) {
+  auto& statement = statements_.at(rank.value);
+  missing_ += statement ? 1 : 0;
+  statement.reset();
+}
+
 verdict parity_machine::judge() const {
   // Keys are judged in the order in which ranks name them: the most fundamental is named first and shown first.
   std::set<std::string_view> judged;

@@ -24,6 +24,9 @@ public:
   /// stated its facts before. Nothing changes then.
   result<std::optional<verdict>> on_agree(rank_id from, const agree& statement);
 
+  /// A new generation of `rank` will state its facts anew, and is held against what the others have stated.
+  void forget(rank_id rank);
+
   bool has_stated(rank_id rank) const { return statements_.at(rank.value).has_value(); }
 
 private:

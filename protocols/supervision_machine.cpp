@@ -39,9 +39,13 @@ std::string describe(const error& said) {
 supervision_machine::supervision_machine(std::vector<rank_name> ranks, duration grace)
     : ranks_(std::move(ranks)), last_errors_(ranks_.size()), grace_(grace) {}
 
-void supervision_machine::on_error(rank_id from, const error& said, life_state during, time_point now) {
+void supervision_machine::on_error(rank_id from, const error& said, rank_id blamed, life_state during, time_point now) {
   if (said.request != request_id{})
     return;
+  if (said.origin != from) { // what is wrong is the peer or the edge; a death that explains it may still be seen
+    suspect(consequence_, {blamed, said.call, said.where, rank_text(from) + " says: " + describe(said)}, now);
+    return;
+  }
   last_errors_.at(from.value) = said;
   const auto text = rank_text(from) + " failed while " + std::string{name(during)} + " and had not left";
   const bool blames_another = said.code == static_cast<std::uint16_t>(fault::peer_gone);

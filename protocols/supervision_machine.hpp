@@ -56,7 +56,9 @@ public:
   explicit supervision_machine(std::vector<rank_name> ranks, duration grace = limits::first_cause_grace);
 
   /// A terminal error of `from`; it stands beside the rank's end in the cause. Errors of one request are not for us.
-  void on_error(rank_id from, const error& said, life_state during, time_point now);
+  /// `blamed`: the rank to be lost when nothing better is known; another than `from` when a rank that stays reports
+  /// what it sees of a peer.
+  void on_error(rank_id from, const error& said, rank_id blamed, life_state during, time_point now);
   /// To be called once the rank's control lane has been read to its end, so that its last error has been heard.
   /// Returns the cause when this is it; a cause is returned once.
   std::optional<first_cause> on_end(rank_id rank, const rank_end& end, life_state during, time_point now);

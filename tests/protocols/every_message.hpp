@@ -15,6 +15,7 @@ template <class... Messages>
 struct type_list {};
 using every_message =
     type_list<hello, welcome, refuse, joined, roster, agree, verdict, proceed, progress, leave, region, launch,
+              lost, readmit, readmitted, regained,
               heartbeat, submit, encode, mesh_plan, tokens, timing, reserve_kv, reserve_rows, reserve_blocks,
               grant_rows, grant_blocks, grant_pixels, landed, shipped, handover, release, shutdown, error, ack, nack,
               cancel, ask, picture_chunk, accepted, answer, finished, refused>;

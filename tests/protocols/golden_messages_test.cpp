@@ -56,6 +56,17 @@ TEST_CASE("A26: the bytes of life messages are these") {
                       .drills = 1},
                "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f 01000000 6a 02000000 2f72 02000000 "
                "7b7d 01000000 01000000");
+  check_golden(lost{.ranks = {rank_id{3}, rank_id{4}}, .next = generation{2}, .cause = "c"},
+               "02000000 03000000 04000000 02000000 01000000 63");
+  check_golden(readmit{.ranks = {{.rank = rank_id{3},
+                                  .born = generation{2},
+                                  .unix_path = "/run/r3",
+                                  .tcp_address = "",
+                                  .tcp_port = 0,
+                                  .fabric_address = {}}}},
+               "01000000 03000000 02000000 07000000 2f72756e2f7233 00000000 0000 00000000");
+  check_golden(readmitted{.born = generation{2}}, "02000000");
+  check_golden(regained{.ranks = {rank_id{3}}}, "01000000 03000000");
 }
 
 TEST_CASE("A26: the bytes of liveness messages are these") {

@@ -17,7 +17,9 @@ time_point at(duration since_start) {
   return time_point{since_start};
 }
 
-/// front 0, prefill 1 and 2 (one mesh), decode 3; start 60 s, drain 5 s, kill 2 s.
+const cluster_spec::restart_section never{"none", "none", "none", 0, 60};
+
+/// front 0, prefill 1 and 2 (one mesh), decode 3; start 60 s, drain 5 s, kill 2 s; what is lost ends it.
 struct cluster {
   cluster_plan plan = make_plan([] {
                         cluster_spec spec;
@@ -27,9 +29,10 @@ struct cluster {
                         return spec;
                       }())
                           .value();
-  life machine{plan, {"h", "h", "h", "h"}, {}, at(0s)};
+  life machine;
 
-  cluster() = default;
+  explicit cluster(const cluster_spec::restart_section& restarts = never)
+      : machine{plan, {"h", "h", "h", "h"}, {}, restarts, at(0s)} {}
   cluster(const cluster&) = delete;
 
   static endpoint reachable(std::uint32_t rank) {
@@ -60,7 +63,7 @@ struct cluster {
     return for_all([&](rank_id rank) { return machine.on_agree(rank, {{{"build", "a"}}}, at(1s)); });
   }
   effects all_reach(life_state state) {
-    return for_all([&](rank_id rank) { return machine.on_progress(rank, {state, {}}); });
+    return for_all([&](rank_id rank) { return machine.on_progress(rank, {state, {}}, at(1s)); });
   }
   void start() {
     all_join();
@@ -74,6 +77,7 @@ struct cluster {
   }
 };
 
+const std::vector<rank_id> every_rank{rank_id{0}, rank_id{1}, rank_id{2}, rank_id{3}};
 const rank_end orderly{rank_end::kind::exited, 0, "done"};
 const rank_end killed{rank_end::kind::signalled, 9, "Killed"};
 const rank_end lost_peer{rank_end::kind::exited, exit_peer_gone, "peer_gone"};
@@ -88,13 +92,13 @@ TEST_CASE("B20: each step is ordered when every rank has taken the one before") 
   roster everybody;
   for (std::uint32_t rank = 0; rank < 4; ++rank)
     everybody.ranks.push_back(cluster::reachable(rank));
-  CHECK(c.all_join() == effects{life::report{"all 4 ranks joined"}, life::to_all{everybody}});
-  CHECK(c.all_agree() == effects{life::to_all{verdict{true, {}}}, life::report{"all 4 ranks agreed"},
-                                 life::to_all{proceed{life_state::grouped}}});
+  CHECK(c.all_join() == effects{life::report{"all 4 ranks joined"}, life::to_ranks{every_rank, everybody}});
+  CHECK(c.all_agree() == effects{life::to_ranks{every_rank, verdict{true, {}}}, life::report{"all 4 ranks agreed"},
+                                 life::to_ranks{every_rank, proceed{life_state::grouped}}});
   CHECK(c.all_reach(life_state::grouped) ==
-        effects{life::report{"all 4 ranks grouped"}, life::to_all{proceed{life_state::warm}}});
+        effects{life::report{"all 4 ranks grouped"}, life::to_ranks{every_rank, proceed{life_state::warm}}});
   CHECK(c.all_reach(life_state::warm) ==
-        effects{life::report{"all 4 ranks warm"}, life::to_all{proceed{life_state::ready}}});
+        effects{life::report{"all 4 ranks warm"}, life::to_ranks{every_rank, proceed{life_state::ready}}});
   CHECK(c.all_reach(life_state::ready) == effects{life::report{"all 4 ranks are ready"}, life::cluster_ready{}});
   CHECK(c.machine.on_tick(at(1h)).empty()); // the deadline of the start is no longer one
 }
@@ -108,9 +112,9 @@ TEST_CASE("B20: what a rank says out of turn is refused and changes nothing") {
   CHECK(code_of(c.machine.on_joined(rank_id{9}, {cluster::reachable(9), 7})) == fault::bad_value);
   REQUIRE(c.machine.on_joined(rank_id{1}, {cluster::reachable(1), 7}));
   CHECK(code_of(c.machine.on_joined(rank_id{1}, {cluster::reachable(1), 7})) == fault::illegal_transition);
-  CHECK(code_of(c.machine.on_progress(rank_id{1}, {life_state::agreed, {}})) == fault::illegal_transition);
-  CHECK(code_of(c.machine.on_progress(rank_id{1}, {life_state::grouped, {}})) == fault::illegal_transition);
-  CHECK(code_of(c.machine.on_progress(rank_id{1}, {life_state::draining, {}})) == fault::illegal_transition);
+  CHECK(code_of(c.machine.on_progress(rank_id{1}, {life_state::agreed, {}}, at(1s))) == fault::illegal_transition);
+  CHECK(code_of(c.machine.on_progress(rank_id{1}, {life_state::grouped, {}}, at(1s))) == fault::illegal_transition);
+  CHECK(code_of(c.machine.on_progress(rank_id{1}, {life_state::draining, {}}, at(1s))) == fault::illegal_transition);
   CHECK(c.machine.at(rank_id{1}) == life_state::joined);
 }
 
@@ -118,9 +122,9 @@ TEST_CASE("G3: a rank that runs ahead of the others is refused") {
   cluster c;
   c.all_join();
   c.all_agree();
-  REQUIRE(c.machine.on_progress(rank_id{1}, {life_state::grouped, {}}));
+  REQUIRE(c.machine.on_progress(rank_id{1}, {life_state::grouped, {}}, at(1s)));
 
-  CHECK(c.machine.on_progress(rank_id{1}, {life_state::warm, {}}).error() ==
+  CHECK(c.machine.on_progress(rank_id{1}, {life_state::warm, {}}, at(1s)).error() ==
         failure{fault::illegal_transition, "prefill.0/t0 says that it is warm while grouped, ordered was grouped"});
 }
 
@@ -128,7 +132,7 @@ TEST_CASE("B20: a rank on its way may say what it does") {
   cluster c;
   REQUIRE(c.machine.on_joined(rank_id{3}, {cluster::reachable(3), 7}));
 
-  CHECK(c.machine.on_progress(rank_id{3}, {life_state::joined, "mapping weights"}) ==
+  CHECK(c.machine.on_progress(rank_id{3}, {life_state::joined, "mapping weights"}, at(1s)) ==
         effects{life::report{"decode.0: mapping weights"}});
 }
 
@@ -142,7 +146,8 @@ TEST_CASE("B14: ranks that do not agree are told why, and the cluster ends with 
   const std::string difference = "the ranks do not agree on build:\n"
                                  "  a  <- front, prefill.0/t0, prefill.0/t1\n"
                                  "  b  <- decode.0";
-  CHECK(out == effects{life::to_all{verdict{false, difference}}, life::to_all{shutdown{false, difference}}});
+  CHECK(out ==
+        effects{life::to_ranks{every_rank, verdict{false, difference}}, life::to_all{shutdown{false, difference}}});
   const rank_end parity{rank_end::kind::exited, 73, "parity"};
   for (std::uint32_t rank = 0; rank < 3; ++rank)
     CHECK(c.end(rank, parity, at(1s)).empty());
@@ -171,7 +176,7 @@ TEST_CASE("C3: a drain ends when the last rank has left in order") {
 
   CHECK(c.machine.on_shutdown(order, at(10s)) == effects{life::to_all{order}});
   CHECK(c.machine.on_shutdown(order, at(10s)).empty());
-  REQUIRE(c.machine.on_progress(rank_id{0}, {life_state::draining, {}}));
+  REQUIRE(c.machine.on_progress(rank_id{0}, {life_state::draining, {}}, at(1s)));
   CHECK(c.end(0, orderly, at(11s)).empty());
   CHECK(c.end(1, lost_peer, at(11s)).empty()); // its peer has left: that is what a drain is
   CHECK(c.end(2, orderly, at(11s)).empty());
@@ -211,7 +216,7 @@ TEST_CASE("C2: a rank that joins after the order to leave gets the order") {
   c.machine.on_shutdown({true, "sigterm"}, at(1s));
 
   CHECK(c.machine.on_joined(rank_id{1}, {cluster::reachable(1), 7}) ==
-        effects{life::to_rank{rank_id{1}, shutdown{true, "sigterm"}}});
+        effects{life::to_ranks{{rank_id{1}}, shutdown{true, "sigterm"}}});
 }
 
 TEST_CASE("C3: a start-up step that crosses with the order to leave is ignored") {
@@ -221,7 +226,7 @@ TEST_CASE("C3: a start-up step that crosses with the order to leave is ignored")
   c.machine.on_shutdown({true, "sigterm"}, at(1s));
 
   for (std::uint32_t rank = 0; rank < 4; ++rank)
-    CHECK(c.machine.on_progress(rank_id{rank}, {life_state::grouped, {}}) == effects{});
+    CHECK(c.machine.on_progress(rank_id{rank}, {life_state::grouped, {}}, at(1s)) == effects{});
   CHECK(c.machine.at(rank_id{0}) == life_state::agreed);
 }
 
@@ -231,15 +236,10 @@ TEST_CASE("C24: a rank dies: the front is told which cell is gone, the cluster e
 
   const auto out = c.end(2, killed, at(10s));
 
-  const error gone{.code = static_cast<std::uint16_t>(fault::cell_gone),
-                   .message = "cell prefill.0 is gone: " + rank_2_killed,
-                   .origin = rank_id{2},
-                   .call = {},
-                   .where = {},
-                   .request = {}};
+  const lost gone{{rank_id{2}}, generation{0}, rank_2_killed};
   const auto cause = "first cause: " + rank_2_killed;
   CHECK(out ==
-        effects{life::report{rank_2_killed}, life::to_rank{rank_id{0}, gone}, life::to_all{shutdown{false, cause}}});
+        effects{life::report{rank_2_killed}, life::to_ranks{{rank_id{0}}, gone}, life::to_all{shutdown{false, cause}}});
   CHECK(c.end(1, lost_peer, at(10s)).empty());
   CHECK(c.end(3, lost_peer, at(10s)).empty());
   CHECK(c.end(0, orderly, at(10s)) == effects{life::cluster_ended{life::outcome::rank_failed, cause}});
@@ -299,7 +299,7 @@ TEST_CASE("C38: a rank that reports its own end and stays is put down") {
       "decode)";
   REQUIRE(out.size() == 3);
   CHECK(out.front() == life::effect{life::report{text}});
-  CHECK(std::get<error>(std::get<life::to_rank>(out[1]).message).where == "decode");
+  CHECK(std::get<lost>(std::get<life::to_ranks>(out[1]).message).cause == text);
   CHECK(c.machine.current() == life::state::aborting);
 }
 
@@ -342,5 +342,161 @@ TEST_CASE("C1: a front that fails itself is not told so") {
   }
 
   CHECK(c.machine.current() == life::state::aborting);
-  CHECK(std::ranges::none_of(out, [](const life::effect& e) { return std::holds_alternative<life::to_rank>(e); }));
+  CHECK(std::ranges::none_of(out, [](const life::effect& e) { return std::holds_alternative<life::to_ranks>(e); }));
+}
+
+namespace {
+
+/// One restart of a cell in a minute.
+const cluster_spec::restart_section once{"one", "cell", "cell", 1, 60};
+
+/// Ranks 1 and 2, the prefill cell, die of a signal to rank 2 and come back as generation 2.
+struct recovery : cluster {
+  const std::vector<rank_id> unit{rank_id{1}, rank_id{2}};
+  const std::vector<rank_id> others{rank_id{0}, rank_id{3}};
+
+  recovery() : cluster(once) { start(); }
+
+  endpoint reborn(std::uint32_t rank) const {
+    auto where = reachable(rank);
+    where.born = generation{2};
+    return where;
+  }
+  void lose_prefill() {
+    end(2, killed, at(10s));
+    REQUIRE(end(1, killed, at(10s)) == effects{life::restart_ranks{unit, generation{2}}});
+  }
+  effects join_again() {
+    REQUIRE(machine.on_joined(rank_id{1}, {reborn(1), 100})->empty());
+    return machine.on_joined(rank_id{2}, {reborn(2), 100}).value();
+  }
+  effects agree_again(const std::string& build = "a") {
+    REQUIRE(machine.on_agree(rank_id{1}, {{{"build", "a"}}}, at(11s))->empty());
+    return machine.on_agree(rank_id{2}, {{{"build", build}}}, at(11s)).value();
+  }
+  effects reach_again(life_state state) {
+    REQUIRE(machine.on_progress(rank_id{1}, {state, {}}, at(12s))->empty());
+    return machine.on_progress(rank_id{2}, {state, {}}, at(12s)).value();
+  }
+};
+
+} // namespace
+
+TEST_CASE("C46: a lost cell is killed whole, the others are told at once, and it is started when all of it is gone") {
+  recovery c;
+
+  const auto out = c.end(2, killed, at(10s));
+
+  CHECK(out == effects{life::news{rank_2_killed + "; restart 1 of at most 1 in 60 s"},
+                       life::to_ranks{c.others, lost{c.unit, generation{2}, rank_2_killed}},
+                       life::kill_ranks{{rank_id{1}}}});
+  CHECK(c.machine.current() == life::state::recovering);
+  CHECK(c.end(1, killed, at(10s)) == effects{life::restart_ranks{c.unit, generation{2}}});
+  CHECK(c.machine.born(rank_id{1}) == generation{2});
+  CHECK(c.machine.born(rank_id{3}) == generation{1});
+}
+
+TEST_CASE("C46: a new generation takes the steps of a start, and gets work once every edge to it is made") {
+  recovery c;
+  c.lose_prefill();
+
+  roster everybody{{cluster::reachable(0), c.reborn(1), c.reborn(2), cluster::reachable(3)}};
+  const std::string both = "prefill.0/t0, prefill.0/t1";
+  CHECK(c.join_again() == effects{life::report{both + " joined"}, life::to_ranks{c.unit, everybody}});
+  CHECK(c.agree_again() == effects{life::to_ranks{c.unit, verdict{true, {}}},
+                                   life::to_ranks{c.others, readmit{{c.reborn(1), c.reborn(2)}}},
+                                   life::report{both + " agreed"},
+                                   life::to_ranks{c.unit, proceed{life_state::grouped}}});
+  CHECK(c.reach_again(life_state::grouped).back() == life::effect{life::to_ranks{c.unit, proceed{life_state::warm}}});
+  CHECK(c.reach_again(life_state::warm).empty()); // ranks 0 and 3 have not made their edges
+  CHECK(c.machine.on_readmitted(rank_id{0}, {generation{2}})->empty());
+  CHECK(c.machine.on_readmitted(rank_id{3}, {generation{2}})->back() ==
+        life::effect{life::to_ranks{c.unit, proceed{life_state::ready}}});
+  CHECK(c.reach_again(life_state::ready) == effects{life::news{both + " ready again after 2000 ms, generation 2"},
+                                                    life::to_ranks{{rank_id{0}}, regained{c.unit}}});
+  CHECK(c.machine.current() == life::state::ready);
+  CHECK(c.machine.on_tick(at(1h)).empty());
+}
+
+TEST_CASE("B13: a new generation is held against what the others run") {
+  recovery c;
+  c.lose_prefill();
+  c.join_again();
+
+  c.agree_again("b");
+
+  CHECK(c.machine.current() == life::state::aborting);
+}
+
+TEST_CASE("C1: a cell that dies more often than restart.intensity allows ends the cluster, and the line says so") {
+  recovery c;
+  c.lose_prefill();
+
+  const auto out = c.end(1, killed, at(11s)); // in the middle of its restart
+
+  const auto cause = "first cause: rank 1 (prefill.0/t0) on h was killed by signal 9 (Killed) while spawned; not "
+                     "restarted again: restart.intensity (restart 1 of at most 1 in 60 s) is used up";
+  CHECK(out.back() == life::effect{life::to_all{shutdown{false, cause}}});
+  CHECK(c.machine.current() == life::state::aborting);
+}
+
+TEST_CASE("C46: a second cell lost during a recovery joins it, with a later generation for both") {
+  recovery c;
+  c.lose_prefill();
+  c.join_again();
+
+  const auto out = c.end(3, killed, at(11s));
+
+  const std::vector<rank_id> all_but_front{rank_id{1}, rank_id{2}, rank_id{3}};
+  CHECK(std::ranges::count(out, life::effect{life::kill_ranks{c.unit}}) == 1);
+  CHECK(std::ranges::count_if(out, [](const life::effect& e) { return std::holds_alternative<life::to_ranks>(e); }) ==
+        1);
+  CHECK(c.end(1, killed, at(11s)).empty());
+  CHECK(c.end(2, killed, at(11s)) == effects{life::restart_ranks{all_but_front, generation{3}}});
+}
+
+TEST_CASE("C13: a recovery has the deadline of a start, and whom it waits for is lost again") {
+  recovery c;
+  c.lose_prefill();
+
+  const auto out = c.machine.on_tick(at(10s) + 60s);
+
+  REQUIRE(c.machine.current() == life::state::aborting); // its one restart is used up
+  CHECK(
+      std::get<life::report>(out.front())
+          .line.starts_with("not ready again within timeouts.start_ms (60000 ms): waiting for prefill.0/t0 (spawned)"));
+}
+
+TEST_CASE("C3: a drain during a recovery waits for nobody who is not there") {
+  recovery c;
+  c.end(2, killed, at(10s));
+
+  CHECK(c.machine.on_shutdown({true, "sigterm"}, at(10s)).back() ==
+        life::effect{life::to_all{shutdown{true, "sigterm"}}});
+  CHECK(c.end(1, killed, at(10s)).empty()); // condemned: neither news nor restarted
+  CHECK(c.end(3, orderly, at(10s)).empty());
+  CHECK(c.end(0, orderly, at(10s)) == effects{life::cluster_ended{life::outcome::drained, {}}});
+}
+
+TEST_CASE("C15: of an edge that is cut the end that can be restarted is lost, whoever reports it") {
+  const error silent{.code = static_cast<std::uint16_t>(fault::timeout),
+                     .message = "no frame for 2000 ms",
+                     .origin = rank_id{3},
+                     .call = {},
+                     .where = "edge",
+                     .request = {}};
+  recovery c;
+  SUBCASE("the front says it of decode") {
+    c.machine.on_error(rank_id{0}, silent, at(10s));
+  }
+  SUBCASE("decode says it of the front") {
+    auto of_front = silent;
+    of_front.origin = rank_id{0};
+    c.machine.on_error(rank_id{3}, of_front, at(10s));
+  }
+
+  const auto out = c.machine.on_tick(at(10s) + limits::first_cause_grace);
+
+  CHECK(c.machine.current() == life::state::recovering);
+  CHECK(std::ranges::count(out, life::effect{life::kill_ranks{{rank_id{3}}}}) == 1);
 }

@@ -28,10 +28,10 @@ const rank_end killed{rank_end::kind::signalled, 9, "Killed"};
 const rank_end lost_peer{rank_end::kind::exited, exit_peer_gone, "peer_gone"};
 const rank_end executor{rank_end::kind::exited, 74, "executor"};
 
-error terminal(fault code, std::string message) {
+error terminal(fault code, std::string message, rank_id origin = rank_id{2}) {
   return {.code = static_cast<std::uint16_t>(code),
           .message = std::move(message),
-          .origin = rank_id{2},
+          .origin = origin,
           .call = call_id{17},
           .where = "prefill",
           .request = {}};
@@ -53,7 +53,8 @@ TEST_CASE("C1: a rank killed by a signal is the first cause at once") {
 
 TEST_CASE("A11: what a rank said before it left stands in the cause") {
   auto supervision = three_ranks();
-  supervision.on_error(rank_id{2}, terminal(fault::executor_failed, "out of memory"), life_state::ready, at(1s));
+  supervision.on_error(rank_id{2}, terminal(fault::executor_failed, "out of memory"), rank_id{2}, life_state::ready,
+                       at(1s));
 
   const auto cause = supervision.on_end(rank_id{2}, executor, life_state::ready, at(1s));
 
@@ -69,7 +70,8 @@ TEST_CASE("C24: a rank that left because of another is not the cause, even if it
     CAPTURE(said_so);
     auto supervision = three_ranks();
     if (said_so)
-      supervision.on_error(rank_id{1}, terminal(fault::peer_gone, "prefill.0/t1"), life_state::ready, at(1s));
+      supervision.on_error(rank_id{1}, terminal(fault::peer_gone, "prefill.0/t1", rank_id{1}), rank_id{1},
+                           life_state::ready, at(1s));
     CHECK_FALSE(supervision.on_end(rank_id{1}, lost_peer, life_state::ready, at(1s)));
     CHECK_FALSE(supervision.on_tick(at(1s + grace - 1ns)));
 
@@ -96,8 +98,10 @@ TEST_CASE("C24: a consequence without a cause is named after the grace, as what 
 
 TEST_CASE("C1: a rank that reports its own fault and does not leave is blamed after the grace") {
   auto supervision = three_ranks();
-  supervision.on_error(rank_id{1}, terminal(fault::peer_gone, "prefill.0/t1"), life_state::warm, at(1s));
-  supervision.on_error(rank_id{2}, terminal(fault::plan_mismatch, "one too many"), life_state::warm, at(1s));
+  supervision.on_error(rank_id{1}, terminal(fault::peer_gone, "prefill.0/t1", rank_id{1}), rank_id{1}, life_state::warm,
+                       at(1s));
+  supervision.on_error(rank_id{2}, terminal(fault::plan_mismatch, "one too many"), rank_id{2}, life_state::warm,
+                       at(1s));
 
   const auto cause = supervision.on_tick(at(1s + grace));
 
@@ -111,7 +115,7 @@ TEST_CASE("C29: an error of one request is no failure of its rank") {
   auto supervision = three_ranks();
   auto said = terminal(fault::transfer_failed, "slot 3");
   said.request = request_id{5};
-  supervision.on_error(rank_id{2}, said, life_state::ready, at(1s));
+  supervision.on_error(rank_id{2}, said, rank_id{2}, life_state::ready, at(1s));
 
   CHECK_FALSE(supervision.on_tick(at(10s)));
   CHECK_FALSE(supervision.conclude());
