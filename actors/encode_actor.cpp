@@ -88,7 +88,7 @@ void encode_actor::perform(encode_machine::effects what) {
 
 void encode_actor::write_rows(const encode_machine::write_rows& write) {
   const auto& source = rank_.regions.at("tower");
-  const auto& target = rank_.peer_regions.at({write.to, "rows"});
+  const auto target = rank_.peer_regions.at(write.to, "rows");
   const auto bytes = std::uint64_t{write.rows} * rank_.facts.row_elements() * sizeof(float);
   const auto posted =
       rank_.transfers->post({.to = write.to,

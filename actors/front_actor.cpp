@@ -60,11 +60,13 @@ caf::behavior front_actor::make_behavior() {
       [this](const envelope<tokens>& batch) { perform(machine_.on_tokens(batch.source, batch.body, base::now())); },
       [this](const envelope<error>& problem) { perform(machine_.on_error(problem.source, problem.body, base::now())); },
       [this](const envelope<timing>& news) {
-        if (const auto found = serving_.find(news.body.request); found != serving_.end())
+        const auto request = machine_.request_of(news.body.request);
+        if (const auto found = request ? serving_.find(*request) : serving_.end(); found != serving_.end())
           found->second.phases.push_back({news.body.part, news.body.began_ns, news.body.ended_ns});
       },
       [this](const cargo_delivered& end) { on_pixels_written(end); },
-      [this](const cell_lost& news) { perform(machine_.on_cell_gone(news.member, news.cause, base::now())); },
+      [this](const lost& news) { perform(machine_.on_lost(news, base::now())); },
+      [this](const regained& news) { perform(machine_.on_regained(news, base::now())); },
       [this](drain_atom) {
         draining_ = true;
         perform(machine_.on_drain(base::now()));
@@ -185,7 +187,7 @@ void front_actor::perform(front_machine::effects what) {
 }
 
 void front_actor::write_pixels(const front_machine::write_pixels& write) {
-  auto& picture = serving_.at(write.request).pictures[write.picture];
+  const auto& picture = serving_.at(write.request).pictures[write.picture];
   const auto& source = rank_.regions.at("staging");
   // There are as many staging slots as pixel slots in all encode cells, and each write holds one of those.
   const auto slot = staging_.acquire();
@@ -193,12 +195,11 @@ void front_actor::write_pixels(const front_machine::write_pixels& write) {
   const auto offset = slot->slot.value * source.card.slot_bytes;
   std::memcpy(source.bytes.data() + offset, picture.rgb.data(), picture.rgb.size());
   const auto bytes = picture.rgb.size();
-  picture.rgb = {};
 
   const auto& cell = rank_.plan.cell(write.encode_cell);
-  staged_[write.room] = {write.request, *slot, static_cast<std::uint32_t>(cell.ranks.size())};
+  staged_[write.room] = {*slot, static_cast<std::uint32_t>(cell.ranks.size())};
   for (std::uint32_t place = 0; place < cell.ranks.size(); ++place) {
-    const auto& target = rank_.peer_regions.at({cell.ranks[place], "pixels"});
+    const auto target = rank_.peer_regions.at(cell.ranks[place], "pixels");
     const auto posted =
         rank_.transfers->post({.to = cell.ranks[place],
                                .source_region = source.id,
@@ -220,20 +221,21 @@ void front_actor::on_pixels_written(const cargo_delivered& end) {
   if (found == staged_.end())
     return;
   auto& one = found->second;
-  const auto request = one.request;
   if (--one.writes_left == 0) {
     (void)staging_.release(one.slot);
     staged_.erase(found);
   }
   if (!end.outcome)
-    perform(machine_.on_pixels_failed(request, {end.outcome.error().code, "pixels: " + end.outcome.error().what},
+    perform(machine_.on_pixels_failed(end.room, {end.outcome.error().code, "pixels: " + end.outcome.error().what},
                                       base::now()));
 }
 
 void front_actor::emit(const front_machine::emit_token& token) {
   auto& one = serving_.at(token.request);
-  if (token.index == 0)
+  if (token.index == 0) {
     one.first_token = base::now();
+    one.pictures.clear();
+  }
   tell(one.client, answer{one.tag, token.index, token.id, one.text.push(token.id)});
 }
 

@@ -25,11 +25,6 @@ struct from_client {
 struct client_gone {
   fabric::wire::key client = 0;
 };
-/// The supervisor's word that a rank has left and its cell with it.
-struct cell_lost {
-  protocols::rank_id member;
-  std::string cause;
-};
 using drain_atom = caf::atom_constant<caf::atom("drain")>;
 
 /// The front: takes questions from clients, carries out what `front_machine` decides, turns tokens into text.
@@ -57,12 +52,11 @@ private:
     std::uint64_t tag = 0;
     protocols::time_point asked;
     protocols::time_point first_token;
-    std::vector<gpu::models::rgb_picture> pictures; ///< until their pixels have been copied
+    std::vector<gpu::models::rgb_picture> pictures; ///< until the first token: an attempt before it may be repeated
     gpu::models::incremental_decoder text;
     std::vector<protocols::phase_time> phases;
   };
   struct staged {
-    protocols::request_id request;
     protocols::slot_ref slot;
     std::uint32_t writes_left = 0;
   };
@@ -102,4 +96,5 @@ template <class Message>
 struct allowed_unsafe_message_type<troupe::actors::from_client<Message>> : std::true_type {};
 } // namespace caf
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::client_gone)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::cell_lost)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::protocols::lost)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::protocols::regained)

@@ -8,10 +8,16 @@
 
 namespace troupe::actors {
 
-/// Stands for one peer in this rank: a role actor sends it the same typed message that it would send to a role here,
-/// and the link makes it a frame. A link that cannot queue a frame has a peer that has not read for
-/// `limits::link_queue_frames_max` frames: the windows of the machines bound what is sent well below that, so it is a
-/// broken rank and not a busy one. Contract: A5, A26.
+/// The peer has a new generation: frames go on this lane from now on.
+struct relink {
+  fabric::wire::key lane = 0;
+};
+
+/// Stands for one peer in this rank, whatever its generation: a role actor sends it the same typed message that it
+/// would send to a role here, and the link makes it a frame. A link that cannot queue a frame has a peer that has not
+/// read for `limits::link_queue_frames_max` frames: the windows of the machines bound what is sent well below that, so
+/// it is a broken rank and not a busy one. What is sent while the peer is dead is dropped: it was meant for a
+/// generation that is no more (D4). Contract: A5, A26.
 class link_actor : public caf::event_based_actor {
 public:
   link_actor(caf::actor_config& config, const rank_context& rank, protocols::rank_id peer, fabric::wire::key lane);
@@ -21,7 +27,7 @@ public:
 
 private:
   template <class... Messages>
-  caf::behavior frame_each(std::variant<Messages...>*);
+  caf::message_handler frame_each(std::variant<Messages...>*);
   template <class Message>
   void post(const Message& body);
 
@@ -31,3 +37,5 @@ private:
 };
 
 } // namespace troupe::actors
+
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::relink)

@@ -135,7 +135,7 @@ void prefill_actor::write_blocks(const prefill_member_machine::write_blocks& wri
   const auto posted =
       rank_.transfers->post({.to = to,
                              .source_region = rank_.regions.at("kv.prefill").id,
-                             .target_region = rank_.peer_regions.at({to, "kv.decode"}).region,
+                             .target_region = rank_.peer_regions.at(to, "kv.decode").region,
                              .pieces = kv_pieces(layout_, write.blocks, target, write.target),
                              .completion_data = completion_data(cargo::kv, write.room),
                              .deadline = base::now() + std::chrono::milliseconds{rank_.spec.timeouts.transfer_ms},

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <mutex>
 #include <string>
 
 #include <caf/all.hpp>
@@ -15,7 +16,26 @@
 
 namespace troupe::actors {
 
-/// What the actors of one rank share: made before the first of them runs and constant after.
+/// Regions that this rank writes, as their owners announced them. A region of a rank that has died stays until its next
+/// generation announces another: what is written to it fails in the transfer engine, by name.
+/// Threads: any; once a transfer, never in a decode step.
+class peer_region_table {
+public:
+  void set(protocols::rank_id owner, const std::string& purpose, const protocols::region_card& card) {
+    const std::lock_guard lock{mutex_};
+    cards_[{owner, purpose}] = card;
+  }
+  protocols::region_card at(protocols::rank_id owner, const std::string& purpose) const {
+    const std::lock_guard lock{mutex_};
+    return cards_.at({owner, purpose});
+  }
+
+private:
+  mutable std::mutex mutex_;
+  std::map<std::pair<protocols::rank_id, std::string>, protocols::region_card> cards_;
+};
+
+/// What the actors of one rank share: made before the first of them runs and constant after, but for `peer_regions`.
 /// Ownership: the rank; it outlives every actor. Threads: read by all; `fail_rank` from any.
 struct rank_context {
   protocols::cluster_spec spec;
@@ -31,7 +51,7 @@ struct rank_context {
   std::map<protocols::role_kind, caf::actor> roles; ///< of this rank
   std::map<std::string, fabric::local_region>
       regions; ///< by purpose: staging, pixels, tower, rows, kv.prefill, kv.decode
-  std::map<std::pair<protocols::rank_id, std::string>, protocols::region_card> peer_regions;
+  peer_region_table peer_regions;
 
   /// The rank cannot go on: says why to the supervisor and leaves (C1). Returns; the caller stops what it does.
   std::function<void(const protocols::failure& cause, const std::string& where)> fail_rank;

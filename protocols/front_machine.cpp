@@ -1,6 +1,7 @@
 #include "protocols/front_machine.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace troupe::protocols {
 
@@ -11,13 +12,19 @@ auto find_cell(Cells& cells, cell_id id) {
   return std::find_if(cells.begin(), cells.end(), [&](const auto& each) { return each.id == id; });
 }
 
+/// Faults of the way and not of the request: another attempt may go well.
+bool passes(fault code) noexcept {
+  return code == fault::peer_gone || code == fault::cell_gone || code == fault::transfer_failed ||
+         code == fault::stale_grant || code == fault::timeout;
+}
+
 } // namespace
 
 front_machine::front_machine(const cluster_plan& plan, options bounds) : plan_(plan), bounds_(std::move(bounds)) {
   const auto load_of = [&](role_kind role) {
     std::vector<cell_load> cells;
     for (const auto id : plan.cells_of(role))
-      cells.push_back({.id = id, .tokens = 0, .credits = {}, .gone = false});
+      cells.push_back({.id = id, .tokens = 0, .credits = {}, .is = presence::serving});
     return cells;
   };
   encode_cells_ = load_of(role_kind::encode);
@@ -61,73 +68,85 @@ result<front_machine::effects> front_machine::on_request(request wanted, time_po
     return tl::unexpected<failure>{*std::move(problem)};
   if (waiting_.size() >= bounds_.in_flight_max)
     return fail(fault::queue_full, std::to_string(waiting_.size()) + " requests wait; try again later");
-  waiting_.emplace_back(std::move(wanted), now + bounds_.request_deadline);
+  waiting_.push_back({.what = std::move(wanted), .deadline = now + bounds_.request_deadline, .attempts = 0});
   effects out;
   admit(out);
   return out;
 }
 
+std::optional<request_id> front_machine::request_of(request_id attempt) const {
+  const auto found = started_.find(attempt);
+  return found == started_.end() ? std::nullopt : std::optional{found->second.of.what.id};
+}
+
 front_machine::cell_load* front_machine::least_loaded(std::vector<cell_load>& cells) {
   cell_load* best = nullptr;
   for (auto& each : cells)
-    if (!each.gone && (best == nullptr || each.tokens < best->tokens))
+    if (each.is == presence::serving && (best == nullptr || each.tokens < best->tokens))
       best = &each;
   return best;
 }
 
+bool front_machine::may_return(const std::vector<cell_load>& cells) {
+  return std::any_of(cells.begin(), cells.end(), [](const auto& one) { return one.is != presence::gone; });
+}
+
 void front_machine::admit(effects& out) {
   while (!waiting_.empty() && started_.size() < bounds_.in_flight_max) {
-    auto& [wanted, deadline] = waiting_.front();
-    if (!start(wanted, deadline, out))
+    if (!start(waiting_.front(), out))
       return;
     waiting_.pop_front();
   }
 }
 
-/// False when the request has to wait for pixel slots.
-bool front_machine::start(request& wanted, time_point deadline, effects& out) {
-  const auto refuse = [&](const char* role) {
-    out.push_back(end_request{wanted.id, finish_reason::failed,
-                              failure{fault::cell_gone, std::string{"no "} + role + " cell is left"}});
-    return true;
-  };
-  auto* const prefill = least_loaded(prefill_cells_);
-  auto* const decode = least_loaded(decode_cells_);
-  if (prefill == nullptr)
-    return refuse("prefill");
-  if (decode == nullptr)
-    return refuse("decode");
-
-  // A picture goes to the cell that its content names, so that equal pictures meet in one cache; when that cell has no
-  // free slot, to any that has one.
-  std::vector<cell_load*> chosen;
+/// A picture goes to the cell that its content names, so that equal pictures meet in one cache; when that cell has no
+/// free slot, to any that has one. False: one of them has to wait.
+bool front_machine::choose_encode_cells(const request& wanted, std::vector<cell_load*>& chosen) {
   std::map<cell_id, std::size_t> taken;
   for (const auto& each : wanted.pictures) {
     cell_load* cell = nullptr;
     for (std::size_t i = 0; i < encode_cells_.size() && cell == nullptr; ++i) {
       auto& candidate = encode_cells_[(each.content_hash + i) % encode_cells_.size()];
-      if (!candidate.gone && candidate.credits.size() > taken[candidate.id])
+      if (candidate.is == presence::serving && candidate.credits.size() > taken[candidate.id])
         cell = &candidate;
     }
-    if (cell == nullptr) {
-      if (std::all_of(encode_cells_.begin(), encode_cells_.end(), [](const auto& one) { return one.gone; }))
-        return refuse("encode");
+    if (cell == nullptr)
       return false;
-    }
     ++taken[cell->id];
     chosen.push_back(cell);
   }
+  return true;
+}
 
-  entry started{.what = std::move(wanted),
-                .deadline = deadline,
+/// False when the request has to wait: for pixel slots, or for a cell that is being restarted.
+bool front_machine::start(queued& wanted, effects& out) {
+  const auto missing = !may_return(prefill_cells_)                                   ? "prefill"
+                       : !may_return(decode_cells_)                                  ? "decode"
+                       : !wanted.what.pictures.empty() && !may_return(encode_cells_) ? "encode"
+                                                                                     : nullptr;
+  if (missing != nullptr) {
+    out.push_back(end_request{wanted.what.id, finish_reason::failed,
+                              failure{fault::cell_gone, std::string{"no "} + missing + " cell is left"}});
+    return true;
+  }
+  auto* const prefill = least_loaded(prefill_cells_);
+  auto* const decode = least_loaded(decode_cells_);
+  std::vector<cell_load*> chosen;
+  if (prefill == nullptr || decode == nullptr || !choose_encode_cells(wanted.what, chosen))
+    return false;
+
+  const auto attempt = std::exchange(next_attempt_, next_attempt_.next());
+  const auto kv_room = room_id{next_room_++};
+  entry started{.of = std::move(wanted),
+                .rooms = {kv_room},
                 .prefill = prefill->id,
                 .decode = decode->id,
                 .encode = {},
                 .next_index = 0};
-  const auto& what = started.what;
-  const auto kv_room = room_id{next_room_++};
+  ++started.of.attempts;
+  const auto& what = started.of.what;
 
-  submit work{.request = what.id,
+  submit work{.request = attempt,
               .prompt = what.prompt,
               .pictures = {},
               .sampling = what.sampling,
@@ -141,6 +160,7 @@ bool front_machine::start(request& wanted, time_point deadline, effects& out) {
     const auto slot = chosen[i]->credits.front();
     chosen[i]->credits.pop_front();
     started.encode.push_back(chosen[i]->id);
+    started.rooms.push_back(room);
     work.pictures.push_back({.room = room,
                              .first_token = each.first_token,
                              .tokens = each.tokens,
@@ -149,7 +169,7 @@ bool front_machine::start(request& wanted, time_point deadline, effects& out) {
                              .encode_cell = chosen[i]->id});
     to_encode.push_back(write_pixels{what.id, static_cast<std::uint32_t>(i), room, chosen[i]->id, slot});
     to_encode.push_back(
-        send_message{plan_.cell(chosen[i]->id).leader(), encode{.request = what.id,
+        send_message{plan_.cell(chosen[i]->id).leader(), encode{.request = attempt,
                                                                 .room = room,
                                                                 .pixels = slot,
                                                                 .height = each.height,
@@ -164,7 +184,7 @@ bool front_machine::start(request& wanted, time_point deadline, effects& out) {
   decode->tokens += load;
 
   out.push_back(send_message{plan_.cell(decode->id).leader(),
-                             reserve_kv{.request = what.id,
+                             reserve_kv{.request = attempt,
                                         .room = kv_room,
                                         .prompt_tokens = static_cast<std::uint32_t>(what.prompt.size()),
                                         .max_tokens = what.max_tokens,
@@ -174,7 +194,7 @@ bool front_machine::start(request& wanted, time_point deadline, effects& out) {
                                         .deadline_ms = bounds_.room_deadline_ms}});
   out.push_back(send_message{plan_.cell(prefill->id).leader(), std::move(work)});
   out.insert(out.end(), std::make_move_iterator(to_encode.begin()), std::make_move_iterator(to_encode.end()));
-  started_.emplace(what.id, std::move(started));
+  started_.emplace(attempt, std::move(started));
   return true;
 }
 
@@ -204,7 +224,7 @@ front_machine::effects front_machine::on_tokens(rank_id from, const tokens& batc
       continue;
     }
     ++one.next_index;
-    out.push_back(emit_token{event.request, event.index, event.id});
+    out.push_back(emit_token{one.of.what.id, event.index, event.id});
     if (event.finish != finish_reason::none)
       end(found, event.finish, std::nullopt, out);
   }
@@ -212,59 +232,84 @@ front_machine::effects front_machine::on_tokens(rank_id from, const tokens& batc
   return out;
 }
 
-void front_machine::end(std::map<request_id, entry>::iterator which, finish_reason reason, std::optional<failure> cause,
-                        effects& out) {
-  const auto& one = which->second;
-  const auto load = one.what.prompt.size() + one.what.max_tokens;
-  find_cell(prefill_cells_, one.prefill)->tokens -= load;
-  find_cell(decode_cells_, one.decode)->tokens -= load;
+/// The cells have the attempt no more; with a cause they may still hold something of it, and let go (C15, F13).
+void front_machine::leave_cells(started_iterator which, const std::optional<failure>& cause, effects& out) {
+  const auto& attempt = which->second;
+  const auto load = attempt.of.what.prompt.size() + attempt.of.what.max_tokens;
+  find_cell(prefill_cells_, attempt.prefill)->tokens -= load;
+  find_cell(decode_cells_, attempt.decode)->tokens -= load;
+  if (!cause)
+    return;
+  std::vector<cell_id> cells = attempt.encode;
+  std::sort(cells.begin(), cells.end());
+  cells.erase(std::unique(cells.begin(), cells.end()), cells.end());
+  cells.push_back(attempt.prefill);
+  cells.push_back(attempt.decode);
+  for (const auto cell : cells)
+    out.push_back(send_message{plan_.cell(cell).leader(), cancel{which->first, to_string(*cause)}});
+}
 
-  const bool orderly = reason == finish_reason::stop || reason == finish_reason::length;
-  if (!orderly) { // everybody who may hold something of it lets go (C15, F13)
-    const cancel word{one.what.id, cause ? to_string(*cause) : "cancelled by the client"};
-    std::vector<cell_id> cells = one.encode;
-    std::sort(cells.begin(), cells.end());
-    cells.erase(std::unique(cells.begin(), cells.end()), cells.end());
-    cells.push_back(one.prefill);
-    cells.push_back(one.decode);
-    for (const auto cell : cells)
-      out.push_back(send_message{plan_.cell(cell).leader(), word});
-  }
-  out.push_back(end_request{one.what.id, reason, std::move(cause)});
+void front_machine::end(started_iterator which, finish_reason reason, std::optional<failure> cause, effects& out) {
+  leave_cells(which, cause, out);
+  out.push_back(end_request{which->second.of.what.id, reason, std::move(cause)});
   started_.erase(which);
   finish_drain(out);
 }
 
-front_machine::effects front_machine::on_error(rank_id, const error& problem, time_point) {
+/// What has said nothing yet may be served anew, from the place in the queue that it had (D6, D7).
+void front_machine::retry_or_end(started_iterator which, const failure& cause, time_point now, effects& out) {
+  auto& one = which->second;
+  const bool again =
+      one.next_index == 0 && one.of.attempts < limits::request_attempts_max && now < one.of.deadline && !drain_until_;
+  if (!again)
+    return end(which, finish_reason::failed, cause, out);
+  leave_cells(which, cause, out);
+  auto back = std::move(one.of);
+  started_.erase(which);
+  const auto place =
+      std::find_if(waiting_.begin(), waiting_.end(), [&](const queued& other) { return other.what.id > back.what.id; });
+  waiting_.insert(place, std::move(back));
+}
+
+front_machine::effects front_machine::on_error(rank_id, const error& problem, time_point now) {
   effects out;
-  if (const auto found = started_.find(problem.request); found != started_.end()) {
-    end(found, finish_reason::failed,
-        failure{fault_from(problem.code).value_or(fault::executor_failed), problem.message}, out);
-    admit(out);
-  }
+  const auto found = started_.find(problem.request);
+  if (found == started_.end())
+    return out;
+  const failure cause{fault_from(problem.code).value_or(fault::executor_failed), problem.message};
+  if (passes(cause.code))
+    retry_or_end(found, cause, now, out);
+  else
+    end(found, finish_reason::failed, cause, out);
+  admit(out);
   return out;
 }
 
-front_machine::effects front_machine::on_pixels_failed(request_id id, const failure& cause, time_point) {
+front_machine::effects front_machine::on_pixels_failed(room_id room, const failure& cause, time_point now) {
   effects out;
-  if (const auto found = started_.find(id); found != started_.end()) {
-    end(found, finish_reason::failed, cause, out);
-    admit(out);
-  }
+  const auto found = std::find_if(started_.begin(), started_.end(), [&](const auto& each) {
+    return std::find(each.second.rooms.begin(), each.second.rooms.end(), room) != each.second.rooms.end();
+  });
+  if (found == started_.end())
+    return out;
+  retry_or_end(found, cause, now, out);
+  admit(out);
   return out;
 }
 
 front_machine::effects front_machine::on_cancel(request_id id, time_point) {
   effects out;
-  if (const auto found = started_.find(id); found != started_.end()) {
+  const auto found =
+      std::find_if(started_.begin(), started_.end(), [&](const auto& each) { return each.second.of.what.id == id; });
+  if (found != started_.end()) {
     end(found, finish_reason::cancelled, failure{fault::cancelled, {}}, out);
     admit(out);
     return out;
   }
-  const auto queued =
-      std::find_if(waiting_.begin(), waiting_.end(), [&](const auto& each) { return each.first.id == id; });
-  if (queued != waiting_.end()) {
-    waiting_.erase(queued);
+  const auto place =
+      std::find_if(waiting_.begin(), waiting_.end(), [&](const auto& each) { return each.what.id == id; });
+  if (place != waiting_.end()) {
+    waiting_.erase(place);
     out.push_back(end_request{id, finish_reason::cancelled, failure{fault::cancelled, {}}});
     admit(out);
     finish_drain(out);
@@ -272,21 +317,41 @@ front_machine::effects front_machine::on_cancel(request_id id, time_point) {
   return out;
 }
 
-front_machine::effects front_machine::on_cell_gone(rank_id member, const std::string& cause, time_point) {
+front_machine::effects front_machine::on_lost(const lost& news, time_point now) {
   effects out;
+  const bool returns = news.next != generation{};
+  const auto is_lost = [&](cell_id id) {
+    return std::any_of(news.ranks.begin(), news.ranks.end(),
+                       [&](rank_id rank) { return plan_.cell(id).place_of(rank).has_value(); });
+  };
   for (auto* const cells : {&encode_cells_, &prefill_cells_, &decode_cells_})
     for (auto& cell : *cells)
-      if (plan_.cell(cell.id).place_of(member)) {
-        cell.gone = true;
+      if (is_lost(cell.id)) {
+        cell.is = returns ? presence::returning : presence::gone;
         cell.credits.clear();
       }
-  const auto lost = [&](cell_id id) { return plan_.cell(id).place_of(member).has_value(); };
+  const failure cause{fault::cell_gone, news.cause};
   for (auto each = started_.begin(); each != started_.end();) {
     const auto current = each++;
     const auto& one = current->second;
-    if (lost(one.prefill) || lost(one.decode) || std::any_of(one.encode.begin(), one.encode.end(), lost))
-      end(current, finish_reason::failed, failure{fault::cell_gone, cause}, out);
+    if (!is_lost(one.prefill) && !is_lost(one.decode) && std::none_of(one.encode.begin(), one.encode.end(), is_lost))
+      continue;
+    if (returns)
+      retry_or_end(current, cause, now, out);
+    else
+      end(current, finish_reason::failed, cause, out);
   }
+  admit(out);
+  return out;
+}
+
+front_machine::effects front_machine::on_regained(const regained& news, time_point) {
+  effects out;
+  for (auto* const cells : {&encode_cells_, &prefill_cells_, &decode_cells_})
+    for (auto& cell : *cells)
+      for (const auto rank : news.ranks)
+        if (plan_.cell(cell.id).place_of(rank))
+          cell.is = presence::serving;
   admit(out);
   return out;
 }
@@ -294,8 +359,8 @@ front_machine::effects front_machine::on_cell_gone(rank_id member, const std::st
 front_machine::effects front_machine::on_drain(time_point now) {
   effects out;
   drain_until_ = now + bounds_.drain_deadline;
-  for (auto& [wanted, deadline] : waiting_)
-    out.push_back(end_request{wanted.id, finish_reason::failed, failure{fault::shutting_down, {}}});
+  for (const auto& each : waiting_)
+    out.push_back(end_request{each.what.id, finish_reason::failed, failure{fault::shutting_down, {}}});
   waiting_.clear();
   finish_drain(out);
   return out;
@@ -313,15 +378,17 @@ front_machine::effects front_machine::on_tick(time_point now) {
   const failure late{fault::timeout, "the request's deadline (timeouts.request_ms) passed"};
   for (auto each = started_.begin(); each != started_.end();) {
     const auto current = each++;
-    if (now >= current->second.deadline)
+    if (now >= current->second.of.deadline)
       end(current, finish_reason::failed, late, out);
     else if (drain_until_ && now >= *drain_until_)
       end(current, finish_reason::failed, failure{fault::shutting_down, "cut off by the end of the drain"}, out);
   }
-  while (!waiting_.empty() && now >= waiting_.front().second) {
-    out.push_back(end_request{waiting_.front().first.id, finish_reason::failed, late});
-    waiting_.pop_front();
-  }
+  std::erase_if(waiting_, [&](const queued& each) {
+    if (now < each.deadline)
+      return false;
+    out.push_back(end_request{each.what.id, finish_reason::failed, late});
+    return true;
+  });
   admit(out);
   finish_drain(out);
   return out;

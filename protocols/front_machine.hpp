@@ -20,8 +20,14 @@ namespace troupe::protocols {
 /// request can always get what it lacks: letting a small request pass a large one would allow two requests to hold what
 /// the other waits for, in prefill and in decode.
 ///
-/// Contract: D2, D5, D11, F14, J8; bounded by `in_flight_max` (started) and as many again waiting.
-/// Threads: the front actor's.
+/// A request is served in attempts. Each has an id of its own on the wire, so whatever still comes of an earlier one is
+/// unknown here and dropped. When a cell that serves an attempt is lost, or a transfer fails, and no token has been
+/// emitted, the request goes back to its place in the queue, within its deadline and `limits::request_attempts_max`;
+/// once a token has been emitted it ends with the cause, because the next attempt might say something else (D7).
+/// While a lost cell is being restarted, requests wait for it.
+///
+/// Contract: D2, D5, D6, D7, D8, D11, D16, F14, J8, C46; bounded by `in_flight_max` (started) and as many again
+/// waiting. Threads: the front actor's.
 class front_machine {
 public:
   struct options {
@@ -55,7 +61,7 @@ public:
 
   /// Copy the picture's pixels into `slot` of every rank of the encode cell, then tell it with completion data `room`.
   struct write_pixels {
-    request_id request;
+    request_id request; ///< as the client's; on the wire it goes by its attempt
     std::uint32_t picture = 0;
     room_id room;
     cell_id encode_cell;
@@ -90,38 +96,52 @@ public:
   /// A token whose index is behind was emitted before and is dropped; one ahead is a lost one and ends the request.
   effects on_tokens(rank_id from, const tokens& batch, time_point now);
   effects on_error(rank_id from, const error& problem, time_point now);
-  effects on_pixels_failed(request_id id, const failure& cause, time_point now);
+  effects on_pixels_failed(room_id room, const failure& cause, time_point now);
   effects on_cancel(request_id id, time_point now);
-  /// Every request that a cell serves ends with the cause; those that wait for it are refused.
-  effects on_cell_gone(rank_id member, const std::string& cause, time_point now);
+  /// Cells of these ranks are gone, for a while (`news.next` is not 0) or for good.
+  effects on_lost(const lost& news, time_point now);
+  effects on_regained(const regained& news, time_point now);
   effects on_drain(time_point now);
   effects on_tick(time_point now);
 
+  /// The request that an attempt's id on the wire stands for; nothing once the attempt has ended.
+  std::optional<request_id> request_of(request_id attempt) const;
   std::size_t in_flight() const noexcept { return started_.size(); }
   std::size_t waiting() const noexcept { return waiting_.size(); }
 
 private:
+  enum class presence { serving, returning, gone };
   struct cell_load {
     cell_id id;
     std::uint64_t tokens = 0;     ///< of the requests that it serves
     std::deque<slot_ref> credits; ///< encode: free pixel slots
-    bool gone = false;
+    presence is = presence::serving;
   };
-  struct entry {
+  struct queued {
     request what;
     time_point deadline;
+    std::uint32_t attempts = 0; ///< that it has had
+  };
+  struct entry { ///< an attempt
+    queued of;
+    std::vector<room_id> rooms;
     cell_id prefill;
     cell_id decode;
     std::vector<cell_id> encode;
     std::uint32_t next_index = 0; ///< of the token that may be emitted next
   };
 
+  using started_iterator = std::map<request_id, entry>::iterator;
+
   std::optional<failure> judge(const request& wanted) const;
   void admit(effects& out);
-  bool start(request& wanted, time_point deadline, effects& out);
-  cell_load* least_loaded(std::vector<cell_load>& cells);
-  void end(std::map<request_id, entry>::iterator which, finish_reason reason, std::optional<failure> cause,
-           effects& out);
+  bool start(queued& wanted, effects& out);
+  bool choose_encode_cells(const request& wanted, std::vector<cell_load*>& chosen);
+  static cell_load* least_loaded(std::vector<cell_load>& cells);
+  static bool may_return(const std::vector<cell_load>& cells);
+  void leave_cells(started_iterator which, const std::optional<failure>& cause, effects& out);
+  void end(started_iterator which, finish_reason reason, std::optional<failure> cause, effects& out);
+  void retry_or_end(started_iterator which, const failure& cause, time_point now, effects& out);
   void finish_drain(effects& out);
 
   const cluster_plan& plan_;
@@ -129,8 +149,9 @@ private:
   std::vector<cell_load> encode_cells_;
   std::vector<cell_load> prefill_cells_;
   std::vector<cell_load> decode_cells_;
-  std::deque<std::pair<request, time_point>> waiting_;
-  std::map<request_id, entry> started_;
+  std::deque<queued> waiting_;
+  std::map<request_id, entry> started_; ///< by attempt
+  request_id next_attempt_{1};
   std::uint64_t next_room_ = 1;
   std::optional<time_point> drain_until_; ///< draining
   bool drained_said_ = false;

@@ -36,4 +36,10 @@ protocols::result<std::optional<protocols::frame_view>> control_link::next() {
   return frame;
 }
 
+protocols::result<std::optional<protocols::frame_view>> control_link::peek() {
+  if (std::exchange(taken_, false))
+    lane_->pop();
+  return lane_->peek();
+}
+
 } // namespace troupe::cluster

@@ -37,6 +37,9 @@ public:
   /// The next frame, valid until the next call. Errors: those of lane::peek.
   protocols::result<std::optional<protocols::frame_view>> next();
 
+  /// What `next` will give, without taking it; the frame of the last `next` is no longer valid.
+  protocols::result<std::optional<protocols::frame_view>> peek();
+
   fabric::lane& lane() noexcept { return *lane_; }
 
 private:

@@ -20,6 +20,12 @@ void job_journal::note(const std::string& line) {
     on_progress_(line);
 }
 
+void job_journal::tell(const std::string& line) {
+  file_ << prefix_ << line << std::endl;
+  if (on_progress_)
+    on_progress_(line);
+}
+
 void job_journal::entered(life_machine::state state, protocols::time_point now) {
   state_ = state;
   next_news_ = now + patience;

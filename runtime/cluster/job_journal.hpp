@@ -29,6 +29,9 @@ public:
   /// A line of the supervisor's own; shown once the present state has taken longer than `patience`.
   void note(const std::string& line);
 
+  /// A line of the supervisor's own that is shown at once.
+  void tell(const std::string& line);
+
   void entered(protocols::life_machine::state state, protocols::time_point now);
   /// True once every `patience` in which the cluster neither serves nor has ended: time for a line of what it waits
   /// for.

@@ -26,6 +26,8 @@ std::string name_of(protocols::life_machine::state state) {
     return "starting";
   case ready:
     return "ready";
+  case recovering:
+    return "recovering";
   case draining:
     return "draining";
   case aborting:

@@ -36,7 +36,7 @@ std::string to_json(const job_status& status);
 /// Errors: config_invalid.
 protocols::result<job_status> parse_job_status(std::string_view json);
 
-/// "starting", "ready", "draining", "aborting", "killing", "ended".
+/// "starting", "ready", "recovering", "draining", "aborting", "killing", "ended".
 std::string name_of(protocols::life_machine::state state);
 
 } // namespace troupe::cluster

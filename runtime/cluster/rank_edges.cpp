@@ -3,6 +3,7 @@
 #include "actors/front_actor.hpp"
 #include "actors/link_actor.hpp"
 #include "protocols/codec.hpp"
+#include "runtime/base/clock.hpp"
 #include "runtime/base/log.hpp"
 #include "runtime/cluster/rank_world.hpp"
 
@@ -11,24 +12,50 @@ namespace troupe::cluster {
 
 using namespace protocols;
 
-/// Lanes that this rank begins (`connecting`), or those that its peers do.
-std::set<rank_world::lane_name> rank_world::lanes_here(bool connecting) const {
+std::set<rank_world::lane_name> rank_world::lanes_of_plan() const {
   std::set<lane_name> out;
-  const auto add = [&](const edge_plan& edge, channel_kind channel, group_id group) {
-    if (connecting && edge.connects == context_.self)
-      out.emplace(edge.accepts, channel, group);
-    if (!connecting && edge.accepts == context_.self)
-      out.emplace(edge.connects, channel, group);
+  const auto add = [&](rank_id one, rank_id other, channel_kind channel, group_id group) {
+    if (one == context_.self)
+      out.emplace(other, channel, group);
+    if (other == context_.self)
+      out.emplace(one, channel, group);
   };
   for (const auto& edge : context_.plan.edges)
-    add(edge, channel_kind::control, group_id{});
+    add(edge.connects, edge.accepts, channel_kind::control, group_id{});
   for (const auto& edge : context_.plan.token_edges)
-    add(edge, channel_kind::tokens, group_id{});
+    add(edge.connects, edge.accepts, channel_kind::tokens, group_id{});
   for (const auto& group : context_.plan.groups)
     for (std::size_t i = 0; i < group.members.size(); ++i)
       for (std::size_t j = i + 1; j < group.members.size(); ++j)
-        add({group.members[i], group.members[j]}, channel_kind::group, group.id);
+        add(group.members[i], group.members[j], channel_kind::group, group.id);
   return out;
+}
+
+/// Of two ranks started together the lower connects. A rank that was started later connects to those that stayed, which
+/// serve meanwhile and never wait for it.
+bool rank_world::begins(const lane_name& which) const {
+  const auto peer = std::get<rank_id>(which);
+  const auto theirs = everybody_[peer.value].born;
+  return theirs == identity_.born ? context_.self < peer : theirs < identity_.born;
+}
+
+/// Contract: D2; an edge is begun once in a generation, by the side that the plan and the generations name.
+result<void> rank_world::judge_hello(rank_id peer, generation born, const hello& said) {
+  const lane_name which{peer, said.channel, said.group};
+  const bool connects = born == identity_.born ? peer < context_.self : born > identity_.born;
+  if (!planned_.contains(which) || (!connects && born >= identity_.born))
+    return fail(fault::wrong_rank,
+                "rank " + std::to_string(peer.value) + " has no such edge to " + context_.plan_of_self().label);
+  const std::lock_guard lock{mutex_};
+  auto& known = born_[peer];
+  if (!connects || born < known)
+    return fail(fault::stale_generation,
+                "generation " + std::to_string(born.value) + ", now " + std::to_string(known.value));
+  auto& begun = accepted_[which];
+  if (begun >= born)
+    return fail(fault::wrong_sequence, "rank " + std::to_string(peer.value) + " has begun this edge before");
+  begun = known = born;
+  return {};
 }
 
 void rank_world::on_incoming(fabric::incoming lane) {
@@ -39,10 +66,18 @@ void rank_world::on_incoming(fabric::incoming lane) {
   arrived_.notify_all();
 }
 
-result<std::unique_ptr<fabric::lane>> rank_world::take_lane(const lane_name& which, time_point deadline) {
+result<std::unique_ptr<fabric::lane>> rank_world::take_lane(const lane_name& which, time_point deadline,
+                                                            const std::function<bool()>& urgent) {
+  constexpr std::chrono::milliseconds look{10}; // at what `urgent` watches
   std::unique_lock lock{mutex_};
-  if (!arrived_.wait_until(lock, deadline, [&] { return lanes_.contains(which); }))
-    return fail(fault::timeout, "no edge from " + context_.plan.rank(std::get<0>(which)).label);
+  while (!lanes_.contains(which)) {
+    const auto now = base::now();
+    if (now >= deadline)
+      return fail(fault::timeout, "no edge from " + context_.plan.rank(std::get<rank_id>(which)).label);
+    if (urgent && urgent())
+      return fail(fault::cancelled);
+    arrived_.wait_until(lock, urgent ? std::min<time_point>(deadline, now + look) : deadline);
+  }
   auto lane = std::move(lanes_.at(which));
   lanes_.erase(which);
   return lane;
@@ -52,13 +87,19 @@ result<void> rank_world::make_lanes(const roster& everybody, time_point deadline
   everybody_ = everybody.ranks;
   if (everybody_.size() != context_.plan.ranks.size())
     return fail(fault::bad_value, "roster of " + std::to_string(everybody_.size()) + " ranks");
+  {
+    const std::lock_guard lock{mutex_};
+    for (const auto& peer : everybody_)
+      born_[peer.rank] = std::max(born_[peer.rank], peer.born);
+  }
   const auto kind =
       context_.spec.lanes.control == control_lane::tcp ? fabric::lane_kind::tcp : fabric::lane_kind::shared_memory;
   const fabric::lane_options options{.frame_bytes_max = context_.spec.limits.frame_bytes_max,
                                      .in_flight_bytes_max = 2 * std::size_t{context_.spec.limits.frame_bytes_max}};
-  const auto connecting = lanes_here(true);
-  for (const auto& which : connecting) {
+  for (const auto& which : planned_) {
     const auto& [peer, channel, group] = which;
+    if (!begins(which))
+      continue;
     auto lane = fabric::connect(kind, everybody_[peer.value], identity_,
                                 hello{.job_token = identity_.job_token,
                                       .channel = channel,
@@ -71,28 +112,43 @@ result<void> rank_world::make_lanes(const roster& everybody, time_point deadline
     const std::lock_guard lock{mutex_};
     lanes_[which] = *std::move(lane);
   }
-  auto all = connecting;
-  all.merge(lanes_here(false));
-  for (const auto& which : all) {
-    const auto& [peer, channel, group] = which;
-    if (channel == channel_kind::group)
+  for (const auto& which : planned_) {
+    if (std::get<channel_kind>(which) == channel_kind::group)
       continue; // taken by the executor of the group's cell
     auto lane = take_lane(which, deadline);
     if (!lane)
       return tl::unexpected<failure>{lane.error()};
-    if (channel == channel_kind::tokens && !is_front()) {
-      token_lane_ = *std::move(lane);
-      continue;
-    }
-    const auto key = wire_.add(
-        *std::move(lane), {.on_frame = [this, from = peer](const frame_view& frame) { on_control_frame(from, frame); },
-                           .on_gone = [this, from = peer](const failure& cause) { calls_.on_peer_gone(from, cause); }});
-    if (channel == channel_kind::control) {
-      control_[peer] = key;
-      context_.links[peer] = system_->spawn<actors::link_actor>(context_, peer, key);
-    }
+    adopt(which, *std::move(lane));
   }
   return {};
+}
+
+/// A lane that role actors or the front's tokens go by.
+void rank_world::adopt(const lane_name& which, std::unique_ptr<fabric::lane> lane) {
+  const auto& [peer, channel, group] = which;
+  if (channel == channel_kind::tokens && !is_front()) {
+    token_lane_ = std::move(lane);
+    return;
+  }
+  const auto born = everybody_[peer.value].born;
+  const auto key = wire_.add(
+      std::move(lane), {.on_frame = [this, from = peer](const frame_view& frame) { on_control_frame(from, frame); },
+                        .on_gone =
+                            [this, from = peer, born](const failure& cause) {
+                              {
+                                const std::lock_guard lock{mutex_};
+                                if (born < born_[from])
+                                  return; // news of a generation that is known to be lost
+                              }
+                              calls_.on_peer_gone(from, cause);
+                            }});
+  wired_[which] = key;
+  if (channel != channel_kind::control)
+    return;
+  if (const auto link = context_.links.find(peer); link != context_.links.end())
+    caf::anon_send(link->second, actors::relink{key});
+  else
+    context_.links[peer] = system_->spawn<actors::link_actor>(context_, peer, key);
 }
 
 void rank_world::on_control_frame(rank_id peer, const frame_view& frame) {

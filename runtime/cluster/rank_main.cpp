@@ -73,12 +73,22 @@ public:
     }
     ring();
   }
-  void peer_gone(rank_id peer) {
+  void peer_gone(rank_id peer, const failure& cause) {
     {
       const std::lock_guard lock{mutex_};
       gone_.push_back(peer);
+      unsaid_.emplace_back(peer, cause);
     }
     ring();
+  }
+  void peer_is_back(rank_id peer) {
+    const std::lock_guard lock{mutex_};
+    std::erase(gone_, peer);
+  }
+  /// Peers that have gone since the last call.
+  std::vector<std::pair<rank_id, failure>> take_unsaid() {
+    const std::lock_guard lock{mutex_};
+    return std::exchange(unsaid_, {});
   }
   void drained() {
     {
@@ -114,6 +124,7 @@ private:
   mutable std::mutex mutex_;
   std::optional<trouble> trouble_;
   std::vector<rank_id> gone_;
+  std::vector<std::pair<rank_id, failure>> unsaid_;
   bool drained_ = false;
   base::unique_fd bell_;
 };
@@ -132,6 +143,8 @@ private:
   result<void> obey(const frame_view& frame);
   result<void> obey_roster(const roster& everybody);
   result<void> obey_proceed(const proceed& order);
+  result<void> obey_readmit(const readmit& order);
+  result<void> report_lost_peers();
   result<void> reached(life_state here);
   bool may_leave() const;
   int leave_failed(const failure& cause, const std::string& where);
@@ -185,13 +198,7 @@ result<void> rank_life::build(const launch& start) {
       start, *std::move(spec), *std::move(plan), self_, digest_of(start.spec_json),
       rank_world::events{
           .on_failure = [this](const failure& cause, const std::string& where) { mail_.fail(cause, where); },
-          .on_peer_gone =
-              [this](rank_id peer, const failure& cause) {
-                mail_.peer_gone(peer);
-                mail_.fail(
-                    {fault::peer_gone, "rank " + std::to_string(peer.value) + ": " + std::string{name(cause.code)}},
-                    "edge");
-              },
+          .on_peer_gone = [this](rank_id peer, const failure& cause) { mail_.peer_gone(peer, cause); },
           .on_drained = [this] { mail_.drained(); }});
   auto at = world_->open();
   if (!at)
@@ -251,12 +258,65 @@ result<void> rank_life::obey(const frame_view& frame) {
         world_->drain();
       return allowed;
     });
-  if (type == error::type) // the supervisor's word that another rank has left
-    return with(error{}, [&](const error& told) -> result<void> {
-      world_->lose_cell(told.origin, told.message);
+  if (type == lost::type)
+    return with(lost{}, [&](const lost& news) -> result<void> {
+      world_->lose(news);
+      return {};
+    });
+  if (type == readmit::type)
+    return with(readmit{}, [&](const readmit& order) { return obey_readmit(order); });
+  if (type == regained::type)
+    return with(regained{}, [&](const regained& news) -> result<void> {
+      world_->regain(news);
       return {};
     });
   return fail(fault::unknown_type, std::string{name(type)} + " from the supervisor");
+}
+
+/// A new generation that cannot be reached is the supervisor's to judge: this rank goes on with what it has.
+result<void> rank_life::obey_readmit(const readmit& order) {
+  if (order.ranks.empty())
+    return fail(fault::bad_value, "nobody to admit again");
+  for (const auto& peer : order.ranks)
+    mail_.peer_is_back(peer.rank);
+  const auto heard_more = [this] {
+    const auto next = link_.peek();
+    return !next || next->has_value();
+  };
+  const auto done = world_->readmit(order, heard_more);
+  if (done)
+    return link_.send(readmitted{order.ranks.front().born});
+  if (done.error().code == fault::cancelled)
+    return {};
+  base::log_warning("cannot admit {} again: {}", order.ranks.front().rank.value, to_string(done.error()));
+  return link_.send(error{.code = static_cast<std::uint16_t>(done.error().code),
+                          .message = done.error().what,
+                          .origin = order.ranks.front().rank,
+                          .call = {},
+                          .where = "readmission",
+                          .request = {}});
+}
+
+/// Without a rank of its own cell this one cannot go on; of any other the supervisor is told, and decides.
+result<void> rank_life::report_lost_peers() {
+  for (const auto& [peer, cause] : mail_.take_unsaid()) {
+    const auto what = "rank " + std::to_string(peer.value) + ": " + std::string{name(cause.code)};
+    if (world_->shares_fate_with(peer)) {
+      mail_.fail({fault::peer_gone, what}, "edge");
+      continue;
+    }
+    if (life_.current() == life_state::draining)
+      continue; // they leave
+    const auto said = link_.send(error{.code = static_cast<std::uint16_t>(cause.code),
+                                       .message = what,
+                                       .origin = peer,
+                                       .call = {},
+                                       .where = "edge",
+                                       .request = {}});
+    if (!said)
+      return said;
+  }
+  return {};
 }
 
 /// The front leaves when every request has ended; the others when it has, since until then they serve them (C14). A
@@ -271,6 +331,8 @@ bool rank_life::may_leave() const {
 
 result<void> rank_life::serve_until_left() {
   while (!may_leave()) {
+    if (auto told = report_lost_peers(); !told)
+      return told;
     const auto trouble = mail_.trouble_now();
     const bool explained = life_.current() == life_state::draining;
     if (trouble && trouble->cause.code != fault::peer_gone)

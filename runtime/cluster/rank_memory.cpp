@@ -85,25 +85,36 @@ std::vector<std::pair<rank_id, std::string>> rank_world::written_by_me() const {
   return out;
 }
 
-/// Each region is announced to those who write it, and every region that this rank writes is mapped, once (I23).
-result<void> rank_world::attach_memory(time_point deadline) {
+/// Each region is announced to those who write it, and every region that this rank writes is mapped, once for each
+/// generation of its owner (I23).
+result<void> rank_world::attach_memory(const std::set<rank_id>& with, time_point deadline) {
   if (!transfers_)
     return {};
-  const auto theirs = written_by_me();
-  const auto mine = writers_of_mine();
   std::set<rank_id> peers;
-  for (const auto& [rank, purpose] : theirs)
-    peers.insert(rank);
-  for (const auto& [rank, purpose] : mine)
-    peers.insert(rank);
-  for (const auto peer : peers) {
-    auto at = everybody_[peer.value];
-    at.unix_path = transfer_socket(peer);
-    if (auto done = transfers_->attach_peer(at, deadline); !done)
-      return fail(done.error().code, "transfers with " + context_.plan.rank(peer).label + ": " + done.error().what);
-  }
+  for (const auto& each : {written_by_me(), writers_of_mine()})
+    for (const auto& [rank, purpose] : each)
+      if (with.contains(rank))
+        peers.insert(rank);
+  for (const auto peer : peers)
+    if (auto done = attach_transfers(peer, deadline); !done)
+      return done;
+  if (auto done = announce_regions(peers); !done)
+    return done;
+  return attach_regions(peers, deadline);
+}
 
-  for (const auto& [writer, purpose] : mine) {
+result<void> rank_world::attach_transfers(rank_id peer, time_point deadline) {
+  auto at = everybody_[peer.value];
+  at.unix_path = transfer_socket(peer);
+  if (auto done = transfers_->attach_peer(at, deadline); !done)
+    return fail(done.error().code, "transfers with " + context_.plan.rank(peer).label + ": " + done.error().what);
+  return {};
+}
+
+result<void> rank_world::announce_regions(const std::set<rank_id>& to) {
+  for (const auto& [writer, purpose] : writers_of_mine()) {
+    if (!to.contains(writer))
+      continue;
     const region announcement{purpose, context_.regions.at(purpose).card};
     if (writer == context_.self) {
       const std::lock_guard lock{mutex_};
@@ -112,23 +123,29 @@ result<void> rank_world::attach_memory(time_point deadline) {
     }
     std::vector<std::byte> payload;
     encode_payload(announcement, payload);
-    if (auto sent = wire_.post(control_.at(writer), region::type, call_id{}, std::move(payload)); !sent)
+    const auto key = wired_.at({writer, channel_kind::control, group_id{}});
+    if (auto sent = wire_.post(key, region::type, call_id{}, std::move(payload)); !sent)
       return sent;
   }
+  return {};
+}
 
-  for (const auto& wanted : theirs) {
+result<void> rank_world::attach_regions(const std::set<rank_id>& of, time_point deadline) {
+  for (const auto& wanted : written_by_me()) {
+    const auto& [owner, purpose] = wanted;
+    if (!of.contains(owner))
+      continue;
     region_card card;
     {
       std::unique_lock lock{mutex_};
       if (!arrived_.wait_until(lock, deadline, [&] { return announced_.contains(wanted); }))
-        return fail(fault::timeout,
-                    "no word of region " + wanted.second + " from " + context_.plan.rank(wanted.first).label);
+        return fail(fault::timeout, "no word of region " + purpose + " from " + context_.plan.rank(owner).label);
       card = announced_.at(wanted);
     }
-    if (auto done = transfers_->attach_region(wanted.first, card); !done)
-      return fail(done.error().code, "region " + wanted.second + " of " + context_.plan.rank(wanted.first).label +
-                                         ": " + done.error().what);
-    context_.peer_regions[wanted] = card;
+    if (auto done = transfers_->attach_region(owner, card); !done)
+      return fail(done.error().code,
+                  "region " + purpose + " of " + context_.plan.rank(owner).label + ": " + done.error().what);
+    context_.peer_regions.set(owner, purpose, card);
   }
   return {};
 }

@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -84,21 +85,14 @@ result<endpoint> rank_world::open() {
                .tcp_port = 0,
                .fabric_address = {}};
 
-  const auto expected = lanes_here(false);
+  planned_ = lanes_of_plan();
   auto opened = fabric::listener::open(
       endpoint_.unix_path, endpoint_.tcp_address,
       lanes.tcp_port == 0 ? std::uint16_t{0} : static_cast<std::uint16_t>(lanes.tcp_port + context_.self.value),
       identity_,
       {.frame_bytes_max = context_.spec.limits.frame_bytes_max,
        .in_flight_bytes_max = 2 * std::size_t{context_.spec.limits.frame_bytes_max}},
-      [this, expected](rank_id peer, generation born, const hello& said) -> result<void> {
-        if (!expected.contains({peer, said.channel, said.group}))
-          return fail(fault::wrong_rank,
-                      "rank " + std::to_string(peer.value) + " has no such edge to " + context_.plan_of_self().label);
-        if (born != identity_.born)
-          return fail(fault::stale_generation, "generation " + std::to_string(born.value));
-        return {};
-      });
+      [this](rank_id peer, generation born, const hello& said) { return judge_hello(peer, born, said); });
   if (!opened)
     return tl::unexpected<failure>{opened.error()};
   listener_ = *std::move(opened);
@@ -154,7 +148,10 @@ result<std::vector<parity_fact>> rank_world::facts() {
 result<void> rank_world::group(const roster& everybody, time_point deadline) {
   if (auto done = make_lanes(everybody, deadline); !done)
     return done;
-  if (auto done = attach_memory(deadline); !done)
+  std::set<rank_id> all;
+  for (const auto& rank : context_.plan.ranks)
+    all.insert(rank.id);
+  if (auto done = attach_memory(all, deadline); !done)
     return done;
   if (auto done = load_roles(); !done)
     return done;
@@ -196,9 +193,54 @@ void rank_world::drain() {
     caf::anon_send(front->second, actors::drain_atom::value);
 }
 
-void rank_world::lose_cell(rank_id member, const std::string& cause) {
+bool rank_world::shares_fate_with(rank_id peer) const {
+  const auto together = [&](const cell_plan& cell) { return cell.place_of(peer) && cell.place_of(context_.self); };
+  return std::any_of(context_.plan.cells.begin(), context_.plan.cells.end(), together);
+}
+
+void rank_world::lose(const lost& news) {
+  {
+    const std::lock_guard lock{mutex_};
+    for (const auto rank : news.ranks) {
+      born_[rank] = std::max(born_[rank], news.next);
+      std::erase_if(lanes_, [&](const auto& each) { return std::get<rank_id>(each.first) == rank; });
+      std::erase_if(announced_, [&](const auto& each) { return each.first.first == rank; });
+    }
+  }
+  for (const auto rank : news.ranks)
+    std::erase_if(wired_, [&](const auto& each) {
+      if (std::get<rank_id>(each.first) != rank)
+        return false;
+      wire_.remove(each.second);
+      return true;
+    });
   if (const auto front = context_.roles.find(role_kind::front); front != context_.roles.end())
-    caf::anon_send(front->second, actors::cell_lost{member, cause});
+    caf::anon_send(front->second, news);
+}
+
+void rank_world::regain(const regained& news) {
+  if (const auto front = context_.roles.find(role_kind::front); front != context_.roles.end())
+    caf::anon_send(front->second, news);
+}
+
+result<void> rank_world::readmit(const protocols::readmit& order, const std::function<bool()>& urgent) {
+  const auto deadline = base::now() + limits::connect_deadline;
+  std::set<rank_id> back;
+  for (const auto& peer : order.ranks) {
+    if (peer.rank.value >= everybody_.size())
+      return fail(fault::bad_value, "rank " + std::to_string(peer.rank.value));
+    everybody_[peer.rank.value] = peer;
+    back.insert(peer.rank);
+  }
+  for (const auto& which : planned_) {
+    if (!back.contains(std::get<rank_id>(which)))
+      continue;
+    auto lane = take_lane(which, deadline, urgent);
+    if (!lane)
+      return tl::unexpected<failure>{lane.error()};
+    adopt(which, *std::move(lane));
+  }
+  return attach_memory(back, deadline);
 }
 
 void rank_world::stop() {

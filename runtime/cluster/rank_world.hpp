@@ -30,9 +30,10 @@ namespace troupe::cluster {
 class rank_world {
 public:
   struct events {
-    std::function<void(const protocols::failure& cause, const std::string& where)> on_failure;  ///< any thread
-    std::function<void(protocols::rank_id peer, const protocols::failure& cause)> on_peer_gone; ///< the wire's thread
-    std::function<void()> on_drained;                                                           ///< the front's thread
+    std::function<void(const protocols::failure& cause, const std::string& where)> on_failure; ///< any thread
+    /// The wire's thread; of the peer's present generation only.
+    std::function<void(protocols::rank_id peer, const protocols::failure& cause)> on_peer_gone;
+    std::function<void()> on_drained; ///< the front's thread
   };
 
   rank_world(const protocols::launch& start, protocols::cluster_spec spec, protocols::cluster_plan plan,
@@ -54,12 +55,19 @@ public:
   protocols::result<void> serve();
   /// Front: takes nothing new; `on_drained` follows. Other ranks serve until the front has left.
   void drain();
-  /// Front: a rank has left, its cell's requests end with this cause.
-  void lose_cell(protocols::rank_id member, const std::string& cause);
+  /// Some ranks have died: drops every lane to them, and tells the roles. No older generation of them is heard again.
+  void lose(const protocols::lost& news);
+  /// Makes this side's half of the edges to a new generation: takes the lanes that its ranks connect, attaches memory.
+  /// `urgent` ends the wait: the supervisor has something newer to say. Errors: timeout, peer_gone, cancelled.
+  protocols::result<void> readmit(const protocols::readmit& order, const std::function<bool()>& urgent);
+  /// Front: cells that were lost serve again.
+  void regain(const protocols::regained& news);
   /// Leaders tell their members, threads end, sockets close.
   void stop();
 
   bool is_front() const { return role_here(protocols::role_kind::front); }
+  /// The two ranks are in one cell: neither goes on without the other.
+  bool shares_fate_with(protocols::rank_id peer) const;
 
 private:
   using lane_name = std::tuple<protocols::rank_id, protocols::channel_kind, protocols::group_id>;
@@ -75,14 +83,22 @@ private:
   // rank_memory.cpp
   protocols::result<void> register_regions();
   protocols::result<void> add_region(const std::string& purpose, std::uint32_t slots, std::uint64_t slot_bytes);
-  protocols::result<void> attach_memory(protocols::time_point deadline);
+  protocols::result<void> attach_memory(const std::set<protocols::rank_id>& with, protocols::time_point deadline);
+  protocols::result<void> attach_transfers(protocols::rank_id peer, protocols::time_point deadline);
+  protocols::result<void> announce_regions(const std::set<protocols::rank_id>& to);
+  protocols::result<void> attach_regions(const std::set<protocols::rank_id>& of, protocols::time_point deadline);
   std::vector<std::pair<protocols::rank_id, std::string>> writers_of_mine() const; ///< who writes which region here
   std::vector<std::pair<protocols::rank_id, std::string>> written_by_me() const;
 
   // rank_edges.cpp
   protocols::result<void> make_lanes(const protocols::roster& everybody, protocols::time_point deadline);
-  std::set<lane_name> lanes_here(bool connecting) const;
-  protocols::result<std::unique_ptr<fabric::lane>> take_lane(const lane_name& which, protocols::time_point deadline);
+  std::set<lane_name> lanes_of_plan() const;
+  bool begins(const lane_name& which) const;
+  protocols::result<void> judge_hello(protocols::rank_id peer, protocols::generation born,
+                                      const protocols::hello& said);
+  protocols::result<std::unique_ptr<fabric::lane>> take_lane(const lane_name& which, protocols::time_point deadline,
+                                                             const std::function<bool()>& urgent = {});
+  void adopt(const lane_name& which, std::unique_ptr<fabric::lane> lane);
   void on_incoming(fabric::incoming lane);
   void on_control_frame(protocols::rank_id peer, const protocols::frame_view& frame);
   void on_client(base::unique_fd socket);
@@ -103,6 +119,7 @@ private:
   std::string spec_digest_;
   protocols::endpoint endpoint_;
   std::vector<protocols::endpoint> everybody_;
+  std::set<lane_name> planned_; ///< every lane that ends here
 
   std::unique_ptr<fabric::listener> listener_;
   std::unique_ptr<fabric::transfer_engine> transfers_;
@@ -112,10 +129,12 @@ private:
   std::mutex mutex_; ///< guards what the wire's thread hands to the main thread while edges are made
   std::condition_variable arrived_;
   std::map<lane_name, std::unique_ptr<fabric::lane>> lanes_;
+  std::map<protocols::rank_id, protocols::generation> born_; ///< of each peer, as far as this rank knows
+  std::map<lane_name, protocols::generation> accepted_;      ///< lanes that peers have begun
   std::map<std::pair<protocols::rank_id, std::string>, protocols::region_card> announced_;
 
-  std::map<protocols::rank_id, fabric::wire::key> control_;
-  std::unique_ptr<fabric::lane> token_lane_; ///< decode leader's executor to the front
+  std::map<lane_name, fabric::wire::key> wired_; ///< lanes that the wire drives
+  std::unique_ptr<fabric::lane> token_lane_;     ///< decode leader's executor to the front
   std::vector<std::byte> token_bytes_;
 
   struct role_parts {

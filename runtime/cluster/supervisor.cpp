@@ -79,7 +79,8 @@ public:
     if (const auto started = spawn_all(); !started)
       return give_up(started.error());
 
-    life_.emplace(plan_, std::vector<std::string>(plan_.ranks.size(), host_), options_.spec.spec.timeouts, base::now());
+    life_.emplace(plan_, std::vector<std::string>(plan_.ranks.size(), host_), options_.spec.spec.timeouts,
+                  options_.spec.spec.restart, base::now());
     journal_.entered(seen_, base::now());
     while (!outcome_) {
       write_status();
@@ -107,7 +108,7 @@ private:
       return tl::unexpected{launcher.error()};
     launcher_.emplace(std::move(*launcher));
     for (const auto& rank : plan_.ranks) {
-      auto started = launcher_->launch(rank, born_);
+      auto started = launcher_->launch(rank, protocols::generation{1});
       if (!started)
         return tl::unexpected{started.error()};
       ranks_.push_back(std::move(*started));
@@ -249,7 +250,10 @@ private:
     if (type == message_type::agree)
       return decode<protocols::agree>(frame, [&](const auto& said) { return life_->on_agree(id, said, base::now()); });
     if (type == message_type::progress)
-      return decode<protocols::progress>(frame, [&](const auto& said) { return life_->on_progress(id, said); });
+      return decode<protocols::progress>(frame,
+                                         [&](const auto& said) { return life_->on_progress(id, said, base::now()); });
+    if (type == message_type::readmitted)
+      return decode<protocols::readmitted>(frame, [&](const auto& said) { return life_->on_readmitted(id, said); });
     if (type == message_type::error)
       return decode<protocols::error>(frame, [&](const auto& said) {
         return result<life_machine::effects>{life_->on_error(id, said, base::now())};
@@ -293,11 +297,11 @@ private:
                      [&](const life_machine::to_all& order) {
                        std::visit([&](const auto& message) { send_all(message); }, order.message);
                      },
-                     [&](const life_machine::to_rank& order) {
-                       std::visit([&](const auto& message) { send(*ranks_[order.to.value], message); }, order.message);
-                       front_told_ |= std::holds_alternative<protocols::error>(order.message);
+                     [&](const life_machine::to_ranks& order) {
+                       std::visit([&](const auto& message) { send_some(order.to, message); }, order.message);
                      },
                      [&](const life_machine::report& report) { journal_.note(report.line); },
+                     [&](const life_machine::news& news) { journal_.tell(news.line); },
                      [&](const life_machine::cluster_ready&) {
                        write_status();
                        if (options_.on_ready)
@@ -307,6 +311,7 @@ private:
                        for (const auto id : late.ranks)
                          ranks_[id.value]->kill();
                      },
+                     [&](const life_machine::restart_ranks& again) { restart(again); },
                      [&](const life_machine::cluster_ended& ended) { finish(ended); },
                  },
                  effect);
@@ -325,6 +330,28 @@ private:
         }
       send(*rank, message);
     }
+  }
+
+  template <class Message>
+  void send_some(const std::vector<protocols::rank_id>& to, const Message& message) {
+    for (const auto id : to)
+      send(*ranks_[id.value], message);
+    if constexpr (std::is_same_v<Message, protocols::lost>)
+      front_told_ = message.next == protocols::generation{};
+  }
+
+  /// Each takes the place of the process that has ended; nothing of that one is looked at after this.
+  void restart(const life_machine::restart_ranks& again) {
+    for (const auto id : again.ranks) {
+      auto started = launcher_->launch(plan_.rank(id), again.born);
+      if (!started)
+        return stop_at_once(fmt::format("cannot start {} again: {}", plan_.rank(id).label, started.error().what));
+      ranks_[id.value] = std::move(*started);
+    }
+  }
+
+  void stop_at_once(std::string reason) {
+    perform(life_->on_shutdown({.drain = false, .reason = std::move(reason)}, base::now()));
   }
 
   template <class Message>
@@ -351,9 +378,9 @@ private:
   void write_status() {
     job_status status{name_of(life_->current()), paths().front_socket().string(), {}};
     for (const auto& rank : ranks_)
-      status.ranks.push_back({rank->plan().id.value, rank->plan().label,
-                              std::string{protocols::name(rank->plan().role)}, rank->pid(),
-                              std::string{protocols::name(life_->at(rank->plan().id))}, born_.value});
+      status.ranks.push_back(
+          {rank->plan().id.value, rank->plan().label, std::string{protocols::name(rank->plan().role)}, rank->pid(),
+           std::string{protocols::name(life_->at(rank->plan().id))}, life_->born(rank->plan().id).value});
     if (status == written_)
       return;
     if (const auto done = directory_.write_status(to_json(status)); !done)
@@ -361,7 +388,6 @@ private:
     written_ = std::move(status);
   }
 
-  static constexpr protocols::generation born_{1};
   struct held_abort {
     protocols::shutdown order;
     time_point due;

@@ -169,7 +169,7 @@ TEST_CASE("a lost cell ends its requests with the cause and takes no more") {
   front_machine front{plan, bounds()};
   (void)front.on_request(text(1), at(0ms));
 
-  const auto ends = only<front_machine::end_request>(front.on_cell_gone(prefill_worker, "killed", at(1ms)));
+  const auto ends = only<front_machine::end_request>(front.on_lost({{prefill_worker}, generation{0}, "killed"}, at(1ms)));
   REQUIRE(ends.size() == 1);
   CHECK(ends[0].cause == failure{fault::cell_gone, "killed"});
   const auto later = only<front_machine::end_request>(front.on_request(text(2), at(2ms)).value());
