@@ -16,7 +16,7 @@ gpu::models::kv_layout layout_here(const rank_context& rank, const cell_plan& ce
 
 decode_member_machine::options member_options(const rank_context& rank, const cell_plan& cell) {
   decode_member_machine::options bounds{.room_deadline = std::chrono::milliseconds{rank.spec.timeouts.room_ms},
-                                        .rooms_max = rank.spec.limits.in_flight_max,
+                                        .rooms_max = rank.spec.limits.role_requests_max(),
                                         .overlap = {}};
   for (const auto id : rank.plan.cells_of(role_kind::prefill))
     bounds.overlap.emplace(id, overlapping_places(rank.facts, layout_here(rank, cell), rank.plan.cell(id)));
@@ -35,7 +35,7 @@ decode_actor::decode_actor(caf::actor_config& config, const rank_context& rank, 
         decode_leader_machine::options{.front = rank_.plan.front(),
                                        .kv_blocks = layout_here(rank, cell_).blocks,
                                        .room_deadline = std::chrono::milliseconds{rank_.spec.timeouts.room_ms},
-                                       .requests_max = rank_.spec.limits.in_flight_max});
+                                       .requests_max = rank_.spec.limits.role_requests_max()});
 }
 
 caf::behavior decode_actor::make_behavior() {

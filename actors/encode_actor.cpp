@@ -19,7 +19,7 @@ encode_actor::encode_actor(caf::actor_config& config, const rank_context& rank, 
                                 .row_elements = rank_.facts.row_elements(),
                                 .row_slot_tokens = rank_.facts.picture_tokens_max(),
                                 .room_deadline = std::chrono::milliseconds{rank_.spec.timeouts.room_ms},
-                                .rooms_max = rank_.spec.limits.in_flight_max * limits::pictures_per_request_max});
+                                .rooms_max = rank_.spec.limits.role_requests_max() * limits::pictures_per_request_max});
 }
 
 caf::behavior encode_actor::make_behavior() {

@@ -15,7 +15,8 @@ prefill_member_machine::options member_options(const rank_context& rank, const c
       gpu::models::layout_of(rank.facts, shard_at(cell, *cell.place_of(rank.self)), rank.spec.limits.kv_tokens_max);
   prefill_member_machine::options bounds{.row_elements = rank.facts.row_elements(),
                                          .room_deadline = std::chrono::milliseconds{rank.spec.timeouts.room_ms},
-                                         .rooms_max = rank.spec.limits.in_flight_max * limits::pictures_per_request_max,
+                                         .rooms_max =
+                                             rank.spec.limits.role_requests_max() * limits::pictures_per_request_max,
                                          .overlap = {}};
   for (const auto id : rank.plan.cells_of(role_kind::decode))
     bounds.overlap.emplace(id, overlapping_places(rank.facts, layout, rank.plan.cell(id)));
@@ -37,7 +38,7 @@ prefill_actor::prefill_actor(caf::actor_config& config, const rank_context& rank
                                         .kv_blocks = layout_.blocks,
                                         .row_slots = rank_.spec.limits.row_slots,
                                         .room_deadline = std::chrono::milliseconds{rank_.spec.timeouts.room_ms},
-                                        .requests_max = rank_.spec.limits.in_flight_max});
+                                        .requests_max = rank_.spec.limits.role_requests_max()});
 }
 
 caf::behavior prefill_actor::make_behavior() {

@@ -51,6 +51,10 @@ struct cluster_spec {
     std::uint64_t picture_bytes_max = 32ull << 20; ///< of a picture file
     std::uint32_t picture_side_max = 8192;         ///< pixels of its longer side
     std::uint32_t threads = 1;                     ///< of the matrix library, a rank
+
+    /// What a role may hold at once: the front starts the next request when it has the last token of one, and the role
+    /// lets that one go a step later.
+    std::uint32_t role_requests_max() const noexcept { return 2 * in_flight_max; }
   } limits;
 
   struct timeouts_section { ///< milliseconds; the order is checked: heartbeat < suspect < kill < drain
@@ -73,7 +77,7 @@ struct cluster_spec {
     std::uint16_t tcp_port = 0; ///< first port; rank r listens on tcp_port + r; 0: any free port
   } lanes;
 
-  struct restart_section { ///< acted upon by the supervision of a later step; part of the spec's digest today
+  struct restart_section { ///< what becomes of a cell that failed: "none" ends the cluster
     std::string encode = "one";
     std::string prefill = "cell";
     std::string decode = "cell";

@@ -139,8 +139,8 @@ bool front_machine::start(queued& wanted, effects& out) {
   const auto kv_room = room_id{next_room_++};
   entry started{.of = std::move(wanted),
                 .rooms = {kv_room},
-                .prefill = prefill->id,
                 .decode = decode->id,
+                .prefill = prefill->id,
                 .encode = {},
                 .next_index = 0};
   ++started.of.attempts;
@@ -223,6 +223,8 @@ front_machine::effects front_machine::on_tokens(rank_id from, const tokens& batc
           out);
       continue;
     }
+    if (one.next_index == 0)
+      leave_prefill(one);
     ++one.next_index;
     out.push_back(emit_token{one.of.what.id, event.index, event.id});
     if (event.finish != finish_reason::none)
@@ -232,19 +234,27 @@ front_machine::effects front_machine::on_tokens(rank_id from, const tokens& batc
   return out;
 }
 
+/// From here on only decode can fail the attempt (C46).
+void front_machine::leave_prefill(entry& attempt) {
+  if (attempt.prefill)
+    find_cell(prefill_cells_, *attempt.prefill)->tokens -= attempt.of.what.prompt.size() + attempt.of.what.max_tokens;
+  attempt.prefill.reset();
+  attempt.encode.clear();
+}
+
 /// The cells have the attempt no more; with a cause they may still hold something of it, and let go (C15, F13).
 void front_machine::leave_cells(started_iterator which, const std::optional<failure>& cause, effects& out) {
-  const auto& attempt = which->second;
-  const auto load = attempt.of.what.prompt.size() + attempt.of.what.max_tokens;
-  find_cell(prefill_cells_, attempt.prefill)->tokens -= load;
-  find_cell(decode_cells_, attempt.decode)->tokens -= load;
-  if (!cause)
-    return;
+  auto& attempt = which->second;
   std::vector<cell_id> cells = attempt.encode;
   std::sort(cells.begin(), cells.end());
   cells.erase(std::unique(cells.begin(), cells.end()), cells.end());
-  cells.push_back(attempt.prefill);
+  if (attempt.prefill)
+    cells.push_back(*attempt.prefill);
   cells.push_back(attempt.decode);
+  leave_prefill(attempt);
+  find_cell(decode_cells_, attempt.decode)->tokens -= attempt.of.what.prompt.size() + attempt.of.what.max_tokens;
+  if (!cause)
+    return;
   for (const auto cell : cells)
     out.push_back(send_message{plan_.cell(cell).leader(), cancel{which->first, to_string(*cause)}});
 }
@@ -334,7 +344,8 @@ front_machine::effects front_machine::on_lost(const lost& news, time_point now) 
   for (auto each = started_.begin(); each != started_.end();) {
     const auto current = each++;
     const auto& one = current->second;
-    if (!is_lost(one.prefill) && !is_lost(one.decode) && std::none_of(one.encode.begin(), one.encode.end(), is_lost))
+    if (!(one.prefill && is_lost(*one.prefill)) && !is_lost(one.decode) &&
+        std::none_of(one.encode.begin(), one.encode.end(), is_lost))
       continue;
     if (returns)
       retry_or_end(current, cause, now, out);

@@ -125,8 +125,9 @@ private:
   struct entry { ///< an attempt
     queued of;
     std::vector<room_id> rooms;
-    cell_id prefill;
     cell_id decode;
+    // Until the first token: it comes from decode, once all that the others had to give has arrived there.
+    std::optional<cell_id> prefill;
     std::vector<cell_id> encode;
     std::uint32_t next_index = 0; ///< of the token that may be emitted next
   };
@@ -139,6 +140,7 @@ private:
   bool choose_encode_cells(const request& wanted, std::vector<cell_load*>& chosen);
   static cell_load* least_loaded(std::vector<cell_load>& cells);
   static bool may_return(const std::vector<cell_load>& cells);
+  void leave_prefill(entry& attempt);
   void leave_cells(started_iterator which, const std::optional<failure>& cause, effects& out);
   void end(started_iterator which, finish_reason reason, std::optional<failure> cause, effects& out);
   void retry_or_end(started_iterator which, const failure& cause, time_point now, effects& out);

@@ -9,18 +9,30 @@ using namespace troupe::tests;
 namespace {
 
 /// Few questions at a time, so that a drain is short however slow the machine is.
-std::string reader(const scratch_folder& here) {
+std::string reader(const scratch_folder& here, const std::string& restart = "cell") {
   return here.write("reader.json", reader_spec(R"({"front": {"role": "front"}, "encode": {"role": "encode"},
                                                    "prefill": {"role": "prefill", "tensor_parallel": 2},
                                                    "decode": {"role": "decode"}})",
-                                               R"(, "limits": {"in_flight_max": 2}, "timeouts": {"drain_ms": 10000})"));
+                                               R"(, "limits": {"in_flight_max": 2}, "timeouts": {"drain_ms": 10000},
+                                                  "restart": {"encode": ")" +
+                                                   restart + R"(", "prefill": ")" + restart + R"(", "decode": ")" +
+                                                   restart + R"("})"));
 }
 constexpr std::size_t reader_ranks = 5;
+constexpr std::size_t rounds = 20; ///< over the golden pages: long enough for any case here, however quick the machine
+
+pid_t pid_of_rank(const std::string& job_directory, const std::string& label) {
+  const auto status = nlohmann::json::parse(std::ifstream{job_directory + "/status.json"});
+  for (const auto& rank : status.at("ranks"))
+    if (rank.at("label") == label)
+      return rank.at("pid");
+  return 0;
+}
 
 /// A run that has much to read: it goes on for as long as a case needs it to.
-std::vector<std::string> long_run(const scratch_folder& here) {
-  return {"run",     reader(here),          "--job", here.job(), "--run-dir", here / "jobs",
-          "--pages", golden_list(here, 60), "--json"};
+std::vector<std::string> long_run(const scratch_folder& here, const std::string& restart = "cell") {
+  return {"run",     reader(here, restart), "--job", here.job(), "--run-dir", here / "jobs",
+          "--pages", golden_list(here, rounds), "--json"};
 }
 
 } // namespace
@@ -83,9 +95,10 @@ TEST_CASE("C45: SIGKILL of the supervisor leaves no process within 5 s, at whate
   }
 }
 
-TEST_CASE("C46: a rank that is killed ends the run with exit code 6 and its name in the last line") {
+TEST_CASE(
+    "C1: a rank that is killed and may not be restarted ends the run with exit code 6 and its name in the last line") {
   const scratch_folder here;
-  command job{long_run(here)};
+  command job{long_run(here, "none")};
   REQUIRE(job.prints("token_ids", 20s));
   const auto ranks = ranks_of(job.pid());
   REQUIRE_FALSE(ranks.empty());
@@ -100,6 +113,42 @@ TEST_CASE("C46: a rank that is killed ends the run with exit code 6 and its name
   CHECK(has(last, "rank"));
   CHECK(has(last, "killed by signal 9"));
   CHECK(ranks_of(job.pid()).empty());
+}
+
+TEST_CASE("C46: a rank that is killed costs at most the answers that it was giving, and all others are right") {
+  for (const auto* label : {"encode.0", "prefill.0/t0", "prefill.0/t1", "decode.0"}) {
+    CAPTURE(label);
+    const scratch_folder here;
+    command job{long_run(here)};
+    REQUIRE(job.prints("token_ids", 20s));
+    const auto victim = pid_of_rank(here / "jobs" + "/" + here.job(), label);
+    REQUIRE(victim > 0);
+    ::kill(victim, SIGKILL);
+    const auto end = job.finish(30s);
+    CAPTURE(end.err);
+    CHECK(end.in_time);
+    CHECK((end.exit_code == 0 || end.exit_code == 1));
+    const auto answers = json_lines(end.out);
+    CHECK(answers.size() == rounds * golden_pages().size());
+    std::size_t failed = 0;
+    for (const auto& answer : answers) {
+      const auto page = std::ranges::find_if(golden_pages(), [&](const golden_page& each) {
+        return answer.at("image") == each.image && answer.at("prompt") == each.prompt;
+      });
+      REQUIRE(page != golden_pages().end());
+      const auto ids = answer.at("token_ids").get<std::vector<int>>();
+      if (answer.at("finish") == "failed") {
+        ++failed;
+        CHECK(has(answer.dump(), "killed by signal 9"));
+        CHECK(std::equal(ids.begin(), ids.end(), page->ids.begin())); // a beginning of the right answer
+      } else {
+        CHECK(ids == page->ids);
+      }
+    }
+    CHECK(failed <= 2); // limits.in_flight_max
+    CHECK(has(end.err, "ready again after"));
+    CHECK(ranks_of(job.pid()).empty());
+  }
 }
 
 TEST_CASE("A port that is taken is said with its number, and nothing stays behind") {

@@ -1,5 +1,6 @@
 /// A process that plays a rank's part of the control protocol and misbehaves where it is told to:
-/// `--do RANK:MOMENT:ACTION`. A moment is a life state that the rank has just reported, or "agreeing".
+/// `--do RANK:MOMENT:ACTION`. A moment is a life state that the rank has just reported, or "agreeing" or "readmitting".
+/// `RANK+:MOMENT:ACTION` is for the generations after the first.
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -28,7 +29,8 @@ struct arguments {
   int control_fd = -1;
   int death_fd = -1;
   pid_t supervisor = 0;
-  std::vector<std::string> orders; ///< "MOMENT:ACTION" of this rank
+  std::vector<std::string> orders;       ///< "MOMENT:ACTION" of this rank
+  std::vector<std::string> later_orders; ///< of its generations after the first
   bool watches_pipe = true;
   bool binds = true;
 };
@@ -63,10 +65,13 @@ arguments parse(int count, char** words) {
     else if (name == "--ends-by" && value == "signal")
       read.watches_pipe = false;
   }
-  const auto mine = std::to_string(read.rank) + ":";
-  for (const auto& order : all_orders)
-    if (order.starts_with(mine))
-      read.orders.push_back(order.substr(mine.size()));
+  const auto take = [&](const std::string& prefix, std::vector<std::string>& mine) {
+    for (const auto& order : all_orders)
+      if (order.starts_with(prefix))
+        mine.push_back(order.substr(prefix.size()));
+  };
+  take(std::to_string(read.rank) + ":", read.orders);
+  take(std::to_string(read.rank) + "+:", read.later_orders);
   return read;
 }
 
@@ -121,8 +126,12 @@ private:
       hear(decoded<protocols::verdict>(frame));
     else if (type == message_type::proceed)
       report(decoded<protocols::proceed>(frame).next);
-    else if (type == message_type::error)
-      std::printf("told: %s\n", decoded<protocols::error>(frame).message.c_str()), std::fflush(stdout);
+    else if (type == message_type::lost)
+      std::printf("lost: %s\n", decoded<protocols::lost>(frame).cause.c_str()), std::fflush(stdout);
+    else if (type == message_type::readmit)
+      admit(decoded<protocols::readmit>(frame));
+    else if (type == message_type::regained)
+      std::printf("regained %zu\n", decoded<protocols::regained>(frame).ranks.size()), std::fflush(stdout);
     else if (type == message_type::shutdown)
       end(decoded<protocols::shutdown>(frame));
   }
@@ -131,6 +140,8 @@ private:
     const auto spec = cluster::parse_effective_spec(start.spec_json);
     if (!spec)
       leave(base::exit_code::config);
+    if (start.born > protocols::generation{1})
+      given_.orders.insert(given_.orders.end(), given_.later_orders.begin(), given_.later_orders.end());
     digest_ = cluster::digest_of(start.spec_json);
     protocols::joined said;
     said.at = {.rank = protocols::rank_id{given_.rank},
@@ -157,6 +168,12 @@ private:
   void report(life_state state) {
     send(protocols::progress{state, {}});
     reached(protocols::name(state));
+  }
+
+  void admit(const protocols::readmit& order) {
+    std::printf("admits generation %u\n", order.ranks.at(0).born.value), std::fflush(stdout);
+    reached("readmitting");
+    send(protocols::readmitted{order.ranks.at(0).born});
   }
 
   void end(const protocols::shutdown& order) {

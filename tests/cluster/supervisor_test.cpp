@@ -28,6 +28,9 @@ const std::string one_of_each = R"("front": { "role": "front" }, "encode": { "ro
 const std::string quick =
     R"("timeouts": { "heartbeat_ms": 50, "suspect_ms": 100, "kill_ms": 300, "drain_ms": 600, "start_ms": 20000 })";
 
+const std::string never = R"("restart": { "encode": "none", "prefill": "none", "decode": "none" })";
+const std::string twice = R"("restart": { "intensity": 2 })";
+
 struct scene {
   run_directory root;
   std::vector<std::string> lines; ///< of the ranks, with their prefix
@@ -47,19 +50,25 @@ struct scene {
             .root = root.path(),
             .rank_command = std::move(command),
             .take_signals = false,
-            .on_progress = [this](std::string_view line) { shown.emplace_back(line); },
+            .on_progress =
+                [this](std::string_view line) {
+                  shown.emplace_back(line);
+                  if (stop_when_shown && line.find(*stop_when_shown) != line.npos)
+                    running->request_stop("enough");
+                },
             .on_ready = {},
             .on_log = [this](std::string_view line) { lines.emplace_back(line); }};
   }
 
-  std::optional<std::uint32_t> victim; ///< killed when all are ready
+  std::optional<std::uint32_t> victim;        ///< killed when all are ready
+  std::optional<std::string> stop_when_shown; ///< part of a line
+  cluster::supervisor* running = nullptr;
 
   /// Runs to the end; `stop` when ready unless somebody else ends it.
   cluster_outcome play(cluster::loaded_spec spec, const std::vector<std::string>& orders, bool stop = false,
                        bool take_signals = false) {
     auto given = options(std::move(spec), orders);
     given.take_signals = take_signals;
-    cluster::supervisor* running = nullptr;
     given.on_ready = [&] {
       was_ready = true;
       if (victim)
@@ -133,18 +142,66 @@ TEST_CASE("A11: a rank that fails is named with its error, call and phase, what 
 TEST_CASE("C3: the front is told of a dead cell before it is ordered to leave") {
   scene stage;
   stage.victim = 3;
-  const auto outcome = stage.play(spec_of(one_of_each), {});
+  const auto outcome = stage.play(spec_of(one_of_each, never), {});
 
   CHECK(outcome.code == exit_code::rank_failed);
-  const auto told = std::ranges::find_if(stage.lines, [](const auto& line) {
-    return line.find(":0:front told: cell decode.0 is gone: rank 3 (decode.0)") != line.npos;
-  });
+  const auto told = std::ranges::find_if(
+      stage.lines, [](const auto& line) { return line.find(":0:front lost: rank 3 (decode.0)") != line.npos; });
   const auto ordered =
       std::ranges::find_if(stage.lines, [](const auto& line) { return line.find(":0:front abort: ") != line.npos; });
   CHECK(told != stage.lines.end());
   CHECK(ordered != stage.lines.end());
   CHECK(told < ordered);
   CHECK(stage.took > cluster::front_notice);
+}
+
+TEST_CASE("C46: a cell that dies is started again with a new generation while the others stay") {
+  scene stage;
+  stage.victim = 3;
+  stage.stop_when_shown = "ready again after";
+  const auto outcome = stage.play(spec_of(one_of_each, twice), {});
+
+  CHECK(outcome.code == exit_code::done);
+  CHECK(outcome.first_cause.empty());
+  REQUIRE(stage.shown.size() == 2);
+  CHECK(stage.shown[0].find("rank 3 (decode.0) on ") == 0);
+  CHECK(stage.shown[0].find("was killed by signal 9 (Killed) while ready; restart 1 of at most 2 in 60 s") !=
+        std::string::npos);
+  CHECK(stage.shown[1].find("generation 2") != std::string::npos);
+  for (const auto* line : {":0:front lost: rank 3", ":1:encode.0 lost: rank 3", ":0:front admits generation 2",
+                           ":2:prefill.0 admits generation 2", ":0:front regained 1"})
+    CHECK_MESSAGE(stage.has_line(line), line);
+  const auto status = cluster::parse_job_status(text_of(stage.job / "status.json"));
+  CHECK(status->ranks.at(3).generation == 2);
+  CHECK(status->ranks.at(2).generation == 1);
+}
+
+TEST_CASE("C46: a rank that stayed and dies while it admits another is started again with it") {
+  scene stage;
+  stage.victim = 3;
+  stage.stop_when_shown = "ready again after";
+  const auto outcome = stage.play(spec_of(one_of_each, twice), {"2:readmitting:die"});
+
+  CHECK(outcome.code == exit_code::done);
+  CHECK(stage.has_line(":0:front regained 2"));
+  const auto status = cluster::parse_job_status(text_of(stage.job / "status.json"));
+  CHECK(status->ranks.at(3).generation == 3);
+  CHECK(status->ranks.at(2).generation == 3);
+  CHECK(status->ranks.at(1).generation == 1);
+}
+
+TEST_CASE("C1: a cell that dies again and again ends the cluster, and the line says that it was restarted") {
+  for (const auto* moment : {"ready", "warm", "joined"}) {
+    CAPTURE(moment);
+    scene stage;
+    stage.victim = 3;
+    const auto outcome = stage.play(spec_of(one_of_each, twice), {std::string{"3+:"} + moment + ":die"});
+
+    CHECK(outcome.code == exit_code::rank_failed);
+    CHECK(outcome.first_cause.find("first cause: rank 3 (decode.0) on ") == 0);
+    CHECK(outcome.first_cause.find("not restarted again: restart.intensity (restart 2 of at most 2 in 60 s)") !=
+          std::string::npos);
+  }
 }
 
 TEST_CASE("C45: SIGTERM drains, SIGINT drains and shows in the exit code") {

@@ -169,7 +169,8 @@ TEST_CASE("a lost cell ends its requests with the cause and takes no more") {
   front_machine front{plan, bounds()};
   (void)front.on_request(text(1), at(0ms));
 
-  const auto ends = only<front_machine::end_request>(front.on_lost({{prefill_worker}, generation{0}, "killed"}, at(1ms)));
+  const auto ends =
+      only<front_machine::end_request>(front.on_lost({{prefill_worker}, generation{0}, "killed"}, at(1ms)));
   REQUIRE(ends.size() == 1);
   CHECK(ends[0].cause == failure{fault::cell_gone, "killed"});
   const auto later = only<front_machine::end_request>(front.on_request(text(2), at(2ms)).value());
@@ -202,4 +203,75 @@ TEST_CASE("C3: what still runs at the drain's deadline ends as failed, so that t
   const auto effects = front.on_tick(at(4000ms));
   CHECK(only<front_machine::end_request>(effects).at(0).cause->code == fault::shutting_down);
   CHECK(only<front_machine::drained>(effects).size() == 1);
+}
+
+TEST_CASE(
+    "C46: a request that has said nothing is served anew when its cell is lost, under another id and in its place") {
+  const auto plan = reader_plan();
+  front_machine front{plan, bounds()};
+  (void)front.on_request(text(1), at(0ms));
+  (void)front.on_request(text(2), at(0ms));
+  (void)front.on_request(text(3), at(0ms));
+
+  const auto gone = front.on_lost({{prefill_worker}, generation{2}, "killed"}, at(1ms));
+  CHECK(only<front_machine::end_request>(gone).empty());
+  CHECK(sent<cancel>(gone).size() == 4); // two attempts, each at prefill and decode
+  CHECK(front.in_flight() == 0);
+  CHECK(front.waiting() == 3); // for the cell
+
+  const auto back = sent<submit>(front.on_regained({{prefill_worker}}, at(2ms)));
+  REQUIRE(back.size() == 2);
+  CHECK(front.request_of(back[0].second.request) == request_id{1});
+  CHECK(front.request_of(back[1].second.request) == request_id{2});
+  CHECK(back[0].second.request == request_id{3}); // attempts are numbered on
+
+  // D16: what still comes of the first attempt is nobody's
+  CHECK(front.on_tokens(decode_rank, one_token(1, 0), at(3ms)).empty());
+  CHECK(only<front_machine::emit_token>(front.on_tokens(decode_rank, one_token(3, 0), at(3ms))).at(0).request ==
+        request_id{1});
+}
+
+TEST_CASE("D7: a request that has said something ends with its decode cell, and outlives the others") {
+  const auto plan = reader_plan();
+  front_machine front{plan, bounds()};
+  (void)front.on_request(text(1), at(0ms));
+  (void)front.on_tokens(decode_rank, one_token(1, 0), at(1ms));
+
+  CHECK(front.on_lost({{prefill_leader, prefill_worker}, generation{2}, "killed"}, at(2ms)).empty());
+  const auto gone = front.on_lost({{decode_rank}, generation{3}, "killed"}, at(3ms));
+
+  const auto ends = only<front_machine::end_request>(gone);
+  REQUIRE(ends.size() == 1);
+  CHECK(ends[0].cause == failure{fault::cell_gone, "killed"});
+  CHECK(sent<cancel>(gone).size() == 1); // prefill has nothing of it
+}
+
+TEST_CASE("D6: attempts are bounded in number and by the request's deadline") {
+  const auto plan = reader_plan();
+  front_machine front{plan, bounds()};
+  const error broken{.code = static_cast<std::uint16_t>(fault::transfer_failed),
+                     .message = "write",
+                     .origin = prefill_leader,
+                     .call = {},
+                     .where = "prefill",
+                     .request = {}};
+  const auto fail_attempt = [&](std::uint64_t attempt, std::chrono::milliseconds when) {
+    auto said = broken;
+    said.request = request_id{attempt};
+    return only<front_machine::end_request>(front.on_error(prefill_leader, said, at(when)));
+  };
+  (void)front.on_request(text(1), at(0ms));
+
+  SUBCASE("number") {
+    CHECK(fail_attempt(1, 1ms).empty());
+    CHECK(fail_attempt(2, 2ms).empty());
+    CHECK(fail_attempt(3, 3ms).size() == 1);
+  }
+  SUBCASE("deadline") {
+    CHECK(fail_attempt(1, 10s).size() == 1);
+  }
+  SUBCASE("a drain repeats nothing") {
+    (void)front.on_drain(at(1ms));
+    CHECK(fail_attempt(1, 2ms).size() == 1);
+  }
 }
