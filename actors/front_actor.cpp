@@ -253,7 +253,8 @@ void front_actor::finish(const front_machine::end_request& end) {
                 .message = end.cause ? to_string(*end.cause) : std::string{},
                 .time_to_first_token_ns = one.first_token == time_point{} ? 0 : (one.first_token - one.asked).count(),
                 .total_ns = (now - one.asked).count(),
-                .phases = std::move(one.phases)});
+                .phases = std::move(one.phases),
+                .text = one.text.finish()});
   serving_.erase(found);
 }
 

@@ -777,10 +777,12 @@ struct finished {
   std::int64_t time_to_first_token_ns = 0;
   std::int64_t total_ns = 0;
   std::vector<phase_time> phases;
+  std::string text; ///< the end of the answer: what no token completed
 
   template <class Self, class Archive>
   static void fields(Self& self, Archive& archive) {
     archive.required(self.tag, self.reason, self.message, self.time_to_first_token_ns, self.total_ns, self.phases);
+    archive.appended(self.text);
   }
   bool operator==(const finished&) const = default;
 };

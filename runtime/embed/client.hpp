@@ -31,7 +31,7 @@ struct question {
 };
 
 /// What the front said of a question, told apart by the `tag` that `ask` gave it: `accepted`, one `answer` a token,
-/// then `finished`; or `refused` alone.
+/// then `finished`; or `refused` alone. The whole text is that of all answers and then of `finished`.
 using event = std::variant<protocols::accepted, protocols::answer, protocols::finished, protocols::refused>;
 
 /// A connection to the front of a running job; many questions may be in flight on it.

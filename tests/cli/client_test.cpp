@@ -155,12 +155,14 @@ TEST_CASE("A front that takes no pictures for a while does not keep the client f
                        .message = {},
                        .time_to_first_token_ns = 1,
                        .total_ns = 2,
-                       .phases = {}});
+                       .phases = {},
+                       .text = "\uFFFD"});
   }};
   const auto end = client.next_event(base::now() + 20s);
   reader.join();
   REQUIRE(end);
   CHECK(std::get<finished>(*end).tag == *tag);
+  CHECK(std::get<finished>(*end).text == "\uFFFD");
   CHECK(got == what.pictures[0].bytes);
 }
 

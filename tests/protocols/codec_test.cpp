@@ -147,6 +147,24 @@ TEST_CASE("A17: an appended field is empty when an older peer does not send it, 
   CHECK(reused == heartbeat_of_tomorrow{.completed = 9, .busy = false, .load = 0});
 }
 
+TEST_CASE("A17: a finished without its text, as an older front sends it, has an empty one") {
+  auto bytes = bytes_of(finished{.tag = 4,
+                                 .reason = finish_reason::stop,
+                                 .message = {},
+                                 .time_to_first_token_ns = 1,
+                                 .total_ns = 2,
+                                 .phases = {},
+                                 .text = {}});
+  bytes.resize(bytes.size() - sizeof(std::uint32_t)); // the count of the text
+
+  const auto read_back = read<finished>(bytes);
+
+  REQUIRE(read_back);
+  CHECK(read_back->tag == 4);
+  CHECK(read_back->total_ns == 2);
+  CHECK(read_back->text.empty());
+}
+
 TEST_CASE("A17: bytes past the known fields are ignored, and refused where the frame says that they matter") {
   const auto bytes = bytes_of(heartbeat_of_tomorrow{.completed = 9, .busy = true, .load = 77});
 

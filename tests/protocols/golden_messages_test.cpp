@@ -199,8 +199,9 @@ TEST_CASE("A26: the bytes of clients messages are these") {
                         .message = {},
                         .time_to_first_token_ns = 10,
                         .total_ns = 20,
-                        .phases = {{.part = phase::decode, .began_ns = 11, .ended_ns = 20}}},
+                        .phases = {{.part = phase::decode, .began_ns = 11, .ended_ns = 20}},
+                        .text = "\xef\xbf\xbd"},
                "0100000000000000 02 00000000 0a00000000000000 1400000000000000 01000000 07 0b00000000000000 "
-               "1400000000000000");
+               "1400000000000000 03000000 efbfbd");
   check_golden(refused{.tag = 1, .code = 31, .message = "gif"}, "0100000000000000 1f00 03000000 676966");
 }

@@ -70,7 +70,7 @@ void answer_printer::add(std::size_t place, protocols::token_id id, const std::s
 
 void answer_printer::end(std::size_t place, page_outcome how) {
   auto& outcome = outcomes_.at(place);
-  how.text = std::move(outcome.text);
+  how.text.insert(0, outcome.text);
   how.token_ids = std::move(outcome.token_ids);
   outcome = std::move(how);
   if (json_)

@@ -40,7 +40,7 @@ public:
 
   /// The token's text is added to the page's answer.
   void add(std::size_t place, protocols::token_id id, const std::string& text);
-  /// The page's question has ended; `how` lacks what `add` has collected.
+  /// The page's question has ended; `how` lacks what `add` has collected, and its text comes after that.
   void end(std::size_t place, page_outcome how);
   /// Ends what is still open as failed.
   void end_rest(const std::string& error);

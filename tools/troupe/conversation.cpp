@@ -91,6 +91,7 @@ void conversation::take(const finished& said) {
   const bool answered = said.reason == finish_reason::stop || said.reason == finish_reason::length;
   auto outcome = ended(answered ? page_outcome::state::answered : page_outcome::state::failed, said.reason,
                        answered || !said.message.empty() ? said.message : "the cluster gave no cause");
+  outcome.text = said.text;
   outcome.time_to_first_token_ns = said.time_to_first_token_ns;
   outcome.total_ns = said.total_ns;
   outcome.phases = said.phases;
