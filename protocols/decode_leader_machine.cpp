@@ -8,12 +8,7 @@ decode_leader_machine::decode_leader_machine(const cluster_plan& plan, cell_id c
     : plan_(plan), cell_(plan.cell(cell)), bounds_(bounds), blocks_(bounds.kv_blocks) {}
 
 void decode_leader_machine::tell_front(request_id request, const failure& cause, effects& out) const {
-  out.push_back(send_message{bounds_.front, error{.code = static_cast<std::uint16_t>(cause.code),
-                                                  .message = cause.what,
-                                                  .origin = cell_.leader(),
-                                                  .call = {},
-                                                  .where = "decode",
-                                                  .request = request}});
+  out.push_back(request_failed(cell_, bounds_.front, "decode", request, cause));
 }
 
 decode_leader_machine::effects decode_leader_machine::on_reserve(const reserve_kv& order, time_point now) {
@@ -24,26 +19,25 @@ decode_leader_machine::effects decode_leader_machine::on_reserve(const reserve_k
     tell_front(order.request, failure{fault::queue_full, "decode queue"}, out);
     return out;
   }
-  waiting_.push_back(order);
+  waiting_.join(order);
   admit(out, now);
   return out;
 }
 
 void decode_leader_machine::admit(effects& out, time_point now) {
   while (!waiting_.empty()) {
-    const auto& next = waiting_.front();
+    const auto& next = waiting_.first();
     const auto whole = next.prompt_tokens + next.max_tokens;
     auto blocks = blocks_.reserve((whole + limits::kv_block_tokens - 1) / limits::kv_block_tokens);
     if (!blocks)
       return;
     request_state state{.at = stage::receiving,
-                        .order = std::move(waiting_.front()),
+                        .order = waiting_.take_first(),
                         .deadline = now + bounds_.room_deadline,
                         .blocks = *std::move(blocks),
                         .landed = std::vector<bool>(cell_.ranks.size(), false),
                         .first = std::nullopt,
                         .ending = false};
-    waiting_.pop_front();
     reservations_ = reservations_.next();
     for (const auto member : cell_.ranks)
       out.push_back(send_message{member, reserve_blocks{.request = state.order.request,
@@ -138,10 +132,7 @@ decode_leader_machine::effects decode_leader_machine::on_left(request_id request
 
 decode_leader_machine::effects decode_leader_machine::on_cancel(request_id request, time_point now) {
   effects out;
-  const auto queued =
-      std::find_if(waiting_.begin(), waiting_.end(), [&](const auto& each) { return each.request == request; });
-  if (queued != waiting_.end())
-    waiting_.erase(queued);
+  waiting_.leave(request);
   early_.erase(request);
   const auto which = requests_.find(request);
   if (which == requests_.end()) {

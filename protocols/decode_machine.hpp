@@ -1,6 +1,5 @@
 #pragma once
 
-#include <deque>
 #include <map>
 #include <optional>
 #include <set>
@@ -9,7 +8,6 @@
 
 #include "protocols/block_pool_machine.hpp"
 #include "protocols/cluster_plan.hpp"
-#include "protocols/mesh_plan.hpp"
 #include "protocols/serve_message.hpp"
 #include "protocols/time.hpp"
 
@@ -32,11 +30,7 @@ public:
     std::uint32_t requests_max = 0;
   };
 
-  struct vote {
-    request_id request;
-    std::vector<room_id> rooms;
-    bool operator==(const vote&) const = default;
-  };
+  using vote = room_vote;
   /// The sequence enters the batch; its first token is emitted as index 0.
   struct join_batch {
     sequence_join sequence;
@@ -92,7 +86,7 @@ private:
   const cell_plan& cell_;
   options bounds_;
   block_pool_machine blocks_;
-  std::deque<reserve_kv> waiting_;
+  waiting_line<reserve_kv> waiting_;
   std::map<request_id, request_state> requests_;
   std::map<request_id, handover> early_; ///< handed over before the blocks were there; bounded by requests_max
   generation reservations_{0};
@@ -111,15 +105,8 @@ public:
     /// Places of each prefill cell that share heads and layers with this rank.
     std::map<cell_id, std::vector<std::uint32_t>> overlap;
   };
-  struct set_admission {
-    room_id room;
-    admission status = admission::pending;
-    bool operator==(const set_admission&) const = default;
-  };
-  struct forget_admission {
-    room_id room;
-    bool operator==(const forget_admission&) const = default;
-  };
+  using set_admission = room_admission;
+  using forget_admission = room_forgotten;
   using effect = std::variant<send_message, set_admission, forget_admission>;
   using effects = std::vector<effect>;
 

@@ -35,12 +35,7 @@ encode_machine::room_state* encode_machine::find_or_park(room_id id, time_point 
 encode_machine::effects encode_machine::on_encode(const encode& order, time_point now) {
   effects out;
   const auto refuse = [&](fault code, std::string what) {
-    out.push_back(send_message{bounds_.front, error{.code = static_cast<std::uint16_t>(code),
-                                                    .message = std::move(what),
-                                                    .origin = cell_.leader(),
-                                                    .call = {},
-                                                    .where = "encode",
-                                                    .request = order.request}});
+    out.push_back(request_failed(cell_, bounds_.front, "encode", order.request, {code, std::move(what)}));
     return out;
   };
   if (!pixel_slots_.check(order.pixels))
@@ -202,12 +197,7 @@ encode_machine::effects encode_machine::on_written(room_id id, std::uint32_t par
 void encode_machine::fail_room(room_iterator found, failure cause, effects& out, time_point now) {
   auto& room = found->second;
   if (room.order.request.value != 0)
-    out.push_back(send_message{bounds_.front, error{.code = static_cast<std::uint16_t>(cause.code),
-                                                    .message = std::move(cause.what),
-                                                    .origin = cell_.leader(),
-                                                    .call = {},
-                                                    .where = "encode",
-                                                    .request = room.order.request}});
+    out.push_back(request_failed(cell_, bounds_.front, "encode", room.order.request, cause));
   const bool in_use = room.at == stage::running || room.writes_left > 0;
   if (room.at == stage::ordered)
     return_pixels(room, out, true, now);

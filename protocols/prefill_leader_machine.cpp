@@ -16,12 +16,7 @@ prefill_leader_machine::prefill_leader_machine(const cluster_plan& plan, cell_id
     : plan_(plan), cell_(plan.cell(cell)), bounds_(bounds), blocks_(bounds.kv_blocks), rows_(bounds.row_slots) {}
 
 void prefill_leader_machine::tell_front(request_id request, const failure& cause, effects& out) const {
-  out.push_back(send_message{bounds_.front, error{.code = static_cast<std::uint16_t>(cause.code),
-                                                  .message = cause.what,
-                                                  .origin = cell_.leader(),
-                                                  .call = {},
-                                                  .where = "prefill",
-                                                  .request = request}});
+  out.push_back(request_failed(cell_, bounds_.front, "prefill", request, cause));
 }
 
 prefill_leader_machine::effects prefill_leader_machine::on_submit(const submit& work, time_point now) {
@@ -32,14 +27,14 @@ prefill_leader_machine::effects prefill_leader_machine::on_submit(const submit& 
     tell_front(work.request, failure{fault::queue_full, "prefill queue"}, out);
     return out;
   }
-  waiting_.push_back(work);
+  waiting_.join(work);
   admit(out, now);
   return out;
 }
 
 void prefill_leader_machine::admit(effects& out, time_point now) {
   while (!waiting_.empty()) {
-    const auto& next = waiting_.front();
+    const auto& next = waiting_.first();
     if (rows_.available() < next.pictures.size())
       return;
     const auto prompt_tokens = static_cast<std::uint32_t>(next.prompt.size());
@@ -48,14 +43,13 @@ void prefill_leader_machine::admit(effects& out, time_point now) {
       return;
 
     request_state state{.at = stage::gathering,
-                        .work = std::move(waiting_.front()),
+                        .work = waiting_.take_first(),
                         .deadline = now + bounds_.room_deadline,
                         .blocks = *std::move(blocks),
                         .rows = {},
                         .landed = {},
                         .shipped = std::vector<bool>(cell_.ranks.size(), false),
                         .ending = std::nullopt};
-    waiting_.pop_front();
     for (const auto& picture : state.work.pictures) {
       const auto slot = *rows_.acquire();
       state.rows.push_back(slot);
@@ -176,10 +170,7 @@ prefill_leader_machine::effects prefill_leader_machine::on_shipped(const shipped
 
 prefill_leader_machine::effects prefill_leader_machine::on_cancel(request_id request, time_point now) {
   effects out;
-  const auto queued =
-      std::find_if(waiting_.begin(), waiting_.end(), [&](const auto& each) { return each.request == request; });
-  if (queued != waiting_.end()) {
-    waiting_.erase(queued);
+  if (waiting_.leave(request)) {
     ended_.bury(request.value);
     admit(out, now);
     return out;

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <deque>
 #include <map>
 #include <optional>
 #include <variant>
@@ -8,7 +7,6 @@
 
 #include "protocols/block_pool_machine.hpp"
 #include "protocols/cluster_plan.hpp"
-#include "protocols/mesh_plan.hpp"
 #include "protocols/serve_message.hpp"
 #include "protocols/slot_pool_machine.hpp"
 #include "protocols/time.hpp"
@@ -33,12 +31,7 @@ public:
     std::uint32_t requests_max = 0;
   };
 
-  /// Ask every rank of the mesh what it knows of `rooms`.
-  struct vote {
-    request_id request;
-    std::vector<room_id> rooms;
-    bool operator==(const vote&) const = default;
-  };
+  using vote = room_vote;
   struct run_prefill {
     submit work;
     std::vector<block_index> blocks;
@@ -91,7 +84,7 @@ private:
   options bounds_;
   block_pool_machine blocks_;
   slot_pool_machine rows_;
-  std::deque<submit> waiting_;
+  waiting_line<submit> waiting_;
   std::map<request_id, request_state> requests_;
   tombstones ended_;
 };
@@ -111,16 +104,8 @@ public:
     std::map<cell_id, std::vector<std::uint32_t>> overlap;
   };
 
-  /// What this rank will say of the room when the mesh votes.
-  struct set_admission {
-    room_id room;
-    admission status = admission::pending;
-    bool operator==(const set_admission&) const = default;
-  };
-  struct forget_admission {
-    room_id room;
-    bool operator==(const forget_admission&) const = default;
-  };
+  using set_admission = room_admission;
+  using forget_admission = room_forgotten;
   /// Write the shared heads and layers of `blocks` to the peer's `target` blocks, completion data = room.
   struct write_blocks {
     room_id room;

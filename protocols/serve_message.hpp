@@ -1,8 +1,12 @@
 #pragma once
 
+#include <deque>
+#include <string_view>
 #include <variant>
 #include <vector>
 
+#include "protocols/cluster_plan.hpp"
+#include "protocols/mesh_plan.hpp"
 #include "protocols/messages.hpp"
 
 /// What the machines of `serve` send: one closed set, so that an actor carries out any of them in one place.
@@ -17,6 +21,59 @@ struct send_message {
   serve_message body;
 
   bool operator==(const send_message&) const = default;
+};
+
+/// What the leader of `cell` tells the front of a request that has failed; `where` is the cell's part of it.
+inline send_message request_failed(const cell_plan& cell, rank_id front, std::string_view where, request_id request,
+                                   const failure& cause) {
+  return {front, error{.code = static_cast<std::uint16_t>(cause.code),
+                       .message = cause.what,
+                       .origin = cell.leader(),
+                       .call = {},
+                       .where = std::string{where},
+                       .request = request}};
+}
+
+/// Effect of a leader: ask every rank of the mesh what it knows of `rooms`.
+struct room_vote {
+  request_id request;
+  std::vector<room_id> rooms;
+  bool operator==(const room_vote&) const = default;
+};
+
+/// Effect of a member: what this rank will say of the room when the mesh votes.
+struct room_admission {
+  room_id room;
+  admission status = admission::pending;
+  bool operator==(const room_admission&) const = default;
+};
+/// Effect of a member: the room has ended here.
+struct room_forgotten {
+  room_id room;
+  bool operator==(const room_forgotten&) const = default;
+};
+
+/// Requests that wait until a cell has memory for them. Strictly in order of arrival (see `front_machine`): one that
+/// was passed by smaller ones might wait for ever. Bounded by its owner, which counts all requests of the cell.
+template <class Order>
+class waiting_line {
+public:
+  bool empty() const noexcept { return orders_.empty(); }
+  std::size_t size() const noexcept { return orders_.size(); }
+  void join(const Order& order) { orders_.push_back(order); }
+  const Order& first() const { return orders_.front(); }
+  Order take_first() {
+    auto order = std::move(orders_.front());
+    orders_.pop_front();
+    return order;
+  }
+  /// True: it waited, and does no longer.
+  bool leave(request_id request) {
+    return std::erase_if(orders_, [request](const Order& each) { return each.request == request; }) > 0;
+  }
+
+private:
+  std::deque<Order> orders_;
 };
 
 /// Rooms that have ended, remembered so that a late frame meets a tombstone and not a new room (C37, D11).
