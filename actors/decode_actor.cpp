@@ -11,16 +11,13 @@ using namespace protocols;
 namespace {
 
 gpu::models::kv_layout layout_here(const rank_context& rank, const cell_plan& cell) {
-  return gpu::models::layout_of(rank.facts, shard_at(cell, *cell.place_of(rank.self)), rank.spec.limits.kv_tokens_max);
+  return layout_at(rank.facts, cell, *cell.place_of(rank.self), rank.spec.limits.kv_tokens_max);
 }
 
 decode_member_machine::options member_options(const rank_context& rank, const cell_plan& cell) {
-  decode_member_machine::options bounds{.room_deadline = std::chrono::milliseconds{rank.spec.timeouts.room_ms},
-                                        .rooms_max = rank.spec.limits.role_requests_max(),
-                                        .overlap = {}};
-  for (const auto id : rank.plan.cells_of(role_kind::prefill))
-    bounds.overlap.emplace(id, overlapping_places(rank.facts, layout_here(rank, cell), rank.plan.cell(id)));
-  return bounds;
+  return {.room_deadline = std::chrono::milliseconds{rank.spec.timeouts.room_ms},
+          .rooms_max = rank.spec.limits.role_requests_max(),
+          .overlap = overlapping_cells(rank.facts, layout_here(rank, cell), rank.plan, role_kind::prefill)};
 }
 
 } // namespace

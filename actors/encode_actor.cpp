@@ -43,7 +43,7 @@ caf::behavior encode_actor::make_behavior() {
       [this](const envelope<grant_rows>& grant) { perform(machine_->on_grant(grant.source, grant.body, base::now())); },
       [this](const encoded& news) {
         if (const auto found = shipping_.find(news.room); found != shipping_.end()) {
-          report(found->second.first, phase::encode, news.began, news.ended);
+          report_timing(rank_, role_kind::encode, found->second.first, phase::encode, news.began, news.ended);
           found->second.second = news.ended;
         }
         perform(machine_->on_encoded(news.room, news.ended));
@@ -52,7 +52,7 @@ caf::behavior encode_actor::make_behavior() {
         const auto now = base::now();
         perform(machine_->on_written(end.room, end.part, end.outcome, now));
         if (const auto found = shipping_.find(end.room); found != shipping_.end() && machine_->ended(end.room)) {
-          report(found->second.first, phase::rows, found->second.second, now);
+          report_timing(rank_, role_kind::encode, found->second.first, phase::rows, found->second.second, now);
           shipping_.erase(found);
         }
       },
@@ -65,12 +65,6 @@ caf::behavior encode_actor::make_behavior() {
         delayed_send(this, tick_period, tick_atom::value);
       },
   };
-}
-
-void encode_actor::report(request_id request, phase part, time_point began, time_point ended) {
-  deliver(
-      rank_, role_kind::encode,
-      {rank_.plan.front(), timing{request, part, began.time_since_epoch().count(), ended.time_since_epoch().count()}});
 }
 
 void encode_actor::perform(encode_machine::effects what) {

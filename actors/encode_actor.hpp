@@ -25,8 +25,6 @@ public:
 private:
   void perform(protocols::encode_machine::effects what);
   void write_rows(const protocols::encode_machine::write_rows& write);
-  void report(protocols::request_id request, protocols::phase part, protocols::time_point began,
-              protocols::time_point ended);
 
   const rank_context& rank_;
   const protocols::cell_plan& cell_;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <span>
 #include <vector>
 
@@ -14,9 +15,19 @@ namespace troupe::actors {
 /// The share of the model that the rank at `place` of `cell` holds.
 gpu::models::shard shard_at(const protocols::cell_plan& cell, std::uint32_t place) noexcept;
 
+/// The pool of the rank at `place` of `cell`.
+gpu::models::kv_layout layout_at(const gpu::models::model_facts& facts, const protocols::cell_plan& cell,
+                                 std::uint32_t place, std::uint32_t kv_tokens_max) noexcept;
+
 /// Places of `others` that hold a head and a layer which `mine` holds too, ascending.
 std::vector<std::uint32_t> overlapping_places(const gpu::models::model_facts& facts, const gpu::models::kv_layout& mine,
                                               const protocols::cell_plan& others);
+
+/// The same for every cell of that role.
+std::map<protocols::cell_id, std::vector<std::uint32_t>> overlapping_cells(const gpu::models::model_facts& facts,
+                                                                           const gpu::models::kv_layout& mine,
+                                                                           const protocols::cluster_plan& plan,
+                                                                           protocols::role_kind others);
 
 /// Pieces from `source` blocks to `target` blocks, equal in number, over the heads and layers that both hold. Runs that
 /// continue each other on both sides are one piece, so equal layouts give one piece a block.

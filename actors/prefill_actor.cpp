@@ -11,16 +11,11 @@ using namespace protocols;
 namespace {
 
 prefill_member_machine::options member_options(const rank_context& rank, const cell_plan& cell) {
-  const auto layout =
-      gpu::models::layout_of(rank.facts, shard_at(cell, *cell.place_of(rank.self)), rank.spec.limits.kv_tokens_max);
-  prefill_member_machine::options bounds{.row_elements = rank.facts.row_elements(),
-                                         .room_deadline = std::chrono::milliseconds{rank.spec.timeouts.room_ms},
-                                         .rooms_max =
-                                             rank.spec.limits.role_requests_max() * limits::pictures_per_request_max,
-                                         .overlap = {}};
-  for (const auto id : rank.plan.cells_of(role_kind::decode))
-    bounds.overlap.emplace(id, overlapping_places(rank.facts, layout, rank.plan.cell(id)));
-  return bounds;
+  const auto layout = layout_at(rank.facts, cell, *cell.place_of(rank.self), rank.spec.limits.kv_tokens_max);
+  return {.row_elements = rank.facts.row_elements(),
+          .room_deadline = std::chrono::milliseconds{rank.spec.timeouts.room_ms},
+          .rooms_max = rank.spec.limits.role_requests_max() * limits::pictures_per_request_max,
+          .overlap = overlapping_cells(rank.facts, layout, rank.plan, role_kind::decode)};
 }
 
 } // namespace
@@ -29,7 +24,7 @@ prefill_actor::prefill_actor(caf::actor_config& config, const rank_context& rank
                              std::shared_ptr<mesh_executor> executor, admission_board& board)
     : caf::event_based_actor(config), rank_(rank), cell_(rank.plan.cell(cell)), place_(*cell_.place_of(rank.self)),
       executor_(std::move(executor)), board_(board),
-      layout_(gpu::models::layout_of(rank.facts, shard_at(cell_, place_), rank.spec.limits.kv_tokens_max)),
+      layout_(layout_at(rank.facts, cell_, place_, rank.spec.limits.kv_tokens_max)),
       member_(rank.plan, cell, rank.self, member_options(rank, cell_)) {
   if (place_ == 0)
     leader_.emplace(
@@ -74,7 +69,7 @@ caf::message_handler prefill_actor::leader_handlers() {
       },
       [this](const voted& answer) { perform(leader_->on_vote(answer.request, answer.minimum, base::now())); },
       [this](const first_token& token) {
-        report(token.request, phase::prefill, token.began, token.ended);
+        report_timing(rank_, role_kind::prefill, token.request, phase::prefill, token.began, token.ended);
         shipping_since_[token.request] = token.ended;
         perform(leader_->on_prefilled(token.request, token.id, token.position_delta, token.digest, token.ended));
       },
@@ -86,18 +81,12 @@ caf::message_handler prefill_actor::leader_handlers() {
         perform(leader_->on_shipped(news.body, *place, now));
         const auto since = shipping_since_.find(news.body.request);
         if (since != shipping_since_.end() && leader_->ended(news.body.request)) {
-          report(news.body.request, phase::kv, since->second, now);
+          report_timing(rank_, role_kind::prefill, news.body.request, phase::kv, since->second, now);
           shipping_since_.erase(since);
         }
       },
       [this](const envelope<cancel>& word) { perform(leader_->on_cancel(word.body.request, base::now())); },
   };
-}
-
-void prefill_actor::report(request_id request, phase part, time_point began, time_point ended) {
-  deliver(
-      rank_, role_kind::prefill,
-      {rank_.plan.front(), timing{request, part, began.time_since_epoch().count(), ended.time_since_epoch().count()}});
 }
 
 void prefill_actor::perform(prefill_leader_machine::effects what) {
@@ -131,8 +120,7 @@ void prefill_actor::perform(prefill_member_machine::effects what) {
 void prefill_actor::write_blocks(const prefill_member_machine::write_blocks& write) {
   const auto& receivers = rank_.plan.cell(write.decode_cell);
   const auto to = receivers.ranks[write.part];
-  const auto target =
-      gpu::models::layout_of(rank_.facts, shard_at(receivers, write.part), rank_.spec.limits.kv_tokens_max);
+  const auto target = layout_at(rank_.facts, receivers, write.part, rank_.spec.limits.kv_tokens_max);
   const auto posted =
       rank_.transfers->post({.to = to,
                              .source_region = rank_.regions.at("kv.prefill").id,

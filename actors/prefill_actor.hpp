@@ -26,8 +26,6 @@ private:
   void perform(protocols::prefill_leader_machine::effects what);
   void perform(protocols::prefill_member_machine::effects what);
   void write_blocks(const protocols::prefill_member_machine::write_blocks& write);
-  void report(protocols::request_id request, protocols::phase part, protocols::time_point began,
-              protocols::time_point ended);
   caf::message_handler leader_handlers();
 
   const rank_context& rank_;

@@ -63,6 +63,10 @@ struct rank_context {
 /// `from` is the role that sends: what it sends within its own cell stays with that role on a rank that has several.
 void deliver(const rank_context& rank, protocols::role_kind from, protocols::send_message what);
 
+/// Tells the front how long a part of a request took here; `from` as for `deliver`.
+void report_timing(const rank_context& rank, protocols::role_kind from, protocols::request_id request,
+                   protocols::phase part, protocols::time_point began, protocols::time_point ended);
+
 /// Decodes a frame of a peer's control lane and hands it to the role actor that it is for.
 /// Errors: those of the codec; unknown_type for a message that no role of this rank takes.
 protocols::result<void> accept_frame(const rank_context& rank, const protocols::frame_view& frame);

@@ -80,6 +80,13 @@ void deliver(const rank_context& rank, role_kind from, send_message what) {
       what.body);
 }
 
+void report_timing(const rank_context& rank, role_kind from, request_id request, phase part, time_point began,
+                   time_point ended) {
+  deliver(
+      rank, from,
+      {rank.plan.front(), timing{request, part, began.time_since_epoch().count(), ended.time_since_epoch().count()}});
+}
+
 result<void> accept_frame(const rank_context& rank, const frame_view& frame) {
   return accept_one_of(rank, frame, static_cast<serve_message*>(nullptr));
 }

@@ -47,8 +47,7 @@ result<void> rank_world::register_regions() {
   }
   for (const auto role : {role_kind::prefill, role_kind::decode})
     if (const auto* const cell = cell_here(role)) {
-      const auto layout =
-          gpu::models::layout_of(facts, actors::shard_at(*cell, *cell->place_of(context_.self)), bounds.kv_tokens_max);
+      const auto layout = actors::layout_at(facts, *cell, *cell->place_of(context_.self), bounds.kv_tokens_max);
       if (role == role_kind::prefill && facts.has_vision)
         add("rows", bounds.row_slots, rows);
       add(role == role_kind::prefill ? "kv.prefill" : "kv.decode", layout.blocks, layout.block_bytes());
