@@ -19,9 +19,8 @@ result<std::unique_ptr<transfer_engine>> make_shared_memory_engine(shared_memory
 }
 
 result<std::unique_ptr<transfer_engine>> shared_memory_engine::create(shared_memory_options options) {
-  if (options.self.value > writer_rank_max || options.queue_max == 0)
-    return fail(fault::config_invalid, of_rank(options.self) + " (at most " + std::to_string(writer_rank_max) +
-                                           ") with a queue of " + std::to_string(options.queue_max) + " (at least 1)");
+  if (auto usable = check_options(options.self, options.queue_max); !usable)
+    return tl::unexpected{std::move(usable.error())};
   auto listening = listen_at(options.unix_path);
   if (!listening)
     return tl::unexpected{std::move(listening.error())};
@@ -33,7 +32,7 @@ result<std::unique_ptr<transfer_engine>> shared_memory_engine::create(shared_mem
 }
 
 shared_memory_engine::shared_memory_engine(shared_memory_options options, unique_fd listening, transfer_bell bell)
-    : options_(std::move(options)), bell_(std::move(bell)), posted_(options_.queue_max),
+    : transfer_engine_base(std::move(bell)), options_(std::move(options)), posted_(options_.queue_max),
       door_(options_, std::move(listening)), unpublished_(options_.queue_max) {}
 
 shared_memory_engine::~shared_memory_engine() {
@@ -45,25 +44,14 @@ shared_memory_engine::~shared_memory_engine() {
 
 result<local_region> shared_memory_engine::register_region(std::size_t bytes) {
   const std::lock_guard lock{mutex_};
-  if (started_)
-    return fail(fault::illegal_transition, "regions are registered before the engine starts");
+  if (auto early = check_registering(); !early)
+    return tl::unexpected{std::move(early.error())};
   auto memory = region_memory::create(bytes, "troupe-region");
   if (!memory)
     return tl::unexpected{std::move(memory.error())};
   regions_.push_back(std::move(*memory));
   const auto id = static_cast<std::uint32_t>(regions_.size());
   return local_region{.id = id, .bytes = regions_.back().bytes(), .card = {.region = id, .bytes = bytes}};
-}
-
-result<void> shared_memory_engine::start(transfer_events events) {
-  const std::lock_guard lock{mutex_};
-  if (started_)
-    return fail(fault::illegal_transition, "the engine was started before");
-  TROUPE_ASSERT("transfer_events", events.on_delivered && events.on_landed && events.on_peer_gone);
-  events_ = std::move(events);
-  started_ = true;
-  thread_ = std::thread{[this] { run(); }};
-  return {};
 }
 
 result<void> shared_memory_engine::attach_peer(const protocols::endpoint& to, protocols::time_point deadline) {
@@ -74,8 +62,8 @@ result<void> shared_memory_engine::attach_peer(const protocols::endpoint& to, pr
     return found != peers_.end() && found->second->born == to.born;
   };
   std::unique_lock lock{mutex_};
-  if (!started_)
-    return fail(fault::illegal_transition, "peers are attached after the engine was started");
+  if (auto late = check_attaching(); !late)
+    return late;
   if (has_joined())
     return {};
   if (options_.self < to.rank) {
@@ -103,13 +91,13 @@ result<void> shared_memory_engine::attach_region(rank_id rank, const protocols::
   };
   std::unique_lock lock{mutex_};
   if (rank == options_.self) {
-    if (card.region == 0 || card.region > regions_.size())
-      return fail(fault::transfer_failed, "this rank has no region " + std::to_string(card.region));
+    if (auto known = check_own_region(card.region, regions_.size()); !known)
+      return known;
     return judge(regions_[card.region - 1]);
   }
   const auto found = peers_.find(rank);
   if (found == peers_.end())
-    return fail(fault::peer_gone, of_rank(rank) + " is not attached");
+    return not_attached(rank);
   const peer_pointer from = found->second;
   if (const auto attached = from->regions.find(card.region); attached != from->regions.end())
     return judge(attached->second);
@@ -135,24 +123,23 @@ result<void> shared_memory_engine::post(write_request request, ready_event) {
   bool wake = false;
   {
     const std::lock_guard lock{mutex_};
-    if (!started_ || stopping_)
-      return fail(fault::shutting_down, "the engine does not run");
+    if (auto running = check_posting(); !running)
+      return running;
     accepted write;
     std::span<std::byte> target;
-    if (request.source_region == 0 || request.source_region > regions_.size())
-      return fail(fault::out_of_bounds, "this rank has no region " + std::to_string(request.source_region));
+    if (auto known = check_own_region(request.source_region, regions_.size()); !known)
+      return known;
     if (request.to == options_.self) {
-      if (request.target_region == 0 || request.target_region > regions_.size())
-        return fail(fault::out_of_bounds, "this rank has no region " + std::to_string(request.target_region));
+      if (auto known = check_own_region(request.target_region, regions_.size()); !known)
+        return known;
       target = regions_[request.target_region - 1].bytes();
     } else {
       const auto found = peers_.find(request.to);
       if (found == peers_.end())
-        return fail(fault::peer_gone, of_rank(request.to) + " is not attached");
+        return not_attached(request.to);
       const auto region = found->second->regions.find(request.target_region);
       if (region == found->second->regions.end())
-        return fail(fault::out_of_bounds, "region " + std::to_string(request.target_region) + " of " +
-                                              of_rank(request.to) + " is not attached");
+        return not_attached(request.to, request.target_region);
       target = region->second.bytes();
       write.to = found->second;
     }
@@ -160,7 +147,7 @@ result<void> shared_memory_engine::post(write_request request, ready_event) {
     if (auto judgement = check_request(request, source.size(), target.size()); !judgement)
       return judgement;
     if (unfinished_ == options_.queue_max)
-      return fail(fault::queue_full, std::to_string(unfinished_) + " writes are under way");
+      return all_places_taken(options_.queue_max);
     ++unfinished_;
     write.request = std::move(request);
     write.source = source.data();
@@ -171,18 +158,6 @@ result<void> shared_memory_engine::post(write_request request, ready_event) {
   if (wake)
     bell_.ring();
   return {};
-}
-
-void shared_memory_engine::stop() noexcept {
-  TROUPE_ASSERT("transfer_engine", thread_.get_id() != std::this_thread::get_id());
-  {
-    const std::lock_guard lock{mutex_};
-    stopping_ = true;
-  }
-  changed_.notify_all();
-  bell_.ring();
-  if (thread_.joinable())
-    thread_.join();
 }
 
 } // namespace troupe::fabric

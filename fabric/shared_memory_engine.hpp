@@ -1,18 +1,14 @@
 #pragma once
 
-#include <condition_variable>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
-#include <thread>
 #include <vector>
 
 #include "fabric/region_memory.hpp"
 #include "fabric/spin_budget.hpp"
-#include "fabric/transfer.hpp"
-#include "fabric/transfer_bell.hpp"
 #include "fabric/transfer_door.hpp"
+#include "fabric/transfer_engine_base.hpp"
 #include "fabric/transfer_pieces.hpp"
 #include "fabric/transfer_queue.hpp"
 
@@ -26,7 +22,7 @@ namespace troupe::fabric {
 /// Contract: I22, I23, I25, I26, I31, E10, J12.
 /// Threads: the engine's own thread copies, talks to sockets and calls events; `mutex_` guards what the interface
 /// shares with it. Events are called without it, and must not call `attach_*` or `stop`, which wait for that thread.
-class shared_memory_engine final : public transfer_engine {
+class shared_memory_engine final : public transfer_engine_base {
 public:
   static protocols::result<std::unique_ptr<transfer_engine>> create(shared_memory_options options);
   ~shared_memory_engine() override;
@@ -34,11 +30,9 @@ public:
   bulk_kind kind() const noexcept override { return bulk_kind::shared_memory; }
   protocols::result<local_region> register_region(std::size_t bytes) override;
   std::vector<std::byte> address() const override { return {}; }
-  protocols::result<void> start(transfer_events events) override;
   protocols::result<void> attach_peer(const protocols::endpoint& peer, protocols::time_point deadline) override;
   protocols::result<void> attach_region(protocols::rank_id peer, const protocols::region_card& card) override;
   protocols::result<void> post(write_request request, ready_event source_ready) override;
-  void stop() noexcept override;
 
 private:
   /// A write that was taken.
@@ -53,7 +47,7 @@ private:
   shared_memory_engine(shared_memory_options options, base::unique_fd listening, transfer_bell bell);
 
   // ---- the engine's thread ----
-  void run() noexcept;
+  void run() noexcept override;
   bool take_landed();
   protocols::result<bool> take_landed(transfer_peer& from);
   bool work_on_writes();
@@ -72,20 +66,13 @@ private:
   void lose(const peer_pointer& left, const protocols::failure& cause);
 
   const shared_memory_options options_;
-  const transfer_bell bell_;
   std::vector<region_memory> regions_; ///< a region's id is its place, from 1; fixed once started
-  transfer_events events_;
-  std::thread thread_;
 
-  std::mutex mutex_;
-  std::condition_variable changed_; ///< a peer joined or left, a region was fetched, or the engine stops
+  // Guarded by `mutex_`.
   std::map<protocols::rank_id, peer_pointer> peers_;
   std::vector<peer_pointer> joining_; ///< connected by `attach_peer`, for the engine's thread to adopt
   transfer_queue<accepted> posted_;
   std::size_t unfinished_ = 0; ///< taken, and `on_delivered` not called yet; at most queue_max
-  bool asleep_ = false;
-  bool started_ = false;
-  bool stopping_ = false;
 
   // The engine's thread's own.
   transfer_door door_;

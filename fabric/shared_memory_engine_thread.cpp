@@ -34,10 +34,6 @@ constexpr int sleep_ms_unpublished = 5;
 
 void shared_memory_engine::run() noexcept {
   ::pthread_setname_np(::pthread_self(), "troupe-copy");
-  const auto goes_on = [this] {
-    const std::lock_guard lock{mutex_};
-    return !stopping_;
-  };
   while (goes_on()) {
     adopt_joining();
     // Not `||`: each of them has to have its turn.

@@ -15,9 +15,8 @@ using protocols::rank_id;
 using protocols::result;
 
 result<std::unique_ptr<transfer_engine>> fabric_engine::create(fabric_options options) {
-  if (options.self.value > writer_rank_max || options.queue_max == 0)
-    return fail(fault::config_invalid, of_rank(options.self) + " (at most " + std::to_string(writer_rank_max) +
-                                           ") with a queue of " + std::to_string(options.queue_max) + " (at least 1)");
+  if (auto usable = check_options(options.self, options.queue_max); !usable)
+    return tl::unexpected{std::move(usable.error())};
   auto session = fabric_session::open(options.provider, options.interface);
   if (!session)
     return tl::unexpected{std::move(session.error())};
@@ -33,7 +32,7 @@ result<std::unique_ptr<transfer_engine>> fabric_engine::create(fabric_options op
 
 fabric_engine::fabric_engine(fabric_options options, std::unique_ptr<fabric_session> session,
                              std::vector<std::byte> address, transfer_bell bell)
-    : options_(std::move(options)), address_(std::move(address)), bell_(std::move(bell)),
+    : transfer_engine_base(std::move(bell)), options_(std::move(options)), address_(std::move(address)),
       transfers_(options_.queue_max), posted_(options_.queue_max), own_(options_.queue_max),
       session_(std::move(session)) {
   idle_.reserve(transfers_.size());
@@ -62,8 +61,8 @@ fabric_engine::peer::peer(const protocols::endpoint& from, fi_addr_t at, std::si
 
 result<local_region> fabric_engine::register_region(std::size_t bytes) {
   const std::lock_guard lock{mutex_};
-  if (started_)
-    return fail(fault::illegal_transition, "regions are registered before the engine starts");
+  if (auto early = check_registering(); !early)
+    return tl::unexpected{std::move(early.error())};
   auto memory = region_memory::create(bytes, "troupe-region");
   if (!memory)
     return tl::unexpected{std::move(memory.error())};
@@ -77,23 +76,12 @@ result<local_region> fabric_engine::register_region(std::size_t bytes) {
   return local_region{.id = id, .bytes = regions_.back()->memory.bytes(), .card = card};
 }
 
-result<void> fabric_engine::start(transfer_events events) {
-  const std::lock_guard lock{mutex_};
-  if (started_)
-    return fail(fault::illegal_transition, "the engine was started before");
-  TROUPE_ASSERT("transfer_events", events.on_delivered && events.on_landed && events.on_peer_gone);
-  events_ = std::move(events);
-  started_ = true;
-  thread_ = std::thread{[this] { run(); }};
-  return {};
-}
-
 result<void> fabric_engine::attach_peer(const protocols::endpoint& to, protocols::time_point deadline) {
   if (to.rank == options_.self)
     return {};
   std::unique_lock lock{mutex_};
-  if (!started_)
-    return fail(fault::illegal_transition, "peers are attached after the engine was started");
+  if (auto late = check_attaching(); !late)
+    return late;
   if (const auto found = peers_.find(to.rank); found != peers_.end() && found->second->born == to.born)
     return {};
   joining wanted{to, {}};
@@ -113,15 +101,15 @@ result<void> fabric_engine::attach_region(rank_id rank, const protocols::region_
     return fail(fault::out_of_bounds,
                 "region " + std::to_string(card.region) + " of " + std::to_string(card.bytes) + " bytes");
   if (rank == options_.self) {
-    if (card.region > regions_.size())
-      return fail(fault::transfer_failed, "this rank has no region " + std::to_string(card.region));
+    if (auto known = check_own_region(card.region, regions_.size()); !known)
+      return known;
     if (regions_[card.region - 1]->memory.bytes().size() != card.bytes)
       return fail(fault::out_of_bounds, "region " + std::to_string(card.region) + " of this rank has another size");
     return {};
   }
   const auto found = peers_.find(rank);
   if (found == peers_.end())
-    return fail(fault::peer_gone, of_rank(rank) + " is not attached");
+    return not_attached(rank);
   const auto [entry, is_new] = found->second->regions.emplace(card.region, card);
   if (!is_new && entry->second != card)
     return fail(fault::transfer_failed,
@@ -133,38 +121,34 @@ result<void> fabric_engine::post(write_request request, ready_event) {
   bool wake = false;
   {
     const std::lock_guard lock{mutex_};
-    if (!started_ || stopping_)
-      return fail(fault::shutting_down, "the engine does not run");
-    const auto own = [&](std::uint32_t id) {
-      return id == 0 || id > regions_.size() ? nullptr : regions_[id - 1].get();
-    };
-    const region* source = own(request.source_region);
-    if (source == nullptr)
-      return fail(fault::out_of_bounds, "this rank has no region " + std::to_string(request.source_region));
+    if (auto running = check_posting(); !running)
+      return running;
+    if (auto known = check_own_region(request.source_region, regions_.size()); !known)
+      return known;
+    const region* source = regions_[request.source_region - 1].get();
     peer* to = nullptr;
     std::byte* own_target = nullptr;
     protocols::region_card remote;
     if (request.to == options_.self) {
-      const region* target = own(request.target_region);
-      if (target == nullptr)
-        return fail(fault::out_of_bounds, "this rank has no region " + std::to_string(request.target_region));
-      own_target = target->memory.bytes().data();
-      remote.bytes = target->memory.bytes().size();
+      if (auto known = check_own_region(request.target_region, regions_.size()); !known)
+        return known;
+      const auto target = regions_[request.target_region - 1]->memory.bytes();
+      own_target = target.data();
+      remote.bytes = target.size();
     } else {
       const auto found = peers_.find(request.to);
       if (found == peers_.end())
-        return fail(fault::peer_gone, of_rank(request.to) + " is not attached");
+        return not_attached(request.to);
       to = found->second;
       const auto card = to->regions.find(request.target_region);
       if (card == to->regions.end())
-        return fail(fault::out_of_bounds, "region " + std::to_string(request.target_region) + " of " +
-                                              of_rank(request.to) + " is not attached");
+        return not_attached(request.to, request.target_region);
       remote = card->second;
     }
     if (auto judgement = check_request(request, source->memory.bytes().size(), remote.bytes); !judgement)
       return judgement;
     if (idle_.empty())
-      return fail(fault::queue_full, std::to_string(transfers_.size()) + " writes are under way");
+      return all_places_taken(options_.queue_max);
     transfer& write = *idle_.back();
     idle_.pop_back();
     write.request = std::move(request);
@@ -178,18 +162,6 @@ result<void> fabric_engine::post(write_request request, ready_event) {
   if (wake)
     bell_.ring();
   return {};
-}
-
-void fabric_engine::stop() noexcept {
-  TROUPE_ASSERT("transfer_engine", thread_.get_id() != std::this_thread::get_id());
-  {
-    const std::lock_guard lock{mutex_};
-    stopping_ = true;
-  }
-  changed_.notify_all();
-  bell_.ring();
-  if (thread_.joinable())
-    thread_.join();
 }
 
 } // namespace troupe::fabric

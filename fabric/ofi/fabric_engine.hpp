@@ -1,17 +1,13 @@
 #pragma once
 
-#include <condition_variable>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
-#include <thread>
 #include <vector>
 
 #include "fabric/ofi/fabric_session.hpp"
 #include "fabric/region_memory.hpp"
-#include "fabric/transfer.hpp"
-#include "fabric/transfer_bell.hpp"
+#include "fabric/transfer_engine_base.hpp"
 #include "fabric/transfer_pieces.hpp"
 #include "fabric/transfer_queue.hpp"
 
@@ -36,7 +32,7 @@ namespace troupe::fabric {
 /// Contract: I22, I23, I25, I26, I31, E10, J12, C47.
 /// Threads: after `start`, libfabric is called by the engine's own thread only; `mutex_` guards what the interface
 /// shares with it. Events are called without it, and must not call `attach_peer` or `stop`, which wait for that thread.
-class fabric_engine final : public transfer_engine {
+class fabric_engine final : public transfer_engine_base {
 public:
   static protocols::result<std::unique_ptr<transfer_engine>> create(fabric_options options);
   ~fabric_engine() override;
@@ -44,11 +40,9 @@ public:
   bulk_kind kind() const noexcept override { return bulk_kind::fabric; }
   protocols::result<local_region> register_region(std::size_t bytes) override;
   std::vector<std::byte> address() const override { return address_; }
-  protocols::result<void> start(transfer_events events) override;
   protocols::result<void> attach_peer(const protocols::endpoint& peer, protocols::time_point deadline) override;
   protocols::result<void> attach_region(protocols::rank_id peer, const protocols::region_card& card) override;
   protocols::result<void> post(write_request request, ready_event source_ready) override;
-  void stop() noexcept override;
 
 private:
   /// Writes of one peer that are worked on side by side, and operations that libfabric holds for them.
@@ -118,7 +112,7 @@ private:
                 transfer_bell bell);
 
   // ---- the engine's thread ----
-  void run() noexcept;
+  void run() noexcept override;
   void take_joining();
   bool take_posted();
   bool copy_own();
@@ -138,20 +132,13 @@ private:
 
   const fabric_options options_;
   const std::vector<std::byte> address_;
-  const transfer_bell bell_;
-  transfer_events events_;
-  std::thread thread_;
 
-  std::mutex mutex_;
-  std::condition_variable changed_; ///< a peer was entered, or the engine stops
+  // Guarded by `mutex_`.
   std::map<protocols::rank_id, peer*> peers_;
   std::vector<joining*> joining_;
   std::vector<transfer> transfers_; ///< all there will ever be
   std::vector<transfer*> idle_;
   transfer_queue<transfer*> posted_;
-  bool asleep_ = false;
-  bool started_ = false;
-  bool stopping_ = false;
 
   // The engine's thread's own, once started. Destroyed from the end: the session closes the endpoint, then peers and
   // regions go.

@@ -47,10 +47,6 @@ constexpr protocols::duration probe_patience = 1s;
 
 void fabric_engine::run() noexcept {
   ::pthread_setname_np(::pthread_self(), "troupe-fabric");
-  const auto goes_on = [this] {
-    const std::lock_guard lock{mutex_};
-    return !stopping_;
-  };
   while (goes_on()) {
     refused_ = false;
     take_joining();
