@@ -59,26 +59,22 @@ result<base::unique_fd> connect_socket(const socket_address& to, time_point dead
 /// Errors: timeout, peer_gone, the fault of a refuse, those of a frame that is neither.
 result<void> await_welcome(int socket, const edge& between, time_point deadline) {
   handshake_reader reader;
-  for (;;) {
-    const auto reply = reader.step(socket);
-    if (!reply)
-      return tl::unexpected<failure>{reply.error()};
-    if (!*reply) {
-      if (auto readable = wait_socket(socket, POLLIN, deadline); !readable)
-        return readable;
-      continue;
-    }
-    const frame_view& frame = **reply;
-    if (frame.header.type == refuse::type) {
-      refuse why;
-      if (const auto read = decode_payload(frame.payload, why); !read)
-        return read;
-      return fail(fault_from(why.code).value_or(fault::bad_value), "refused: " + why.message);
-    }
-    if (frame.header.type != welcome::type)
-      return fail(fault::bad_value, std::string{name(frame.header.type)} + " where a welcome was expected");
-    return between.judge(frame.header, 0);
+  auto reply = reader.step(socket);
+  for (; reply && !*reply; reply = reader.step(socket))
+    if (auto readable = wait_socket(socket, POLLIN, deadline); !readable)
+      return readable;
+  if (!reply)
+    return tl::unexpected<failure>{reply.error()};
+  const frame_view& frame = **reply;
+  if (frame.header.type == refuse::type) {
+    refuse why;
+    if (const auto read = decode_payload(frame.payload, why); !read)
+      return read;
+    return fail(fault_from(why.code).value_or(fault::bad_value), "refused: " + why.message);
   }
+  if (frame.header.type != welcome::type)
+    return fail(fault::bad_value, std::string{name(frame.header.type)} + " where a welcome was expected");
+  return between.judge(frame.header, 0);
 }
 
 } // namespace

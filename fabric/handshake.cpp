@@ -31,15 +31,13 @@ struct control_room {
 } // namespace
 
 result<void> wait_socket(int socket, short events, time_point deadline) {
-  for (;;) {
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - base::now()).count();
-    if (left <= 0)
-      return fail(fault::timeout);
-    pollfd one{socket, events, 0};
-    const int ready = ::poll(&one, 1, static_cast<int>(std::min<long>(left, 60'000)));
-    if (ready > 0)
+  pollfd one{socket, events, 0};
+  for (auto now = base::now(); now < deadline; now = base::now()) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - now).count();
+    if (::poll(&one, 1, static_cast<int>(std::min<long>(left, 60'000))) > 0)
       return {};
   }
+  return fail(fault::timeout);
 }
 
 result<void> send_handshake(int socket, std::span<const std::byte> bytes, std::span<const int> descriptors,
@@ -73,28 +71,26 @@ result<void> send_handshake(int socket, std::span<const std::byte> bytes, std::s
 }
 
 result<std::optional<frame_view>> handshake_reader::step(int socket) {
-  for (;;) {
-    if (filled_ == bytes_.size()) {
-      const auto header_part = std::span{bytes_}.first<limits::frame_header_bytes>();
-      if (!header_) {
-        const auto header = decode_header(header_part, limits::unauthenticated_frame_bytes_max);
-        if (!header)
-          return tl::unexpected<failure>{header.error()};
-        header_ = *header;
-        bytes_.resize(limits::frame_header_bytes + header_->payload_bytes);
-        continue;
-      }
-      const auto payload = std::span{bytes_}.subspan(limits::frame_header_bytes);
-      if (const auto whole = verify_checksum(header_part, payload); !whole)
-        return tl::unexpected<failure>{whole.error()};
-      return frame_view{*header_, payload};
+  while (!header_ || filled_ < bytes_.size()) { // each turn takes bytes of one bounded frame
+    if (filled_ < bytes_.size()) {
+      const auto more = read(socket);
+      if (!more)
+        return tl::unexpected<failure>{more.error()};
+      if (!*more)
+        return std::nullopt;
+    } else {
+      const auto header =
+          decode_header(std::span{bytes_}.first<limits::frame_header_bytes>(), limits::unauthenticated_frame_bytes_max);
+      if (!header)
+        return tl::unexpected<failure>{header.error()};
+      header_ = *header;
+      bytes_.resize(limits::frame_header_bytes + header_->payload_bytes);
     }
-    const auto more = read(socket);
-    if (!more)
-      return tl::unexpected<failure>{more.error()};
-    if (!*more)
-      return std::nullopt;
   }
+  const auto payload = std::span{bytes_}.subspan(limits::frame_header_bytes);
+  if (const auto whole = verify_checksum(std::span{bytes_}.first<limits::frame_header_bytes>(), payload); !whole)
+    return tl::unexpected<failure>{whole.error()};
+  return frame_view{*header_, payload};
 }
 
 /// False: nothing there now.

@@ -16,19 +16,17 @@ namespace {
 
 /// Sleeps until one of `fds` has something to say. False: the deadline passed.
 bool poll_until(std::span<pollfd> fds, time_point deadline) {
-  for (;;) {
+  int ready = 0;
+  do {
     const auto left = std::max(duration{0}, deadline - base::now());
     const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(left);
     const timespec limit{.tv_sec = static_cast<time_t>(seconds.count()),
                          .tv_nsec = static_cast<long>((left - seconds).count())};
-    const int ready = ::ppoll(fds.data(), fds.size(), &limit, nullptr);
-    if (ready > 0)
-      return true;
-    if (ready == 0 && base::now() >= deadline)
-      return false;
+    ready = ::ppoll(fds.data(), fds.size(), &limit, nullptr);
     if (ready < 0 && errno != EINTR) // only out of memory in the kernel is left: a wait that cannot sleep must not end
       relax();
-  }
+  } while (ready <= 0 && base::now() < deadline);
+  return ready > 0;
 }
 
 /// Runs `attempt` until it says that it is done, fails, or the deadline passes: first spinning, then asleep.

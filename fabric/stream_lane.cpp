@@ -136,14 +136,8 @@ result<std::optional<frame_view>> stream_lane::peek() {
   if (closed_.load(std::memory_order_acquire))
     return tl::unexpected<failure>{peer_gone({})};
   flush();
-  for (;;) {
-    auto found = parse();
-    if (!found) {
-      close();
-      return found;
-    }
-    if (*found)
-      return front_ = *found;
+  auto found = parse();
+  for (; found && !*found; found = parse()) { // each turn takes what has arrived of one bounded frame
     const auto more = read_some();
     if (!more) {
       close();
@@ -152,6 +146,11 @@ result<std::optional<frame_view>> stream_lane::peek() {
     if (!*more)
       return std::nullopt;
   }
+  if (found)
+    front_ = *found;
+  else
+    close();
+  return found;
 }
 
 /// The next frame of what has arrived, judged as far as it is there.

@@ -155,19 +155,18 @@ result<unique_fd> connect_when_there(const std::string& path, protocols::time_po
   const std::string folder = path.substr(0, path.find_last_of('/') + 1) + ".";
   const unique_fd watch{::inotify_init1(IN_NONBLOCK | IN_CLOEXEC)};
   ::inotify_add_watch(watch.get(), folder.c_str(), IN_MOVED_TO);
-  for (;;) {
-    socket = connect_to(path);
-    if (is_settled(socket))
-      return socket;
-    const auto now = base::now();
-    if (now >= deadline)
-      return fail(fault::timeout, socket.error().what);
+  socket = connect_to(path);
+  for (auto now = base::now(); !is_settled(socket) && now < deadline; now = base::now()) {
     wait_readable(watch.get(), std::min(deadline, now + look_again_after));
     std::array<char, 4096> events;
     while (::read(watch.get(), events.data(), events.size()) > 0) {
       // only that something came counts
     }
+    socket = connect_to(path);
   }
+  if (!is_settled(socket))
+    return fail(fault::timeout, socket.error().what);
+  return socket;
 }
 
 bool wait_readable(int socket, protocols::time_point deadline) {

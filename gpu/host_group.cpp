@@ -133,9 +133,9 @@ result<void> host_backend::exchange(time_point deadline) {
     with.ahead = false;
   time_point spin_end{};
   bool slept = false;
-  for (;;) {
+  for (bool open = true; open;) { // bytes move, of which there are so many, or it sleeps until the deadline
     bool moved = false;
-    bool open = false;
+    open = false;
     for (std::size_t member = 0; member < size_; ++member) {
       if (member == self_)
         continue;
@@ -150,9 +150,7 @@ result<void> host_backend::exchange(time_point deadline) {
     }
     if (moved && spin_end != time_point{} && !slept)
       patience_.found();
-    if (!open)
-      return {};
-    if (moved) {
+    if (moved || !open) {
       spin_end = {};
       slept = false;
       continue;
@@ -171,6 +169,7 @@ result<void> host_backend::exchange(time_point deadline) {
       return woken;
     }
   }
+  return {};
 }
 
 /// True: something was sent.
