@@ -10,7 +10,8 @@ using namespace protocols;
 
 ingest_actor::ingest_actor(caf::actor_config& config, const rank_context& rank,
                            std::shared_ptr<const gpu::models::tokenizer> words)
-    : caf::event_based_actor(config), rank_(rank), words_(std::move(words)) {}
+    : caf::event_based_actor(config), rank_(rank),
+      prompts_(gpu::models::prompt_builder::open(std::move(words), rank.model)) {}
 
 caf::behavior ingest_actor::make_behavior() {
   return {[this](ingest_order& order) { return prepare(std::move(order)); }};
@@ -32,9 +33,10 @@ ingested ingest_actor::prepare(ingest_order order) const {
     std::vector<std::uint32_t> image_tokens;
     for (const auto& each : out.request.pictures)
       image_tokens.push_back(each.tokens);
-    auto prompt = gpu::models::build_prompt(*words_, rank_.model, order.question.prompt, image_tokens);
+    const auto prompt =
+        prompts_.and_then([&](const auto& prompts) { return prompts->build(order.question.prompt, image_tokens); });
     if (prompt) {
-      out.request.prompt = std::move(prompt->ids);
+      out.request.prompt = prompt->ids;
       for (std::size_t i = 0; i < out.request.pictures.size(); ++i)
         out.request.pictures[i].first_token = prompt->first_token[i];
     } else {

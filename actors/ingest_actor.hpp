@@ -49,7 +49,8 @@ private:
   protocols::result<void> prepare_pictures(const ingest_order& order, ingested& out) const;
 
   const rank_context& rank_;
-  std::shared_ptr<const gpu::models::tokenizer> words_;
+  /// Read once; where the model's folder has no template that is understood, the answer to every question.
+  protocols::result<std::shared_ptr<const gpu::models::prompt_builder>> prompts_;
 };
 
 } // namespace troupe::actors

@@ -111,27 +111,44 @@ void write_llama3(const chat_template& how, std::string_view text, prompt_writer
   header("assistant");
 }
 
+class template_builder final : public prompt_builder {
+public:
+  template_builder(std::shared_ptr<const tokenizer> words, chat_template how, std::string folder)
+      : words_(std::move(words)), how_(std::move(how)), folder_(std::move(folder)) {}
+
+  protocols::result<chat_prompt> build(std::string_view text,
+                                       std::span<const std::uint32_t> image_tokens) const override try {
+    if (!image_tokens.empty() && !how_.takes_pictures)
+      return protocols::fail(
+          protocols::fault::invalid_request,
+          fmt::format("{} pictures, and the chat template of {} takes none", image_tokens.size(), folder_));
+    prompt_writer to{*words_};
+    chat_prompt out;
+    switch (how_.of) {
+    case chat_template::family::qwen:
+      write_qwen(how_, text, image_tokens, to, out.first_token);
+      break;
+    case chat_template::family::llama3:
+      write_llama3(how_, text, to);
+      break;
+    }
+    out.ids = to.take();
+    return out;
+  } catch (const bad_file& problem) {
+    return protocols::fail(protocols::fault::config_invalid, problem.what());
+  }
+
+private:
+  std::shared_ptr<const tokenizer> words_;
+  chat_template how_;
+  std::string folder_; ///< for messages
+};
+
 } // namespace
 
-protocols::result<chat_prompt> build_prompt(const tokenizer& tok, const std::filesystem::path& folder,
-                                            std::string_view text, std::span<const std::uint32_t> image_tokens) try {
-  const chat_template how = read_chat_template(folder);
-  if (!image_tokens.empty() && !how.takes_pictures)
-    return protocols::fail(
-        protocols::fault::invalid_request,
-        fmt::format("{} pictures, and the chat template of {} takes none", image_tokens.size(), folder.string()));
-  prompt_writer to{tok};
-  chat_prompt out;
-  switch (how.of) {
-  case chat_template::family::qwen:
-    write_qwen(how, text, image_tokens, to, out.first_token);
-    break;
-  case chat_template::family::llama3:
-    write_llama3(how, text, to);
-    break;
-  }
-  out.ids = to.take();
-  return out;
+protocols::result<std::shared_ptr<const prompt_builder>> prompt_builder::open(std::shared_ptr<const tokenizer> words,
+                                                                              const std::filesystem::path& folder) try {
+  return std::make_shared<template_builder>(std::move(words), read_chat_template(folder), folder.string());
 } catch (const bad_file& problem) {
   return protocols::fail(protocols::fault::config_invalid, problem.what());
 }

@@ -42,14 +42,26 @@ private:
   std::string pending_;
 };
 
-/// The prompt of one user turn: `pictures` image placeholders, then `text`, through the model's chat template where it
-/// is one that is understood (the published Qwen forms and Llama 3's), ready for generation. Image tokens are repeated
-/// as `image_tokens` says for each picture; `first_token` of each is returned.
+/// A prompt, and where each picture's tokens begin in it.
 struct chat_prompt {
   std::vector<protocols::token_id> ids;
   std::vector<std::uint32_t> first_token;
 };
-protocols::result<chat_prompt> build_prompt(const tokenizer& tok, const std::filesystem::path& folder,
-                                            std::string_view text, std::span<const std::uint32_t> image_tokens);
+
+/// Makes prompts of one user turn through the model's chat template, where it is one that is understood (the published
+/// Qwen forms and Llama 3's). Threads: immutable after `open`; any thread.
+class prompt_builder {
+public:
+  /// Reads the folder's template. Errors: config_invalid with the file and what is supported.
+  static protocols::result<std::shared_ptr<const prompt_builder>> open(std::shared_ptr<const tokenizer> words,
+                                                                       const std::filesystem::path& folder);
+  virtual ~prompt_builder() = default;
+
+  /// A placeholder for each picture, then `text`, ready for generation. Image tokens are repeated as `image_tokens`
+  /// says for each picture. Errors: invalid_request (the template takes no pictures); config_invalid (the tokenizer
+  /// lacks a token that the template asks for).
+  virtual protocols::result<chat_prompt> build(std::string_view text,
+                                               std::span<const std::uint32_t> image_tokens) const = 0;
+};
 
 } // namespace troupe::gpu::models

@@ -21,9 +21,12 @@ protocols::result<model_check> check_model(const loaded_spec& loaded) {
   if (const auto folder = gpu::models::open_folder(spec.model_path); !folder)
     return protocols::fail(protocols::fault::config_invalid,
                            fmt::format("{}: {}", loaded.where("model.path"), folder.error().what));
-  if (const auto words = gpu::models::tokenizer::open(spec.model_path); !words)
+  const auto prompts = gpu::models::tokenizer::open(spec.model_path).and_then([&](auto words) {
+    return gpu::models::prompt_builder::open(std::move(words), spec.model_path);
+  });
+  if (!prompts)
     return protocols::fail(protocols::fault::config_invalid,
-                           fmt::format("{}: {}", loaded.where("model.path"), words.error().what));
+                           fmt::format("{}: {}", loaded.where("model.path"), prompts.error().what));
 
   std::vector<std::string> problems;
   for (const auto& pool : spec.pools) {

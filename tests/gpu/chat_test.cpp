@@ -119,7 +119,9 @@ public:
   protocols::result<gpu::models::chat_prompt> prompt(std::string_view text, const std::vector<std::uint32_t>& images) {
     const auto tok = gpu::models::tokenizer::open(path_);
     REQUIRE(tok);
-    return gpu::models::build_prompt(**tok, path_, text, images);
+    return gpu::models::prompt_builder::open(*tok, path_).and_then([&](const auto& prompts) {
+      return prompts->build(text, images);
+    });
   }
   /// The prompt read back; the added tokens here are not special, so that they show.
   std::string written(std::string_view text, const std::vector<std::uint32_t>& images = {}) {
@@ -146,16 +148,29 @@ TEST_CASE("the reader's prompts are those that the reference was given") {
   std::ifstream in(root / "tests/golden/cases.json");
   const auto tok = gpu::models::tokenizer::open(reader);
   REQUIRE(tok);
+  const auto prompts = gpu::models::prompt_builder::open(*tok, reader);
+  REQUIRE(prompts);
   for (const auto& one : json::parse(in)) {
     CAPTURE(one["name"].get<std::string>());
     const auto grid = one["image_grid_thw"].get<std::array<std::uint32_t, 3>>();
     const std::vector<std::uint32_t> image_tokens{grid[0] * grid[1] * grid[2] / 4};
-    const auto made = gpu::models::build_prompt(**tok, reader, one["prompt"].get<std::string>(), image_tokens);
+    const auto made = (*prompts)->build(one["prompt"].get<std::string>(), image_tokens);
     REQUIRE(made);
     CHECK(made->ids == one["input_ids"].get<ids>());
     CHECK(made->first_token == std::vector<std::uint32_t>{7});
     CHECK(made->ids[made->first_token[0]] == 261);
   }
+}
+
+TEST_CASE("a template is read once: prompts are made when its folder is gone") {
+  std::shared_ptr<const gpu::models::prompt_builder> prompts;
+  {
+    const written_model model{qwen_tokens, qwen3};
+    const auto opened = gpu::models::prompt_builder::open(*gpu::models::tokenizer::open(model.path()), model.path());
+    REQUIRE(opened);
+    prompts = *opened;
+  }
+  CHECK(prompts->build("Hi", {}));
 }
 
 TEST_CASE("the published templates give the prompts that they would give") {
