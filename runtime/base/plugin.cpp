@@ -1,14 +1,11 @@
 #include "runtime/base/plugin.hpp"
 
 #include <dlfcn.h>
+#include <fmt/format.h>
 
 #include <csignal>
 #include <filesystem>
 #include <string_view>
-
-#ifndef TROUPE_VERSION
-#error "the build gives TROUPE_VERSION"
-#endif
 
 namespace troupe::base {
 
@@ -51,10 +48,11 @@ protocols::result<void*> plugin_symbol(const std::string& name, const char* symb
     auto* const module = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (module == nullptr)
       return protocols::fail(protocols::fault::config_invalid, std::string{"plug-in "} + ::dlerror());
-    const auto version = reinterpret_cast<const char* (*)()>(::dlsym(module, plugin_version_symbol));
-    if (version == nullptr || std::string_view{version()} != TROUPE_VERSION)
-      return protocols::fail(protocols::fault::config_invalid,
-                             path.string() + ": a plug-in of another build; this is " TROUPE_VERSION);
+    const auto build = reinterpret_cast<const char* (*)()>(::dlsym(module, plugin_build_symbol));
+    const std::string_view theirs = build == nullptr ? "unknown" : build();
+    if (theirs != build_stamp())
+      return protocols::fail(protocols::fault::config_invalid, fmt::format("{}: a plug-in of build {}; this is {}",
+                                                                           path.string(), theirs, build_stamp()));
     if (auto* const found = ::dlsym(module, symbol))
       return found;
     return protocols::fail(protocols::fault::config_invalid, path.string() + ": has no " + symbol);

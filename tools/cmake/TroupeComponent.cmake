@@ -43,6 +43,25 @@ function(troupe_component name directory)
   add_library(troupe::${name} ALIAS troupe_${name})
 endfunction()
 
+# troupe_build_stamp(COMPONENT): adds base::build_stamp to it, made anew whenever a source of any component has changed.
+function(troupe_build_stamp component)
+  set(sources)
+  foreach(layer IN ITEMS protocols runtime fabric gpu actors)
+    foreach(ending IN ITEMS hpp cpp inl cuh cu)
+      list(APPEND sources ${PROJECT_SOURCE_DIR}/${layer}/*.${ending})
+    endforeach()
+  endforeach()
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${sources})
+  set(stamp ${PROJECT_BINARY_DIR}/build_stamp.cpp)
+  set(how "${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION} ${CMAKE_BUILD_TYPE} ${CMAKE_CXX_FLAGS}")
+  set(script ${PROJECT_SOURCE_DIR}/tools/cmake/build_stamp.cmake)
+  file(CONFIGURE OUTPUT ${stamp}.list CONTENT "${sources}")
+  add_custom_command(OUTPUT ${stamp} DEPENDS ${script} ${stamp}.list ${sources} VERBATIM
+                     COMMAND ${CMAKE_COMMAND} -DOUTPUT=${stamp} -DROOT=${PROJECT_SOURCE_DIR} -DSOURCES=${stamp}.list
+                             -DVERSION=${PROJECT_VERSION} "-DHOW=${how} ${TROUPE_SANITIZE}" -P ${script})
+  target_sources(troupe_${component} PRIVATE ${stamp})
+endfunction()
+
 # troupe_plugin(NAME DIRECTORY LINK targets...): the module libtroupe_NAME.so, and troupe_NAME, the same code as a static
 # library for tests and benchmarks that look inside. What loads modules depends on `troupe_plugins`.
 add_custom_target(troupe_plugins)
