@@ -28,6 +28,9 @@ inline constexpr std::size_t link_queue_frames_max = 4096;
 /// Pieces of a picture file on their way from a client.
 inline constexpr std::size_t picture_chunk_bytes = 256 * 1024;
 
+/// Of a job's log file; beyond it the file takes the place of the old one that is kept, and a new one begins.
+inline constexpr std::uintmax_t log_file_bytes_max = 16u * 1024 * 1024;
+
 inline constexpr std::chrono::milliseconds connect_deadline{10'000};    ///< from roster to a welcomed edge
 inline constexpr std::chrono::milliseconds wire_flush_deadline{200};    ///< what a leaving rank still has to say
 inline constexpr std::chrono::milliseconds collective_deadline{10'000}; ///< one collective of a step

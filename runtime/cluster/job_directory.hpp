@@ -21,7 +21,7 @@
 ///            job.json     who runs it, since when, from which spec
 ///            status.json  ranks and their states, replaced whole at each change
 ///            spec.json    the effective spec
-///            logs/all.log, logs/RANK.log
+///            logs/all.log, logs/RANK.log; each with a .old before it once it was full
 ///            front.sock, rN.sock (control lanes of rank N), tN.sock (its transfers)
 ///
 /// A directory whose lock nobody holds is what a supervisor left behind: it is kept for `logs`, and cleared by the next

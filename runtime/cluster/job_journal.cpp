@@ -5,23 +5,25 @@ namespace troupe::cluster {
 using protocols::life_machine;
 
 job_journal::job_journal(const std::filesystem::path& file, std::string prefix, sink on_progress, sink on_log)
-    : file_(file, std::ios::app), prefix_(std::move(prefix)), on_progress_(std::move(on_progress)),
-      on_log_(std::move(on_log)) {}
+    : file_(file), prefix_(std::move(prefix)), on_progress_(std::move(on_progress)), on_log_(std::move(on_log)) {}
 
 void job_journal::rank_line(std::string_view line) {
-  file_ << line << std::endl;
+  file_.line({line});
+  file_.flush();
   if (on_log_)
     on_log_(line);
 }
 
 void job_journal::note(const std::string& line) {
-  file_ << prefix_ << line << std::endl;
+  file_.line({prefix_, line});
+  file_.flush();
   if (shows_ && on_progress_)
     on_progress_(line);
 }
 
 void job_journal::tell(const std::string& line) {
-  file_ << prefix_ << line << std::endl;
+  file_.line({prefix_, line});
+  file_.flush();
   if (on_progress_)
     on_progress_(line);
 }

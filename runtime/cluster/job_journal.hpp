@@ -2,13 +2,13 @@
 
 #include <chrono>
 #include <filesystem>
-#include <fstream>
 #include <functional>
 #include <string>
 #include <string_view>
 
 #include "protocols/life_machine.hpp"
 #include "protocols/time.hpp"
+#include "runtime/cluster/log_file.hpp"
 
 namespace troupe::cluster {
 
@@ -38,7 +38,7 @@ public:
   bool is_overdue(protocols::time_point now);
 
 private:
-  std::ofstream file_;
+  log_file file_;
   std::string prefix_;
   sink on_progress_;
   sink on_log_;

@@ -9,9 +9,8 @@ constexpr std::size_t output_turn_bytes = 256 * 1024;
 } // namespace
 
 supervised_rank::supervised_rank(const protocols::rank_plan& plan, child_process process, control_link link,
-                                 const std::filesystem::path& log_file, std::string prefix)
-    : plan_(plan), process_(std::move(process)), link_(std::move(link)), log_(log_file, std::ios::app),
-      prefix_(std::move(prefix)) {}
+                                 const std::filesystem::path& log_path, std::string prefix)
+    : plan_(plan), process_(std::move(process)), link_(std::move(link)), log_(log_path), prefix_(std::move(prefix)) {}
 
 protocols::result<std::optional<protocols::frame_view>> supervised_rank::next_frame(protocols::time_point now) {
   if (control_lost_)
@@ -29,7 +28,7 @@ void supervised_rank::read_output(const line_cutter::sink& on_line) {
   if (output_ended_)
     return;
   const auto pass_on = [&](std::string_view line) {
-    log_ << line << '\n';
+    log_.line({line});
     on_line(prefix_ + std::string{line});
   };
   output_ended_ = !read_available(process_.output(), output_turn_bytes,

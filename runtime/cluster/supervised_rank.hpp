@@ -2,7 +2,6 @@
 
 #include <signal.h>
 
-#include <fstream>
 #include <optional>
 #include <string>
 
@@ -10,6 +9,7 @@
 #include "protocols/time.hpp"
 #include "runtime/cluster/control_link.hpp"
 #include "runtime/cluster/job_directory.hpp"
+#include "runtime/cluster/log_file.hpp"
 #include "runtime/cluster/output_lines.hpp"
 #include "runtime/cluster/process.hpp"
 
@@ -20,7 +20,7 @@ namespace troupe::cluster {
 class supervised_rank {
 public:
   supervised_rank(const protocols::rank_plan& plan, child_process process, control_link link,
-                  const std::filesystem::path& log_file, std::string prefix);
+                  const std::filesystem::path& log_path, std::string prefix);
 
   const protocols::rank_plan& plan() const noexcept { return plan_; }
   pid_t pid() const noexcept { return process_.pid(); }
@@ -57,7 +57,7 @@ private:
   child_process process_;
   control_link link_;
   line_cutter lines_;
-  std::ofstream log_;
+  log_file log_;
   std::string prefix_; ///< "host:rank:label "
   std::optional<protocols::rank_end> end_;
   std::optional<protocols::time_point> control_lost_;

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/inotify.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
@@ -12,6 +13,7 @@
 #include <optional>
 
 #include "runtime/base/unique_fd.hpp"
+#include "runtime/cluster/log_file.hpp"
 #include "tools/troupe/commands.hpp"
 #include "tools/troupe/job.hpp"
 #include "tools/troupe/text.hpp"
@@ -28,24 +30,45 @@ struct logs_options {
 /// What the file has beyond what was read. False: stdout takes nothing more.
 bool copy_rest(int file) {
   std::array<char, 64 * 1024> buffer;
-  while (true) {
-    const auto got = ::read(file, buffer.data(), buffer.size());
-    if (got <= 0)
-      return std::fflush(stdout) == 0;
+  for (auto got = ::read(file, buffer.data(), buffer.size()); got > 0; got = ::read(file, buffer.data(), buffer.size()))
     if (std::fwrite(buffer.data(), 1, static_cast<std::size_t>(got), stdout) != static_cast<std::size_t>(got))
       return false;
-  }
+  return std::fflush(stdout) == 0;
+}
+
+base::unique_fd opened(const std::filesystem::path& path) {
+  return base::unique_fd{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+}
+
+bool same_file(int one, int other) {
+  struct stat first {};
+  struct stat second {};
+  return ::fstat(one, &first) == 0 && ::fstat(other, &second) == 0 && first.st_dev == second.st_dev &&
+         first.st_ino == second.st_ino;
+}
+
+/// The same of a log: once `file` was full, also what now stands at its path.
+bool copy_news(const std::filesystem::path& path, base::unique_fd& file) {
+  if (!copy_rest(file.get()))
+    return false;
+  auto next = opened(path);
+  if (!next || same_file(next.get(), file.get()))
+    return true;
+  const bool whole = copy_rest(file.get()); // written between the two looks
+  file = std::move(next);
+  return whole && copy_rest(file.get());
 }
 
 /// Copies what is appended until the job has ended (its supervisor writes the logs) or stdout is closed.
-void follow(const cluster::job_record& job, const std::filesystem::path& path, int file) {
+void follow(const cluster::job_record& job, const std::filesystem::path& path, base::unique_fd& file) {
   const base::unique_fd changes{::inotify_init1(IN_CLOEXEC | IN_NONBLOCK)};
-  const bool watched = changes && ::inotify_add_watch(changes.get(), path.c_str(), IN_MODIFY) >= 0;
+  const bool watched =
+      changes && ::inotify_add_watch(changes.get(), path.parent_path().c_str(), IN_MODIFY | IN_CREATE) >= 0;
   const auto supervisor = cluster::open_supervisor(job);
   std::array<pollfd, 2> fds{pollfd{.fd = supervisor ? supervisor->get() : -1, .events = POLLIN, .revents = 0},
                             pollfd{.fd = changes.get(), .events = POLLIN, .revents = 0}};
   // The watch came after the first copy: look once more before waiting for the next change.
-  while (copy_rest(file) && watched && supervisor && fds[0].revents == 0) {
+  while (copy_news(path, file) && watched && supervisor && fds[0].revents == 0) {
     if (::poll(fds.data(), fds.size(), -1) < 0)
       return;
     std::array<char, 4096> events;
@@ -59,7 +82,7 @@ int logs(const logs_options& options) {
   if (!job)
     return complain(exit_code_of(job.error().code), job.error().what);
   const auto path = options.rank ? job->paths.log_of(protocols::rank_id{*options.rank}) : job->paths.log_of_all();
-  const base::unique_fd file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  auto file = opened(path);
   if (!file) {
     const int problem = errno;
     const auto known = plan_of(*job);
@@ -67,8 +90,10 @@ int logs(const logs_options& options) {
     return complain(base::exit_code::failed,
                     fmt::format("job {}: {}: {}{}", job->name, path.string(), std::strerror(problem), ranks));
   }
-  if (copy_rest(file.get()) && options.follow)
-    follow(*job, path, file.get());
+  const auto old = opened(cluster::old_log(path));
+  const bool has_old = old && !same_file(old.get(), file.get()); // else it was full just now
+  if ((!has_old || copy_rest(old.get())) && copy_rest(file.get()) && options.follow)
+    follow(*job, path, file);
   return static_cast<int>(base::exit_code::done);
 }
 

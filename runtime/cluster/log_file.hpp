@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <initializer_list>
+#include <string_view>
+
+#include "protocols/limits.hpp"
+
+namespace troupe::cluster {
+
+/// The name under which `current` is kept once it was full.
+std::filesystem::path old_log(const std::filesystem::path& current);
+
+/// One log of a job: a file that grows to a bound, and the one before it. A rank that says much for days must not fill
+/// the disk, and what it said last is what explains its end. Whoever follows the file has it open under its old name
+/// too, and finds the next one in its place. What cannot be written is lost: no rank stops for its log.
+/// Threads: one at a time.
+class log_file {
+public:
+  explicit log_file(std::filesystem::path path, std::uintmax_t bytes_max = protocols::limits::log_file_bytes_max);
+
+  /// `parts`, then a line's end; never cut in two by the bound.
+  void line(std::initializer_list<std::string_view> parts);
+  void flush() { out_.flush(); }
+
+private:
+  void begin_next();
+
+  std::filesystem::path path_;
+  std::uintmax_t bytes_max_;
+  std::uintmax_t bytes_ = 0;
+  std::ofstream out_;
+};
+
+} // namespace troupe::cluster

@@ -1,0 +1,54 @@
+#include "runtime/cluster/log_file.hpp"
+
+#include <doctest/doctest.h>
+
+#include "tests/cluster/run_directory.hpp"
+
+using namespace troupe;
+using tests::run_directory;
+using tests::text_of;
+
+TEST_CASE("a log that is full takes the place of the old one that is kept, and no line is cut") {
+  const run_directory root;
+  const auto path = root.path() / "0.log";
+  cluster::log_file log{path, 20};
+
+  log.line({"first", " line"}); // 11 bytes
+  log.line({"second"});         // 18
+  log.flush();
+  CHECK(text_of(path) == "first line\nsecond\n");
+  CHECK_FALSE(std::filesystem::exists(cluster::old_log(path)));
+
+  log.line({"third"});
+  log.flush();
+  CHECK(text_of(cluster::old_log(path)) == "first line\nsecond\n");
+  CHECK(text_of(path) == "third\n");
+
+  // a line beyond the bound stands in a file of its own
+  log.line({std::string(30, 'x')});
+  log.line({"last"});
+  log.flush();
+  CHECK(text_of(cluster::old_log(path)) == std::string(30, 'x') + "\n");
+  CHECK(text_of(path) == "last\n");
+}
+
+TEST_CASE("a log whose file is there already goes on where it ends") {
+  const run_directory root;
+  const auto path = root.path() / "0.log";
+  std::ofstream{path} << "0123456789abcde\n";
+
+  cluster::log_file log{path, 20};
+  log.line({"f"});
+  log.line({"g12"});
+  log.flush();
+
+  CHECK(text_of(cluster::old_log(path)) == "0123456789abcde\nf\n");
+  CHECK(text_of(path) == "g12\n");
+}
+
+TEST_CASE("a log that cannot be written stops nobody") {
+  cluster::log_file log{"/nonexistent/0.log", 8};
+  for (int i = 0; i < 4; ++i)
+    log.line({"a line"});
+  log.flush();
+}
