@@ -1,0 +1,321 @@
+#include "actors/mesh_executor.hpp"
+
+#include "protocols/codec.hpp"
+#include "runtime/base/clock.hpp"
+#include "tests/actors/executor_company.hpp"
+
+using namespace troupe;
+using namespace troupe::protocols;
+using tests::executor_company;
+using namespace std::chrono_literals;
+
+namespace {
+
+std::vector<block_index> blocks_for(std::size_t tokens) {
+  std::vector<block_index> blocks;
+  for (std::uint32_t i = 0; i * limits::kv_block_tokens < tokens; ++i)
+    blocks.emplace_back(i);
+  return blocks;
+}
+
+actors::mesh_executor::join_order join(std::uint64_t request, token_id first, std::uint32_t max_tokens) {
+  return {{.sequence = {.request = request_id{request},
+                        .context = 5,
+                        .position_delta = 0,
+                        .blocks = blocks_for(5 + max_tokens),
+                        .sampling = {}},
+           .first_token = first,
+           .max_tokens = max_tokens,
+           .end_tokens = {}}};
+}
+
+/// The answer of one request, by index.
+std::vector<token_id> answer_of(const executor_company& all, std::uint64_t request) {
+  std::vector<token_id> ids;
+  for (const auto& each : all.tokens)
+    if (each.request.value == request) {
+      CHECK(each.index == ids.size());
+      ids.push_back(each.id);
+    }
+  return ids;
+}
+
+std::string words(const std::optional<result<void>>& end) {
+  return !end ? "runs" : *end ? "no failure" : to_string(end->error());
+}
+
+void check_all_well(const executor_company& all) {
+  for (const auto& end : all.ends)
+    CHECK(words(end) == "no failure");
+}
+
+mesh_plan vote_of(call_id call) {
+  mesh_plan plan;
+  plan.kind = plan_kind::vote;
+  plan.call = call;
+  plan.rooms = {room_id{1}};
+  return plan;
+}
+
+struct shape {
+  std::uint32_t tensor_parallel;
+  std::uint32_t pipeline_parallel;
+};
+constexpr shape shapes[] = {{1, 1}, {2, 1}, {4, 1}, {1, 2}, {2, 2}};
+
+} // namespace
+
+TEST_CASE("B15: the mesh votes by its minimum, and a room that one rank does not know has failed") {
+  executor_company all{4};
+  const room_id whole{1};
+  const room_id missing_bytes{2};
+  const room_id unknown_to_one{3};
+  for (std::uint32_t place = 0; place < all.size; ++place) {
+    all.boards[place]->set(whole, admission::done);
+    all.boards[place]->set(missing_bytes, place == 2 ? admission::pending : admission::done);
+    if (place != 3)
+      all.boards[place]->set(unknown_to_one, admission::done);
+  }
+  all.start();
+
+  all.order(actors::mesh_executor::vote_order{request_id{1}, {whole, missing_bytes, unknown_to_one}});
+
+  REQUIRE(all.until([&] { return !all.votes.empty(); }));
+  all.finish();
+  REQUIRE(all.votes.size() == 1);
+  CHECK(all.votes[0] == std::vector{admission::done, admission::pending, admission::failed});
+  check_all_well(all);
+}
+
+TEST_CASE("B20: every rank takes part in one step before the first request") {
+  for (const auto& of : shapes) {
+    CAPTURE(of.tensor_parallel);
+    CAPTURE(of.pipeline_parallel);
+    executor_company all{of.tensor_parallel, of.pipeline_parallel};
+    all.start();
+    all.finish();
+    check_all_well(all);
+    for (const auto& model : all.models)
+      CHECK(model->log == std::vector{tests::counting_model::seen{.step = 1, .ids = 2, .context = 0}});
+  }
+}
+
+TEST_CASE("A long prompt runs in pieces, each on every rank, and its token is chosen once") {
+  for (const auto& of : shapes) {
+    CAPTURE(of.tensor_parallel);
+    CAPTURE(of.pipeline_parallel);
+    executor_company all{of.tensor_parallel, of.pipeline_parallel};
+    all.start();
+    constexpr std::uint32_t length = 2 * limits::prefill_chunk_tokens + 5;
+    submit work;
+    work.request = request_id{7};
+    work.prompt.assign(length, token_id{3});
+    work.prompt.back() = 41;
+
+    all.order(actors::mesh_executor::prefill_order{{.work = work, .blocks = blocks_for(length), .rows = {}}});
+
+    REQUIRE(all.until([&] { return !all.first_tokens.empty(); }));
+    all.finish();
+    check_all_well(all);
+    CHECK(all.first_tokens == std::vector<token_id>{42});
+    using seen = tests::counting_model::seen;
+    const std::vector<seen> expected{{1, 2, 0},
+                                     {2, limits::prefill_chunk_tokens, 0},
+                                     {3, limits::prefill_chunk_tokens, limits::prefill_chunk_tokens},
+                                     {4, 5, 2 * limits::prefill_chunk_tokens}};
+    for (std::uint32_t place = 0; place < all.size; ++place) {
+      CHECK(all.models[place]->log == expected);
+      CHECK(all.prefilled[place] == 1);
+    }
+  }
+}
+
+TEST_CASE("B18, F17: sequences join and leave the batch alike on every rank, one token a step and nothing else in it") {
+  for (const auto& of : shapes) {
+    CAPTURE(of.tensor_parallel);
+    CAPTURE(of.pipeline_parallel);
+    executor_company all{of.tensor_parallel, of.pipeline_parallel};
+    all.start();
+    const auto has_left = [&](std::uint64_t request) {
+      return [&all, request] { return std::ranges::find(all.left, request_id{request}) != all.left.end(); };
+    };
+
+    // one goes on until it is told to leave; others come and go beside it
+    all.order(join(1, 10, 100'000));
+    all.order(join(2, 20, 4));
+    REQUIRE(all.until(has_left(2)));
+    all.order(join(3, 62, 3));
+    REQUIRE(all.until(has_left(3)));
+    all.order(actors::mesh_executor::leave_order{request_id{1}});
+    REQUIRE(all.until(has_left(1)));
+    all.finish();
+
+    check_all_well(all);
+    CHECK(answer_of(all, 2) == std::vector<token_id>{20, 21, 22, 23});
+    CHECK(answer_of(all, 3) == std::vector<token_id>{62, 63, 0});
+    const auto long_one = answer_of(all, 1);
+    REQUIRE(long_one.size() > 4);
+    for (std::size_t i = 0; i < long_one.size(); ++i)
+      REQUIRE(long_one[i] == static_cast<token_id>((10 + i) % tests::vocabulary));
+    for (const auto& model : all.models) {
+      CHECK(model->log == all.models[0]->log);
+      CHECK(std::all_of(model->log.begin() + 1, model->log.end(), [](const auto& each) { return each.ids == 1; }));
+    }
+  }
+}
+
+TEST_CASE("A sequence whose first token ends it never enters the batch") {
+  executor_company all{2};
+  all.start();
+  auto ended = join(1, 9, 10);
+  ended.what.end_tokens = {9};
+
+  all.order(ended);
+
+  REQUIRE(all.until([&] { return !all.left.empty(); }));
+  all.finish();
+  REQUIRE(all.tokens.size() == 1);
+  CHECK(all.tokens[0].finish == finish_reason::stop);
+  CHECK(all.models[0]->log.size() == 1); // the warm step alone
+}
+
+TEST_CASE("A24, A25: a model that issues other collectives than planned fails before a peer waits for it") {
+  for (const int more : {1, -1}) {
+    CAPTURE(more);
+    executor_company all{2};
+    struct miscounting final : gpu::models::text_model {
+      explicit miscounting(std::shared_ptr<text_model> of, int by) : model(std::move(of)), difference(by) {}
+      const gpu::models::kv_layout& kv() const noexcept override { return model->kv(); }
+      std::uint32_t mesh_collectives(bool any) const noexcept override {
+        return static_cast<std::uint32_t>(static_cast<int>(model->mesh_collectives(any)) - difference);
+      }
+      result<void> forward(std::span<const sequence> batch, std::span<const float> in, std::span<float> out,
+                           std::span<float> logits, gpu::group* mesh) override {
+        return model->forward(batch, in, out, logits, mesh);
+      }
+      std::shared_ptr<text_model> model;
+      int difference;
+    };
+    for (std::uint32_t place = 0; place < all.size; ++place)
+      all.parts[place].text = std::make_shared<miscounting>(all.models[place], more);
+    const auto began = base::now();
+    all.start();
+    REQUIRE(all.until([&] { return all.ends[0] && all.ends[1]; }));
+    all.finish();
+    CHECK(base::now() - began < 5s); // the deadline of a collective is 10 s
+    bool named = false;
+    for (const auto& end : all.ends) {
+      CAPTURE(words(end));
+      REQUIRE_FALSE(*end);
+      named = named || end->error().code == fault::plan_mismatch;
+    }
+    CHECK(named);
+  }
+}
+
+TEST_CASE("C15: a member that dies in a step ends it for every rank at once") {
+  for (const auto& of : {shape{2, 1}, shape{4, 1}, shape{1, 2}, shape{2, 2}}) {
+    CAPTURE(of.tensor_parallel);
+    CAPTURE(of.pipeline_parallel);
+    executor_company all{of.tensor_parallel, of.pipeline_parallel};
+    auto& last = *all.models.back();
+    last.before_forward = [&last]() -> result<void> {
+      return last.log.size() < 3 ? result<void>{} : fail(fault::executor_failed, "planted");
+    };
+    all.start();
+    const auto began = base::now();
+
+    all.order(join(1, 0, 100'000));
+
+    REQUIRE(all.until([&] { return std::ranges::all_of(all.ends, [](const auto& end) { return end.has_value(); }); }));
+    CHECK(base::now() - began < 5s); // the deadline of a collective is 10 s
+    all.finish();
+    CHECK(words(all.ends.back()) == to_string({fault::executor_failed, "planted"}));
+    for (std::uint32_t place = 0; place + 1 < all.size; ++place) {
+      CAPTURE(words(all.ends[place]));
+      REQUIRE_FALSE(*all.ends[place]);
+      CHECK(all.ends[place]->error().code == fault::peer_gone);
+    }
+  }
+}
+
+TEST_CASE("C15: a member that never comes ends the step at its deadline") {
+  executor_company all{2, 1, 200ms};
+  all.start({1});
+  REQUIRE(all.until([&] { return all.ends[0].has_value(); }));
+  CAPTURE(words(all.ends[0]));
+  REQUIRE_FALSE(*all.ends[0]);
+  CHECK(all.ends[0]->error().code == fault::timeout);
+}
+
+TEST_CASE("A9: a leader that stops takes its members out of their loops, and one that dies leaves none waiting") {
+  SUBCASE("stops, with a sequence in the batch") {
+    executor_company all{4};
+    all.start();
+    all.order(join(1, 0, 100'000));
+    REQUIRE(all.until([&] { return all.tokens.size() > 3; }));
+    all.finish();
+    check_all_well(all);
+  }
+  SUBCASE("dies between two steps") {
+    executor_company all{4};
+    all.start({0});
+    all.leave(0);
+    REQUIRE(all.until([&] { return all.ends[1] && all.ends[2] && all.ends[3]; }));
+    for (std::uint32_t place = 1; place < all.size; ++place) {
+      REQUIRE_FALSE(*all.ends[place]);
+      CHECK(all.ends[place]->error().code == fault::peer_gone);
+    }
+  }
+}
+
+TEST_CASE("A25: a plan of an older call is refused by the member, and so is one for another batch") {
+  executor_company all{2};
+  all.assemble();
+  gpu::plan_channel plans{all.lanes[0]};
+  auto& group = *all.parts[0].cell_group;
+  const auto announce = [&](const mesh_plan& plan) {
+    std::vector<std::byte> bytes;
+    encode_payload(plan, bytes);
+    REQUIRE(plans.announce(plan.call, bytes, base::now() + 5s));
+  };
+  std::thread member{[&] {
+    auto end = all.executors[1]->run();
+    const std::lock_guard lock{all.mutex};
+    all.ends[1] = end;
+    all.changed.notify_all();
+  }};
+  std::array<std::int32_t, 1> vote{static_cast<std::int32_t>(admission::done)};
+  announce(vote_of(call_id{5}));
+  REQUIRE(group.begin(call_id{5}, "vote", 1));
+  REQUIRE(group.all_reduce_min(vote));
+  REQUIRE(group.end());
+  CHECK(vote[0] == static_cast<std::int32_t>(admission::failed)); // the member knows no such room
+
+  SUBCASE("an older call") {
+    announce(vote_of(call_id{4}));
+  }
+  SUBCASE("a decode step of a row that never joined") {
+    mesh_plan plan;
+    plan.kind = plan_kind::decode;
+    plan.call = call_id{6};
+    plan.decode.ids = {1};
+    announce(plan);
+  }
+
+  REQUIRE(all.until([&] { return all.ends[1].has_value(); }));
+  member.join();
+  CAPTURE(words(all.ends[1]));
+  REQUIRE_FALSE(*all.ends[1]);
+  CHECK(all.ends[1]->error().code == fault::plan_mismatch);
+}
+
+TEST_CASE("An executor that is full refuses an order") {
+  executor_company all{1};
+  all.assemble();
+  for (std::size_t i = 0; i < limits::executor_queue_max; ++i)
+    REQUIRE(all.executors[0]->order(actors::mesh_executor::leave_order{request_id{1}}));
+  const auto refused = all.executors[0]->order(actors::mesh_executor::leave_order{request_id{1}});
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().code == fault::queue_full);
+}
