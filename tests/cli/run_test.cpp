@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "gpu/models/text_io.hpp"
 #include "tests/cli/golden_pages.hpp"
 
+using namespace troupe;
 using namespace troupe::tests;
 
 namespace {
@@ -73,6 +75,32 @@ TEST_CASE("Pages asked together are answered as they are alone") {
     REQUIRE(answers.size() == 1);
     CHECK(answers[0]["token_ids"] == nlohmann::json(page.ids));
   }
+}
+
+TEST_CASE("The text of an answer is that of all its tokens, also where the last ends within a code point") {
+  // given: hot sampling, so that this model's tokens, most of which are single bytes, come in any order
+  const auto words = gpu::models::tokenizer::open(TROUPE_SOURCE_DIR "/deploy/models/reader");
+  REQUIRE(words);
+  const scratch_folder here;
+  const auto end = run_troupe(run_command(here, reader(),
+                                          {"--pages", golden_list(here, 4), "--json", "--temperature", "100", "--seed",
+                                           "5", "--max-tokens", "3"}),
+                              60s);
+  CAPTURE(end.err);
+  REQUIRE(end.exit_code == 0);
+
+  std::size_t unfinished = 0;
+  for (const auto& answer : json_lines(end.out)) {
+    CAPTURE(answer.dump());
+    gpu::models::incremental_decoder decoder{*words};
+    std::string text;
+    for (const auto& id : answer["token_ids"])
+      text += decoder.push(id.get<int>());
+    const auto rest = decoder.finish();
+    unfinished += rest.empty() ? 0 : 1;
+    CHECK(answer["text"] == text + rest);
+  }
+  CHECK(unfinished > 0);
 }
 
 TEST_CASE("One page: its text and nothing else on stdout, the phases with their times on stderr, within 3 s") {
