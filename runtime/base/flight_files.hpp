@@ -1,0 +1,52 @@
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "protocols/flight_ring.hpp"
+#include "runtime/base/flight_recorder.hpp"
+
+/// The recorder's files of a job: FOLDER/r<rank>.g<generation>.ring and FOLDER/supervisor.ring.
+namespace troupe::base {
+
+/// Generations of a rank whose files are kept: a rank that is started for ever fills no disk.
+inline constexpr std::uint32_t flight_generations_kept = 4;
+
+std::filesystem::path flight_file(const std::filesystem::path& folder, protocols::rank_id rank,
+                                  protocols::generation born);
+std::filesystem::path supervisor_flight_file(const std::filesystem::path& folder);
+
+/// Opens the process's recorder for a rank and removes the file of the generation that is kept no longer.
+/// Errors: config_invalid; the rank may go on without.
+protocols::result<void> open_flight(const std::filesystem::path& folder, const flight_recorder::identity& who);
+
+/// The live state of another process. Threads: any.
+/// The file must keep its length while it is looked at: those of one's own job do.
+class flight_view {
+public:
+  /// Errors: config_invalid (cannot be read, or is no flight record yet).
+  static protocols::result<flight_view> open(const std::filesystem::path& file);
+
+  flight_live live() const noexcept { return read_live(*header_); }
+
+private:
+  struct unmap {
+    void operator()(const protocols::flight_header* header) const noexcept;
+  };
+  explicit flight_view(const protocols::flight_header* header) noexcept : header_(header) {}
+
+  std::unique_ptr<const protocols::flight_header, unmap> header_;
+};
+
+/// A whole file, also one that is being written: a record that changes meanwhile counts as lost.
+/// Errors: config_invalid (cannot be read), and those of `protocols::read_flight`.
+protocols::result<protocols::flight_story> read_flight_file(const std::filesystem::path& file);
+
+/// Every story of a folder, by rank and generation, the supervisor's last. A file that cannot be understood is named in
+/// `problems` and left out. Errors: config_invalid (no such folder).
+protocols::result<std::vector<protocols::flight_story>> read_flights(const std::filesystem::path& folder,
+                                                                     std::vector<std::string>& problems);
+
+} // namespace troupe::base

@@ -1,0 +1,119 @@
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "protocols/flight.hpp"
+#include "protocols/flight_ring.hpp"
+
+namespace troupe::base {
+
+/// What is happening in a rank right now, for its watchdog and its supervisor.
+struct flight_live {
+  std::int64_t pulse_ns = 0; ///< of the last beat; 0: none yet
+  protocols::life_state life{};
+  std::array<protocols::flight_activity, protocols::flight_threads_max> threads{};
+  std::size_t threads_count = 0;
+
+  std::span<const protocols::flight_activity> activities() const noexcept { return {threads.data(), threads_count}; }
+  /// Of all threads together.
+  std::uint64_t progress() const noexcept;
+};
+
+/// Of a mapped header, this process's own or another's. Allocates nothing, locks nothing.
+flight_live read_live(const protocols::flight_header& from) noexcept;
+
+/// Notes what a rank does in a file that outlives it: every process writes its own, mapped, so that it can be read
+/// after SIGKILL, and while the process is wedged. A log line for each collective was rejected: it costs a hundred
+/// times as much, and what a process had not written out when it died is what is looked for. Until it is opened every
+/// call does nothing, so that any layer may note without knowing of it.
+///
+/// Contract: B8, C8, J1, J2.
+/// Threads: any, but for `open`. Wait-free: no lock, no allocation, no system call (the clock is the vDSO's).
+/// The file's blocks are reserved when it is opened, so that a full disk cannot end the process later.
+class flight_recorder {
+public:
+  struct identity {
+    protocols::rank_id rank;
+    protocols::generation born;
+    std::string label;
+    std::string host;
+    std::vector<std::pair<protocols::group_id, std::string>> groups; ///< those that the rank is a member of
+  };
+
+  constexpr flight_recorder() noexcept = default;
+  ~flight_recorder();
+  flight_recorder(const flight_recorder&) = delete;
+  flight_recorder& operator=(const flight_recorder&) = delete;
+
+  /// Makes the file (0600) and begins. Once. `records`: a power of two. Errors: config_invalid.
+  protocols::result<void> open(const std::filesystem::path& file, const identity& who,
+                               std::uint32_t records = protocols::flight_records_default);
+  bool is_open() const noexcept { return ring_.load(std::memory_order_acquire) != nullptr; }
+
+  /// Appends; the time is set here.
+  void note(protocols::flight_record what) noexcept;
+  /// Notes a fault of this rank; the first is kept in words too.
+  void note_fault(const protocols::failure& cause, std::string_view where) noexcept;
+  /// Keeps words beside the records; the first are kept.
+  void say(std::string_view words) noexcept;
+
+  // ---- live state ----
+
+  /// The watchdog's beat.
+  void beat() noexcept;
+  /// The calling thread has completed something: a layer, a collective, a step.
+  void tick() noexcept;
+  /// Also a record.
+  void reached(protocols::life_state here) noexcept;
+  /// Empty while it is not open.
+  flight_live live() const noexcept;
+
+private:
+  friend class flight_span;
+  using header = protocols::flight_header;
+
+  header::thread* thread_here(header& ring) noexcept;
+  void append(header& ring, const protocols::flight_record& what) noexcept;
+
+  std::atomic<header*> ring_ = nullptr;
+  std::size_t bytes_ = 0;
+  std::uint64_t opening_ = 0; ///< tells the recorders of one process apart for `thread_here`
+};
+
+/// The process's own.
+flight_recorder& flight() noexcept;
+
+/// Something with a beginning and an end that the calling thread is in the middle of meanwhile; spans nest.
+/// One that ends by a fault stays visible as what the thread was in, until the thread begins something else: a rank
+/// that leaves because its peer has died is to be found in the collective that it was in.
+class flight_span {
+public:
+  explicit flight_span(const protocols::flight_record& what, flight_recorder& in = flight()) noexcept;
+  flight_span(const flight_span&) = delete;
+  flight_span& operator=(const flight_span&) = delete;
+  ~flight_span();
+
+  /// Hands `outcome` on; a fault stands in the end's record.
+  template <class T>
+  protocols::result<T> ends(protocols::result<T> outcome) noexcept {
+    if (!outcome)
+      what_.outcome = static_cast<std::uint16_t>(outcome.error().code);
+    return outcome;
+  }
+
+private:
+  flight_recorder* in_ = nullptr; ///< none: it is not open
+  protocols::flight_header::thread* here_ = nullptr;
+  protocols::flight_header::thread before_{};
+  protocols::flight_record what_;
+};
+
+} // namespace troupe::base
