@@ -6,6 +6,7 @@
 
 #include "protocols/codec.hpp"
 #include "runtime/base/clock.hpp"
+#include "runtime/base/flight_recorder.hpp"
 
 namespace troupe::actors {
 
@@ -101,14 +102,11 @@ result<void> mesh_executor::lead() {
 
 result<void> mesh_executor::follow() {
   while (true) {
-    if (auto got = parts_.plans->await(plan_bytes_, base::now() + follower_tick); !got) {
-      if (got.error().code != fault::timeout)
-        return got;
-      const std::lock_guard lock{mutex_};
-      if (stopping_)
-        return {};
-      continue;
-    }
+    const auto planned = await_plan();
+    if (!planned)
+      return tl::unexpected<failure>{planned.error()};
+    if (!*planned)
+      return {};
     if (auto read = decode_payload(plan_bytes_, plan_); !read)
       return read;
     if (auto done = perform(plan_); !done)
@@ -118,20 +116,68 @@ result<void> mesh_executor::follow() {
   }
 }
 
+result<bool> mesh_executor::await_plan() {
+  base::flight_span waiting{{.peer = parts_.cell.leader(),
+                             .group = parts_.cell.group.value_or(no_group),
+                             .action = flight_action::plan_await}};
+  while (true) {
+    auto got = parts_.plans->await(plan_bytes_, base::now() + follower_tick);
+    if (got)
+      return true;
+    if (got.error().code != fault::timeout)
+      return waiting.ends(result<bool>{tl::unexpected<failure>{got.error()}});
+    const std::lock_guard lock{mutex_};
+    if (stopping_)
+      return false;
+  }
+}
+
 result<void> mesh_executor::announce_and_perform() {
   plan_.call = next_call_;
   next_call_ = next_call_.next();
   if (parts_.plans) {
     plan_bytes_.clear();
     encode_payload(plan_, plan_bytes_);
-    if (auto sent = parts_.plans->announce(plan_.call, plan_bytes_, base::now() + parts_.step_deadline); !sent)
+    base::flight_span telling{about(flight_action::plan_announce)};
+    if (auto sent = telling.ends(parts_.plans->announce(plan_.call, plan_bytes_, base::now() + parts_.step_deadline));
+        !sent)
       return sent;
   }
   return perform(plan_);
 }
 
+flight_phase mesh_executor::phase_of(plan_kind kind) noexcept {
+  switch (kind) {
+  case plan_kind::warm:
+    return flight_phase::warm;
+  case plan_kind::vote:
+    return flight_phase::vote;
+  case plan_kind::encode:
+    return flight_phase::encode;
+  case plan_kind::prefill:
+    return flight_phase::prefill;
+  case plan_kind::decode:
+    return flight_phase::decode;
+  case plan_kind::stop:
+    return flight_phase::stop;
+  }
+  return flight_phase::other;
+}
+
+/// The plan at hand, as the flight recorder notes it.
+flight_record mesh_executor::about(flight_action action) const noexcept {
+  flight_record what{.call = plan_.call,
+                     .group = parts_.cell.group.value_or(no_group),
+                     .action = action,
+                     .phase = phase_of(plan_.kind)};
+  if (plan_.kind == plan_kind::prefill)
+    what.item = plan_.prefill.request.value;
+  return what;
+}
+
 result<void> mesh_executor::perform(const mesh_plan& plan) {
-  const auto done = [&]() -> result<void> {
+  base::flight_span step{about(flight_action::step)};
+  auto done = [&]() -> result<void> {
     switch (plan.kind) {
     case plan_kind::warm:
       return perform_warm(plan);
@@ -149,7 +195,7 @@ result<void> mesh_executor::perform(const mesh_plan& plan) {
     return fail(fault::bad_value, "plan kind " + std::to_string(static_cast<int>(plan.kind)));
   }();
   completed_.fetch_add(1, std::memory_order_relaxed);
-  return done;
+  return step.ends(std::move(done));
 }
 
 // ---- the leader's orders ------------------------------------------------------------------------------------------

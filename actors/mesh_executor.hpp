@@ -16,6 +16,7 @@
 #include "gpu/models/model.hpp"
 #include "protocols/decode_machine.hpp"
 #include "protocols/encode_machine.hpp"
+#include "protocols/flight.hpp"
 #include "protocols/prefill_machine.hpp"
 
 namespace troupe::actors {
@@ -104,6 +105,9 @@ public:
   std::uint64_t completed() const noexcept { return completed_.load(std::memory_order_relaxed); }
 
 private:
+  static protocols::flight_phase phase_of(protocols::plan_kind kind) noexcept;
+  protocols::flight_record about(protocols::flight_action action) const noexcept;
+
   struct row { ///< an active sequence
     protocols::sequence_join what;
     std::uint32_t context = 0;
@@ -127,6 +131,8 @@ private:
   void enter(const join_order& order);
   void drop(protocols::request_id request);
 
+  /// False: told to stop.
+  protocols::result<bool> await_plan();
   protocols::result<void> announce_and_perform();
   protocols::result<void> perform(const protocols::mesh_plan& plan);
   protocols::result<void> perform_warm(const protocols::mesh_plan& plan);

@@ -5,8 +5,10 @@
 
 #include <algorithm>
 
+#include "protocols/flight.hpp"
 #include "runtime/base/assert.hpp"
 #include "runtime/base/clock.hpp"
+#include "runtime/base/flight_recorder.hpp"
 
 namespace troupe::fabric {
 
@@ -14,6 +16,18 @@ namespace {
 
 constexpr auto nap_max = std::chrono::milliseconds{500}; ///< a listener's deadlines are looked at this often
 constexpr int frames_a_turn = 64;                        ///< of one lane, before the others have theirs
+
+/// Heartbeats say nothing that the recorder's live state does not, and would fill the ring.
+void note_frame(protocols::flight_action action, protocols::rank_id peer, const protocols::frame_header& header,
+                std::size_t bytes) noexcept {
+  if (header.type != protocols::message_type::heartbeat)
+    base::flight().note({.call = header.call,
+                         .epoch = header.epoch,
+                         .amount = bytes,
+                         .peer = peer,
+                         .operation = static_cast<std::uint16_t>(header.type),
+                         .action = action});
+}
 
 } // namespace
 
@@ -136,6 +150,7 @@ bool wire::send_some(link& one) {
         lose(one, sent.error());
       return moved;
     }
+    note_frame(protocols::flight_action::frame_sent, one.what.peer, next.header, next.payload.size());
     one.queue.pop_front();
     one.queued->fetch_sub(1);
     moved = true;
@@ -154,6 +169,7 @@ bool wire::receive_some(link& one) {
     }
     if (!*next)
       return moved;
+    note_frame(protocols::flight_action::frame_received, one.what.peer, (*next)->header, (*next)->payload.size());
     if (!one.leaving)
       one.what.on_frame(**next);
     one.with->pop();

@@ -30,6 +30,7 @@ public:
     std::function<void(const protocols::frame_view&)> on_frame;
     /// Once; the lane is let go after it.
     std::function<void(const protocols::failure&)> on_gone;
+    protocols::rank_id peer = protocols::client_rank; ///< as the flight recorder calls it
   };
 
   wire();

@@ -1,5 +1,6 @@
 #include "gpu/backend.hpp"
 
+#include "gpu/counted_operations.hpp"
 #include "runtime/base/plugin.hpp"
 
 namespace troupe::gpu {
@@ -10,7 +11,7 @@ protocols::result<std::shared_ptr<const operations>> open_operations(const std::
     return tl::unexpected<protocols::failure>{found.error()};
   std::shared_ptr<const operations> made;
   reinterpret_cast<make_operations_function*> (*found)(threads, made);
-  return made;
+  return count_operations(std::move(made));
 }
 
 } // namespace troupe::gpu

@@ -9,8 +9,10 @@
 
 #include "fabric/lane.hpp"
 #include "protocols/cluster_plan.hpp"
+#include "protocols/collective_kind.hpp"
 #include "protocols/collective_plan_machine.hpp"
 #include "protocols/fault.hpp"
+#include "protocols/flight.hpp"
 #include "protocols/time.hpp"
 
 /// Collectives. All of them go through `group`, the one wrapper that names its group and is checked against the plan of
@@ -18,17 +20,7 @@
 /// hosts' memories here, NCCL on a device.
 namespace troupe::gpu {
 
-enum class collective_kind : std::uint8_t {
-  all_reduce_sum = 1,
-  all_reduce_min = 2,
-  all_gather = 3,
-  broadcast = 4,
-  hop = 5
-};
-std::string_view name(collective_kind kind) noexcept;
-constexpr bool is_valid(collective_kind kind) noexcept {
-  return kind >= collective_kind::all_reduce_sum && kind <= collective_kind::hop;
-}
+using protocols::collective_kind;
 
 /// The lanes of one group, driven by the executor thread alone: by member, empty at this rank's own place.
 /// The plan channel and the host collectives share them: a plan and the collectives that it announces arrive in order.
@@ -82,9 +74,9 @@ public:
 /// names both sides (B19, B30).
 std::unique_ptr<collective_backend> make_host_backend(std::shared_ptr<group_lanes> lanes);
 
-/// The wrapper.
-/// Threads: the executor that owns the group.
-/// Errors of every collective: plan_mismatch (nothing was entered), timeout, peer_gone.
+/// The wrapper. Every collective that it lets through is noted in the flight recorder, when it is entered and when it
+/// is left (B8). Threads: the executor that owns the group. Errors of every collective: plan_mismatch (nothing was
+/// entered), timeout, peer_gone.
 class group {
 public:
   group(protocols::group_plan plan, std::uint32_t self, std::unique_ptr<collective_backend> backend,
@@ -110,15 +102,20 @@ public:
   protocols::result<void> receive(std::uint32_t from, std::span<std::byte> bytes);
 
 private:
-  protocols::result<protocols::time_point> enter(collective_kind kind, std::size_t count);
-  /// `member` is the root or the other side. Errors: not_a_member, and those of `enter`.
-  protocols::result<protocols::time_point> enter_with(collective_kind kind, std::size_t count, std::uint32_t member);
+  /// Lets `act(deadline)` enter the backend once the collective has been judged.
+  template <class Act>
+  protocols::result<void> issue(collective_kind kind, std::size_t count, protocols::rank_id peer, Act act);
+  /// `member` is the root or the other side. Errors: not_a_member, and those of `issue`.
+  template <class Act>
+  protocols::result<void> issue_with(collective_kind kind, std::size_t count, std::uint32_t member, Act act);
 
   protocols::group_plan plan_;
   std::uint32_t self_;
   std::unique_ptr<collective_backend> backend_;
   protocols::duration deadline_;
   protocols::collective_plan_machine plan_check_;
+  protocols::flight_phase phase_{};
+  std::uint32_t of_all_ = 0; ///< collectives of all members, since the group was made: the same number on each of them
 };
 
 } // namespace troupe::gpu

@@ -67,6 +67,8 @@ result<flight_record> unpack(const flight_words& words) {
                        .action = flight_action{byte_of(32)},
                        .moment = flight_moment{byte_of(40)},
                        .phase = flight_phase{byte_of(48)}};
+  if (!is_flight_time(record.time_ns))
+    return fail(fault::bad_value, "time " + std::to_string(record.time_ns));
   if (byte_of(32) > static_cast<std::uint8_t>(flight_action::verdict))
     return bad("action", byte_of(32));
   if (byte_of(40) > static_cast<std::uint8_t>(flight_moment::end))

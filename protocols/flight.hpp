@@ -46,6 +46,12 @@ enum class flight_phase : std::uint8_t {
   other = 8, ///< a phase that this vocabulary does not name
 };
 
+/// Above every clock of this century, and low enough that sums of a few times stay in range.
+inline constexpr std::int64_t flight_time_max_ns = std::int64_t{1} << 61;
+constexpr bool is_flight_time(std::int64_t time_ns) noexcept {
+  return time_ns >= 0 && time_ns <= flight_time_max_ns;
+}
+
 inline constexpr rank_id no_peer{0xffff'ffffu};
 inline constexpr group_id no_group{0xffff'ffffu};
 

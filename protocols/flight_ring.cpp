@@ -48,6 +48,11 @@ result<void> ring_reader::judge_header() const {
   if (bytes_.size() != flight_file_bytes(header_.capacity))
     return bad(fault::short_payload, bytes_.size(),
                "ends where " + std::to_string(flight_file_bytes(header_.capacity)) + " bytes were announced");
+  for (const auto& [time_ns, offset] : {std::pair{header_.wall_ns, offsetof(flight_header, wall_ns)},
+                                        std::pair{header_.steady_ns, offsetof(flight_header, steady_ns)},
+                                        std::pair{header_.pulse_ns, offsetof(flight_header, pulse_ns)}})
+    if (!is_flight_time(time_ns))
+      return bad(fault::bad_value, offset, "time " + std::to_string(time_ns));
   if (header_.groups_count > flight_groups_max)
     return bad(fault::bad_value, offsetof(flight_header, groups_count),
                std::to_string(header_.groups_count) + " groups");
@@ -96,6 +101,9 @@ result<void> ring_reader::read_threads(flight_story& out) const {
     if (!what)
       return bad(fault::bad_value, offsetof(flight_header, threads) + i * sizeof each,
                  what.error().what + " of thread " + std::to_string(i));
+    if (!is_flight_time(each.until_ns))
+      return bad(fault::bad_value, offsetof(flight_header, threads) + i * sizeof each,
+                 "time " + std::to_string(each.until_ns) + " of thread " + std::to_string(i));
     out.activities.push_back({*what, each.until_ns, each.progress});
   }
   return {};

@@ -168,6 +168,7 @@ void life_machine::finish_start(effects& out, time_point now) {
 
 /// The unit of the rank that failed is lost: it is started again, or the cluster ends.
 life_machine::effects life_machine::lose(const first_cause& cause, time_point now) {
+  blamed_ = cause;
   effects out;
   const auto unit = restarts_.unit_of(cause.rank);
   const bool may_restart = (state_ == state::ready || state_ == state::recovering) && !unit.empty();

@@ -2,6 +2,7 @@
 
 #include <optional>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -107,6 +108,8 @@ public:
   state current() const noexcept { return state_; }
   life_state at(rank_id rank) const { return ranks_.at(rank.value).at; }
   generation born(rank_id rank) const { return ranks_.at(rank.value).born; }
+  /// Whose failure was the last loss, once: for the flight recorder.
+  std::optional<first_cause> take_blamed() noexcept { return std::exchange(blamed_, std::nullopt); }
   /// The start or the end of the cluster waits for this rank: it has not taken the step that was ordered (in the parity
   /// handshake: not stated its facts), or it has not left.
   bool waits_for(rank_id rank) const;
@@ -156,6 +159,7 @@ private:
   std::optional<shutdown> order_;           ///< the latest; also for a rank that joins after it
   outcome how_ = outcome::drained;
   std::string cause_;
+  std::optional<first_cause> blamed_;
 };
 
 } // namespace troupe::protocols

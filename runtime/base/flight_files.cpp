@@ -74,13 +74,14 @@ std::filesystem::path supervisor_flight_file(const std::filesystem::path& folder
   return folder / ("supervisor" + std::string{suffix});
 }
 
-result<void> open_flight(const std::filesystem::path& folder, const flight_recorder::identity& who) {
+result<void> open_flight(const std::filesystem::path& folder, const flight_recorder::identity& who,
+                         flight_recorder& recorder) {
   if (who.born.value > flight_generations_kept) {
     std::error_code ignored; // it may never have been made
     std::filesystem::remove(flight_file(folder, who.rank, generation{who.born.value - flight_generations_kept}),
                             ignored);
   }
-  return flight().open(
+  return recorder.open(
       who.rank == supervisor_rank ? supervisor_flight_file(folder) : flight_file(folder, who.rank, who.born), who);
 }
 

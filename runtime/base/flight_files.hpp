@@ -18,9 +18,10 @@ std::filesystem::path flight_file(const std::filesystem::path& folder, protocols
                                   protocols::generation born);
 std::filesystem::path supervisor_flight_file(const std::filesystem::path& folder);
 
-/// Opens the process's recorder for a rank and removes the file of the generation that is kept no longer.
+/// Opens the recorder of a rank and removes the file of the generation that is kept no longer.
 /// Errors: config_invalid; the rank may go on without.
-protocols::result<void> open_flight(const std::filesystem::path& folder, const flight_recorder::identity& who);
+protocols::result<void> open_flight(const std::filesystem::path& folder, const flight_recorder::identity& who,
+                                    flight_recorder& recorder = flight());
 
 /// The live state of another process. Threads: any.
 /// The file must keep its length while it is looked at: those of one's own job do.

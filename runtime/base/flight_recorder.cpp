@@ -137,7 +137,8 @@ result<void> flight_recorder::open(const std::filesystem::path& file, const iden
   ring.wall_ns = std::chrono::nanoseconds{std::chrono::system_clock::now().time_since_epoch()}.count();
   ring.steady_ns = now_ns();
   write_text(ring.label, who.label);
-  write_text(ring.host, who.host);
+  if (::gethostname(ring.host.data(), ring.host.size() - 1) != 0)
+    write_text(ring.host, "unknown");
   const auto groups = std::min(who.groups.size(), flight_groups_max);
   for (std::size_t i = 0; i < groups; ++i) {
     ring.groups[i].id = who.groups[i].first.value;
@@ -187,9 +188,12 @@ void flight_recorder::note(flight_record what) noexcept {
 }
 
 void flight_recorder::note_fault(const failure& cause, std::string_view where) noexcept {
-  if (!is_open())
+  const auto* const ring = ring_.load(std::memory_order_acquire);
+  if (ring == nullptr)
     return;
   note({.operation = static_cast<std::uint16_t>(cause.code), .action = flight_action::fault});
+  if (look(ring->words_state) != 0)
+    return;
   std::array<char, sizeof(header::words)> text;
   const auto code = name(cause.code);
   const int length =
@@ -200,12 +204,12 @@ void flight_recorder::note_fault(const failure& cause, std::string_view where) n
 
 void flight_recorder::say(std::string_view words) noexcept {
   auto* const ring = ring_.load(std::memory_order_acquire);
-  std::uint32_t none = 0;
-  if (ring == nullptr || !shared(ring->words_state).compare_exchange_strong(none, 1))
-    return;
+  if (ring == nullptr || shared(ring->words_state).exchange(1) == 1)
+    return; // another thread is saying something
   const auto bytes = std::min(words.size(), ring->words.size() - 1);
   std::transform(words.begin(), words.begin() + static_cast<std::ptrdiff_t>(bytes), ring->words.begin(),
                  [](char byte) { return static_cast<unsigned char>(byte) < ' ' || byte == '\x7f' ? ' ' : byte; });
+  std::fill(ring->words.begin() + static_cast<std::ptrdiff_t>(bytes), ring->words.end(), '\0');
   ring->words_bytes = static_cast<std::uint32_t>(bytes);
   put(ring->words_state, 2u);
 }

@@ -44,7 +44,6 @@ public:
     protocols::rank_id rank;
     protocols::generation born;
     std::string label;
-    std::string host;
     std::vector<std::pair<protocols::group_id, std::string>> groups; ///< those that the rank is a member of
   };
 
@@ -60,9 +59,9 @@ public:
 
   /// Appends; the time is set here.
   void note(protocols::flight_record what) noexcept;
-  /// Notes a fault of this rank; the first is kept in words too.
+  /// Notes a fault of this rank; the first is kept in words too, unless something else was said.
   void note_fault(const protocols::failure& cause, std::string_view where) noexcept;
-  /// Keeps words beside the records; the first are kept.
+  /// Keeps words beside the records, in place of those before.
   void say(std::string_view words) noexcept;
 
   // ---- live state ----

@@ -109,7 +109,9 @@ result<void> clear_leftovers(const fs::path& directory) {
   for (const auto& entry : fs::directory_iterator{directory, problem})
     if (entry.path().filename() != "lock")
       fs::remove_all(entry.path(), problem);
-  fs::create_directory(directory / "logs", problem);
+  for (const auto* const name : {"logs", "flight"})
+    if (!problem)
+      fs::create_directory(directory / name, problem);
   if (problem)
     return invalid(fmt::format("cannot clear {}: {}", directory.string(), problem.message()));
   return {};

@@ -22,11 +22,13 @@
 ///            status.json  ranks and their states, replaced whole at each change
 ///            spec.json    the effective spec
 ///            logs/all.log, logs/RANK.log; each with a .old before it once it was full
+///            flight/rN.gM.ring (what rank N noted in generation M), flight/supervisor.ring
 ///            front.sock, rN.sock (control lanes of rank N), tN.sock (its transfers)
 ///
-/// A directory whose lock nobody holds is what a supervisor left behind: it is kept for `logs`, and cleared by the next
-/// `up` of that name. The lock is an open-file-description lock: the kernel drops it with the process, and asking who
-/// holds it takes nothing (a flock could only be tried, and the trial would refuse a supervisor that starts just then).
+/// A directory whose lock nobody holds is what a supervisor left behind: it is kept for `logs` and `trace`, and cleared
+/// by the next `up` of that name. The lock is an open-file-description lock: the kernel drops it with the process, and
+/// asking who holds it takes nothing (a flock could only be tried, and the trial would refuse a supervisor that starts
+/// just then).
 namespace troupe::cluster {
 
 /// `asked`, or $XDG_RUNTIME_DIR/troupe, or /tmp/troupe-UID; made with mode 0700 when absent.
@@ -43,6 +45,7 @@ struct job_paths {
   std::filesystem::path transfer_socket(protocols::rank_id rank) const;
   std::filesystem::path log_of(protocols::rank_id rank) const;
   std::filesystem::path log_of_all() const { return directory / "logs" / "all.log"; }
+  std::filesystem::path flight_folder() const { return directory / "flight"; }
 };
 
 /// The supervisor's hold on a job's directory.

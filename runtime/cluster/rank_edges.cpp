@@ -4,6 +4,7 @@
 #include "actors/link_actor.hpp"
 #include "protocols/codec.hpp"
 #include "runtime/base/clock.hpp"
+#include "runtime/base/flight_recorder.hpp"
 #include "runtime/base/log.hpp"
 #include "runtime/cluster/rank_world.hpp"
 
@@ -11,6 +12,18 @@
 namespace troupe::cluster {
 
 using namespace protocols;
+
+namespace {
+
+flight_record edge_to(const std::tuple<rank_id, channel_kind, group_id>& which) noexcept {
+  return {.peer = std::get<rank_id>(which),
+          .group = std::get<group_id>(which),
+          .operation = static_cast<std::uint16_t>(std::get<channel_kind>(which)),
+          .action = flight_action::edge,
+          .phase = flight_phase::start};
+}
+
+} // namespace
 
 std::set<rank_world::lane_name> rank_world::lanes_of_plan() const {
   std::set<lane_name> out;
@@ -69,11 +82,13 @@ void rank_world::on_incoming(fabric::incoming lane) {
 result<std::unique_ptr<fabric::lane>> rank_world::take_lane(const lane_name& which, time_point deadline,
                                                             const std::function<bool()>& urgent) {
   constexpr std::chrono::milliseconds look{10}; // at what `urgent` watches
+  base::flight_span waiting{edge_to(which)};
   std::unique_lock lock{mutex_};
   while (!lanes_.contains(which)) {
     const auto now = base::now();
     if (now >= deadline)
-      return fail(fault::timeout, "no edge from " + context_.plan.rank(std::get<rank_id>(which)).label);
+      return waiting.ends(result<std::unique_ptr<fabric::lane>>{
+          fail(fault::timeout, "no edge from " + context_.plan.rank(std::get<rank_id>(which)).label)});
     if (urgent && urgent())
       return fail(fault::cancelled);
     arrived_.wait_until(lock, urgent ? std::min<time_point>(deadline, now + look) : deadline);
@@ -100,6 +115,7 @@ result<void> rank_world::make_lanes(const roster& everybody, time_point deadline
     const auto& [peer, channel, group] = which;
     if (!begins(which))
       continue;
+    base::flight_span waiting{edge_to(which)};
     auto lane = fabric::connect(kind, everybody_[peer.value], identity_,
                                 hello{.job_token = identity_.job_token,
                                       .channel = channel,
@@ -108,7 +124,8 @@ result<void> rank_world::make_lanes(const roster& everybody, time_point deadline
                                       .capabilities = {}},
                                 options, deadline);
     if (!lane)
-      return fail(lane.error().code, "edge to " + context_.plan.rank(peer).label + ": " + lane.error().what);
+      return waiting.ends(result<void>{
+          fail(lane.error().code, "edge to " + context_.plan.rank(peer).label + ": " + lane.error().what)});
     const std::lock_guard lock{mutex_};
     lanes_[which] = *std::move(lane);
   }
@@ -141,7 +158,8 @@ void rank_world::adopt(const lane_name& which, std::unique_ptr<fabric::lane> lan
                                   return; // news of a generation that is known to be lost
                               }
                               calls_.on_peer_gone(from, cause);
-                            }});
+                            },
+                        .peer = peer});
   wired_[which] = key;
   if (channel != channel_kind::control)
     return;

@@ -13,8 +13,10 @@
 #include "protocols/rank_life_machine.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/exit_code.hpp"
+#include "runtime/base/flight_files.hpp"
 #include "runtime/base/log.hpp"
 #include "runtime/cluster/control_link.hpp"
+#include "runtime/cluster/job_directory.hpp"
 #include "runtime/cluster/process.hpp"
 #include "runtime/cluster/rank_world.hpp"
 #include "runtime/cluster/spec_file.hpp"
@@ -39,6 +41,21 @@ base::exit_code exit_code_of(fault code) noexcept {
   if (code == fault::peer_gone || code == fault::cell_gone)
     return base::exit_code::peer_gone;
   return base::exit_code::executor;
+}
+
+/// A rank whose record cannot be kept serves without.
+void open_record(const launch& start, const cluster_plan& plan, rank_id self) {
+  base::flight_recorder::identity who{self, start.born, plan.rank(self).label, {}};
+  for (const auto& group : plan.groups)
+    if (std::ranges::find(group.members, self) != group.members.end())
+      who.groups.emplace_back(group.id, group.name);
+  if (const auto opened = base::open_flight(job_paths{start.run_directory}.flight_folder(), who); !opened)
+    base::log_warning("no flight record: {}", to_string(opened.error()));
+}
+
+/// A step of the rank's life, from the order to its end.
+flight_record step_to(life_state next) noexcept {
+  return {.operation = static_cast<std::uint16_t>(next), .action = flight_action::life, .phase = flight_phase::start};
 }
 
 /// The end of the death pipe means that the supervisor is gone, and nothing here is worth a moment then (C13).
@@ -191,24 +208,32 @@ result<void> rank_life::build(const launch& start) {
     return fail(fault::config_invalid,
                 "rank " + std::to_string(self_.value) + " of " + std::to_string(plan->ranks.size()));
   base::open_log(plan->rank(self_).label);
+  open_record(start, *plan, self_);
+  base::flight_span joining{step_to(life_state::joined)};
   front_ = plan->front();
   alone_ = plan->rank(self_).role == role_kind::stub;
   start_deadline_ = std::chrono::milliseconds{spec->timeouts.start_ms};
   world_ = std::make_unique<rank_world>(
       start, *std::move(spec), *std::move(plan), self_, digest_of(start.spec_json),
       rank_world::events{
-          .on_failure = [this](const failure& cause, const std::string& where) { mail_.fail(cause, where); },
+          .on_failure =
+              [this](const failure& cause, const std::string& where) {
+                base::flight().note_fault(cause, where);
+                mail_.fail(cause, where);
+              },
           .on_peer_gone = [this](rank_id peer, const failure& cause) { mail_.peer_gone(peer, cause); },
           .on_drained = [this] { mail_.drained(); }});
   auto at = world_->open();
   if (!at)
-    return tl::unexpected<failure>{at.error()};
+    return joining.ends(result<void>{tl::unexpected<failure>{at.error()}});
+  base::flight().reached(life_state::joined);
   if (auto said = life_.on_reached(life_state::joined); !said)
     return tl::unexpected<failure>{said.error()};
   return link_.send(joined{*at, static_cast<std::uint32_t>(::getpid())});
 }
 
 result<void> rank_life::reached(life_state here) {
+  base::flight().reached(here);
   auto said = life_.on_reached(here);
   if (!said)
     return tl::unexpected<failure>{said.error()};
@@ -219,15 +244,17 @@ result<void> rank_life::obey_roster(const roster& everybody) {
   if (auto allowed = life_.on_roster(); !allowed)
     return allowed;
   roster_ = everybody;
+  base::flight_span agreeing{step_to(life_state::agreed)};
   auto stated = world_->facts();
   if (!stated)
-    return tl::unexpected<failure>{stated.error()};
+    return agreeing.ends(result<void>{tl::unexpected<failure>{stated.error()}});
   return link_.send(agree{*std::move(stated)});
 }
 
 result<void> rank_life::obey_proceed(const proceed& order) {
   if (auto allowed = life_.on_proceed(order); !allowed)
     return allowed;
+  base::flight_span going{step_to(order.next)};
   result<void> done;
   if (order.next == life_state::grouped)
     done = world_->group(roster_, base::now() + start_deadline_);
@@ -235,7 +262,7 @@ result<void> rank_life::obey_proceed(const proceed& order) {
     done = world_->warm();
   else if (order.next == life_state::ready)
     done = world_->serve();
-  return done ? reached(order.next) : done;
+  return going.ends(done ? reached(order.next) : done);
 }
 
 result<void> rank_life::obey(const frame_view& frame) {
@@ -252,6 +279,7 @@ result<void> rank_life::obey(const frame_view& frame) {
     return with(proceed{}, [&](const proceed& order) { return obey_proceed(order); });
   if (type == shutdown::type)
     return with(shutdown{}, [&](const shutdown& order) {
+      base::flight().reached(life_state::draining);
       served_ = served_ || life_.current() == life_state::ready;
       const auto allowed = life_.on_shutdown(order);
       if (allowed && served_)
@@ -378,6 +406,8 @@ void rank_life::flush() {
 /// Says why, then ends the process: what other threads are in the middle of is not waited for (C1, C6).
 int rank_life::leave_failed(const failure& cause, const std::string& where) {
   base::log_error("{}: {}", where, to_string(cause));
+  base::flight().note_fault(cause, where);
+  base::flight().reached(life_state::failed);
   (void)link_.send(error{.code = static_cast<std::uint16_t>(cause.code),
                          .message = cause.what,
                          .origin = self_,
@@ -401,6 +431,7 @@ int rank_life::run() {
   }
   if (!life_.aborting()) {
     world_->stop();
+    base::flight().reached(life_state::left);
     (void)life_.on_left();
     (void)link_.send(leave{"drained"});
   }

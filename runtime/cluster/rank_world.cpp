@@ -10,6 +10,7 @@
 #include <iterator>
 
 #include "actors/front_actor.hpp"
+#include "fabric/recorded_transfers.hpp"
 #include "gpu/models/text_io.hpp"
 #include "runtime/base/assert.hpp"
 #include "runtime/base/clock.hpp"
@@ -115,7 +116,7 @@ result<endpoint> rank_world::open() {
                                                            .unix_path = transfer_socket(context_.self)});
     if (!engine)
       return tl::unexpected<failure>{engine.error()};
-    transfers_ = *std::move(engine);
+    transfers_ = fabric::record_transfers(*std::move(engine));
     context_.transfers = transfers_.get();
     if (auto done = register_regions(); !done)
       return tl::unexpected<failure>{done.error()};

@@ -17,6 +17,7 @@
 #include "protocols/life_machine.hpp"
 #include "runtime/base/assert.hpp"
 #include "runtime/base/clock.hpp"
+#include "runtime/base/flight_files.hpp"
 #include "runtime/cluster/job_journal.hpp"
 #include "runtime/cluster/job_status.hpp"
 #include "runtime/cluster/rank_launcher.hpp"
@@ -28,6 +29,7 @@ namespace troupe::cluster {
 namespace {
 
 using protocols::fault;
+using protocols::flight_action;
 using protocols::life_machine;
 using protocols::result;
 using protocols::time_point;
@@ -59,6 +61,11 @@ public:
         wake_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)),
         journal_(paths().log_of_all(), host_ + ":supervisor ", options_.on_progress, options_.on_log) {
     TROUPE_ASSERT("supervisor wake-up", wake_);
+    if (const auto opened = base::open_flight(
+            paths().flight_folder(),
+            {.rank = protocols::supervisor_rank, .born = {}, .label = "supervisor", .groups = {}}, record_);
+        !opened)
+      journal_.note("no flight record: " + opened.error().what);
   }
 
   const job_paths& paths() const noexcept override { return directory_.paths(); }
@@ -112,6 +119,7 @@ private:
       if (!started)
         return tl::unexpected{started.error()};
       ranks_.push_back(std::move(*started));
+      note_spawned(*ranks_.back(), protocols::generation{1});
     }
     return {};
   }
@@ -160,6 +168,8 @@ private:
       break;
     }
     outcome_ = cluster_outcome{code, ended.cause, {}};
+    if (!ended.cause.empty())
+      record_.say(ended.cause);
   }
 
   // ---- the loop ----
@@ -201,6 +211,11 @@ private:
     while (take_frame(rank)) { // its last words; the socket's buffer bounds them
     }
     read_output(rank);
+    record_.note(
+        {.item = static_cast<std::uint64_t>(rank.end()->number),
+         .peer = rank.plan().id,
+         .operation = rank.end()->how == protocols::rank_end::kind::signalled ? std::uint16_t{1} : std::uint16_t{0},
+         .action = flight_action::ended});
     perform(life_->on_end(rank.plan().id, *rank.end(), base::now()));
   }
 
@@ -277,7 +292,7 @@ private:
       if (rank->running() && !rank->was_killed() && rank->control_lost() &&
           now >= *rank->control_lost() + control_lost_grace) {
         blame(*rank, {fault::timeout, "closed its control socket and did not leave"});
-        rank->kill();
+        kill(*rank);
       }
     perform(life_->on_tick(now));
 
@@ -309,12 +324,16 @@ private:
                      },
                      [&](const life_machine::kill_ranks& late) {
                        for (const auto id : late.ranks)
-                         ranks_[id.value]->kill();
+                         kill(*ranks_[id.value]);
                      },
                      [&](const life_machine::restart_ranks& again) { restart(again); },
                      [&](const life_machine::cluster_ended& ended) { finish(ended); },
                  },
                  effect);
+    if (const auto blamed = life_->take_blamed()) {
+      record_.note({.call = blamed->call, .peer = blamed->rank, .action = flight_action::verdict});
+      record_.say(blamed->text);
+    }
   }
 
   template <class Message>
@@ -332,6 +351,18 @@ private:
     }
   }
 
+  void note_spawned(const supervised_rank& rank, protocols::generation born) {
+    record_.note({.item = static_cast<std::uint64_t>(rank.pid()),
+                  .number = born.value,
+                  .peer = rank.plan().id,
+                  .action = flight_action::spawned});
+  }
+
+  void kill(supervised_rank& rank) {
+    record_.note({.peer = rank.plan().id, .action = flight_action::killed});
+    rank.kill();
+  }
+
   template <class Message>
   void send_some(const std::vector<protocols::rank_id>& to, const Message& message) {
     for (const auto id : to)
@@ -347,6 +378,7 @@ private:
       if (!started)
         return stop_at_once(fmt::format("cannot start {} again: {}", plan_.rank(id).label, started.error().what));
       ranks_[id.value] = std::move(*started);
+      note_spawned(*ranks_[id.value], again.born);
     }
   }
 
@@ -356,6 +388,9 @@ private:
 
   template <class Message>
   void send(supervised_rank& rank, const Message& message) {
+    record_.note({.peer = rank.plan().id,
+                  .operation = static_cast<std::uint16_t>(Message::type),
+                  .action = flight_action::frame_sent});
     const auto sent = rank.send(message);
     if (!sent && sent.error().code != fault::peer_gone) // its end says more
       blame(rank, sent.error());
@@ -414,6 +449,7 @@ private:
   rank_poll poll_;
 
   job_journal journal_;
+  base::flight_recorder record_;
   job_status written_;
   life_machine::state seen_ = life_machine::state::starting;
 };

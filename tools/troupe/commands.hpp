@@ -15,6 +15,7 @@ void add_up(CLI::App& troupe, action& chosen);
 void add_ask(CLI::App& troupe, action& chosen);
 void add_ps(CLI::App& troupe, action& chosen);
 void add_logs(CLI::App& troupe, action& chosen);
+void add_trace(CLI::App& troupe, action& chosen);
 void add_down(CLI::App& troupe, action& chosen);
 void add_spec(CLI::App& troupe, action& chosen);
 /// What the supervisor starts; not for people, so not in the help.

@@ -32,6 +32,7 @@ Exit codes:
   troupe::tools::add_ask(troupe, chosen);
   troupe::tools::add_ps(troupe, chosen);
   troupe::tools::add_logs(troupe, chosen);
+  troupe::tools::add_trace(troupe, chosen);
   troupe::tools::add_down(troupe, chosen);
   troupe::tools::add_spec(troupe, chosen);
   troupe::tools::add_rank(troupe, chosen);

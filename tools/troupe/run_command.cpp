@@ -14,6 +14,7 @@
 #include "tools/troupe/interruption.hpp"
 #include "tools/troupe/launch.hpp"
 #include "tools/troupe/text.hpp"
+#include "tools/troupe/trace_command.hpp"
 
 namespace troupe::tools {
 namespace {
@@ -153,7 +154,9 @@ int run(run_options options) {
   const auto verdict = stop.seen() ? base::exit_code::interrupted : printer.verdict();
   const bool orderly =
       outcome.code == base::exit_code::done || (stop.seen() && outcome.code == base::exit_code::failed);
-  if (!orderly || verdict == base::exit_code::failed)
+  if (!orderly)
+    complain(outcome.code, failure_block((*supervisor)->paths()));
+  else if (verdict == base::exit_code::failed)
     complain(outcome.code, fmt::format("logs of the ranks: {}", (folder / "logs").string()));
   else if (!named)
     forget(folder);

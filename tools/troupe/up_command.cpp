@@ -12,6 +12,7 @@
 #include "tools/troupe/commands.hpp"
 #include "tools/troupe/launch.hpp"
 #include "tools/troupe/text.hpp"
+#include "tools/troupe/trace_command.hpp"
 
 namespace troupe::tools {
 namespace {
@@ -84,7 +85,7 @@ int up(const up_options& options) {
   progress.clear();
   const bool orderly = outcome.code == base::exit_code::done || outcome.code == base::exit_code::interrupted;
   if (!orderly)
-    complain(outcome.code, fmt::format("logs of the ranks: {}", (supervisor->paths().directory / "logs").string()));
+    complain(outcome.code, failure_block(supervisor->paths()));
   return complain(outcome.code, outcome.first_cause);
 }
 
