@@ -102,6 +102,7 @@ private:
   std::vector<rank_id> awaited(const flight_trace::rank_line& line) const;
   std::optional<rank_id> first_failure() const;
   std::optional<rank_id> most_awaited() const;
+  rank_id behind(rank_id blamed) const;
   bool counts(const flight_trace::rank_line& line) const;
   std::string line_text(const flight_trace::rank_line& line) const;
   std::string label_of(rank_id rank) const;
@@ -285,9 +286,24 @@ std::optional<rank_id> tracer::most_awaited() const {
   return found == candidates.end() ? std::nullopt : std::optional{*found};
 }
 
+/// A rank that left because another was late may be the first whose end is seen: a rank that is stopped ends later.
+rank_id tracer::behind(rank_id blamed) const {
+  std::set<rank_id> seen;
+  while (seen.insert(blamed).second) {
+    const auto line = std::ranges::find(out_.ranks, blamed, &flight_trace::rank_line::rank);
+    if (line == out_.ranks.end() || line->waits_for.size() != 1 || fault_from(line->in.what.outcome) != fault::timeout)
+      return blamed;
+    const auto next = std::ranges::find(out_.ranks, line->waits_for.front(), &flight_trace::rank_line::rank);
+    if (next == out_.ranks.end() || next->in.what.outcome != 0)
+      return blamed;
+    blamed = next->rank;
+  }
+  return blamed;
+}
+
 std::optional<rank_id> tracer::first_failure() const {
   if (verdict_)
-    return verdict_->peer;
+    return behind(verdict_->peer);
   std::optional<rank_id> found;
   std::int64_t found_ns = 0;
   const auto consider = [&](rank_id rank, std::int64_t time_ns) {

@@ -10,10 +10,11 @@
 
 /// What the records of all ranks say together: who failed first, what each was in the middle of, who waited for whom.
 ///
-/// The supervisor's verdict holds where there is one: it sees how processes end. Without it (the supervisor died too,
-/// or nobody has died) the first rank is taken that was ended from outside or raised a fault of its own; a rank that
-/// says "my peer is gone" or "my peer is late" is a consequence, and where there is nothing else the one is taken that
-/// the others wait for while it waits for nobody.
+/// The supervisor's verdict holds where there is one: it sees how processes end; but a rank that left because it had
+/// waited too long for one other points to that one, which may be stopped and end last. Without a verdict (the
+/// supervisor died too, or nobody has died) the first rank is taken that was ended from outside or raised a fault of
+/// its own; a rank that says "my peer is gone" or "my peer is late" is a consequence, and where there is nothing else
+/// the one is taken that the others wait for while it waits for nobody.
 namespace troupe::protocols {
 
 struct flight_trace {

@@ -1,0 +1,320 @@
+#include "protocols/flight_trace.hpp"
+
+#include <doctest/doctest.h>
+
+#include "protocols/collective_kind.hpp"
+#include "protocols/supervision_machine.hpp"
+
+using namespace troupe::protocols;
+
+namespace {
+
+constexpr std::int64_t ms = 1'000'000;
+
+/// A cell of three ranks and an idle one, told by hand.
+struct cluster_stories {
+  std::vector<flight_story> stories;
+
+  cluster_stories() {
+    for (std::uint32_t rank = 0; rank < 4; ++rank) {
+      flight_story story{.rank = rank_id{rank},
+                         .born = generation{1},
+                         .label = rank < 3 ? "prefill.0/t" + std::to_string(rank) : "front",
+                         .host = "here",
+                         .wall_ns = 1'000'000 * ms,
+                         .steady_ns = 1000 * ms,
+                         .groups = {},
+                         .life = life_state::ready,
+                         .activities = {{}},
+                         .records = {},
+                         .words = {}};
+      if (rank < 3)
+        story.groups = {{group_id{4}, "prefill.0", 0}};
+      stories.push_back(std::move(story));
+    }
+  }
+  flight_story& at(std::uint32_t rank) { return stories[rank]; }
+
+  /// The rank has entered this collective of the cell's group at `since`, and is in it.
+  flight_activity& in_collective(std::uint32_t rank, std::uint32_t number, std::int64_t since_ms) {
+    auto& story = at(rank);
+    story.groups[0].entered = number;
+    story.activities[0].what = {.time_ns = since_ms * ms,
+                                .call = call_id{17},
+                                .number = number,
+                                .group = group_id{4},
+                                .operation = static_cast<std::uint16_t>(collective_kind::all_reduce_sum),
+                                .action = flight_action::collective,
+                                .moment = flight_moment::begin,
+                                .phase = flight_phase::prefill};
+    story.records.push_back(story.activities[0].what);
+    return story.activities[0];
+  }
+  void computes(std::uint32_t rank, std::int64_t since_ms) {
+    at(rank).activities[0].what = {.time_ns = since_ms * ms,
+                                   .call = call_id{17},
+                                   .action = flight_action::step,
+                                   .moment = flight_moment::begin,
+                                   .phase = flight_phase::prefill};
+    at(rank).records.push_back(at(rank).activities[0].what);
+  }
+  void leaves_by(std::uint32_t rank, fault code, std::int64_t at_ms) {
+    auto& in = at(rank).activities[0];
+    in.until_ns = at_ms * ms;
+    in.what.outcome = static_cast<std::uint16_t>(code);
+    raises(rank, code, at_ms);
+  }
+  void raises(std::uint32_t rank, fault code, std::int64_t at_ms) {
+    at(rank).records.push_back(
+        {.time_ns = at_ms * ms, .operation = static_cast<std::uint16_t>(code), .action = flight_action::fault});
+    at(rank).words = "executor: " + std::string{name(code)};
+  }
+  flight_story& supervisor() {
+    if (stories.back().rank != supervisor_rank)
+      stories.push_back({.rank = supervisor_rank,
+                         .born = {},
+                         .label = "supervisor",
+                         .host = "here",
+                         .wall_ns = 1'000'000 * ms,
+                         .steady_ns = 1000 * ms,
+                         .groups = {},
+                         .activities = {},
+                         .records = {},
+                         .words = {}});
+    return stories.back();
+  }
+  void saw_end(std::uint32_t rank, bool signal, std::uint64_t number, std::int64_t at_ms) {
+    supervisor().records.push_back({.time_ns = at_ms * ms,
+                                    .item = number,
+                                    .peer = rank_id{rank},
+                                    .operation = signal ? std::uint16_t{1} : std::uint16_t{0},
+                                    .action = flight_action::ended});
+  }
+  void judged(std::uint32_t rank, std::int64_t at_ms) {
+    supervisor().records.push_back({.time_ns = at_ms * ms, .peer = rank_id{rank}, .action = flight_action::verdict});
+    supervisor().words = "rank " + std::to_string(rank) + " was blamed";
+  }
+  flight_trace trace(std::optional<std::int64_t> now_ms = std::nullopt) const {
+    return trace_flight(stories, nullptr, now_ms ? std::optional{*now_ms * ms} : std::nullopt);
+  }
+};
+
+using ranks = std::vector<rank_id>;
+
+} // namespace
+
+TEST_CASE("J1: a rank that died in a collective is first, and those that wait for it say so") {
+  cluster_stories c;
+  c.in_collective(0, 9, 2000);
+  c.leaves_by(0, fault::peer_gone, 2070);
+  c.in_collective(1, 8, 1990);
+  c.in_collective(2, 9, 2005);
+  c.saw_end(1, true, 9, 2060);
+  c.saw_end(0, false, exit_peer_gone, 2100);
+
+  for (const bool with_verdict : {false, true}) {
+    CAPTURE(with_verdict);
+    if (with_verdict)
+      c.judged(1, 2061);
+    const auto found = c.trace();
+    CHECK(found.first == rank_id{1});
+    CHECK(found.cause == (with_verdict ? "rank 1 was blamed" : ""));
+    REQUIRE(found.ranks.size() == 4);
+    CHECK(found.ranks[0].waits_for == ranks{rank_id{1}});
+    CHECK(found.ranks[2].waits_for == ranks{rank_id{1}});
+    CHECK(found.ranks[3].waits_for.empty());
+    CHECK(found.ranks[0].text == "rank 0 (prefill.0/t0): in all_reduce_sum of group prefill.0, call 17, phase prefill, "
+                                 "since 70.0 ms, left by peer_gone; waits for rank 1; ended by exit code 72");
+    CHECK(found.ranks[1].text == "rank 1 (prefill.0/t1): in all_reduce_sum of group prefill.0, call 17, phase prefill, "
+                                 "since 70.0 ms; ended by signal 9");
+    CHECK(found.ranks[3].text == "rank 3 (front): idle");
+    CHECK(found.text().starts_with("first failing rank 1 (prefill.0/t1): in all_reduce_sum"));
+  }
+}
+
+TEST_CASE("J1: a rank that died inside the collective that all had entered is what the others wait for") {
+  cluster_stories c;
+  for (const std::uint32_t rank : {0u, 1u, 2u})
+    c.in_collective(rank, 9, 2000);
+  c.saw_end(2, true, 11, 2060);
+  const auto found = c.trace();
+  CHECK(found.first == rank_id{2});
+  CHECK(found.ranks[0].waits_for == ranks{rank_id{2}});
+  CHECK(found.ranks[2].waits_for.empty());
+}
+
+TEST_CASE("J1, B30: a rank that skipped a collective is named though nobody has died and nobody has judged") {
+  cluster_stories c;
+  c.in_collective(0, 9, 2000);
+  c.in_collective(2, 9, 2000);
+  c.in_collective(1, 8, 1900);
+  c.at(1).activities[0] = {}; // it left the eighth, and awaits the next plan instead of the ninth
+  c.at(1).activities[0].what = {
+      .time_ns = 1950 * ms, .peer = rank_id{0}, .group = group_id{4}, .action = flight_action::plan_await};
+  c.leaves_by(0, fault::timeout, 12'000);
+  c.leaves_by(2, fault::timeout, 12'001);
+
+  const auto found = c.trace();
+  CHECK(found.first == rank_id{1});
+  CHECK(found.ranks[1].text ==
+        "rank 1 (prefill.0/t1): in awaiting a plan from rank 0 of group prefill.0, since 10.05 s; "
+        "waits for rank 0");
+  CHECK(found.ranks[0].text.find("since 10.00 s, left by timeout; waits for rank 1") != std::string::npos);
+}
+
+TEST_CASE("J1: a rank that is stopped is found behind the one that the supervisor saw leave by its deadline") {
+  cluster_stories c;
+  c.in_collective(0, 9, 2000);
+  c.leaves_by(0, fault::timeout, 12'000);
+  c.in_collective(2, 9, 2000);
+  c.leaves_by(2, fault::timeout, 12'001);
+  c.computes(1, 1950);
+  c.at(1).groups[0].entered = 8;
+  c.saw_end(0, false, 74, 12'010);
+  c.judged(0, 12'011);
+  CHECK(c.trace().first == rank_id{1});
+}
+
+TEST_CASE("J1: the fault that a rank raised of its own comes before all that others raise because of it") {
+  cluster_stories c;
+  c.computes(1, 1950);
+  c.leaves_by(1, fault::executor_failed, 2000);
+  c.in_collective(0, 9, 1990);
+  c.leaves_by(0, fault::peer_gone, 1999); // the socket's end was seen before the words were written
+  const auto found = c.trace();
+  CHECK(found.first == rank_id{1});
+  CHECK(found.cause == "executor: executor_failed");
+}
+
+TEST_CASE("J1: a stuck transfer names its receiver when nothing else goes on") {
+  cluster_stories c;
+  c.at(3).records = {{.time_ns = 1000 * ms,
+                      .item = 5,
+                      .peer = rank_id{2},
+                      .action = flight_action::transfer,
+                      .moment = flight_moment::begin},
+                     {.time_ns = 1100 * ms,
+                      .item = 6,
+                      .peer = rank_id{0},
+                      .action = flight_action::transfer,
+                      .moment = flight_moment::begin},
+                     {.time_ns = 1200 * ms, .item = 6, .action = flight_action::transfer, .moment = flight_moment::end},
+                     {.time_ns = 5000 * ms, .action = flight_action::frame_sent}};
+  const auto found = c.trace();
+  CHECK(found.ranks[3].in.what.item == 5);
+  CHECK(found.ranks[3].text == "rank 3 (front): in a transfer to rank 2, since 4.00 s; waits for rank 2");
+  CHECK(found.first == rank_id{2});
+}
+
+TEST_CASE("J1: in the start-up those that are further wait for those that are not") {
+  cluster_stories c;
+  for (auto& story : c.stories)
+    story.life = life_state::grouped;
+  c.at(2).life = life_state::joined;
+  c.at(2).activities[0].what = {.time_ns = 1000 * ms,
+                                .peer = rank_id{1},
+                                .operation = static_cast<std::uint16_t>(channel_kind::group),
+                                .action = flight_action::edge,
+                                .moment = flight_moment::begin,
+                                .phase = flight_phase::start};
+  c.at(2).records = {c.at(2).activities[0].what};
+  c.at(0).records = {{.time_ns = 3000 * ms, .action = flight_action::life}};
+  const auto found = c.trace();
+  CHECK(found.ranks[0].text == "rank 0 (prefill.0/t0): idle while grouped; waits for rank 2");
+  CHECK(found.ranks[2].text ==
+        "rank 2 (prefill.0/t2): in making the group lane with rank 1, since 2.00 s; waits for rank 1");
+}
+
+TEST_CASE("J1: a rank that left no record is named from the plan, and waited for") {
+  cluster_stories c;
+  for (const std::uint32_t rank : {0u, 1u})
+    c.in_collective(rank, 1, 2000);
+  c.stories.erase(c.stories.begin() + 2);
+  cluster_plan plan;
+  for (std::uint32_t rank = 0; rank < 4; ++rank)
+    plan.ranks.push_back({.id = rank_id{rank}, .pool = "p", .label = "label " + std::to_string(rank)});
+  plan.groups = {{group_id{4}, "prefill.0", {rank_id{0}, rank_id{1}, rank_id{2}}}};
+  const auto found = trace_flight(c.stories, &plan);
+  REQUIRE(found.ranks.size() == 4);
+  CHECK(found.ranks[2].text == "rank 2 (label 2): left no record");
+  CHECK(found.ranks[0].waits_for == ranks{rank_id{2}});
+  CHECK(found.first == rank_id{2});
+}
+
+TEST_CASE("J1: a job that runs has no failing rank while nobody waits longer than the bound") {
+  cluster_stories c;
+  c.in_collective(0, 9, 2000);
+  c.in_collective(2, 9, 2000);
+  c.computes(1, 1990);
+  CHECK_FALSE(c.trace(2500).first);
+  CHECK(c.trace(2500).text().starts_with("no rank has failed\n"));
+  CHECK(c.trace(4500).first == rank_id{1});
+}
+
+TEST_CASE("J1: members that await a plan of an idle leader are no fault") {
+  cluster_stories c;
+  for (const std::uint32_t rank : {1u, 2u})
+    c.at(rank).activities[0].what = {
+        .time_ns = 1000 * ms, .peer = rank_id{0}, .group = group_id{4}, .action = flight_action::plan_await};
+  CHECK_FALSE(c.trace().first);
+  CHECK_FALSE(c.trace(100'000).first);
+}
+
+TEST_CASE("J1: in a circle of waits the rank that fell silent first is taken") {
+  cluster_stories c;
+  for (const std::uint32_t rank : {0u, 1u}) {
+    c.at(rank).activities[0].what = {.time_ns = (2000 + rank) * ms,
+                                     .peer = rank_id{1 - rank},
+                                     .group = group_id{4},
+                                     .operation = static_cast<std::uint16_t>(collective_kind::hop),
+                                     .action = flight_action::collective};
+    c.at(rank).records = {c.at(rank).activities[0].what};
+  }
+  const auto found = c.trace();
+  CHECK(found.ranks[1].waits_for == ranks{rank_id{0}});
+  CHECK(found.first == rank_id{0});
+}
+
+TEST_CASE("J1: of two generations the newest is judged, and an end of the older one is not its own") {
+  cluster_stories c;
+  c.computes(1, 1000);
+  c.saw_end(1, true, 9, 1100);
+  c.supervisor().records.push_back({.time_ns = 1200 * ms, .peer = rank_id{1}, .action = flight_action::spawned});
+  const auto supervisor = c.stories.back();
+  auto again = c.at(1);
+  again.born = generation{2};
+  again.activities = {{}};
+  c.stories.insert(c.stories.begin() + 2, again);
+  const auto found = trace_flight(c.stories, nullptr);
+  REQUIRE(found.ranks.size() == 4);
+  CHECK(found.ranks[1].born == generation{2});
+  CHECK(found.ranks[1].text == "rank 1 (prefill.0/t1): idle");
+  CHECK_FALSE(found.first);
+}
+
+TEST_CASE("J1: ranks that the supervisor put down, and consequences, are not the first") {
+  cluster_stories c;
+  c.supervisor().records.push_back({.time_ns = 900 * ms, .peer = rank_id{0}, .action = flight_action::killed});
+  c.saw_end(0, true, 9, 1000);
+  c.saw_end(2, false, exit_peer_gone, 1001);
+  c.saw_end(3, false, 0, 1002);
+  CHECK_FALSE(c.trace().first);
+  c.saw_end(1, false, 70, 1003);
+  const auto found = c.trace();
+  CHECK(found.first == rank_id{1});
+  CHECK(found.ranks[0].text.ends_with("ended by signal 9 of the supervisor"));
+}
+
+TEST_CASE("Clocks of two hosts are placed by the wall clocks that were read beside them") {
+  cluster_stories c;
+  c.at(1).host = "there"; // booted 500 ms later than the first host's clock began
+  c.at(1).steady_ns = 500 * ms;
+  c.at(2).steady_ns = 1100 * ms; // the same host, its wall clock has been set meanwhile
+  for (const std::uint32_t rank : {0u, 1u, 2u})
+    c.at(rank).records = {{.time_ns = 600 * ms, .action = flight_action::landed}};
+  align_clocks(c.stories);
+  CHECK(c.at(0).records[0].time_ns == 600 * ms);
+  CHECK(c.at(1).records[0].time_ns == 1100 * ms);
+  CHECK(c.at(2).records[0].time_ns == 600 * ms);
+  CHECK(c.at(1).activities[0].until_ns == 0);
+}
