@@ -1,8 +1,6 @@
 #include "protocols/flight_trace.hpp"
 
 #include <algorithm>
-#include <array>
-#include <cstdio>
 #include <iterator>
 #include <map>
 #include <set>
@@ -31,11 +29,10 @@ std::string rank_text(rank_id rank) {
 
 /// "1.93 s", "12.4 ms".
 std::string in_words(std::int64_t ns) {
-  std::array<char, 32> text{};
-  const auto milliseconds = static_cast<double>(ns) / 1e6;
-  std::snprintf(text.data(), text.size(), milliseconds >= 1000.0 ? "%.2f s" : "%.1f ms",
-                milliseconds >= 1000.0 ? milliseconds / 1000.0 : milliseconds);
-  return text.data();
+  if (ns < 1'000'000'000)
+    return std::to_string(ns / 1'000'000) + '.' + std::to_string(ns / 100'000 % 10) + " ms";
+  const auto hundredths = ns / 10'000'000 % 100;
+  return std::to_string(ns / 1'000'000'000) + (hundredths < 10 ? ".0" : ".") + std::to_string(hundredths) + " s";
 }
 
 /// Faults by which a rank says that another one has failed.

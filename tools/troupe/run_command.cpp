@@ -1,8 +1,10 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <functional>
 #include <future>
 #include <memory>
 #include <thread>
@@ -93,6 +95,25 @@ void forget(const std::filesystem::path& folder) {
   std::filesystem::remove_all(folder, ignored);
 }
 
+/// Failed runs under a name that was made up keep their directory; this many of them, or they would fill the disk.
+constexpr std::size_t failed_runs_kept = 8;
+
+std::string made_up_name(std::string_view spec, pid_t process) {
+  return fmt::format("{:.24}-run-{}", spec, process);
+}
+
+void forget_old_runs(const std::filesystem::path& root, std::string_view spec) {
+  auto jobs = cluster::list_jobs(root);
+  if (!jobs)
+    return;
+  std::erase_if(*jobs, [&](const cluster::job_record& job) {
+    return job.running || job.name != made_up_name(spec, job.supervisor_pid);
+  });
+  std::ranges::sort(*jobs, std::greater{}, &cluster::job_record::started);
+  for (std::size_t i = failed_runs_kept - 1; i < jobs->size(); ++i) // the one that ends now is not among them
+    forget((*jobs)[i].paths.directory);
+}
+
 int run(run_options options) {
   const auto complain_of = [](const protocols::failure& problem) {
     return complain(exit_code_of(problem.code), problem.what);
@@ -111,7 +132,7 @@ int run(run_options options) {
     return complain_of(fine.error());
   const bool named = !options.job.job.empty();
   if (!named) // two runs of one spec must not meet
-    options.job.job = fmt::format("{:.24}-run-{}", spec->loaded.spec.name, ::getpid());
+    options.job.job = made_up_name(spec->loaded.spec.name, ::getpid());
 
   answer_printer printer{*pages, options.questions.json};
   conversation talk{*pages, options.questions, spec->loaded.spec.limits.in_flight_max, printer};
@@ -160,6 +181,8 @@ int run(run_options options) {
     complain(outcome.code, fmt::format("logs of the ranks: {}", (folder / "logs").string()));
   else if (!named)
     forget(folder);
+  if (!named)
+    forget_old_runs(folder.parent_path(), spec->loaded.spec.name);
   if (!orderly)
     return complain(outcome.code, outcome.first_cause);
   return static_cast<int>(verdict);
