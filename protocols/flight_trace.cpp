@@ -112,6 +112,7 @@ private:
   std::map<rank_id, rank_state> ranks_;
   std::map<group_id, std::set<rank_id>> members_;
   std::optional<flight_record> verdict_;
+  bool recovered_ = false; ///< from the last verdict: the supervisor's words are of the past
   std::string supervisor_words_;
   std::int64_t judged_ns_ = 0;
   flight_trace out_;
@@ -146,14 +147,21 @@ void tracer::sort_stories() {
 void tracer::read_supervisor(const flight_story& story) {
   supervisor_words_ = story.words;
   for (const auto& record : story.records) {
-    if (record.action == flight_action::verdict)
+    if (record.action == flight_action::verdict) {
       verdict_ = record;
+      recovered_ = false;
+    }
     const auto found = ranks_.find(record.peer);
     if (found == ranks_.end())
       continue;
-    if (record.action == flight_action::spawned)
-      found->second.end.reset(); // the end that came before was another generation's
-    else if (record.action == flight_action::killed)
+    if (record.action == flight_action::spawned) { // what came before was another generation's
+      found->second.end.reset();
+      found->second.put_down = false;
+      if (verdict_ && verdict_->peer == record.peer) {
+        verdict_.reset(); // it has been made good
+        recovered_ = true;
+      }
+    } else if (record.action == flight_action::killed)
       found->second.put_down = true;
     else if (record.action == flight_action::ended)
       found->second.end = record;
@@ -379,7 +387,8 @@ flight_trace tracer::run() {
     line.text = line_text(line);
   }
   out_.first = first_failure();
-  out_.cause = supervisor_words_;
+  if (!recovered_ || !now_ns_)
+    out_.cause = supervisor_words_;
   if (out_.cause.empty() && out_.first)
     for (const auto& line : out_.ranks)
       if (line.rank == *out_.first)

@@ -2,10 +2,12 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdio>
 
 #include "runtime/base/exit_code.hpp"
+#include "runtime/base/flight_recorder.hpp"
 
 namespace troupe::base {
 
@@ -13,8 +15,9 @@ void broken_invariant(const char* label, const char* condition, const char* file
   char text[512];
   const int length =
       std::snprintf(text, sizeof text, "broken invariant %s: %s at %s:%d\n", label, condition, file, line);
-  if (length > 0) [[maybe_unused]]
-    const auto written = ::write(STDERR_FILENO, text, static_cast<std::size_t>(length));
+  const auto size = std::min(static_cast<std::size_t>(std::max(length, 0)), sizeof text - 1);
+  [[maybe_unused]] const auto written = ::write(STDERR_FILENO, text, size);
+  flight().say({text, size});
   ::_exit(static_cast<int>(exit_code::invariant));
 }
 

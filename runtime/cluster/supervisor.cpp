@@ -307,6 +307,10 @@ private:
   // ---- effects ----
 
   void perform(const life_machine::effects& effects) {
+    if (const auto blamed = life_->take_blamed()) {
+      record_.note({.call = blamed->call, .peer = blamed->rank, .action = flight_action::verdict});
+      record_.say(blamed->text);
+    }
     for (const auto& effect : effects)
       std::visit(overloaded{
                      [&](const life_machine::to_all& order) {
@@ -330,10 +334,6 @@ private:
                      [&](const life_machine::cluster_ended& ended) { finish(ended); },
                  },
                  effect);
-    if (const auto blamed = life_->take_blamed()) {
-      record_.note({.call = blamed->call, .peer = blamed->rank, .action = flight_action::verdict});
-      record_.say(blamed->text);
-    }
   }
 
   template <class Message>

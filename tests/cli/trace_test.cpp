@@ -8,11 +8,13 @@ using namespace troupe::tests;
 
 namespace {
 
+/// Nothing is restarted: a rank that dies ends the job.
 std::string reader(const scratch_folder& here) {
   return here.write("reader.json", reader_spec(R"({"front": {"role": "front"}, "encode": {"role": "encode"},
                                                    "prefill": {"role": "prefill", "tensor_parallel": 2},
                                                    "decode": {"role": "decode"}})",
-                                               R"(, "limits": {"in_flight_max": 2})"));
+                                               R"(, "limits": {"in_flight_max": 2},
+                                                  "restart": {"encode": "none", "prefill": "none", "decode": "none"})"));
 }
 constexpr std::size_t reader_ranks = 5;
 constexpr int prefill_worker = 3; ///< prefill.0/t1

@@ -292,6 +292,18 @@ TEST_CASE("J1: of two generations the newest is judged, and an end of the older 
   CHECK_FALSE(found.first);
 }
 
+TEST_CASE("J1: a loss that was made good is no failure; the next one is") {
+  cluster_stories c;
+  c.saw_end(1, true, 9, 1100);
+  c.judged(1, 1101);
+  c.supervisor().records.push_back({.time_ns = 1200 * ms, .peer = rank_id{1}, .action = flight_action::spawned});
+  CHECK_FALSE(c.trace(9000).first);
+  CHECK(c.trace(9000).cause.empty());
+  c.judged(2, 9500);
+  CHECK(c.trace().first == rank_id{2});
+  CHECK(c.trace().cause == "rank 2 was blamed");
+}
+
 TEST_CASE("J1: ranks that the supervisor put down, and consequences, are not the first") {
   cluster_stories c;
   c.supervisor().records.push_back({.time_ns = 900 * ms, .peer = rank_id{0}, .action = flight_action::killed});
