@@ -292,7 +292,7 @@ TEST_CASE("J1: of two generations the newest is judged, and an end of the older 
   CHECK_FALSE(found.first);
 }
 
-TEST_CASE("J1: a loss that was made good is no failure; the next one is") {
+TEST_CASE("J1: a loss that was made good is no failure, the next one is") {
   cluster_stories c;
   c.saw_end(1, true, 9, 1100);
   c.judged(1, 1101);
