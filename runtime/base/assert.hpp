@@ -2,7 +2,8 @@
 
 namespace troupe::base {
 
-/// Prints label, condition and place, says them to the flight recorder, then leaves with exit_code::invariant. Never unwinds, never returns.
+/// Prints label, condition and place, says them to the flight recorder, then leaves with exit_code::invariant. Never
+/// unwinds, never returns.
 [[noreturn]] void broken_invariant(const char* label, const char* condition, const char* file, int line) noexcept;
 
 } // namespace troupe::base

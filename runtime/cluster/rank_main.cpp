@@ -215,14 +215,13 @@ result<void> rank_life::build(const launch& start) {
   start_deadline_ = std::chrono::milliseconds{spec->timeouts.start_ms};
   world_ = std::make_unique<rank_world>(
       start, *std::move(spec), *std::move(plan), self_, digest_of(start.spec_json),
-      rank_world::events{
-          .on_failure =
-              [this](const failure& cause, const std::string& where) {
-                base::flight().note_fault(cause, where);
-                mail_.fail(cause, where);
-              },
-          .on_peer_gone = [this](rank_id peer, const failure& cause) { mail_.peer_gone(peer, cause); },
-          .on_drained = [this] { mail_.drained(); }});
+      rank_world::events{.on_failure =
+                             [this](const failure& cause, const std::string& where) {
+                               base::flight().note_fault(cause, where);
+                               mail_.fail(cause, where);
+                             },
+                         .on_peer_gone = [this](rank_id peer, const failure& cause) { mail_.peer_gone(peer, cause); },
+                         .on_drained = [this] { mail_.drained(); }});
   auto at = world_->open();
   if (!at)
     return joining.ends(result<void>{tl::unexpected<failure>{at.error()}});

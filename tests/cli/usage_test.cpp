@@ -44,7 +44,8 @@ TEST_CASE("Help stands on stdout, with examples and exit codes, and no internal 
   const auto all = run_troupe({"--help"});
   CHECK(all.exit_code == 0);
   CHECK(all.err.empty());
-  for (const auto* word : {"run", "up", "ask", "ps", "logs", "trace", "down", "spec", "Examples:", "Exit codes:", "130"})
+  for (const auto* word :
+       {"run", "up", "ask", "ps", "logs", "trace", "down", "spec", "Examples:", "Exit codes:", "130"})
     CHECK(has(all.out, word));
   CHECK_FALSE(has(all.out, "rank  "));
 
