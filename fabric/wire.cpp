@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "protocols/codec.hpp"
 #include "protocols/flight.hpp"
 #include "runtime/base/assert.hpp"
 #include "runtime/base/clock.hpp"
@@ -55,10 +56,19 @@ void wire::wake() noexcept {
   [[maybe_unused]] const auto written = ::write(doorbell_.get(), &one, sizeof one);
 }
 
-wire::key wire::add(std::unique_ptr<lane> with, handlers what) {
+void wire::beat(protocols::duration period, std::function<protocols::heartbeat()> self) {
+  TROUPE_ASSERT("wire::beat before start", !thread_.joinable());
+  beat_period_ = period;
+  self_ = std::move(self);
+}
+
+wire::key wire::add(std::unique_ptr<lane> with, handlers what, peer_signs* signs) {
   auto one = std::make_unique<link>();
   one->with = std::move(with);
   one->what = std::move(what);
+  one->signs = signs;
+  if (signs != nullptr)
+    signs->linked.store(true);
   one->queued = std::make_shared<std::atomic<std::size_t>>(0);
   key which = 0;
   {
@@ -169,8 +179,10 @@ bool wire::receive_some(link& one) {
     }
     if (!*next)
       return moved;
-    note_frame(protocols::flight_action::frame_received, one.what.peer, (*next)->header, (*next)->payload.size());
-    if (!one.leaving)
+    const bool for_others = !take_heartbeat(one, **next);
+    if (for_others)
+      note_frame(protocols::flight_action::frame_received, one.what.peer, (*next)->header, (*next)->payload.size());
+    if (for_others && !one.leaving)
       one.what.on_frame(**next);
     one.with->pop();
     moved = true;
@@ -178,10 +190,42 @@ bool wire::receive_some(link& one) {
   return moved;
 }
 
+/// True: it was one, and nobody else need see it. A heartbeat that cannot be read counts as a frame and no more.
+bool wire::take_heartbeat(link& one, const protocols::frame_view& frame) {
+  if (one.signs == nullptr)
+    return false;
+  one.signs->frames.fetch_add(1, std::memory_order_relaxed);
+  if (frame.header.type != protocols::heartbeat::type)
+    return false;
+  protocols::heartbeat said;
+  if (protocols::decode_payload(frame.payload, said)) {
+    one.signs->completed.store(said.completed, std::memory_order_relaxed);
+    one.signs->busy.store(said.busy, std::memory_order_relaxed);
+  }
+  return true;
+}
+
+/// They pass what waits in the queue of a full lane by, and are dropped where there is no room even for them: whoever
+/// reads nothing is heard all the same, and whoever is not read has a lane's worth of frames on the way.
+void wire::send_heartbeats(protocols::time_point now) {
+  if (!self_ || now < next_beat_)
+    return;
+  next_beat_ = now + beat_period_;
+  beat_bytes_.clear();
+  protocols::encode_payload(self_(), beat_bytes_);
+  for (auto& [which, one] : links_)
+    if (one->signs != nullptr && !one->gone && !one->leaving)
+      if (const auto sent = one->with->try_send({.type = protocols::heartbeat::type}, beat_bytes_);
+          !sent && sent.error().code != protocols::fault::lane_full)
+        lose(*one, sent.error());
+}
+
 void wire::lose(link& one, const protocols::failure& cause) {
   if (one.gone)
     return;
   one.gone = true;
+  if (one.signs != nullptr && !one.leaving) // a link that leaves may have had its successor already
+    one.signs->linked.store(false);
   one.with->close();
   {
     const std::lock_guard lock{mutex_}; // before anybody hears of it: who does posts no more
@@ -195,7 +239,9 @@ void wire::run() {
   auto spin_until = base::now();
   std::chrono::steady_clock::time_point flush_until{};
   while (true) {
+    turns_.fetch_add(1, std::memory_order_relaxed);
     take_posts();
+    send_heartbeats(base::now());
     bool moved = false;
     bool queued = false;
     for (auto& [which, one] : links_) {
@@ -272,7 +318,10 @@ void wire::sleep() {
     const auto set = one->with->waitables(wanted);
     fds.insert(fds.end(), set.fds.begin(), set.fds.begin() + static_cast<std::ptrdiff_t>(set.count));
   }
-  const auto nap = stopping_.load() ? std::chrono::milliseconds{1} : nap_max;
+  auto nap = stopping_.load() ? std::chrono::milliseconds{1} : nap_max;
+  if (self_)
+    nap = std::clamp(std::chrono::ceil<std::chrono::milliseconds>(next_beat_ - base::now()),
+                     std::chrono::milliseconds{0}, nap);
   const int timeout_ms = ready ? 0 : static_cast<int>(nap.count());
   ::poll(fds.data(), fds.size(), timeout_ms);
   for (auto* const each : armed)

@@ -12,6 +12,7 @@
 
 #include "fabric/connect.hpp"
 #include "fabric/lane.hpp"
+#include "protocols/messages.hpp"
 #include "runtime/base/unique_fd.hpp"
 
 namespace troupe::fabric {
@@ -20,7 +21,10 @@ namespace troupe::fabric {
 /// hands on what arrives, and sleeps in one poll when nothing flows.
 /// A thread for each peer was rejected: it makes 63 threads of the front of a 64-rank job, all of them asleep.
 ///
-/// Contract: C20, C21, C50, E21 (a full lane holds back its own queue and nothing else).
+/// Links to other ranks carry heartbeats, which the wire sends and takes itself: a rank whose actors are all busy is
+/// heard, and what is heard of a peer stands in `peer_signs`, where a watchdog reads it without a lock.
+///
+/// Contract: C4, C20, C21, C50, E21 (a full lane holds back its own queue and nothing else).
 /// Threads: `post`, `add` and `remove` from any; handlers run on the wire's thread and must not block.
 class wire {
 public:
@@ -33,6 +37,14 @@ public:
     protocols::rank_id peer = protocols::client_rank; ///< as the flight recorder calls it
   };
 
+  /// What is known of the rank at the other end.
+  struct peer_signs {
+    std::atomic<bool> linked = false;
+    std::atomic<std::uint64_t> frames = 0;    ///< that have come, of every kind
+    std::atomic<std::uint64_t> completed = 0; ///< as its last heartbeat said
+    std::atomic<bool> busy = false;
+  };
+
   wire();
   ~wire();
   wire(const wire&) = delete;
@@ -42,7 +54,13 @@ public:
   /// Sends what is queued for at most `limits::wire_flush_deadline`, then closes every lane.
   void stop() noexcept;
 
-  key add(std::unique_ptr<lane> with, handlers what);
+  /// Every `period` each link with signs gets what `self` says, on the wire's thread. Before `start`.
+  void beat(protocols::duration period, std::function<protocols::heartbeat()> self);
+  /// Grows while the wire's thread lives, at least every `nap_max`.
+  std::uint64_t turns() const noexcept { return turns_.load(std::memory_order_relaxed); }
+
+  /// `signs`: the link's other end is a rank; kept for as long as the wire.
+  key add(std::unique_ptr<lane> with, handlers what, peer_signs* signs = nullptr);
   /// Closes the lane once what is queued has gone out or the peer is gone; on_gone is not called.
   void remove(key which);
 
@@ -66,6 +84,7 @@ private:
     key id = 0;
     std::unique_ptr<lane> with;
     handlers what;
+    peer_signs* signs = nullptr;
     std::deque<outgoing> queue; ///< the wire's own; `posted_` is what others have added
     std::shared_ptr<std::atomic<std::size_t>> queued;
     bool leaving = false;
@@ -80,6 +99,8 @@ private:
   void take_posts();
   bool send_some(link& one);
   bool receive_some(link& one);
+  bool take_heartbeat(link& one, const protocols::frame_view& frame);
+  void send_heartbeats(protocols::time_point now);
   void lose(link& one, const protocols::failure& cause);
   void sleep();
   void wake() noexcept;
@@ -88,6 +109,7 @@ private:
   base::unique_fd doorbell_;
   std::atomic<bool> sleeping_ = false;
   std::atomic<bool> stopping_ = false;
+  std::atomic<std::uint64_t> turns_ = 0;
   std::thread thread_;
 
   std::mutex mutex_; ///< guards what other threads hand in
@@ -99,6 +121,10 @@ private:
   base::unique_fd clients_added_;
 
   std::map<key, std::unique_ptr<link>> links_; ///< the wire's thread only, as all below
+  protocols::duration beat_period_{};
+  std::function<protocols::heartbeat()> self_;
+  protocols::time_point next_beat_;
+  std::vector<std::byte> beat_bytes_;
   std::unique_ptr<listener> listener_;
   std::function<void(incoming)> on_lane_;
   std::function<void(const std::string&)> on_refused_;

@@ -57,15 +57,17 @@ struct cluster_spec {
     std::uint32_t role_requests_max() const noexcept { return 2 * in_flight_max; }
   } limits;
 
-  struct timeouts_section { ///< milliseconds; the order is checked: heartbeat < suspect < kill < drain
+  struct timeouts_section { ///< milliseconds; the order is checked: heartbeat < suspect < kill < drain, supervisor
     std::uint32_t heartbeat_ms = 200;
     std::uint32_t suspect_ms = 1000;
     std::uint32_t kill_ms = 2000;
     std::uint32_t drain_ms = 5000;
-    std::uint32_t start_ms = 60'000; ///< from launch to ready
-    std::uint32_t room_ms = 30'000;  ///< from reserve to landed (C25)
+    std::uint32_t progress_ms = 4000;   ///< a thread that computes and completes nothing for so long is wedged
+    std::uint32_t supervisor_ms = 8000; ///< a silent supervisor is given up
+    std::uint32_t start_ms = 60'000;    ///< from launch to ready
+    std::uint32_t room_ms = 30'000;     ///< from reserve to landed (C25)
     std::uint32_t transfer_ms = 10'000;
-    std::uint32_t collective_ms = 10'000;
+    std::uint32_t collective_ms = 4000; ///< the longest that a member may let the others wait
     std::uint32_t request_ms = 120'000; ///< from accepted to ended
   } timeouts;
 

@@ -38,7 +38,7 @@ life_machine::life_machine(const cluster_plan& plan, const std::vector<std::stri
       parity_(labels_of(plan)), supervision_(names_of(plan, hosts)),
       deadline_(now + std::chrono::milliseconds{timeouts.start_ms}) {}
 
-// ---- start and recovery: the same steps -----------------------------------------------------------------------------
+// ---- start and recovery: the same steps ----
 
 result<life_machine::effects> life_machine::on_joined(rank_id from, const joined& message) {
   if (from.value >= ranks_.size())
@@ -230,7 +230,7 @@ void life_machine::restart_if_gone(effects& out, time_point now) {
   out.push_back(restart_ranks{unit, newest_});
 }
 
-// ---- errors and ends ------------------------------------------------------------------------------------------------
+// ---- errors and ends ----
 
 life_machine::effects life_machine::on_error(rank_id from, const error& said, time_point now) {
   if (ranks_.at(from.value).condemned)
@@ -328,8 +328,8 @@ life_machine::effects life_machine::lose_late(time_point now) {
     begin_abort(out, outcome::rank_failed, "first cause: could not be killed: " + list_waited_for(), now);
     return out;
   }
-  const auto late = std::ranges::find_if(unit, [&](rank_id id) { return waits_for(id); });
-  const auto rank = late == unit.end() ? unit.front() : *late;
+  const auto late = std::ranges::find_if(plan_.ranks, [&](const rank_plan& rank) { return waits_for(rank.id); });
+  const auto rank = late == plan_.ranks.end() ? unit.front() : late->id;
   return lose(
       {rank,
        {},
@@ -338,8 +338,7 @@ life_machine::effects life_machine::lose_late(time_point now) {
       now);
 }
 
-// ---- who
-// -------------------------------------------------------------------------------------------------------------
+// ---- who ----
 
 bool life_machine::all_rising_at(life_state at) const {
   return std::ranges::all_of(ranks_, [&](const rank_record& rank) { return !rank.rising || rank.at == at; });
@@ -397,8 +396,7 @@ std::string life_machine::list_waited_for() const {
   return text;
 }
 
-// ---- the end
-// ---------------------------------------------------------------------------------------------------------
+// ---- the end ----
 
 void life_machine::begin_abort(effects& out, outcome how, std::string cause, time_point now) {
   state_ = state::aborting;

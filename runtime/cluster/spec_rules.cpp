@@ -29,6 +29,7 @@ void judge_timeouts(rules& broken, const cluster_spec::timeouts_section& t) {
   must_be_below(broken, "timeouts-rise", {"heartbeat_ms", t.heartbeat_ms}, {"suspect_ms", t.suspect_ms});
   must_be_below(broken, "timeouts-rise", {"suspect_ms", t.suspect_ms}, {"kill_ms", t.kill_ms});
   must_be_below(broken, "timeouts-rise", {"kill_ms", t.kill_ms}, {"drain_ms", t.drain_ms});
+  must_be_below(broken, "timeouts-rise", {"kill_ms", t.kill_ms}, {"supervisor_ms", t.supervisor_ms});
   // What is inside ends first, so that the first cause is the one that is told.
   must_be_below(broken, "inner-before-outer", {"transfer_ms", t.transfer_ms}, {"room_ms", t.room_ms});
   must_be_below(broken, "inner-before-outer", {"room_ms", t.room_ms}, {"request_ms", t.request_ms});

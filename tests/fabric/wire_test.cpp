@@ -142,3 +142,36 @@ TEST_CASE("what is queued when a link is removed or the wire stops still goes ou
   }
   CHECK(receiver.wait_for_frames(100));
 }
+
+TEST_CASE(
+    "C4: links to ranks carry heartbeats, which are seen in the signs and by nobody else, even past a full queue") {
+  auto [here, there] = fabric::make_shared_memory_pair(small_lane);
+  witness seen_here;
+  witness seen_there;
+  fabric::wire::peer_signs of_there;
+  fabric::wire::peer_signs of_here;
+  fabric::wire one;
+  fabric::wire other;
+  one.beat(5ms, [] { return heartbeat{.completed = 7, .busy = true}; });
+  other.beat(5ms, [] { return heartbeat{.completed = 8, .busy = false}; });
+  one.start();
+  other.start();
+  one.add(std::move(here), seen_here.handlers(), &of_there);
+  other.add(std::move(there), seen_there.handlers(), &of_here);
+  CHECK(of_there.linked);
+
+  const auto deadline = std::chrono::steady_clock::now() + 10s;
+  while ((of_there.frames < 3 || of_here.frames < 3) && std::chrono::steady_clock::now() < deadline)
+    std::this_thread::sleep_for(1ms);
+  CHECK(of_there.frames >= 3);
+  CHECK(of_there.completed == 8);
+  CHECK_FALSE(of_there.busy);
+  CHECK(of_here.completed == 7);
+  CHECK(of_here.busy);
+  CHECK(one.turns() > 0);
+  CHECK(seen_here.numbers().empty());
+
+  other.stop();
+  CHECK(seen_here.wait_for_end());
+  CHECK_FALSE(of_there.linked);
+}

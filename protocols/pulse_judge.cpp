@@ -1,0 +1,17 @@
+#include "protocols/pulse_judge.hpp"
+
+#include <algorithm>
+
+namespace troupe::protocols {
+
+pulse_judge::verdict pulse_judge::on_look(std::uint64_t pulse, time_point now) noexcept {
+  const bool fresh = !last_look_ || pulse != pulse_;
+  silent_for_ = fresh ? duration{} : silent_for_ + std::clamp<duration>(now - *last_look_, duration{}, within_.look);
+  pulse_ = pulse;
+  last_look_ = now;
+  if (silent_for_ >= within_.silent)
+    return verdict::silent;
+  return silent_for_ >= within_.suspect ? verdict::suspected : verdict::alive;
+}
+
+} // namespace troupe::protocols

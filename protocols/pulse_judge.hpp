@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "protocols/time.hpp"
+
+namespace troupe::protocols {
+
+/// Tells silence from life by a number that grows while its owner lives.
+/// Only time in which the judge itself was awake counts: after a pause of the whole machine, or of the judge's process,
+/// everybody gets the full time again, so that a debugger's stop or a suspended laptop kills nobody.
+/// Contract: C4, C13. Source: an accrual detector was rejected: what is watched is on the same host or one lane away,
+/// and an operator must be able to say from the spec after how long a rank is given up.
+class pulse_judge {
+public:
+  struct bounds {
+    duration suspect{};
+    duration silent{};
+    duration look{}; ///< at most this much is counted between two looks
+  };
+  enum class verdict { alive, suspected, silent };
+
+  explicit pulse_judge(const bounds& within) : within_(within) {}
+
+  /// What the number is now. Never allocates.
+  verdict on_look(std::uint64_t pulse, time_point now) noexcept;
+  /// Nothing is watched until the next look: what is watched has a right to be still.
+  void rest() noexcept { last_look_.reset(); }
+
+  duration silent_for() const noexcept { return silent_for_; }
+
+private:
+  bounds within_;
+  std::optional<time_point> last_look_;
+  std::uint64_t pulse_ = 0;
+  duration silent_for_{};
+};
+
+} // namespace troupe::protocols

@@ -1,0 +1,134 @@
+#include "protocols/watchdog_machine.hpp"
+
+#include <doctest/doctest.h>
+
+using namespace troupe::protocols;
+using namespace std::chrono_literals;
+
+namespace {
+
+time_point at(duration since_start) {
+  return time_point{since_start};
+}
+
+using verdict = pulse_judge::verdict;
+using trouble = watchdog_machine::trouble;
+
+/// heartbeat 200 ms, suspect 1 s, kill 2 s, progress 4 s, supervisor 8 s; everybody lives until told otherwise.
+struct rank {
+  const std::vector<rank_id> peers{rank_id{1}, rank_id{2}};
+  watchdog_machine machine{{}, 2, peers};
+  time_point now = at(0s);
+  std::uint64_t beats = 0;
+
+  std::vector<watchdog_machine::thread_view> threads{{}, {}};
+  std::vector<watchdog_machine::peer_view> seen{{rank_id{1}, true, 0}, {rank_id{2}, true, 0}};
+  bool wire_lives = true;
+  bool supervisor_lives = true;
+  std::vector<bool> peer_lives{true, true};
+  std::uint64_t wire_turns = 0;
+  std::uint64_t supervisor = 0;
+
+  std::optional<watchdog_machine::finding> look() {
+    now += 200ms;
+    ++beats;
+    wire_turns += wire_lives ? 1 : 0;
+    supervisor += supervisor_lives ? 1 : 0;
+    for (std::size_t i = 0; i < seen.size(); ++i)
+      seen[i].heard += peer_lives[i] ? 1 : 0;
+    return machine.on_look({threads, seen, wire_turns, supervisor}, now);
+  }
+  /// Time until something is found.
+  duration time_to_find(watchdog_machine::finding& found) {
+    const auto began = now;
+    while (now < began + 20s)
+      if (const auto news = look()) {
+        found = *news;
+        return now - began;
+      }
+    return 0s;
+  }
+};
+
+} // namespace
+
+TEST_CASE("C4: a pulse that stands still is suspected, then given up; a new beat clears it") {
+  pulse_judge judge{{.suspect = 1s, .silent = 2s, .look = 400ms}};
+  CHECK(judge.on_look(5, at(0s)) == verdict::alive);
+  for (auto now = 200ms; now < 1000ms; now += 200ms)
+    CHECK(judge.on_look(5, at(now)) == verdict::alive);
+  CHECK(judge.on_look(5, at(1000ms)) == verdict::suspected);
+  CHECK(judge.on_look(6, at(1200ms)) == verdict::alive);
+  for (auto now = 1400ms; now < 3200ms; now += 200ms)
+    CHECK(judge.on_look(6, at(now)) != verdict::silent);
+  CHECK(judge.on_look(6, at(3200ms)) == verdict::silent);
+  CHECK(judge.silent_for() == 2s);
+}
+
+TEST_CASE("C4: time in which the judge itself was stopped is nobody's silence") {
+  pulse_judge judge{{.suspect = 1s, .silent = 2s, .look = 400ms}};
+  CHECK(judge.on_look(5, at(0s)) == verdict::alive);
+  CHECK(judge.on_look(5, at(1h)) == verdict::alive);
+  CHECK(judge.silent_for() == 400ms);
+}
+
+TEST_CASE("C4: a rank that gets on finds nothing, idle or busy, for an hour") {
+  rank here;
+  for (int i = 0; i < 18'000; ++i) {
+    here.threads[0] = {.computes = i % 3 != 0, .progress = static_cast<std::uint64_t>(i / 10)};
+    REQUIRE_FALSE(here.look());
+  }
+}
+
+TEST_CASE("C12: a thread that computes and completes nothing is wedged; one that waits is not") {
+  rank here;
+  here.threads[0] = {.computes = false, .progress = 7};
+  here.threads[1] = {.computes = true, .progress = 9};
+  watchdog_machine::finding found;
+
+  CHECK(here.time_to_find(found) == 4200ms);
+  CHECK(found.what == trouble::wedged);
+  CHECK(found.subject == 1);
+  CHECK(found.since == 4s);
+}
+
+TEST_CASE("C43: a peer whose link is silent is named once, and again only when it has been heard meanwhile") {
+  rank here;
+  here.peer_lives[1] = false;
+  watchdog_machine::finding found;
+
+  CHECK(here.time_to_find(found) == 2200ms);
+  CHECK(found.what == trouble::peer_silent);
+  CHECK(found.subject == 2);
+  CHECK(here.time_to_find(found) == 0s); // said once
+  here.peer_lives[1] = true;
+  REQUIRE_FALSE(here.look());
+  here.peer_lives[1] = false;
+  CHECK(here.time_to_find(found) == 2000ms);
+}
+
+TEST_CASE("C46: a peer that has closed its link is somebody else's to notice, and its next generation starts afresh") {
+  rank here;
+  here.peer_lives[1] = false;
+  here.seen[1].linked = false;
+  watchdog_machine::finding found;
+  CHECK(here.time_to_find(found) == 0s);
+
+  here.seen[1].linked = true;
+  CHECK(here.time_to_find(found) == 2200ms);
+}
+
+TEST_CASE("C13: a silent supervisor is given up after timeouts.supervisor_ms, a stuck wire after kill_ms") {
+  rank here;
+  watchdog_machine::finding found;
+  SUBCASE("supervisor") {
+    here.supervisor_lives = false;
+    CHECK(here.time_to_find(found) == 8200ms);
+    CHECK(found.what == trouble::supervisor_gone);
+  }
+  SUBCASE("wire") {
+    here.wire_lives = false;
+    CHECK(here.time_to_find(found) == 2200ms);
+    CHECK(found.what == trouble::wire_wedged);
+  }
+}
