@@ -6,7 +6,7 @@
 #include <caf/all.hpp>
 
 #include "actors/mesh_executor.hpp"
-#include "actors/rank_context.hpp"
+#include "actors/rank_actor.hpp"
 #include "protocols/decode_machine.hpp"
 
 namespace troupe::actors {
@@ -14,7 +14,7 @@ namespace troupe::actors {
 /// A rank of a decode cell: carries out what its member machine decides and, on the leader, what the leader machine
 /// decides. Tokens do not pass here: they go from the executor to the front on a lane of their own.
 /// Contract: B15, E19, F14.
-class decode_actor : public caf::event_based_actor {
+class decode_actor : public rank_actor {
 public:
   decode_actor(caf::actor_config& config, const rank_context& rank, protocols::cell_id cell,
                std::shared_ptr<mesh_executor> executor, admission_board& board);
@@ -27,7 +27,6 @@ private:
   void perform(protocols::decode_member_machine::effects what);
   caf::message_handler leader_handlers();
 
-  const rank_context& rank_;
   const protocols::cell_plan& cell_;
   std::shared_ptr<mesh_executor> executor_;
   admission_board& board_;

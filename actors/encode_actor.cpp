@@ -9,7 +9,7 @@ using namespace protocols;
 
 encode_actor::encode_actor(caf::actor_config& config, const rank_context& rank, cell_id cell,
                            std::shared_ptr<mesh_executor> executor)
-    : caf::event_based_actor(config), rank_(rank), cell_(rank.plan.cell(cell)), executor_(std::move(executor)) {
+    : rank_actor(config, rank, "encode"), cell_(rank.plan.cell(cell)), executor_(std::move(executor)) {
   if (cell_.leader() == rank_.self)
     machine_.emplace(
         rank_.plan, cell,

@@ -6,7 +6,7 @@
 #include <caf/all.hpp>
 
 #include "actors/mesh_executor.hpp"
-#include "actors/rank_context.hpp"
+#include "actors/rank_actor.hpp"
 #include "protocols/encode_machine.hpp"
 
 namespace troupe::actors {
@@ -14,7 +14,7 @@ namespace troupe::actors {
 /// A rank of an encode cell: carries out what `encode_machine` decides (leader), or tells the leader that its copy of
 /// the pixels has arrived (member).
 /// Contract: I1, I4, I12.
-class encode_actor : public caf::event_based_actor {
+class encode_actor : public rank_actor {
 public:
   encode_actor(caf::actor_config& config, const rank_context& rank, protocols::cell_id cell,
                std::shared_ptr<mesh_executor> executor);
@@ -26,7 +26,6 @@ private:
   void perform(protocols::encode_machine::effects what);
   void write_rows(const protocols::encode_machine::write_rows& write);
 
-  const rank_context& rank_;
   const protocols::cell_plan& cell_;
   std::shared_ptr<mesh_executor> executor_;
   std::optional<protocols::encode_machine> machine_;                                               ///< leader only

@@ -24,6 +24,7 @@ front_machine::options options_of(const rank_context& rank) {
           .picture_tokens_max = rank.facts.picture_tokens_max(),
           .end_tokens = rank.facts.end_tokens,
           .request_deadline = std::chrono::milliseconds{spec.timeouts.request_ms},
+          .ack_deadline = std::chrono::milliseconds{spec.timeouts.kill_ms},
           // The rest of drain_ms is for the other ranks, which leave after the front.
           .drain_deadline = std::chrono::milliseconds{spec.timeouts.drain_ms / 4 * 3},
           .room_deadline_ms = spec.timeouts.room_ms};
@@ -36,7 +37,7 @@ std::uint32_t staging_slots(const rank_context& rank) {
 } // namespace
 
 front_actor::front_actor(caf::actor_config& config, const rank_context& rank, parts made_of)
-    : caf::event_based_actor(config), rank_(rank), parts_(std::move(made_of)),
+    : rank_actor(config, rank, "front"), parts_(std::move(made_of)),
       ingest_(spawn<ingest_actor, caf::linked + caf::detached>(rank, parts_.words)),
       machine_(rank.plan, options_of(rank)), staging_(staging_slots(rank)) {}
 
@@ -58,6 +59,7 @@ caf::behavior front_actor::make_behavior() {
         perform(machine_.on_pixel_credits(grant.source, grant.body, base::now()));
       },
       [this](const envelope<tokens>& batch) { perform(machine_.on_tokens(batch.source, batch.body, base::now())); },
+      [this](const envelope<ack>& word) { machine_.on_ack(word.source, word.body); },
       [this](const envelope<error>& problem) { perform(machine_.on_error(problem.source, problem.body, base::now())); },
       [this](const envelope<timing>& news) {
         const auto request = machine_.request_of(news.body.request);

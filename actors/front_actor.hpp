@@ -9,7 +9,7 @@
 #include <caf/all.hpp>
 
 #include "actors/ingest_actor.hpp"
-#include "actors/rank_context.hpp"
+#include "actors/rank_actor.hpp"
 #include "gpu/models/text_io.hpp"
 #include "protocols/front_machine.hpp"
 #include "protocols/slot_pool_machine.hpp"
@@ -29,7 +29,7 @@ using drain_atom = caf::atom_constant<caf::atom("drain")>;
 
 /// The front: takes questions from clients, carries out what `front_machine` decides, turns tokens into text.
 /// Contract: A3, C24, D5, I4.
-class front_actor : public caf::event_based_actor {
+class front_actor : public rank_actor {
 public:
   struct parts {
     std::shared_ptr<const gpu::models::tokenizer> words;
@@ -76,7 +76,6 @@ private:
   void tell(fabric::wire::key client, const Message& what);
   void refuse(fabric::wire::key client, std::uint64_t tag, const protocols::failure& why);
 
-  const rank_context& rank_;
   parts parts_;
   caf::actor ingest_;
   protocols::front_machine machine_;

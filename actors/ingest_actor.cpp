@@ -10,8 +10,7 @@ using namespace protocols;
 
 ingest_actor::ingest_actor(caf::actor_config& config, const rank_context& rank,
                            std::shared_ptr<const gpu::models::tokenizer> words)
-    : caf::event_based_actor(config), rank_(rank),
-      prompts_(gpu::models::prompt_builder::open(std::move(words), rank.model)) {}
+    : rank_actor(config, rank, "ingest"), prompts_(gpu::models::prompt_builder::open(std::move(words), rank.model)) {}
 
 caf::behavior ingest_actor::make_behavior() {
   return {[this](ingest_order& order) { return prepare(std::move(order)); }};

@@ -7,7 +7,7 @@
 
 #include <caf/all.hpp>
 
-#include "actors/rank_context.hpp"
+#include "actors/rank_actor.hpp"
 #include "gpu/models/picture.hpp"
 #include "gpu/models/text_io.hpp"
 #include "protocols/front_machine.hpp"
@@ -36,7 +36,7 @@ struct ingested {
 /// Decodes and resizes pictures and tokenises, on its own thread: it is the front's only long computation, and tokens
 /// of other requests must not wait behind it. Contract: I9, J11; errors: bad_picture, config_invalid, invalid_request,
 /// for that request alone (C24).
-class ingest_actor : public caf::event_based_actor {
+class ingest_actor : public rank_actor {
 public:
   ingest_actor(caf::actor_config& config, const rank_context& rank,
                std::shared_ptr<const gpu::models::tokenizer> words);
@@ -48,7 +48,6 @@ private:
   ingested prepare(ingest_order order) const;
   protocols::result<void> prepare_pictures(const ingest_order& order, ingested& out) const;
 
-  const rank_context& rank_;
   /// Read once; where the model's folder has no template that is understood, the answer to every question.
   protocols::result<std::shared_ptr<const gpu::models::prompt_builder>> prompts_;
 };

@@ -7,7 +7,7 @@ namespace troupe::actors {
 using namespace protocols;
 
 link_actor::link_actor(caf::actor_config& config, const rank_context& rank, rank_id peer, fabric::wire::key lane)
-    : caf::event_based_actor(config), rank_(rank), peer_(peer), lane_(lane) {}
+    : rank_actor(config, rank, "link to " + rank.plan.rank(peer).label), peer_(peer), lane_(lane) {}
 
 template <class Message>
 void link_actor::post(const Message& body) {

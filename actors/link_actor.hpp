@@ -4,7 +4,7 @@
 
 #include <caf/all.hpp>
 
-#include "actors/rank_context.hpp"
+#include "actors/rank_actor.hpp"
 
 namespace troupe::actors {
 
@@ -18,7 +18,7 @@ struct relink {
 /// read for `limits::link_queue_frames_max` frames: the windows of the machines bound what is sent well below that, so
 /// it is a broken rank and not a busy one. What is sent while the peer is dead is dropped: it was meant for a
 /// generation that is no more (D4). Contract: A5, A26.
-class link_actor : public caf::event_based_actor {
+class link_actor : public rank_actor {
 public:
   link_actor(caf::actor_config& config, const rank_context& rank, protocols::rank_id peer, fabric::wire::key lane);
 
@@ -31,7 +31,6 @@ private:
   template <class Message>
   void post(const Message& body);
 
-  const rank_context& rank_;
   protocols::rank_id peer_;
   fabric::wire::key lane_;
 };

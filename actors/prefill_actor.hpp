@@ -6,7 +6,7 @@
 #include <caf/all.hpp>
 
 #include "actors/mesh_executor.hpp"
-#include "actors/rank_context.hpp"
+#include "actors/rank_actor.hpp"
 #include "protocols/prefill_machine.hpp"
 
 namespace troupe::actors {
@@ -14,7 +14,7 @@ namespace troupe::actors {
 /// A rank of a prefill cell: carries out what its member machine decides and, on the leader, what the leader machine
 /// decides.
 /// Contract: A4, B15, I12, I16.
-class prefill_actor : public caf::event_based_actor {
+class prefill_actor : public rank_actor {
 public:
   prefill_actor(caf::actor_config& config, const rank_context& rank, protocols::cell_id cell,
                 std::shared_ptr<mesh_executor> executor, admission_board& board);
@@ -28,7 +28,6 @@ private:
   void write_blocks(const protocols::prefill_member_machine::write_blocks& write);
   caf::message_handler leader_handlers();
 
-  const rank_context& rank_;
   const protocols::cell_plan& cell_;
   std::uint32_t place_;
   std::shared_ptr<mesh_executor> executor_;

@@ -2,6 +2,8 @@
 
 #include "actors/rank_context.hpp"
 #include "protocols/codec.hpp"
+#include "protocols/serve_judge.hpp"
+#include "runtime/base/log.hpp"
 
 namespace troupe::actors {
 
@@ -45,11 +47,31 @@ bool hand_over(const rank_context& rank, rank_id source, Message&& body) {
   }
 }
 
+/// A message that breaks its contract goes to nobody; the front is told, so that the request does not wait for its
+/// deadline (A10, A12).
+void refuse(const rank_context& rank, rank_id source, const serve_message& message, const failure& why) {
+  base::log_warning("message refused: {}", to_string(why));
+  const auto request = request_of(message);
+  if (request == request_id{} || rank.self == rank.plan.front())
+    return;
+  caf::anon_send(rank.links.at(rank.plan.front()),
+                 envelope<error>{rank.self, error{.code = static_cast<std::uint16_t>(why.code),
+                                                  .message = why.what,
+                                                  .origin = source,
+                                                  .call = {},
+                                                  .where = "message",
+                                                  .request = request}});
+}
+
 template <class Message>
 result<void> decode_and_hand_over(const rank_context& rank, const frame_view& frame) {
   Message body;
   if (auto read = decode_payload(frame.payload, body, (frame.header.flags & strict_payload) != 0); !read)
     return read;
+  if (auto good = judge_message(rank.plan, rank.self, frame.header.source, body); !good) {
+    refuse(rank, frame.header.source, body, good.error());
+    return {};
+  }
   if (!hand_over(rank, frame.header.source, std::move(body)))
     return fail(fault::unknown_type, std::string{name(frame.header.type)} + " to a rank without that role");
   return {};

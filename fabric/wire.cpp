@@ -183,7 +183,10 @@ bool wire::receive_some(link& one) {
     if (for_others)
       note_frame(protocols::flight_action::frame_received, one.what.peer, (*next)->header, (*next)->payload.size());
     if (for_others && !one.leaving)
-      one.what.on_frame(**next);
+      if (const auto taken = one.what.on_frame(**next); !taken) {
+        lose(one, taken.error());
+        return true;
+      }
     one.with->pop();
     moved = true;
   }

@@ -31,7 +31,8 @@ public:
   using key = std::uint64_t;
 
   struct handlers {
-    std::function<void(const protocols::frame_view&)> on_frame;
+    /// An error means that the peer breaks the protocol: the link ends with it.
+    std::function<protocols::result<void>(const protocols::frame_view&)> on_frame;
     /// Once; the lane is let go after it.
     std::function<void(const protocols::failure&)> on_gone;
     protocols::rank_id peer = protocols::client_rank; ///< as the flight recorder calls it

@@ -19,6 +19,15 @@ decode_leader_machine::effects decode_leader_machine::on_reserve(const reserve_k
     tell_front(order.request, failure{fault::queue_full, "decode queue"}, out);
     return out;
   }
+  const auto whole = std::uint64_t{order.prompt_tokens} + order.max_tokens;
+  if (const auto room = std::uint64_t{bounds_.kv_blocks} * limits::kv_block_tokens; whole > room) {
+    // What never fits would hold up everything behind it.
+    tell_front(order.request,
+               failure{fault::no_memory, std::to_string(whole) + " tokens; this cell holds " + std::to_string(room)},
+               out);
+    return out;
+  }
+  out.push_back(send_message{bounds_.front, ack{order.request}});
   waiting_.join(order);
   admit(out, now);
   return out;

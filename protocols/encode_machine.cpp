@@ -46,6 +46,7 @@ encode_machine::effects encode_machine::on_encode(const encode& order, time_poin
   auto* const room = find_or_park(order.room, now);
   if (room == nullptr || room->at != stage::parked)
     return out; // ended before, or ordered twice: once is enough (D10)
+  out.push_back(send_message{bounds_.front, ack{order.request}});
   room->order = order;
   room->at = stage::ordered;
   order_.push_back(order.room);

@@ -70,7 +70,7 @@ result<front_machine::effects> front_machine::on_request(request wanted, time_po
     return fail(fault::queue_full, std::to_string(waiting_.size()) + " requests wait; try again later");
   waiting_.push_back({.what = std::move(wanted), .deadline = now + bounds_.request_deadline, .attempts = 0});
   effects out;
-  admit(out);
+  admit(out, now);
   return out;
 }
 
@@ -91,9 +91,9 @@ bool front_machine::may_return(const std::vector<cell_load>& cells) {
   return std::any_of(cells.begin(), cells.end(), [](const auto& one) { return one.is != presence::gone; });
 }
 
-void front_machine::admit(effects& out) {
+void front_machine::admit(effects& out, time_point now) {
   while (!waiting_.empty() && started_.size() < bounds_.in_flight_max) {
-    if (!start(waiting_.front(), out))
+    if (!start(waiting_.front(), out, now))
       return;
     waiting_.pop_front();
   }
@@ -119,7 +119,7 @@ bool front_machine::choose_encode_cells(const request& wanted, std::vector<cell_
 }
 
 /// False when the request has to wait: for pixel slots, or for a cell that is being restarted.
-bool front_machine::start(queued& wanted, effects& out) {
+bool front_machine::start(queued& wanted, effects& out, time_point now) {
   const auto missing = !may_return(prefill_cells_)                                   ? "prefill"
                        : !may_return(decode_cells_)                                  ? "decode"
                        : !wanted.what.pictures.empty() && !may_return(encode_cells_) ? "encode"
@@ -142,6 +142,8 @@ bool front_machine::start(queued& wanted, effects& out) {
                 .decode = decode->id,
                 .prefill = prefill->id,
                 .encode = {},
+                .unheard = {},
+                .unheard_until = now + bounds_.ack_deadline,
                 .next_index = 0};
   ++started.of.attempts;
   const auto& what = started.of.what;
@@ -194,20 +196,24 @@ bool front_machine::start(queued& wanted, effects& out) {
                                         .deadline_ms = bounds_.room_deadline_ms}});
   out.push_back(send_message{plan_.cell(prefill->id).leader(), std::move(work)});
   out.insert(out.end(), std::make_move_iterator(to_encode.begin()), std::make_move_iterator(to_encode.end()));
+  for (const auto cell : started.encode)
+    started.unheard.insert(plan_.cell(cell).leader());
+  started.unheard.insert(plan_.cell(prefill->id).leader());
+  started.unheard.insert(plan_.cell(decode->id).leader());
   started_.emplace(attempt, std::move(started));
   return true;
 }
 
-front_machine::effects front_machine::on_pixel_credits(rank_id from, const grant_pixels& credits, time_point) {
+front_machine::effects front_machine::on_pixel_credits(rank_id from, const grant_pixels& credits, time_point now) {
   effects out;
   for (auto& cell : encode_cells_)
     if (plan_.cell(cell.id).leader() == from)
       cell.credits.insert(cell.credits.end(), credits.slots.begin(), credits.slots.end());
-  admit(out);
+  admit(out, now);
   return out;
 }
 
-front_machine::effects front_machine::on_tokens(rank_id from, const tokens& batch, time_point) {
+front_machine::effects front_machine::on_tokens(rank_id from, const tokens& batch, time_point now) {
   effects out;
   for (const auto& event : batch.events) {
     const auto found = started_.find(event.request);
@@ -230,7 +236,7 @@ front_machine::effects front_machine::on_tokens(rank_id from, const tokens& batc
     if (event.finish != finish_reason::none)
       end(found, event.finish, std::nullopt, out);
   }
-  admit(out);
+  admit(out, now);
   return out;
 }
 
@@ -281,6 +287,11 @@ void front_machine::retry_or_end(started_iterator which, const failure& cause, t
   waiting_.insert(place, std::move(back));
 }
 
+void front_machine::on_ack(rank_id from, const ack& word) {
+  if (const auto found = started_.find(word.request); found != started_.end())
+    found->second.unheard.erase(from);
+}
+
 front_machine::effects front_machine::on_error(rank_id, const error& problem, time_point now) {
   effects out;
   const auto found = started_.find(problem.request);
@@ -291,7 +302,7 @@ front_machine::effects front_machine::on_error(rank_id, const error& problem, ti
     retry_or_end(found, cause, now, out);
   else
     end(found, finish_reason::failed, cause, out);
-  admit(out);
+  admit(out, now);
   return out;
 }
 
@@ -303,17 +314,17 @@ front_machine::effects front_machine::on_pixels_failed(room_id room, const failu
   if (found == started_.end())
     return out;
   retry_or_end(found, cause, now, out);
-  admit(out);
+  admit(out, now);
   return out;
 }
 
-front_machine::effects front_machine::on_cancel(request_id id, time_point) {
+front_machine::effects front_machine::on_cancel(request_id id, time_point now) {
   effects out;
   const auto found =
       std::find_if(started_.begin(), started_.end(), [&](const auto& each) { return each.second.of.what.id == id; });
   if (found != started_.end()) {
     end(found, finish_reason::cancelled, failure{fault::cancelled, {}}, out);
-    admit(out);
+    admit(out, now);
     return out;
   }
   const auto place =
@@ -321,7 +332,7 @@ front_machine::effects front_machine::on_cancel(request_id id, time_point) {
   if (place != waiting_.end()) {
     waiting_.erase(place);
     out.push_back(end_request{id, finish_reason::cancelled, failure{fault::cancelled, {}}});
-    admit(out);
+    admit(out, now);
     finish_drain(out);
   }
   return out;
@@ -352,18 +363,18 @@ front_machine::effects front_machine::on_lost(const lost& news, time_point now) 
     else
       end(current, finish_reason::failed, cause, out);
   }
-  admit(out);
+  admit(out, now);
   return out;
 }
 
-front_machine::effects front_machine::on_regained(const regained& news, time_point) {
+front_machine::effects front_machine::on_regained(const regained& news, time_point now) {
   effects out;
   for (auto* const cells : {&encode_cells_, &prefill_cells_, &decode_cells_})
     for (auto& cell : *cells)
       for (const auto rank : news.ranks)
         if (plan_.cell(cell.id).place_of(rank))
           cell.is = presence::serving;
-  admit(out);
+  admit(out, now);
   return out;
 }
 
@@ -389,8 +400,14 @@ front_machine::effects front_machine::on_tick(time_point now) {
   const failure late{fault::timeout, "the request's deadline (timeouts.request_ms) passed"};
   for (auto each = started_.begin(); each != started_.end();) {
     const auto current = each++;
-    if (now >= current->second.of.deadline)
+    const auto& one = current->second;
+    if (now >= one.of.deadline)
       end(current, finish_reason::failed, late, out);
+    else if (!one.unheard.empty() && one.next_index == 0 && now >= one.unheard_until)
+      retry_or_end(current,
+                   {fault::timeout, plan_.rank(*one.unheard.begin()).label +
+                                        " has not acknowledged the request within timeouts.kill_ms"},
+                   now, out);
     else if (drain_until_ && now >= *drain_until_)
       end(current, finish_reason::failed, failure{fault::shutting_down, "cut off by the end of the drain"}, out);
   }
@@ -400,7 +417,7 @@ front_machine::effects front_machine::on_tick(time_point now) {
     out.push_back(end_request{each.what.id, finish_reason::failed, late});
     return true;
   });
-  admit(out);
+  admit(out, now);
   finish_drain(out);
   return out;
 }

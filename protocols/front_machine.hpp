@@ -3,6 +3,7 @@
 #include <deque>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <variant>
 #include <vector>
@@ -26,8 +27,8 @@ namespace troupe::protocols {
 /// once a token has been emitted it ends with the cause, because the next attempt might say something else (D7).
 /// While a lost cell is being restarted, requests wait for it.
 ///
-/// Contract: D2, D5, D6, D7, D8, D11, D16, F14, J8, C46; bounded by `in_flight_max` (started) and as many again
-/// waiting. Threads: the front actor's.
+/// Contract: A12, A13, D2, D5, D6, D7, D8, D11, D16, F14, J8, C46; bounded by `in_flight_max` (started) and as many
+/// again waiting. Threads: the front actor's.
 class front_machine {
 public:
   struct options {
@@ -39,6 +40,7 @@ public:
     std::uint32_t picture_tokens_max = 0;
     std::vector<token_id> end_tokens;
     duration request_deadline{};        ///< from accepted to ended
+    duration ack_deadline{};            ///< a leader that has not acknowledged by then is slow beyond use, or gone
     duration drain_deadline{};          ///< what still runs this long after a drain began ends as failed
     std::uint32_t room_deadline_ms = 0; ///< handed to the roles
   };
@@ -95,6 +97,7 @@ public:
   effects on_pixel_credits(rank_id from, const grant_pixels& credits, time_point now);
   /// A token whose index is behind was emitted before and is dropped; one ahead is a lost one and ends the request.
   effects on_tokens(rank_id from, const tokens& batch, time_point now);
+  void on_ack(rank_id from, const ack& word);
   effects on_error(rank_id from, const error& problem, time_point now);
   effects on_pixels_failed(room_id room, const failure& cause, time_point now);
   effects on_cancel(request_id id, time_point now);
@@ -129,14 +132,16 @@ private:
     // Until the first token: it comes from decode, once all that the others had to give has arrived there.
     std::optional<cell_id> prefill;
     std::vector<cell_id> encode;
+    std::set<rank_id> unheard; ///< leaders that have not acknowledged their part (A12, A13)
+    time_point unheard_until;
     std::uint32_t next_index = 0; ///< of the token that may be emitted next
   };
 
   using started_iterator = std::map<request_id, entry>::iterator;
 
   std::optional<failure> judge(const request& wanted) const;
-  void admit(effects& out);
-  bool start(queued& wanted, effects& out);
+  void admit(effects& out, time_point now);
+  bool start(queued& wanted, effects& out, time_point now);
   bool choose_encode_cells(const request& wanted, std::vector<cell_load*>& chosen);
   static cell_load* least_loaded(std::vector<cell_load>& cells);
   static bool may_return(const std::vector<cell_load>& cells);

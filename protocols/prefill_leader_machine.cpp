@@ -23,10 +23,20 @@ prefill_leader_machine::effects prefill_leader_machine::on_submit(const submit& 
   effects out;
   if (ended_.buried(work.request.value) || requests_.contains(work.request))
     return out;
-  if (requests() >= bounds_.requests_max) {
-    tell_front(work.request, failure{fault::queue_full, "prefill queue"}, out);
+  const auto refuse = [&](fault code, std::string what) {
+    tell_front(work.request, failure{code, std::move(what)}, out);
     return out;
-  }
+  };
+  if (requests() >= bounds_.requests_max)
+    return refuse(fault::queue_full, "prefill queue");
+  // What never fits would hold up everything behind it.
+  if (work.pictures.size() > bounds_.row_slots)
+    return refuse(fault::no_memory, std::to_string(work.pictures.size()) + " pictures; this cell holds " +
+                                        std::to_string(bounds_.row_slots));
+  if (work.prompt.size() > std::uint64_t{bounds_.kv_blocks} * limits::kv_block_tokens)
+    return refuse(fault::no_memory, std::to_string(work.prompt.size()) + " prompt tokens; this cell holds " +
+                                        std::to_string(std::uint64_t{bounds_.kv_blocks} * limits::kv_block_tokens));
+  out.push_back(send_message{bounds_.front, ack{work.request}});
   waiting_.join(work);
   admit(out, now);
   return out;

@@ -13,7 +13,7 @@
 namespace troupe::protocols {
 
 using serve_message = std::variant<submit, encode, tokens, timing, reserve_kv, reserve_rows, reserve_blocks, grant_rows,
-                                   grant_blocks, grant_pixels, landed, shipped, handover, release, error, cancel>;
+                                   grant_blocks, grant_pixels, landed, shipped, handover, release, error, ack, cancel>;
 
 /// Effect: deliver `body` to the role actor on `to` (this rank included).
 struct send_message {

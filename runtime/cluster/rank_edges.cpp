@@ -148,18 +148,20 @@ void rank_world::adopt(const lane_name& which, std::unique_ptr<fabric::lane> lan
     return;
   }
   const auto born = everybody_[peer.value].born;
-  const auto key = wire_.add(
-      std::move(lane), {.on_frame = [this, from = peer](const frame_view& frame) { on_control_frame(from, frame); },
-                        .on_gone =
-                            [this, from = peer, born](const failure& cause) {
-                              {
-                                const std::lock_guard lock{mutex_};
-                                if (born < born_[from])
-                                  return; // news of a generation that is known to be lost
-                              }
-                              calls_.on_peer_gone(from, cause);
-                            },
-                        .peer = peer});
+  const auto key =
+      wire_.add(std::move(lane),
+                {.on_frame = [this, from = peer](const frame_view& frame) { return on_control_frame(from, frame); },
+                 .on_gone =
+                     [this, from = peer, born](const failure& cause) {
+                       {
+                         const std::lock_guard lock{mutex_};
+                         if (born < born_[from])
+                           return; // news of a generation that is known to be lost
+                       }
+                       calls_.on_peer_gone(from, cause);
+                     },
+                  .peer = peer},
+                 channel == channel_kind::control ? &signs_[peer.value] : nullptr);
   wired_[which] = key;
   if (channel != channel_kind::control)
     return;
@@ -169,20 +171,21 @@ void rank_world::adopt(const lane_name& which, std::unique_ptr<fabric::lane> lan
     context_.links[peer] = system_->spawn<actors::link_actor>(context_, peer, key);
 }
 
-void rank_world::on_control_frame(rank_id peer, const frame_view& frame) {
-  if (frame.header.type == message_type::region) {
-    region told;
-    if (auto read = decode_payload(frame.payload, told); !read)
-      return calls_.on_failure(read.error(), "region of " + context_.plan.rank(peer).label);
-    {
-      const std::lock_guard lock{mutex_};
-      announced_[{peer, told.purpose}] = told.card;
-    }
-    arrived_.notify_all();
-    return;
+result<void> rank_world::on_control_frame(rank_id peer, const frame_view& frame) {
+  if (frame.header.type != message_type::region)
+    return actors::accept_frame(context_, frame);
+  region told;
+  if (auto read = decode_payload(frame.payload, told); !read)
+    return read;
+  const auto expected = written_by_me();
+  if (std::ranges::find(expected, std::pair{peer, told.purpose}) == expected.end())
+    return fail(fault::bad_value, "region " + told.purpose + " is none that this rank writes");
+  {
+    const std::lock_guard lock{mutex_};
+    announced_[{peer, told.purpose}] = told.card;
   }
-  if (auto taken = actors::accept_frame(context_, frame); !taken)
-    calls_.on_failure(taken.error(), "frame of " + context_.plan.rank(peer).label);
+  arrived_.notify_all();
+  return {};
 }
 
 // ---- clients of the front -------------------------------------------------------------------------------------------
@@ -200,15 +203,17 @@ void rank_world::on_client(base::unique_fd socket) {
       {.frame_bytes_max = limits::frame_bytes_max_default, .in_flight_bytes_max = limits::frame_bytes_max_default * 2});
   // The handlers need the key that `add` is about to give.
   const auto key = std::make_shared<fabric::wire::key>(0);
-  *key =
-      wire_.add(std::move(lane), {.on_frame = [this, key](const frame_view& frame) { on_client_frame(*key, frame); },
-                                  .on_gone =
-                                      [this, key](const failure&) {
-                                        caf::anon_send(context_.roles.at(role_kind::front), actors::client_gone{*key});
-                                      }});
+  *key = wire_.add(std::move(lane),
+                   {.on_frame = [this, key](const frame_view& frame) { return on_client_frame(*key, frame); },
+                    .on_gone =
+                        [this, key](const failure& cause) {
+                          if (cause.code != fault::peer_gone)
+                            base::log_warning("client refused: {}", to_string(cause));
+                          caf::anon_send(context_.roles.at(role_kind::front), actors::client_gone{*key});
+                        }});
 }
 
-void rank_world::on_client_frame(fabric::wire::key client, const frame_view& frame) {
+result<void> rank_world::on_client_frame(fabric::wire::key client, const frame_view& frame) {
   const auto& front = context_.roles.at(role_kind::front);
   const auto take = [&]<class Message>(Message body) -> result<void> {
     if (auto read = decode_payload(frame.payload, body); !read)
@@ -216,18 +221,13 @@ void rank_world::on_client_frame(fabric::wire::key client, const frame_view& fra
     caf::anon_send(front, actors::from_client<Message>{client, std::move(body)});
     return {};
   };
-  result<void> taken = fail(fault::unknown_type, std::string{name(frame.header.type)} + " from a client");
   if (frame.header.type == ask::type)
-    taken = take(ask{});
-  else if (frame.header.type == picture_chunk::type)
-    taken = take(picture_chunk{});
-  else if (frame.header.type == cancel::type)
-    taken = take(cancel{});
-  if (taken)
-    return;
-  base::log_warning("client refused: {}", to_string(taken.error()));
-  wire_.remove(client);
-  caf::anon_send(front, actors::client_gone{client});
+    return take(ask{});
+  if (frame.header.type == picture_chunk::type)
+    return take(picture_chunk{});
+  if (frame.header.type == cancel::type)
+    return take(cancel{});
+  return fail(fault::unknown_type, std::string{name(frame.header.type)} + " from a client");
 }
 
 } // namespace troupe::cluster

@@ -100,9 +100,9 @@ private:
                                                              const std::function<bool()>& urgent = {});
   void adopt(const lane_name& which, std::unique_ptr<fabric::lane> lane);
   void on_incoming(fabric::incoming lane);
-  void on_control_frame(protocols::rank_id peer, const protocols::frame_view& frame);
+  protocols::result<void> on_control_frame(protocols::rank_id peer, const protocols::frame_view& frame);
   void on_client(base::unique_fd socket);
-  void on_client_frame(fabric::wire::key client, const protocols::frame_view& frame);
+  protocols::result<void> on_client_frame(fabric::wire::key client, const protocols::frame_view& frame);
 
   // rank_roles.cpp
   protocols::result<void> load_roles();
@@ -133,7 +133,8 @@ private:
   std::map<lane_name, protocols::generation> accepted_;      ///< lanes that peers have begun
   std::map<std::pair<protocols::rank_id, std::string>, protocols::region_card> announced_;
 
-  std::map<lane_name, fabric::wire::key> wired_; ///< lanes that the wire drives
+  std::map<lane_name, fabric::wire::key> wired_;    ///< lanes that the wire drives
+  std::vector<fabric::wire::peer_signs> signs_;      ///< by rank
   std::unique_ptr<fabric::lane> token_lane_;     ///< decode leader's executor to the front
   std::vector<std::byte> token_bytes_;
 

@@ -2,6 +2,7 @@
 
 #include <condition_variable>
 #include <cstring>
+#include <future>
 #include <mutex>
 
 #include <doctest/doctest.h>
@@ -14,16 +15,18 @@ namespace {
 
 constexpr fabric::lane_options small_lane{.frame_bytes_max = 4096, .in_flight_bytes_max = 8192};
 
+constexpr std::uint64_t breach = ~std::uint64_t{0}; ///< a frame that breaks the protocol
+
 /// What a wire's handlers saw, for a thread that waits for it.
 class witness {
 public:
   fabric::wire::handlers handlers() {
-    return {.on_frame =
-                [this](const frame_view& frame) {
-                  std::uint64_t number = 0;
-                  std::memcpy(&number, frame.payload.data(), sizeof number);
-                  note([&] { numbers_.push_back(number); });
-                },
+    return {.on_frame = [this](const frame_view& frame) -> result<void> {
+              std::uint64_t number = 0;
+              std::memcpy(&number, frame.payload.data(), sizeof number);
+              note([&] { numbers_.push_back(number); });
+              return number == breach ? fail(fault::bad_value) : result<void>{};
+            },
             .on_gone = [this](const failure& cause) { note([&] { gone_.push_back(cause.code); }); }};
   }
   bool wait_for_frames(std::size_t count) {
@@ -152,7 +155,14 @@ TEST_CASE(
   fabric::wire::peer_signs of_here;
   fabric::wire one;
   fabric::wire other;
-  one.beat(5ms, [] { return heartbeat{.completed = 7, .busy = true}; });
+  std::promise<void> both_heard;
+  one.beat(5ms, [&, told = false]() mutable {
+    if (!told && of_there.frames >= 3 && of_here.frames >= 3) {
+      told = true;
+      both_heard.set_value();
+    }
+    return heartbeat{.completed = 7, .busy = true};
+  });
   other.beat(5ms, [] { return heartbeat{.completed = 8, .busy = false}; });
   one.start();
   other.start();
@@ -160,10 +170,7 @@ TEST_CASE(
   other.add(std::move(there), seen_there.handlers(), &of_here);
   CHECK(of_there.linked);
 
-  const auto deadline = std::chrono::steady_clock::now() + 10s;
-  while ((of_there.frames < 3 || of_here.frames < 3) && std::chrono::steady_clock::now() < deadline)
-    std::this_thread::sleep_for(1ms);
-  CHECK(of_there.frames >= 3);
+  CHECK(both_heard.get_future().wait_for(10s) == std::future_status::ready);
   CHECK(of_there.completed == 8);
   CHECK_FALSE(of_there.busy);
   CHECK(of_here.completed == 7);
@@ -174,4 +181,26 @@ TEST_CASE(
   other.stop();
   CHECK(seen_here.wait_for_end());
   CHECK_FALSE(of_there.linked);
+}
+
+TEST_CASE("A10: a peer that breaks the protocol loses its link, with the fault, and nobody else does") {
+  auto [bad_here, bad_there] = fabric::make_shared_memory_pair(small_lane);
+  auto [good_here, good_there] = fabric::make_shared_memory_pair(small_lane);
+  witness of_bad;
+  witness of_good;
+  fabric::wire wire;
+  wire.start();
+  wire.add(std::move(bad_here), of_bad.handlers());
+  wire.add(std::move(good_here), of_good.handlers());
+  const auto send = [](fabric::lane& lane, std::uint64_t number) {
+    return fabric::send(lane, {.type = message_type::ack}, std::as_bytes(std::span{&number, 1}),
+                        std::chrono::steady_clock::now() + 10s);
+  };
+
+  REQUIRE(send(*bad_there, breach));
+  CHECK(of_bad.wait_for_end());
+  CHECK(of_bad.gone() == std::vector{fault::bad_value});
+  REQUIRE(send(*good_there, 1));
+  CHECK(of_good.wait_for_frames(1));
+  CHECK(of_good.gone().empty());
 }

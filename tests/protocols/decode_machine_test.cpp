@@ -126,7 +126,7 @@ TEST_CASE_FIXTURE(leader_fixture, "a cancelled sequence leaves the batch before 
 TEST_CASE_FIXTURE(leader_fixture, "I24: blocks of a request that ended while prefill may write rest before reuse") {
   (void)machine.on_reserve(order(1, 44), at(0ms));
   (void)machine.on_cancel(request_id{1}, at(1ms));
-  CHECK(machine.on_reserve(order(2), at(2ms)).empty());
+  CHECK(sent<reserve_blocks>(machine.on_reserve(order(2), at(2ms))).empty());
   CHECK(sent<reserve_blocks>(machine.on_tick(at(1ms) + limits::slot_quarantine)).size() == 1);
 }
 

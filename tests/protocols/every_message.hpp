@@ -14,11 +14,10 @@ namespace troupe::protocols::testing {
 template <class... Messages>
 struct type_list {};
 using every_message =
-    type_list<hello, welcome, refuse, joined, roster, agree, verdict, proceed, progress, leave, region, launch,
-              lost, readmit, readmitted, regained,
-              heartbeat, submit, encode, mesh_plan, tokens, timing, reserve_kv, reserve_rows, reserve_blocks,
-              grant_rows, grant_blocks, grant_pixels, landed, shipped, handover, release, shutdown, error, ack, nack,
-              cancel, ask, picture_chunk, accepted, answer, finished, refused>;
+    type_list<hello, welcome, refuse, joined, roster, agree, verdict, proceed, progress, leave, region, launch, lost,
+              readmit, readmitted, regained, heartbeat, submit, encode, mesh_plan, tokens, timing, reserve_kv,
+              reserve_rows, reserve_blocks, grant_rows, grant_blocks, grant_pixels, landed, shipped, handover, release,
+              shutdown, error, ack, nack, cancel, ask, picture_chunk, accepted, answer, finished, refused>;
 
 /// Calls `visit` with a default-made message of each type.
 template <class Visitor, class... Messages>
@@ -33,7 +32,8 @@ void for_each_message(Visitor&& visit) {
 /// Fills a message by the same walk over its fields as the codec's.
 class random_filler {
 public:
-  explicit random_filler(std::uint64_t seed) : random_(seed) {}
+  /// `below`: integers stay under it, so that ids meet; 0: any.
+  explicit random_filler(std::uint64_t seed, std::uint64_t below = 0) : random_(seed), below_(below) {}
 
   template <class... Fields>
   void required(Fields&... values) {
@@ -58,7 +58,7 @@ private:
     } else if constexpr (std::is_floating_point_v<T>) {
       value = static_cast<T>(random_() % 1000) / T{8};
     } else if constexpr (std::is_integral_v<T>) {
-      value = static_cast<T>(random_());
+      value = static_cast<T>(below_ == 0 ? random_() : random_() % below_);
     } else if constexpr (detail::is_strong_id<T>::value) {
       fill(value.value);
     } else if constexpr (std::is_same_v<T, std::string>) {
@@ -78,12 +78,13 @@ private:
   }
 
   std::mt19937_64 random_;
+  std::uint64_t below_;
 };
 
 template <class Message>
-Message random_message(std::uint64_t seed) {
+Message random_message(std::uint64_t seed, std::uint64_t below = 0) {
   Message message;
-  random_filler filler{seed};
+  random_filler filler{seed, below};
   Message::fields(message, filler);
   return message;
 }

@@ -18,6 +18,7 @@ front_machine::options bounds() {
           .picture_tokens_max = 16,
           .end_tokens = {9},
           .request_deadline = 10s,
+          .ack_deadline = 1h,
           .drain_deadline = 3s,
           .room_deadline_ms = 1000};
 }
@@ -273,5 +274,28 @@ TEST_CASE("D6: attempts are bounded in number and by the request's deadline") {
   SUBCASE("a drain repeats nothing") {
     (void)front.on_drain(at(1ms));
     CHECK(fail_attempt(1, 2ms).size() == 1);
+  }
+}
+
+TEST_CASE("A13: a leader that does not acknowledge in time is slow beyond use, one that has may take its time") {
+  const auto plan = reader_plan();
+  auto limits = bounds();
+  limits.ack_deadline = 2s;
+  front_machine front{plan, limits};
+  (void)front.on_request(text(1), at(0ms));
+  front.on_ack(prefill_leader, {request_id{1}});
+
+  SUBCASE("heard from both") {
+    front.on_ack(decode_rank, {request_id{1}});
+    CHECK(front.on_tick(at(9999ms)).empty());
+  }
+  SUBCASE("not from decode: served anew, and in the end failed by name") {
+    CHECK(front.on_tick(at(1999ms)).empty());
+    CHECK(sent<submit>(front.on_tick(at(2000ms))).size() == 1);
+    CHECK(sent<submit>(front.on_tick(at(4000ms))).size() == 1);
+    const auto ends = only<front_machine::end_request>(front.on_tick(at(6000ms)));
+    REQUIRE(ends.size() == 1);
+    CHECK(ends[0].cause->code == fault::timeout);
+    CHECK(ends[0].cause->what.find("prefill.0/t0 has not acknowledged") == 0); // of the last attempt nobody had
   }
 }

@@ -108,7 +108,7 @@ TEST_CASE_FIXTURE(leader_fixture, "I29: a request without pictures waits for not
 
 TEST_CASE_FIXTURE(leader_fixture, "I27: what does not fit waits in order, and enters when the first has shipped") {
   (void)machine.on_submit(work(1, false, 64), at(0ms)); // all four blocks
-  CHECK(machine.on_submit(work(2, false, 16), at(0ms)).empty());
+  CHECK(only<prefill_leader_machine::run_prefill>(machine.on_submit(work(2, false, 16), at(0ms))).empty());
   const auto handed = machine.on_prefilled(request_id{1}, 42, -3, 99, at(1ms));
   REQUIRE(sent<handover>(handed).size() == 1);
   CHECK(sent<handover>(handed)[0].first == decode_rank);
@@ -130,7 +130,8 @@ TEST_CASE_FIXTURE(leader_fixture,
   const auto effects = machine.on_tick(at(1000ms));
   REQUIRE(sent<error>(effects).size() == 1);
   CHECK(sent<error>(effects)[0].second.message.find("1 of 2") != std::string::npos);
-  CHECK(machine.on_submit(work(2, true), at(1001ms)).empty()); // I24: the only row slot is in quarantine
+  CHECK(sent<reserve_rows>(machine.on_submit(work(2, true), at(1001ms)))
+            .empty()); // I24: the only row slot is in quarantine
   CHECK(sent<reserve_rows>(machine.on_tick(at(1000ms) + limits::slot_quarantine)).size() == 2);
 }
 
@@ -227,4 +228,16 @@ TEST_CASE_FIXTURE(member_fixture, "a forward that ends after its request was rel
   const auto news = sent<shipped>(prefill());
   REQUIRE(news.size() == 1);
   CHECK(fault_from(news[0].second.code) == fault::cancelled);
+}
+
+TEST_CASE_FIXTURE(leader_fixture, "A12: a leader says at once that it has a request, or why it will not have it") {
+  const auto taken = sent<ack>(machine.on_submit(work(1, true), at(0ms)));
+  REQUIRE(taken.size() == 1);
+  CHECK(taken[0] == std::pair{front_rank, ack{request_id{1}}});
+
+  const auto huge = machine.on_submit(work(2, false, 65), at(0ms)); // four blocks of 16
+  CHECK(sent<ack>(huge).empty());
+  REQUIRE(sent<error>(huge).size() == 1);
+  CHECK(fault_from(sent<error>(huge)[0].second.code) == fault::no_memory);
+  CHECK(sent<ack>(machine.on_submit(work(3, false), at(0ms))).size() == 1); // nothing is held up by it
 }

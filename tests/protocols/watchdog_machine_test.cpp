@@ -52,7 +52,7 @@ struct rank {
 
 } // namespace
 
-TEST_CASE("C4: a pulse that stands still is suspected, then given up; a new beat clears it") {
+TEST_CASE("C4: a pulse that stands still is suspected, then given up, and a new beat clears it") {
   pulse_judge judge{{.suspect = 1s, .silent = 2s, .look = 400ms}};
   CHECK(judge.on_look(5, at(0s)) == verdict::alive);
   for (auto now = 200ms; now < 1000ms; now += 200ms)
@@ -80,7 +80,7 @@ TEST_CASE("C4: a rank that gets on finds nothing, idle or busy, for an hour") {
   }
 }
 
-TEST_CASE("C12: a thread that computes and completes nothing is wedged; one that waits is not") {
+TEST_CASE("C12: a thread that computes and completes nothing is wedged, one that waits is not") {
   rank here;
   here.threads[0] = {.computes = false, .progress = 7};
   here.threads[1] = {.computes = true, .progress = 9};
