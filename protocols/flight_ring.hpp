@@ -60,6 +60,8 @@ struct flight_header {
   alignas(64) std::int64_t pulse_ns; ///< live: the last beat of the rank's watchdog
   std::uint64_t life;                ///< live: life_state
   std::uint64_t threads_count;       ///< live: threads that have been in anything; those above the table are not seen
+  std::uint64_t complaint;           ///< live: 1 + the peer that is silent towards this rank; the count of complaints
+                                     ///< stands above bit 32, so that the same one can be said again
   alignas(64) std::uint64_t next;    ///< live: index of the next record
   std::uint64_t dropped;             ///< live: records of writers that came too late
   alignas(64) std::array<thread, flight_threads_max> threads;

@@ -118,8 +118,11 @@ bool front_machine::choose_encode_cells(const request& wanted, std::vector<cell_
   return true;
 }
 
-/// False when the request has to wait: for pixel slots, or for a cell that is being restarted.
+/// False when the request has to wait: for pixel slots, for a cell that is being restarted, or after a fault of the
+/// way.
 bool front_machine::start(queued& wanted, effects& out, time_point now) {
+  if (now < wanted.not_before)
+    return false;
   const auto missing = !may_return(prefill_cells_)                                   ? "prefill"
                        : !may_return(decode_cells_)                                  ? "decode"
                        : !wanted.what.pictures.empty() && !may_return(encode_cells_) ? "encode"
@@ -273,7 +276,8 @@ void front_machine::end(started_iterator which, finish_reason reason, std::optio
 }
 
 /// What has said nothing yet may be served anew, from the place in the queue that it had (D6, D7).
-void front_machine::retry_or_end(started_iterator which, const failure& cause, time_point now, effects& out) {
+void front_machine::retry_or_end(started_iterator which, const failure& cause, time_point now, duration pause,
+                                 effects& out) {
   auto& one = which->second;
   const bool again =
       one.next_index == 0 && one.of.attempts < limits::request_attempts_max && now < one.of.deadline && !drain_until_;
@@ -281,6 +285,7 @@ void front_machine::retry_or_end(started_iterator which, const failure& cause, t
     return end(which, finish_reason::failed, cause, out);
   leave_cells(which, cause, out);
   auto back = std::move(one.of);
+  back.not_before = now + pause;
   started_.erase(which);
   const auto place =
       std::find_if(waiting_.begin(), waiting_.end(), [&](const queued& other) { return other.what.id > back.what.id; });
@@ -299,7 +304,7 @@ front_machine::effects front_machine::on_error(rank_id, const error& problem, ti
     return out;
   const failure cause{fault_from(problem.code).value_or(fault::executor_failed), problem.message};
   if (passes(cause.code))
-    retry_or_end(found, cause, now, out);
+    retry_or_end(found, cause, now, limits::retry_pause, out);
   else
     end(found, finish_reason::failed, cause, out);
   admit(out, now);
@@ -313,7 +318,7 @@ front_machine::effects front_machine::on_pixels_failed(room_id room, const failu
   });
   if (found == started_.end())
     return out;
-  retry_or_end(found, cause, now, out);
+  retry_or_end(found, cause, now, limits::retry_pause, out);
   admit(out, now);
   return out;
 }
@@ -359,7 +364,7 @@ front_machine::effects front_machine::on_lost(const lost& news, time_point now) 
         std::none_of(one.encode.begin(), one.encode.end(), is_lost))
       continue;
     if (returns)
-      retry_or_end(current, cause, now, out);
+      retry_or_end(current, cause, now, duration{}, out);
     else
       end(current, finish_reason::failed, cause, out);
   }
@@ -407,7 +412,7 @@ front_machine::effects front_machine::on_tick(time_point now) {
       retry_or_end(current,
                    {fault::timeout, plan_.rank(*one.unheard.begin()).label +
                                         " has not acknowledged the request within timeouts.kill_ms"},
-                   now, out);
+                   now, duration{}, out);
     else if (drain_until_ && now >= *drain_until_)
       end(current, finish_reason::failed, failure{fault::shutting_down, "cut off by the end of the drain"}, out);
   }

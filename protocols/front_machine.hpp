@@ -124,6 +124,7 @@ private:
     request what;
     time_point deadline;
     std::uint32_t attempts = 0; ///< that it has had
+    time_point not_before = {}; ///< of the next one
   };
   struct entry { ///< an attempt
     queued of;
@@ -148,7 +149,7 @@ private:
   void leave_prefill(entry& attempt);
   void leave_cells(started_iterator which, const std::optional<failure>& cause, effects& out);
   void end(started_iterator which, finish_reason reason, std::optional<failure> cause, effects& out);
-  void retry_or_end(started_iterator which, const failure& cause, time_point now, effects& out);
+  void retry_or_end(started_iterator which, const failure& cause, time_point now, duration pause, effects& out);
   void finish_drain(effects& out);
 
   const cluster_plan& plan_;

@@ -246,6 +246,22 @@ life_machine::effects life_machine::on_error(rank_id from, const error& said, ti
   return {};
 }
 
+life_machine::effects life_machine::on_silent(rank_id rank, duration silent_for, time_point now) {
+  const auto& record = ranks_.at(rank.value);
+  if (record.condemned || record.ended || !(serves() || state_ == state::draining))
+    return {};
+  const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(silent_for).count();
+  effects out = lose({rank,
+                      {},
+                      {},
+                      supervision_.rank_text(rank) + " gave no sign of life for " + std::to_string(ms) + " ms while " +
+                          std::string{name(record.at)} + ", " + setting("kill_ms", timeouts_.kill_ms)},
+                     now);
+  if (state_ != state::recovering) // a process that is stopped cannot obey
+    out.push_back(kill_ranks{{rank}});
+  return out;
+}
+
 life_machine::effects life_machine::on_end(rank_id rank, const rank_end& end_of_rank, time_point now) {
   auto& record = ranks_.at(rank.value);
   record.ended = true;

@@ -99,6 +99,8 @@ public:
   result<effects> on_progress(rank_id from, const progress& message, time_point now);
   result<effects> on_readmitted(rank_id from, const readmitted& message);
   effects on_error(rank_id from, const error& said, time_point now);
+  /// The supervisor has seen no sign of life of the rank for so long that it is given up.
+  effects on_silent(rank_id rank, duration silent_for, time_point now);
   /// After the rank's control lane has been read to its end.
   effects on_end(rank_id rank, const rank_end& end, time_point now);
   /// Asked by a person or a signal.

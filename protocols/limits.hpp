@@ -37,11 +37,14 @@ inline constexpr std::chrono::milliseconds collective_deadline{10'000}; ///< one
 inline constexpr std::chrono::milliseconds transfer_deadline{10'000};   ///< one one-sided write
 inline constexpr std::chrono::milliseconds room_deadline{30'000};       ///< from reserve to landed (C25)
 inline constexpr std::chrono::milliseconds slot_quarantine{10'000};     ///< a failed slot rests before reuse (I24)
+/// Before a request is tried again after a fault of the way: by then it is known whether a rank has died of it.
+inline constexpr std::chrono::milliseconds retry_pause{300};
 inline constexpr std::chrono::milliseconds first_cause_grace{200}; ///< a consequence was seen; its cause may follow
 
 static_assert(frame_header_bytes < unauthenticated_frame_bytes_max);
 static_assert(unauthenticated_frame_bytes_max < frame_bytes_max_default);
 static_assert(picture_chunk_bytes + frame_header_bytes + 64 <= frame_bytes_max_default);
+static_assert(retry_pause > first_cause_grace);
 static_assert(transfer_deadline < room_deadline, "a transfer ends before its room does");
 static_assert(slot_quarantine >= transfer_deadline, "a write in flight must not land in the next tenant");
 

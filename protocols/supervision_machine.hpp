@@ -66,8 +66,10 @@ public:
   /// Nothing more can be heard: judges without waiting for the grace.
   std::optional<first_cause> conclude();
 
-private:
+  /// "rank 3 (prefill.0/t1) on HOST".
   std::string rank_text(rank_id rank) const;
+
+private:
   first_cause make_cause(rank_id rank, std::string text) const;
   void suspect(std::optional<first_cause>& as, first_cause cause, time_point now);
 

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -21,6 +22,8 @@ struct flight_live {
   protocols::life_state life{};
   std::array<protocols::flight_activity, protocols::flight_threads_max> threads{};
   std::size_t threads_count = 0;
+  std::uint64_t complaints = 0;             ///< grows with each
+  std::optional<protocols::rank_id> silent; ///< the peer that the last one was of
 
   std::span<const protocols::flight_activity> activities() const noexcept { return {threads.data(), threads_count}; }
   /// Of all threads together.
@@ -68,6 +71,8 @@ public:
 
   /// The watchdog's beat.
   void beat() noexcept;
+  /// The watchdog: nothing comes from this peer, which the supervisor is to know.
+  void complain_of(protocols::rank_id peer) noexcept;
   /// The calling thread has completed something: a layer, a collective, a step.
   void tick() noexcept;
   /// Also a record.

@@ -160,8 +160,8 @@ void rank_world::adopt(const lane_name& which, std::unique_ptr<fabric::lane> lan
                        }
                        calls_.on_peer_gone(from, cause);
                      },
-                  .peer = peer},
-                 channel == channel_kind::control ? &signs_[peer.value] : nullptr);
+                 .peer = peer},
+                channel == channel_kind::control ? &signs_[peer.value] : nullptr);
   wired_[which] = key;
   if (channel != channel_kind::control)
     return;

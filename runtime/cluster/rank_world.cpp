@@ -10,13 +10,16 @@
 #include <iterator>
 
 #include "actors/front_actor.hpp"
+#include "actors/watchdog_actor.hpp"
 #include "fabric/recorded_transfers.hpp"
 #include "gpu/models/text_io.hpp"
 #include "runtime/base/assert.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/digest.hpp"
+#include "runtime/base/flight_recorder.hpp"
 #include "runtime/base/log.hpp"
 #include "runtime/cluster/build_id.hpp"
+#include "runtime/cluster/job_directory.hpp"
 
 namespace troupe::cluster {
 
@@ -53,6 +56,7 @@ rank_world::rank_world(const launch& start, cluster_spec spec, cluster_plan plan
   context_.model = context_.spec.model_path;
   context_.wire = &wire_;
   context_.fail_rank = calls_.on_failure;
+  signs_ = std::vector<fabric::wire::peer_signs>(context_.plan.ranks.size());
   identity_ = {.rank = self, .born = start.born, .job_token = start.job_token, .build = build_id()};
   config_.set("scheduler.policy", caf::atom("sharing"));
   config_.set("scheduler.max-threads", scheduler_threads);
@@ -124,8 +128,24 @@ result<endpoint> rank_world::open() {
     if (auto done = transfers_->start(actors::transfer_events_of(context_)); !done)
       return tl::unexpected<failure>{done.error()};
   }
+  wire_.beat(std::chrono::milliseconds{context_.spec.timeouts.heartbeat_ms}, [] {
+    const auto here = base::flight().live();
+    const auto active = here.activities();
+    return heartbeat{.completed = here.progress(), .busy = std::ranges::any_of(active, [](const auto& thread) {
+                                                     return thread.what.action == flight_action::step;
+                                                   })};
+  });
   wire_.start();
+  start_watchdog();
   return endpoint_;
+}
+
+void rank_world::start_watchdog() {
+  std::optional<base::flight_view> supervisor;
+  if (auto opened = base::flight_view::open(base::supervisor_flight_file(job_paths{run_directory_}.flight_folder())))
+    supervisor = *std::move(opened);
+  const auto watchdog = system_->spawn<actors::watchdog_actor, caf::detached>(context_, signs_, std::move(supervisor));
+  caf::anon_send(watchdog, actors::run_atom::value);
 }
 
 result<std::vector<parity_fact>> rank_world::facts() {
@@ -208,6 +228,8 @@ void rank_world::lose(const lost& news) {
       std::erase_if(announced_, [&](const auto& each) { return each.first.first == rank; });
     }
   }
+  for (const auto rank : news.ranks)
+    signs_[rank.value].linked.store(false);
   for (const auto rank : news.ranks)
     std::erase_if(wired_, [&](const auto& each) {
       if (std::get<rank_id>(each.first) != rank)

@@ -80,6 +80,8 @@ private:
     return run_directory_ + "/t" + std::to_string(rank.value) + ".sock";
   }
 
+  void start_watchdog();
+
   // rank_memory.cpp
   protocols::result<void> register_regions();
   protocols::result<void> add_region(const std::string& purpose, std::uint32_t slots, std::uint64_t slot_bytes);
@@ -133,8 +135,8 @@ private:
   std::map<lane_name, protocols::generation> accepted_;      ///< lanes that peers have begun
   std::map<std::pair<protocols::rank_id, std::string>, protocols::region_card> announced_;
 
-  std::map<lane_name, fabric::wire::key> wired_;    ///< lanes that the wire drives
-  std::vector<fabric::wire::peer_signs> signs_;      ///< by rank
+  std::map<lane_name, fabric::wire::key> wired_; ///< lanes that the wire drives
+  std::vector<fabric::wire::peer_signs> signs_;  ///< by rank
   std::unique_ptr<fabric::lane> token_lane_;     ///< decode leader's executor to the front
   std::vector<std::byte> token_bytes_;
 

@@ -22,6 +22,7 @@
 #include "runtime/cluster/job_status.hpp"
 #include "runtime/cluster/rank_launcher.hpp"
 #include "runtime/cluster/rank_poll.hpp"
+#include "runtime/cluster/rank_pulse.hpp"
 #include "runtime/cluster/stop_signals.hpp"
 #include "runtime/cluster/supervised_rank.hpp"
 
@@ -119,6 +120,7 @@ private:
       if (!started)
         return tl::unexpected{started.error()};
       ranks_.push_back(std::move(*started));
+      pulses_.push_back(pulse_of(rank.id, protocols::generation{1}));
       note_spawned(*ranks_.back(), protocols::generation{1});
     }
     return {};
@@ -294,6 +296,10 @@ private:
         blame(*rank, {fault::timeout, "closed its control socket and did not leave"});
         kill(*rank);
       }
+    record_.beat();
+    for (const auto& rank : ranks_)
+      if (rank->running() && !rank->was_killed())
+        look_at(*rank, now);
     perform(life_->on_tick(now));
 
     if (seen_ != life_->current()) {
@@ -302,6 +308,29 @@ private:
     }
     if (journal_.is_overdue(now))
       journal_.note(waiting_line());
+  }
+
+  void look_at(const supervised_rank& rank, time_point now) {
+    const auto id = rank.plan().id;
+    const auto seen = pulses_.at(id.value).look(now);
+    if (seen.newly_suspected)
+      journal_.note(fmt::format("{} gives no sign of life", rank.plan().label));
+    if (seen.silent_peer && seen.silent_peer->value < plan_.ranks.size())
+      perform(life_->on_error(id,
+                              {.code = static_cast<std::uint16_t>(fault::timeout),
+                               .message = fmt::format("nothing comes from rank {} ({})", seen.silent_peer->value,
+                                                      plan_.rank(*seen.silent_peer).label),
+                               .origin = *seen.silent_peer,
+                               .call = {},
+                               .where = "edge",
+                               .request = {}},
+                              now));
+    if (seen.is == protocols::pulse_judge::verdict::silent)
+      perform(life_->on_silent(id, seen.silent_for, now));
+  }
+
+  rank_pulse pulse_of(protocols::rank_id rank, protocols::generation born) const {
+    return {base::flight_file(paths().flight_folder(), rank, born), options_.spec.spec.timeouts};
   }
 
   // ---- effects ----
@@ -378,6 +407,7 @@ private:
       if (!started)
         return stop_at_once(fmt::format("cannot start {} again: {}", plan_.rank(id).label, started.error().what));
       ranks_[id.value] = std::move(*started);
+      pulses_[id.value] = pulse_of(id, again.born);
       note_spawned(*ranks_[id.value], again.born);
     }
   }
@@ -442,6 +472,7 @@ private:
 
   std::optional<rank_launcher> launcher_;               ///< its end is the end of the death pipe
   std::vector<std::unique_ptr<supervised_rank>> ranks_; ///< by rank id
+  std::vector<rank_pulse> pulses_;                      ///< by rank id
   std::optional<life_machine> life_;
   bool front_told_ = false;
   std::optional<held_abort> held_abort_;

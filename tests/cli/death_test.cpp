@@ -31,7 +31,7 @@ pid_t pid_of_rank(const std::string& job_directory, const std::string& label) {
 
 /// A run that has much to read: it goes on for as long as a case needs it to.
 std::vector<std::string> long_run(const scratch_folder& here, const std::string& restart = "cell") {
-  return {"run",     reader(here, restart), "--job", here.job(), "--run-dir", here / "jobs",
+  return {"run",     reader(here, restart),     "--job", here.job(), "--run-dir", here / "jobs",
           "--pages", golden_list(here, rounds), "--json"};
 }
 
@@ -149,6 +149,37 @@ TEST_CASE("C46: a rank that is killed costs at most the answers that it was givi
     CHECK(has(end.err, "ready again after"));
     CHECK(ranks_of(job.pid()).empty());
   }
+}
+
+TEST_CASE("C43: a rank that is stopped is put down within timeouts.kill_ms, and its cell serves again") {
+  const scratch_folder here;
+  command job{long_run(here)};
+  REQUIRE(job.prints("token_ids", 20s));
+  const auto victim = pid_of_rank(here / "jobs" + "/" + here.job(), "prefill.0/t1");
+  REQUIRE(victim > 0);
+  ::kill(victim, SIGSTOP); // its leader waits for it in a collective, and nothing closes a socket
+  const auto end = job.finish(40s);
+  CAPTURE(end.err);
+  CHECK(end.in_time);
+  CHECK(has(end.err, "rank 3 (prefill.0/t1)"));
+  CHECK(has(end.err, "gave no sign of life for"));
+  CHECK(has(end.err, "ready again after"));
+  CHECK(json_lines(end.out).size() == rounds * golden_pages().size());
+  CHECK(ranks_of(job.pid()).empty());
+}
+
+TEST_CASE("C13: ranks whose supervisor is stopped leave after timeouts.supervisor_ms, and it says so when it goes on") {
+  const scratch_folder here;
+  const auto spec = here.write("reader.json", reader_spec(one_rank(), R"(, "timeouts": {"supervisor_ms": 2500})"));
+  command job{{"up", spec, "--job", here.job(), "--run-dir", here / "jobs"}};
+  REQUIRE(job.prints("is ready", 20s));
+  REQUIRE(ranks_of(job.pid()).size() == 1);
+  ::kill(job.pid(), SIGSTOP);
+  CHECK(holds_within(15s, [&] { return ranks_of(job.pid()).empty(); }));
+  ::kill(job.pid(), SIGCONT);
+  const auto end = job.finish(20s);
+  CHECK(end.exit_code == 6);
+  CHECK(has(end.err, "left with exit code 71"));
 }
 
 TEST_CASE("A port that is taken is said with its number, and nothing stays behind") {

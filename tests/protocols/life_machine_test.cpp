@@ -500,3 +500,24 @@ TEST_CASE("C15: of an edge that is cut the end that can be restarted is lost, wh
   CHECK(c.machine.current() == life::state::recovering);
   CHECK(std::ranges::count(out, life::effect{life::kill_ranks{{rank_id{3}}}}) == 1);
 }
+
+TEST_CASE("C43: a rank that gives no sign of life is put down and its cell started again, or the cluster ended") {
+  SUBCASE("restarted") {
+    recovery c;
+    const auto out = c.machine.on_silent(rank_id{2}, 2s, at(10s));
+    CHECK(c.machine.current() == life::state::recovering);
+    CHECK(std::ranges::count(out, life::effect{life::kill_ranks{c.unit}}) == 1);
+    CHECK(
+        std::get<life::news>(out.front()).line ==
+        "rank 2 (prefill.0/t1) on h gave no sign of life for 2000 ms while ready, timeouts.kill_ms (2000 ms); restart "
+        "1 of at most 1 in 60 s");
+    CHECK(c.machine.on_silent(rank_id{1}, 2s, at(10s)).empty()); // of the same cell: going anyway
+  }
+  SUBCASE("ended") {
+    cluster c;
+    c.start();
+    const auto out = c.machine.on_silent(rank_id{2}, 2s, at(10s));
+    CHECK(c.machine.current() == life::state::aborting);
+    CHECK(out.back() == life::effect{life::kill_ranks{{rank_id{2}}}});
+  }
+}

@@ -1,0 +1,109 @@
+#include "actors/watchdog_actor.hpp"
+
+#include <poll.h>
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+
+#include <fmt/format.h>
+
+#include "runtime/base/clock.hpp"
+#include "runtime/base/exit_code.hpp"
+#include "runtime/base/flight_recorder.hpp"
+
+namespace troupe::actors {
+
+using namespace protocols;
+
+namespace {
+
+std::vector<rank_id> peers_of(const rank_context& rank) {
+  std::vector<rank_id> peers;
+  for (const auto& edge : rank.plan.edges) {
+    if (edge.connects == rank.self)
+      peers.push_back(edge.accepts);
+    if (edge.accepts == rank.self)
+      peers.push_back(edge.connects);
+  }
+  return peers;
+}
+
+/// A line on stderr if it takes one at once: a pipe that nobody reads must not hold the watchdog.
+void print(std::string_view line) noexcept {
+  pollfd out{STDERR_FILENO, POLLOUT, 0};
+  if (::poll(&out, 1, 0) == 1 && (out.revents & POLLOUT) != 0) {
+    [[maybe_unused]] const auto written = ::write(STDERR_FILENO, line.data(), line.size());
+  }
+}
+
+} // namespace
+
+watchdog_actor::watchdog_actor(caf::actor_config& config, const rank_context& rank,
+                               const std::vector<fabric::wire::peer_signs>& signs,
+                               std::optional<base::flight_view> supervisor)
+    : rank_actor(config, rank, "watchdog"), signs_(signs), supervisor_(std::move(supervisor)),
+      machine_(rank.spec.timeouts, flight_threads_max, peers_of(rank)), threads_(flight_threads_max) {
+  for (const auto peer : peers_of(rank))
+    peers_.push_back({.rank = peer});
+}
+
+caf::behavior watchdog_actor::make_behavior() {
+  return {[this](run_atom) { watch(); }};
+}
+
+void watchdog_actor::watch() {
+  const auto period = std::max(1, static_cast<int>(rank_.spec.timeouts.heartbeat_ms / 2));
+  for (;;) { // until the process ends
+    look();
+    ::poll(nullptr, 0, period);
+  }
+}
+
+void watchdog_actor::look() {
+  auto& recorder = base::flight();
+  recorder.beat();
+  ++looks_;
+
+  const auto here = recorder.live();
+  for (std::size_t i = 0; i < here.threads_count; ++i) {
+    const auto& thread = here.threads[i];
+    threads_[i] = {.computes = thread.what.action == flight_action::step && thread.until_ns == 0,
+                   .progress = thread.progress};
+  }
+  for (auto& peer : peers_) {
+    const auto& signs = signs_[peer.rank.value];
+    peer.linked = signs.linked.load(std::memory_order_relaxed);
+    peer.heard = signs.frames.load(std::memory_order_relaxed);
+  }
+  const auto pulse = supervisor_ ? static_cast<std::uint64_t>(supervisor_->live().pulse_ns) : looks_;
+  const auto found = machine_.on_look({.threads = std::span{threads_}.first(here.threads_count),
+                                       .peers = peers_,
+                                       .wire_turns = rank_.wire->turns(),
+                                       .supervisor = pulse},
+                                      base::now());
+  if (found)
+    react(*found);
+}
+
+void watchdog_actor::react(const watchdog_machine::finding& found) {
+  using trouble = watchdog_machine::trouble;
+  if (found.what == trouble::peer_silent) {
+    base::flight().complain_of(rank_id{found.subject});
+    return;
+  }
+  const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(found.since).count();
+  const bool orphan = found.what == trouble::supervisor_gone;
+  const char* const who = orphan                               ? "the supervisor is silent"
+                          : found.what == trouble::wire_wedged ? "the thread of the lanes is stuck"
+                                                               : "a step computes and completes nothing";
+  std::array<char, 160> line{};
+  const auto end = fmt::format_to_n(line.data(), line.size() - 1, "watchdog: {} for {} ms: leaving\n", who, ms).out;
+  const std::string_view words{line.data(), static_cast<std::size_t>(end - line.data())};
+  base::flight().note({.operation = static_cast<std::uint16_t>(fault::timeout), .action = flight_action::fault});
+  base::flight().say(words.substr(0, words.size() - 1));
+  print(words);
+  ::_exit(static_cast<int>(orphan ? base::exit_code::supervisor_gone : base::exit_code::watchdog));
+}
+
+} // namespace troupe::actors

@@ -1,0 +1,36 @@
+#include "runtime/cluster/rank_pulse.hpp"
+
+#include <chrono>
+#include <utility>
+
+namespace troupe::cluster {
+
+using std::chrono::milliseconds;
+
+rank_pulse::rank_pulse(std::filesystem::path file, const protocols::cluster_spec::timeouts_section& timeouts)
+    : file_(std::move(file)), judge_{{.suspect = milliseconds{timeouts.suspect_ms},
+                                      .silent = milliseconds{timeouts.kill_ms},
+                                      .look = 2 * milliseconds{timeouts.heartbeat_ms}}} {}
+
+rank_pulse::sight rank_pulse::look(protocols::time_point now) {
+  if (!view_) {
+    auto opened = base::flight_view::open(file_);
+    if (!opened)
+      return {};
+    view_ = *std::move(opened);
+  }
+  const auto live = view_->live();
+  if (live.pulse_ns == 0)
+    return {};
+  sight seen;
+  seen.is = judge_.on_look(static_cast<std::uint64_t>(live.pulse_ns), now);
+  seen.silent_for = judge_.silent_for();
+  const bool suspected = seen.is != protocols::pulse_judge::verdict::alive;
+  seen.newly_suspected = suspected && !std::exchange(suspected_, suspected);
+  suspected_ = suspected;
+  if (live.complaints != std::exchange(complaints_, live.complaints))
+    seen.silent_peer = live.silent;
+  return seen;
+}
+
+} // namespace troupe::cluster

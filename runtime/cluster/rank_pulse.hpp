@@ -1,0 +1,36 @@
+#pragma once
+
+#include <filesystem>
+#include <optional>
+
+#include "protocols/cluster_spec.hpp"
+#include "protocols/pulse_judge.hpp"
+#include "runtime/base/flight_files.hpp"
+
+namespace troupe::cluster {
+
+/// The supervisor's eye on one generation of a rank: reads, from the rank's flight record, the beat of its watchdog and
+/// what that complains of. A process that is stopped closes no socket, so nothing else would tell.
+/// Contract: C4, C12, C13.
+class rank_pulse {
+public:
+  rank_pulse(std::filesystem::path file, const protocols::cluster_spec::timeouts_section& timeouts);
+
+  struct sight {
+    protocols::pulse_judge::verdict is = protocols::pulse_judge::verdict::alive;
+    protocols::duration silent_for{};
+    bool newly_suspected = false;
+    std::optional<protocols::rank_id> silent_peer; ///< a complaint that has not been seen before
+  };
+  /// Before the rank's first beat it is alive: its start has a deadline of its own.
+  sight look(protocols::time_point now);
+
+private:
+  std::filesystem::path file_;
+  std::optional<base::flight_view> view_;
+  protocols::pulse_judge judge_;
+  bool suspected_ = false;
+  std::uint64_t complaints_ = 0;
+};
+
+} // namespace troupe::cluster
