@@ -66,6 +66,9 @@ enum class message_type : std::uint16_t {
   answer = 603,
   finished = 604,
   refused = 605,
+  // drills
+  inject = 700,
+  injected = 701,
 };
 
 bool is_known(message_type type) noexcept;

@@ -25,6 +25,8 @@ inline constexpr std::uint32_t prefill_chunk_tokens = 512; ///< of one prefill s
 inline constexpr std::size_t executor_queue_max = 4096;
 /// Frames that a link holds while its lane is full; a sender beyond it is refused with `fault::queue_full`.
 inline constexpr std::size_t link_queue_frames_max = 4096;
+/// Faults that wait on one rank of a drilled job.
+inline constexpr std::size_t injection_rules_max = 64;
 /// Pieces of a picture file on their way from a client.
 inline constexpr std::size_t picture_chunk_bytes = 256 * 1024;
 

@@ -8,6 +8,7 @@
 #include "protocols/fault.hpp"
 #include "protocols/frame.hpp"
 #include "protocols/ids.hpp"
+#include "protocols/injection.hpp"
 
 /// Every message between ranks, with its fields in wire order.
 /// A message names its fields once, in `fields`; encoding and decoding walk the same list, so they cannot differ (A26).
@@ -192,11 +193,13 @@ struct launch {
   std::string run_directory; ///< absolute; where this rank's sockets go
   std::string spec_json;     ///< the effective spec, with an absolute model path
   generation born;
-  std::uint32_t drills = 0; ///< 1: fault injection is accepted
+  std::uint32_t drills = 0;          ///< 1: fault injection is accepted
+  std::vector<injection_rule> rules; ///< armed before anything is made, so that a start can be drilled
 
   template <class Self, class Archive>
   static void fields(Self& self, Archive& archive) {
     archive.required(self.job_token, self.job, self.run_directory, self.spec_json, self.born, self.drills);
+    archive.appended(self.rules);
   }
   bool operator==(const launch&) const = default;
 };
@@ -798,6 +801,34 @@ struct refused {
     archive.required(self.tag, self.code, self.message);
   }
   bool operator==(const refused&) const = default;
+};
+
+// ---- drills -----------------------------------------------------------------------------------------------------
+
+/// To the supervisor from whoever drills a job, and on to the rank: strike there. Refused where drills are off.
+struct inject {
+  static constexpr auto type = message_type::inject;
+  rank_id rank;
+  injection_rule rule;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.rank, self.rule);
+  }
+  bool operator==(const inject&) const = default;
+};
+
+/// The supervisor's answer: the rule is on its way to the rank, or why it is not.
+struct injected {
+  static constexpr auto type = message_type::injected;
+  std::uint16_t code = 0; ///< 0 or a `fault`
+  std::string message;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.code, self.message);
+  }
+  bool operator==(const injected&) const = default;
 };
 
 } // namespace troupe::protocols

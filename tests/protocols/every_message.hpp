@@ -17,7 +17,8 @@ using every_message =
     type_list<hello, welcome, refuse, joined, roster, agree, verdict, proceed, progress, leave, region, launch, lost,
               readmit, readmitted, regained, heartbeat, submit, encode, mesh_plan, tokens, timing, reserve_kv,
               reserve_rows, reserve_blocks, grant_rows, grant_blocks, grant_pixels, landed, shipped, handover, release,
-              shutdown, error, ack, nack, cancel, ask, picture_chunk, accepted, answer, finished, refused>;
+              shutdown, error, ack, nack, cancel, ask, picture_chunk, accepted, answer, finished, refused, inject,
+              injected>;
 
 /// Calls `visit` with a default-made message of each type.
 template <class Visitor, class... Messages>

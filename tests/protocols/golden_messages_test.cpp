@@ -12,6 +12,13 @@ std::array<std::byte, 32> counting_token() {
   return token;
 }
 
+injection_rule stop_at_p() {
+  injection_rule rule;
+  rule.point = "p";
+  rule.action = drill_action::stop;
+  return rule;
+}
+
 } // namespace
 
 TEST_CASE("A26: the bytes of life messages are these") {
@@ -53,9 +60,11 @@ TEST_CASE("A26: the bytes of life messages are these") {
                       .run_directory = "/r",
                       .spec_json = "{}",
                       .born = generation{1},
-                      .drills = 1},
+                      .drills = 1,
+                      .rules = {stop_at_p()}},
                "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f 01000000 6a 02000000 2f72 02000000 "
-               "7b7d 01000000 01000000");
+               "7b7d 01000000 01000000 01000000 01000000 70 02 00000000 01000000 00000000 ffffffff 00 0000 00000000 "
+               "00000000");
   check_golden(lost{.ranks = {rank_id{3}, rank_id{4}}, .next = generation{2}, .cause = "c"},
                "02000000 03000000 04000000 02000000 01000000 63");
   check_golden(readmit{.ranks = {{.rank = rank_id{3},
@@ -204,4 +213,21 @@ TEST_CASE("A26: the bytes of clients messages are these") {
                "0100000000000000 02 00000000 0a00000000000000 1400000000000000 01000000 07 0b00000000000000 "
                "1400000000000000 03000000 efbfbd");
   check_golden(refused{.tag = 1, .code = 31, .message = "gif"}, "0100000000000000 1f00 03000000 676966");
+}
+
+TEST_CASE("A26: the bytes of drills messages are these") {
+  injection_rule rule;
+  rule.point = "p";
+  rule.action = drill_action::deliver;
+  rule.skip = 1;
+  rule.times = 2;
+  rule.ms = 3;
+  rule.peer = rank_id{4};
+  rule.channel = 1;
+  rule.message = 406;
+  rule.source = rank_id{5};
+  rule.payload = {std::byte{0xde}, std::byte{0xad}};
+  check_golden(inject{.rank = rank_id{6}, .rule = rule},
+               "06000000 01000000 70 3c 01000000 02000000 03000000 04000000 01 9601 05000000 02000000 dead");
+  check_golden(injected{.code = 26, .message = "no"}, "1a00 02000000 6e6f");
 }
