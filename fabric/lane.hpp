@@ -45,6 +45,14 @@ public:
   /// Never blocks, never allocates once warm.
   virtual protocols::result<void> try_send(protocols::frame_header header, std::span<const std::byte> payload) = 0;
 
+  // For a lane that drills a fault between the two halves of `try_send` (drilled_lane.hpp); nobody else calls them.
+
+  /// The header as it would go out, with the next sequence and the checksum; sends nothing.
+  virtual protocols::header_bytes stamp(protocols::frame_header header, std::span<const std::byte> payload) = 0;
+  /// Sends stamped bytes as they are. Errors: those of try_send.
+  virtual protocols::result<void> try_send_stamped(const protocols::header_bytes& header,
+                                                   std::span<const std::byte> payload) = 0;
+
   /// Pushes out what a socket did not take yet. True when nothing is left. Shared memory: always true.
   virtual bool flush() = 0;
 
@@ -70,7 +78,7 @@ public:
 
   /// What to poll for while armed (events already set for `wanted`); `count` of `fds` are in use.
   struct wait_set {
-    std::array<pollfd, 2> fds{};
+    std::array<pollfd, 3> fds{};
     std::size_t count = 0;
   };
   virtual wait_set waitables(interest wanted) const = 0;

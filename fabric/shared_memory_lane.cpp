@@ -89,6 +89,8 @@ public:
   lane_kind kind() const noexcept override { return lane_kind::shared_memory; }
 
   result<void> try_send(frame_header header, std::span<const std::byte> payload) override;
+  header_bytes stamp(frame_header header, std::span<const std::byte> payload) override;
+  result<void> try_send_stamped(const header_bytes& header, std::span<const std::byte> payload) override;
   bool flush() override { return true; }
 
   result<std::optional<frame_view>> peek() override;
@@ -102,6 +104,8 @@ public:
   void close() noexcept override;
 
 private:
+  result<std::span<std::byte>> make_room(std::size_t total);
+  void put(std::span<std::byte> room, std::span<const std::byte> payload);
   result<frame_view> judge(std::span<const std::byte> front);
   void look_at_companion() noexcept;
   failure peer_gone() const { return {fault::peer_gone, "rank " + std::to_string(edge_.peer.value)}; }
@@ -132,12 +136,35 @@ private:
 };
 
 result<void> shared_memory_lane::try_send(frame_header header, std::span<const std::byte> payload) {
+  auto room = make_room(limits::frame_header_bytes + payload.size());
+  if (!room)
+    return tl::unexpected<failure>{std::move(room.error())};
+  encode_header(edge_.stamp(header, ++sent_, payload.size()), payload, room->first<limits::frame_header_bytes>());
+  put(*room, payload);
+  return {};
+}
+
+header_bytes shared_memory_lane::stamp(frame_header header, std::span<const std::byte> payload) {
+  header_bytes bytes;
+  encode_header(edge_.stamp(header, ++sent_, payload.size()), payload, bytes);
+  return bytes;
+}
+
+result<void> shared_memory_lane::try_send_stamped(const header_bytes& header, std::span<const std::byte> payload) {
+  auto room = make_room(header.size() + payload.size());
+  if (!room)
+    return tl::unexpected<failure>{std::move(room.error())};
+  std::memcpy(room->data(), header.data(), header.size());
+  put(*room, payload);
+  return {};
+}
+
+/// Room for a whole frame. Errors: those of `try_send`.
+result<std::span<std::byte>> shared_memory_lane::make_room(std::size_t total) {
   if (closed_.load(std::memory_order_acquire) || gone_.load(std::memory_order_acquire))
     return tl::unexpected<failure>{peer_gone()};
-  const std::size_t total = limits::frame_header_bytes + payload.size();
   if (total > frame_bytes_max_)
     return fail(fault::frame_too_long, std::to_string(total) + " bytes, at most " + std::to_string(frame_bytes_max_));
-
   auto room = producer_.reserve(total);
   if (!room) {
     close();
@@ -149,12 +176,15 @@ result<void> shared_memory_lane::try_send(frame_header header, std::span<const s
       return tl::unexpected<failure>{peer_gone()};
     return fail(fault::lane_full);
   }
-  encode_header(edge_.stamp(header, ++sent_, payload.size()), payload, room->first<limits::frame_header_bytes>());
+  return *room;
+}
+
+/// The header stands in `room` already.
+void shared_memory_lane::put(std::span<std::byte> room, std::span<const std::byte> payload) {
   if (!payload.empty())
-    std::memcpy(room->data() + limits::frame_header_bytes, payload.data(), payload.size());
+    std::memcpy(room.data() + limits::frame_header_bytes, payload.data(), payload.size());
   if (producer_.commit())
     ring(peer_bell_);
-  return {};
 }
 
 result<std::optional<frame_view>> shared_memory_lane::peek() {

@@ -51,11 +51,29 @@ failure stream_lane::peer_gone(std::string_view how) const {
 // ---- producer side ----
 
 result<void> stream_lane::try_send(frame_header header, std::span<const std::byte> payload) {
-  const std::size_t total = limits::frame_header_bytes + payload.size();
+  const std::lock_guard lock{sending_};
+  if (auto room = make_room(limits::frame_header_bytes + payload.size()); !room)
+    return room;
+  return put(stamp(header, payload), payload);
+}
+
+header_bytes stream_lane::stamp(frame_header header, std::span<const std::byte> payload) {
+  header_bytes bytes;
+  encode_header(edge_.stamp(header, ++sent_, payload.size()), payload, bytes);
+  return bytes;
+}
+
+result<void> stream_lane::try_send_stamped(const header_bytes& header, std::span<const std::byte> payload) {
+  const std::lock_guard lock{sending_};
+  if (auto room = make_room(header.size() + payload.size()); !room)
+    return room;
+  return put(header, payload);
+}
+
+/// With the mutex held, as `put`.
+result<void> stream_lane::make_room(std::size_t total) {
   if (total > frame_bytes_max_)
     return fail(fault::frame_too_long, std::to_string(total) + " bytes, at most " + std::to_string(frame_bytes_max_));
-
-  const std::lock_guard lock{sending_};
   if (unsent_bytes() != 0)
     push_unsent();
   if (closed_.load(std::memory_order_acquire) || send_ended_.load(std::memory_order_acquire))
@@ -65,13 +83,15 @@ result<void> stream_lane::try_send(frame_header header, std::span<const std::byt
     return fail(fault::lane_full);
   }
   refused_bytes_ = 0;
+  return {};
+}
 
-  header_bytes bytes;
-  encode_header(edge_.stamp(header, ++sent_, payload.size()), payload, bytes);
+result<void> stream_lane::put(const header_bytes& header, std::span<const std::byte> payload) {
+  const std::size_t total = header.size() + payload.size();
   std::size_t taken = 0;
   if (unsent_bytes() == 0) {
-    std::array<iovec, 2> parts{
-        {{bytes.data(), bytes.size()}, {const_cast<std::byte*>(payload.data()), payload.size()}}};
+    std::array<iovec, 2> parts{{{const_cast<std::byte*>(header.data()), header.size()},
+                                {const_cast<std::byte*>(payload.data()), payload.size()}}};
     msghdr message{};
     message.msg_iov = parts.data();
     message.msg_iovlen = payload.empty() ? 1 : 2;
@@ -83,10 +103,10 @@ result<void> stream_lane::try_send(frame_header header, std::span<const std::byt
     }
     taken = sent < 0 ? 0 : static_cast<std::size_t>(sent);
   }
-  if (taken < bytes.size())
-    keep_unsent(std::span{bytes}.subspan(taken));
+  if (taken < header.size())
+    keep_unsent(std::span{header}.subspan(taken));
   if (taken < total)
-    keep_unsent(payload.subspan(std::max(taken, bytes.size()) - bytes.size()));
+    keep_unsent(payload.subspan(std::max(taken, header.size()) - header.size()));
   return {};
 }
 

@@ -25,6 +25,9 @@ public:
   lane_kind kind() const noexcept override { return lane_kind::tcp; }
 
   protocols::result<void> try_send(protocols::frame_header header, std::span<const std::byte> payload) override;
+  protocols::header_bytes stamp(protocols::frame_header header, std::span<const std::byte> payload) override;
+  protocols::result<void> try_send_stamped(const protocols::header_bytes& header,
+                                           std::span<const std::byte> payload) override;
   bool flush() override;
 
   protocols::result<std::optional<protocols::frame_view>> peek() override;
@@ -38,6 +41,8 @@ public:
   void close() noexcept override;
 
 private:
+  protocols::result<void> make_room(std::size_t total);
+  protocols::result<void> put(const protocols::header_bytes& header, std::span<const std::byte> payload);
   bool push_unsent();
   void keep_unsent(std::span<const std::byte> bytes);
   std::size_t unsent_bytes() const noexcept { return unsent_end_ - unsent_begin_; }
