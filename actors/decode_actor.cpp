@@ -3,6 +3,7 @@
 #include "actors/kv_writes.hpp"
 #include "actors/periods.hpp"
 #include "runtime/base/clock.hpp"
+#include "runtime/base/fault_point.hpp"
 
 namespace troupe::actors {
 
@@ -38,10 +39,17 @@ decode_actor::decode_actor(caf::actor_config& config, const rank_context& rank, 
 caf::behavior decode_actor::make_behavior() {
   delayed_send(this, tick_period, tick_atom::value);
   const caf::message_handler member{
-      [this](const envelope<reserve_blocks>& order) { perform(member_.on_reserve_blocks(order.body, base::now())); },
-      [this](const cargo_landed& news) { perform(member_.on_kv_landed(news.room, news.from, base::now())); },
+      [this](const envelope<reserve_blocks>& order) {
+        TROUPE_FAULT_POINT("decode.preflight");
+        perform(member_.on_reserve_blocks(order.body, base::now()));
+      },
+      [this](const cargo_landed& news) {
+        TROUPE_FAULT_POINT("decode.landed");
+        perform(member_.on_kv_landed(news.room, news.from, base::now()));
+      },
       [this](const envelope<release>& word) { perform(member_.on_release(word.body.request, base::now())); },
       [this](tick_atom) {
+        TROUPE_FAULT_POINT("decode.idle");
         perform(member_.on_tick(base::now()));
         if (leader_)
           perform(leader_->on_tick(base::now()));
@@ -55,7 +63,10 @@ caf::message_handler decode_actor::leader_handlers() {
   if (!leader_)
     return {};
   return {
-      [this](const envelope<reserve_kv>& order) { perform(leader_->on_reserve(order.body, base::now())); },
+      [this](const envelope<reserve_kv>& order) {
+        TROUPE_FAULT_POINT("decode.preflight");
+        perform(leader_->on_reserve(order.body, base::now()));
+      },
       [this](const envelope<handover>& news) { perform(leader_->on_handover(news.body, base::now())); },
       [this](const envelope<landed>& news) {
         if (const auto place = cell_.place_of(news.source))

@@ -2,6 +2,7 @@
 
 #include "actors/periods.hpp"
 #include "runtime/base/clock.hpp"
+#include "runtime/base/fault_point.hpp"
 
 namespace troupe::actors {
 
@@ -34,7 +35,10 @@ caf::behavior encode_actor::make_behavior() {
   delayed_send(this, tick_period, tick_atom::value);
   return {
       [this](start_atom) { perform(machine_->start()); },
-      [this](const envelope<encode>& order) { perform(machine_->on_encode(order.body, base::now())); },
+      [this](const envelope<encode>& order) {
+        TROUPE_FAULT_POINT("encode.preflight");
+        perform(machine_->on_encode(order.body, base::now()));
+      },
       [this](const cargo_landed& news) { perform(machine_->on_pixels(news.room, 0, base::now())); },
       [this](const envelope<landed>& news) {
         if (const auto place = cell_.place_of(news.source))
@@ -49,6 +53,7 @@ caf::behavior encode_actor::make_behavior() {
         perform(machine_->on_encoded(news.room, news.ended));
       },
       [this](const cargo_delivered& end) {
+        TROUPE_FAULT_POINT("encode.delivered");
         const auto now = base::now();
         perform(machine_->on_written(end.room, end.part, end.outcome, now));
         if (const auto found = shipping_.find(end.room); found != shipping_.end() && machine_->ended(end.room)) {
@@ -61,6 +66,7 @@ caf::behavior encode_actor::make_behavior() {
         perform(machine_->on_cancel(word.body.request, base::now()));
       },
       [this](tick_atom) {
+        TROUPE_FAULT_POINT("encode.idle");
         perform(machine_->on_tick(base::now()));
         delayed_send(this, tick_period, tick_atom::value);
       },
@@ -97,6 +103,7 @@ void encode_actor::write_rows(const encode_machine::write_rows& write) {
                             fabric::ready_event::already());
   if (!posted)
     caf::anon_send(this, cargo_delivered{cargo::rows, write.room, write.part, posted});
+  TROUPE_FAULT_POINT("encode.rows_posted");
 }
 
 } // namespace troupe::actors

@@ -7,6 +7,7 @@
 #include "protocols/codec.hpp"
 #include "runtime/base/assert.hpp"
 #include "runtime/base/clock.hpp"
+#include "runtime/base/fault_point.hpp"
 
 namespace troupe::actors {
 
@@ -74,6 +75,7 @@ caf::behavior front_actor::make_behavior() {
         perform(machine_.on_drain(base::now()));
       },
       [this](tick_atom) {
+        TROUPE_FAULT_POINT("front.idle");
         staging_.tick(base::now());
         perform(machine_.on_tick(base::now()));
         delayed_send(this, tick_period, tick_atom::value);
@@ -84,6 +86,7 @@ caf::behavior front_actor::make_behavior() {
 // ---- questions ----------------------------------------------------------------------------------------------------
 
 void front_actor::on_ask(fabric::wire::key client, ask question) {
+  TROUPE_FAULT_POINT("front.preflight");
   const auto tag = question.tag;
   const auto announced = question.picture_bytes.size();
   const auto largest = rank_.spec.limits.picture_bytes_max;
@@ -159,6 +162,7 @@ void front_actor::on_ingested(ingested& what) {
   }
   tell(what.client, accepted{tag, id, prompt_tokens});
   perform(*std::move(taken));
+  TROUPE_FAULT_POINT("front.submitted");
 }
 
 void front_actor::on_client_gone(fabric::wire::key client) {
@@ -216,6 +220,7 @@ void front_actor::write_pixels(const front_machine::write_pixels& write) {
     if (!posted)
       caf::anon_send(this, cargo_delivered{cargo::pixels, write.room, place, posted});
   }
+  TROUPE_FAULT_POINT("front.pixels_posted");
 }
 
 void front_actor::on_pixels_written(const cargo_delivered& end) {
@@ -239,6 +244,7 @@ void front_actor::emit(const front_machine::emit_token& token) {
     one.pictures.clear();
   }
   tell(one.client, answer{one.tag, token.index, token.id, one.text.push(token.id)});
+  TROUPE_FAULT_POINT("front.emitted");
 }
 
 void front_actor::finish(const front_machine::end_request& end) {

@@ -1,6 +1,7 @@
 #include "actors/link_actor.hpp"
 
 #include "protocols/codec.hpp"
+#include "runtime/base/fault_point.hpp"
 
 namespace troupe::actors {
 
@@ -11,6 +12,7 @@ link_actor::link_actor(caf::actor_config& config, const rank_context& rank, rank
 
 template <class Message>
 void link_actor::post(const Message& body) {
+  TROUPE_FAULT_POINT("link.posting");
   std::vector<std::byte> payload;
   encode_payload(body, payload);
   const auto posted = rank_.wire->post(lane_, Message::type, call_id{}, std::move(payload));

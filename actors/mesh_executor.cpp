@@ -6,6 +6,7 @@
 
 #include "protocols/codec.hpp"
 #include "runtime/base/clock.hpp"
+#include "runtime/base/fault_point.hpp"
 #include "runtime/base/flight_recorder.hpp"
 
 namespace troupe::actors {
@@ -109,6 +110,7 @@ result<void> mesh_executor::follow() {
       return {};
     if (auto read = decode_payload(plan_bytes_, plan_); !read)
       return read;
+    TROUPE_FAULT_POINT("executor.planned");
     if (auto done = perform(plan_); !done)
       return done;
     if (plan_.kind == plan_kind::stop)
@@ -143,6 +145,7 @@ result<void> mesh_executor::announce_and_perform() {
         !sent)
       return sent;
   }
+  TROUPE_FAULT_POINT("executor.announced");
   return perform(plan_);
 }
 
@@ -336,7 +339,9 @@ result<void> mesh_executor::step_batch() {
     ++one.answered;
     one.leaving = one.leaving || finish != finish_reason::none;
   }
-  return calls_.on_tokens(emitted_);
+  auto told = calls_.on_tokens(emitted_);
+  TROUPE_FAULT_POINT("decode.emitted");
+  return told;
 }
 
 } // namespace troupe::actors

@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "actors/mesh_executor.hpp"
+#include "runtime/base/fault_point.hpp"
 
 /// The steps that a plan can name, as every rank of the cell takes part in them.
 namespace troupe::actors {
@@ -67,6 +68,7 @@ result<void> mesh_executor::perform_vote(const mesh_plan& plan) {
 }
 
 result<void> mesh_executor::perform_encode(const mesh_plan& plan) {
+  TROUPE_FAULT_POINT("encode.stepping");
   for (const auto& item : plan.pictures) {
     const auto pixel_bytes = std::uint64_t{item.height} * item.width * 3;
     const auto side = parts_.facts.patch_pixels * parts_.facts.merge;

@@ -3,6 +3,7 @@
 #include "actors/kv_writes.hpp"
 #include "actors/periods.hpp"
 #include "runtime/base/clock.hpp"
+#include "runtime/base/fault_point.hpp"
 
 namespace troupe::actors {
 
@@ -39,16 +40,23 @@ prefill_actor::prefill_actor(caf::actor_config& config, const rank_context& rank
 caf::behavior prefill_actor::make_behavior() {
   delayed_send(this, tick_period, tick_atom::value);
   const caf::message_handler member{
-      [this](const envelope<reserve_rows>& order) { perform(member_.on_reserve_rows(order.body, base::now())); },
+      [this](const envelope<reserve_rows>& order) {
+        TROUPE_FAULT_POINT("prefill.preflight");
+        perform(member_.on_reserve_rows(order.body, base::now()));
+      },
       [this](const cargo_landed& news) { perform(member_.on_rows_landed(news.room, base::now())); },
       [this](prefilled& news) {
         perform(
             member_.on_prefilled(news.request, news.kv_room, news.decode_cell, std::move(news.blocks), base::now()));
       },
       [this](const envelope<grant_blocks>& grant) { perform(member_.on_grant(grant.source, grant.body, base::now())); },
-      [this](const cargo_delivered& end) { perform(member_.on_written(end.room, end.part, end.outcome, base::now())); },
+      [this](const cargo_delivered& end) {
+        TROUPE_FAULT_POINT("prefill.delivered");
+        perform(member_.on_written(end.room, end.part, end.outcome, base::now()));
+      },
       [this](const envelope<release>& word) { perform(member_.on_release(word.body.request, base::now())); },
       [this](tick_atom) {
+        TROUPE_FAULT_POINT("prefill.idle");
         perform(member_.on_tick(base::now()));
         if (leader_)
           perform(leader_->on_tick(base::now()));
@@ -62,7 +70,10 @@ caf::message_handler prefill_actor::leader_handlers() {
   if (!leader_)
     return {};
   return {
-      [this](const envelope<submit>& work) { perform(leader_->on_submit(work.body, base::now())); },
+      [this](const envelope<submit>& work) {
+        TROUPE_FAULT_POINT("prefill.preflight");
+        perform(leader_->on_submit(work.body, base::now()));
+      },
       [this](const envelope<landed>& news) {
         if (const auto place = cell_.place_of(news.source))
           perform(leader_->on_landed(news.body, *place, base::now()));
@@ -132,6 +143,7 @@ void prefill_actor::write_blocks(const prefill_member_machine::write_blocks& wri
                             fabric::ready_event::already());
   if (!posted)
     caf::anon_send(this, cargo_delivered{cargo::kv, write.room, write.part, posted});
+  TROUPE_FAULT_POINT("prefill.blocks_posted");
 }
 
 } // namespace troupe::actors

@@ -10,6 +10,7 @@
 
 #include "runtime/base/clock.hpp"
 #include "runtime/base/exit_code.hpp"
+#include "runtime/base/fault_point.hpp"
 #include "runtime/base/flight_recorder.hpp"
 
 namespace troupe::actors {
@@ -55,6 +56,7 @@ caf::behavior watchdog_actor::make_behavior() {
 void watchdog_actor::watch() {
   const auto period = std::max(1, static_cast<int>(rank_.spec.timeouts.heartbeat_ms / 2));
   for (;;) { // until the process ends
+    TROUPE_FAULT_POINT("watchdog.looking");
     look();
     ::poll(nullptr, 0, period);
   }

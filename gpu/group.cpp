@@ -4,6 +4,7 @@
 
 #include "runtime/base/assert.hpp"
 #include "runtime/base/clock.hpp"
+#include "runtime/base/fault_point.hpp"
 #include "runtime/base/flight_recorder.hpp"
 
 namespace troupe::gpu {
@@ -40,6 +41,7 @@ result<void> group::issue(collective_kind kind, std::size_t count, rank_id peer,
                             .operation = static_cast<std::uint16_t>(kind),
                             .action = flight_action::collective,
                             .phase = phase_}};
+  TROUPE_FAULT_POINT("group.entered");
   return inside.ends(act(base::now() + deadline_));
 }
 
