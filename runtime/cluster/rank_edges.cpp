@@ -2,8 +2,10 @@
 
 #include "actors/front_actor.hpp"
 #include "actors/link_actor.hpp"
+#include "fabric/drilled_lane.hpp"
 #include "protocols/codec.hpp"
 #include "runtime/base/clock.hpp"
+#include "runtime/base/fault_point.hpp"
 #include "runtime/base/flight_recorder.hpp"
 #include "runtime/base/log.hpp"
 #include "runtime/cluster/rank_world.hpp"
@@ -72,9 +74,10 @@ result<void> rank_world::judge_hello(rank_id peer, generation born, const hello&
 }
 
 void rank_world::on_incoming(fabric::incoming lane) {
+  TROUPE_FAULT_POINT("listener.accepted");
   {
     const std::lock_guard lock{mutex_};
-    lanes_[{lane.peer, lane.channel, lane.group}] = std::move(lane.with);
+    lanes_[{lane.peer, lane.channel, lane.group}] = fabric::drilled(std::move(lane.with), lane.peer, lane.channel);
   }
   arrived_.notify_all();
 }
@@ -127,7 +130,7 @@ result<void> rank_world::make_lanes(const roster& everybody, time_point deadline
       return waiting.ends(result<void>{
           fail(lane.error().code, "edge to " + context_.plan.rank(peer).label + ": " + lane.error().what)});
     const std::lock_guard lock{mutex_};
-    lanes_[which] = *std::move(lane);
+    lanes_[which] = fabric::drilled(*std::move(lane), peer, channel);
   }
   for (const auto& which : planned_) {
     if (std::get<channel_kind>(which) == channel_kind::group)
@@ -172,6 +175,7 @@ void rank_world::adopt(const lane_name& which, std::unique_ptr<fabric::lane> lan
 }
 
 result<void> rank_world::on_control_frame(rank_id peer, const frame_view& frame) {
+  TROUPE_FAULT_POINT("link.received");
   if (frame.header.type != message_type::region)
     return actors::accept_frame(context_, frame);
   region told;

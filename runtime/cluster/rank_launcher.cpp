@@ -43,12 +43,17 @@ result<std::unique_ptr<supervised_rank>> rank_launcher::launch(const protocols::
   auto started = std::make_unique<supervised_rank>(
       rank, std::move(*process), control_link::at_supervisor(std::move(control->first), rank.id),
       job_.paths.log_of(rank.id), fmt::format("{}:{}:{} ", job_.host, rank.id.value, rank.label));
+  std::vector<protocols::injection_rule> rules;
+  for (const auto& order : job_.rules)
+    if (order.rank == rank.id && born == protocols::generation{1})
+      rules.push_back(order.rule);
   const auto told = started->send(protocols::launch{.job_token = token_,
                                                     .job = job_.job,
                                                     .run_directory = job_.paths.directory.string(),
                                                     .spec_json = job_.spec_json,
                                                     .born = born,
-                                                    .drills = job_.drills ? 1u : 0u});
+                                                    .drills = job_.drills ? 1u : 0u,
+                                                    .rules = std::move(rules)});
   if (!told && told.error().code != protocols::fault::peer_gone) { // how it ended will be said
     started->kill();
     return tl::unexpected{told.error()};

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "protocols/fault.hpp"
+#include "protocols/messages.hpp"
 #include "runtime/cluster/process.hpp"
 #include "runtime/cluster/supervised_rank.hpp"
 
@@ -24,6 +25,7 @@ public:
     job_paths paths;
     std::string spec_json;
     bool drills = false;
+    std::vector<protocols::inject> rules; ///< armed in the first generation of their ranks
   };
 
   /// Errors: no_memory (descriptors are used up).

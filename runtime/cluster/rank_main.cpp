@@ -13,11 +13,13 @@
 #include "protocols/rank_life_machine.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/exit_code.hpp"
+#include "runtime/base/fault_point.hpp"
 #include "runtime/base/flight_files.hpp"
 #include "runtime/base/log.hpp"
 #include "runtime/cluster/control_link.hpp"
 #include "runtime/cluster/job_directory.hpp"
 #include "runtime/cluster/process.hpp"
+#include "runtime/cluster/rank_drills.hpp"
 #include "runtime/cluster/rank_world.hpp"
 #include "runtime/cluster/spec_file.hpp"
 
@@ -244,6 +246,7 @@ result<void> rank_life::obey_roster(const roster& everybody) {
     return allowed;
   roster_ = everybody;
   base::flight_span agreeing{step_to(life_state::agreed)};
+  TROUPE_FAULT_POINT("rank.handshake");
   auto stated = world_->facts();
   if (!stated)
     return agreeing.ends(result<void>{tl::unexpected<failure>{stated.error()}});
@@ -281,6 +284,7 @@ result<void> rank_life::obey(const frame_view& frame) {
       base::flight().reached(life_state::draining);
       served_ = served_ || life_.current() == life_state::ready;
       const auto allowed = life_.on_shutdown(order);
+      TROUPE_FAULT_POINT("rank.draining");
       if (allowed && served_)
         world_->drain();
       return allowed;
@@ -297,6 +301,8 @@ result<void> rank_life::obey(const frame_view& frame) {
       world_->regain(news);
       return {};
     });
+  if (type == inject::type)
+    return with(inject{}, [&](const inject& order) { return take_injection(order); });
   return fail(fault::unknown_type, std::string{name(type)} + " from the supervisor");
 }
 
@@ -385,6 +391,7 @@ result<void> rank_life::serve_until_left() {
     std::copy_n(set.fds.begin(), set.count, fds.begin());
     fds[set.count] = {mail_.fd(), POLLIN, 0};
     const auto nap = trouble && !explained ? explanation_grace : idle_tick;
+    TROUPE_FAULT_POINT("rank.idle");
     ::poll(fds.data(), set.count + 1, static_cast<int>(nap.count()));
     link_.lane().disarm();
     mail_.hear();
@@ -421,6 +428,9 @@ int rank_life::run() {
   auto start = await_launch();
   if (!start)
     return leave_failed(start.error(), "launch");
+  if (auto armed = arm_drills(*start, self_); !armed)
+    return leave_failed(armed.error(), "drills");
+  TROUPE_FAULT_POINT("rank.spawned");
   if (auto built = build(*start); !built)
     return leave_failed(built.error(), "start");
   if (auto served = serve_until_left(); !served) {

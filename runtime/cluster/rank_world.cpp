@@ -11,15 +11,18 @@
 
 #include "actors/front_actor.hpp"
 #include "actors/watchdog_actor.hpp"
+#include "fabric/drilled_engine.hpp"
 #include "fabric/recorded_transfers.hpp"
 #include "gpu/models/text_io.hpp"
 #include "runtime/base/assert.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/digest.hpp"
+#include "runtime/base/fault_point.hpp"
 #include "runtime/base/flight_recorder.hpp"
 #include "runtime/base/log.hpp"
 #include "runtime/cluster/build_id.hpp"
 #include "runtime/cluster/job_directory.hpp"
+#include "runtime/cluster/rank_drills.hpp"
 
 namespace troupe::cluster {
 
@@ -120,7 +123,7 @@ result<endpoint> rank_world::open() {
                                                            .unix_path = transfer_socket(context_.self)});
     if (!engine)
       return tl::unexpected<failure>{engine.error()};
-    transfers_ = fabric::record_transfers(*std::move(engine));
+    transfers_ = fabric::record_transfers(fabric::drilled(*std::move(engine)));
     context_.transfers = transfers_.get();
     if (auto done = register_regions(); !done)
       return tl::unexpected<failure>{done.error()};
@@ -167,6 +170,7 @@ result<std::vector<parity_fact>> rank_world::facts() {
 }
 
 result<void> rank_world::group(const roster& everybody, time_point deadline) {
+  TROUPE_FAULT_POINT("rank.grouping");
   if (auto done = make_lanes(everybody, deadline); !done)
     return done;
   std::set<rank_id> all;
@@ -184,10 +188,12 @@ result<void> rank_world::group(const roster& everybody, time_point deadline) {
         context_, actors::front_actor::parts{.words = *std::move(words), .on_drained = calls_.on_drained});
   }
   start_roles();
+  take_deliveries(context_, calls_.on_peer_gone);
   return {};
 }
 
 result<void> rank_world::warm() {
+  TROUPE_FAULT_POINT("rank.warming");
   for (const auto id : context_.plan.cells_on(context_.self)) // in plan order, as every member of the cell does
     if (const auto found = roles_.find(context_.plan.cell(id).role); found != roles_.end())
       if (auto done = found->second->executor->warm(); !done)

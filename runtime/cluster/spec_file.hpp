@@ -12,8 +12,6 @@
 /// Reads a cluster spec (JSON, comments allowed) and says everything that is wrong with it at once.
 namespace troupe::cluster {
 
-inline constexpr std::size_t spec_problems_max = 20;
-
 /// A spec that was read and judged.
 struct loaded_spec {
   protocols::cluster_spec spec;
@@ -27,7 +25,7 @@ struct loaded_spec {
 };
 
 /// Errors: config_invalid; `what` has one line a problem, each with file, line and column, at most
-/// `spec_problems_max` and then how many more.
+/// `key_reader::problems_max` and then how many more.
 protocols::result<loaded_spec> read_spec(const std::filesystem::path& file);
 
 /// The same for text that is in memory; `file` is what errors call it and what the model's path is relative to.

@@ -25,6 +25,7 @@
 #include "runtime/cluster/rank_pulse.hpp"
 #include "runtime/cluster/stop_signals.hpp"
 #include "runtime/cluster/supervised_rank.hpp"
+#include "runtime/cluster/supervisor_drills.hpp"
 
 namespace troupe::cluster {
 namespace {
@@ -81,9 +82,13 @@ public:
     [[maybe_unused]] const auto rung = ::write(wake_.get(), &one, sizeof one);
   }
 
+  result<void> inject(const protocols::inject& order) override { return drills_.inject(order); }
+
   cluster_outcome run() override {
     if (options_.take_signals)
       signals_.emplace();
+    if (const auto opened = drills_.open(paths(), options_.rules); !opened)
+      return give_up(opened.error());
     if (const auto started = spawn_all(); !started)
       return give_up(started.error());
 
@@ -94,6 +99,7 @@ public:
       write_status();
       const auto due = wait();
       take_stops();
+      drills_.step([this](const protocols::inject& order) { send(*ranks_[order.rank.value], order); });
       for (const auto index : due)
         serve(*ranks_[index]);
       watch_time();
@@ -111,7 +117,8 @@ private:
                                          .host = host_,
                                          .paths = paths(),
                                          .spec_json = options_.spec.effective_json,
-                                         .drills = options_.spec.spec.drills});
+                                         .drills = options_.spec.spec.drills,
+                                         .rules = options_.rules});
     if (!launcher)
       return tl::unexpected{launcher.error()};
     launcher_.emplace(std::move(*launcher));
@@ -122,6 +129,7 @@ private:
       ranks_.push_back(std::move(*started));
       pulses_.push_back(pulse_of(rank.id, protocols::generation{1}));
       note_spawned(*ranks_.back(), protocols::generation{1});
+      TROUPE_FAULT_POINT("supervisor.spawning");
     }
     return {};
   }
@@ -177,7 +185,9 @@ private:
   // ---- the loop ----
 
   std::span<const std::size_t> wait() {
-    const std::array others{wake_.get(), signals_ ? signals_->fd() : -1};
+    TROUPE_FAULT_POINT("supervisor.idle");
+    auto others = drills_.waitables();
+    others.insert(others.end(), {wake_.get(), signals_ ? signals_->fd() : -1});
     return poll_.wait(ranks_, others, tick_ms);
   }
 
@@ -210,6 +220,8 @@ private:
     }
     if (!rank.reap())
       return;
+    if (!rank.end()->is_orderly())
+      drills_.notice(rank.plan().id);
     while (take_frame(rank)) { // its last words; the socket's buffer bounds them
     }
     read_output(rank);
@@ -240,6 +252,7 @@ private:
 
   /// What a rank did wrong on its control socket is a terminal error of that rank.
   void blame(const supervised_rank& rank, const protocols::failure& problem) {
+    drills_.notice(rank.plan().id);
     perform(life_->on_error(rank.plan().id,
                             {.code = static_cast<std::uint16_t>(problem.code),
                              .message = problem.what,
@@ -273,6 +286,7 @@ private:
       return decode<protocols::readmitted>(frame, [&](const auto& said) { return life_->on_readmitted(id, said); });
     if (type == message_type::error)
       return decode<protocols::error>(frame, [&](const auto& said) {
+        drills_.notice(id);
         return result<life_machine::effects>{life_->on_error(id, said, base::now())};
       });
     if (type == message_type::leave) // how it ended is what the kernel says
@@ -343,9 +357,11 @@ private:
     for (const auto& effect : effects)
       std::visit(overloaded{
                      [&](const life_machine::to_all& order) {
+                       std::visit([](const auto& message) { pass_fault_points(message); }, order.message);
                        std::visit([&](const auto& message) { send_all(message); }, order.message);
                      },
                      [&](const life_machine::to_ranks& order) {
+                       std::visit([](const auto& message) { pass_fault_points(message); }, order.message);
                        std::visit([&](const auto& message) { send_some(order.to, message); }, order.message);
                      },
                      [&](const life_machine::report& report) { journal_.note(report.line); },
@@ -474,6 +490,7 @@ private:
   std::vector<std::unique_ptr<supervised_rank>> ranks_; ///< by rank id
   std::vector<rank_pulse> pulses_;                      ///< by rank id
   std::optional<life_machine> life_;
+  supervisor_drills drills_{options_.spec.spec, plan_};
   bool front_told_ = false;
   std::optional<held_abort> held_abort_;
   std::optional<cluster_outcome> outcome_;

@@ -10,6 +10,7 @@
 
 #include "protocols/cluster_plan.hpp"
 #include "protocols/fault.hpp"
+#include "protocols/messages.hpp"
 #include "protocols/supervision_machine.hpp"
 #include "runtime/base/exit_code.hpp"
 #include "runtime/cluster/job_directory.hpp"
@@ -29,6 +30,7 @@ struct supervisor_options {
   std::filesystem::path root; ///< from `run_root`
   /// Program and arguments of a rank; `--rank N --control-fd 3 --death-fd 4 --supervisor-pid P` are appended.
   std::vector<std::string> rank_command;
+  std::vector<protocols::inject> rules{}; ///< armed before a rank runs; only where the spec's drills are on
   bool take_signals = true; ///< SIGINT, SIGTERM and SIGHUP drain; SIGINT or SIGTERM during the drain aborts
 
   // On the supervisor's thread; they must not block.
@@ -68,6 +70,9 @@ public:
 
   /// Drains; a second call aborts. Any thread, also before `run`.
   virtual void request_stop(std::string reason) = 0;
+
+  /// Sends the rule to a rank, or strikes this process for `supervisor_rank`. Any thread. Errors: invalid_request.
+  virtual protocols::result<void> inject(const protocols::inject& order) = 0;
 
   virtual const job_paths& paths() const noexcept = 0;
   virtual const protocols::cluster_plan& plan() const noexcept = 0;

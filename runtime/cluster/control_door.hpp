@@ -1,0 +1,50 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "fabric/lane.hpp"
+#include "protocols/cluster_plan.hpp"
+#include "protocols/messages.hpp"
+#include "protocols/time.hpp"
+#include "runtime/base/unique_fd.hpp"
+
+namespace troupe::cluster {
+
+/// Whether a fault may be injected into a running job. Errors: invalid_request in one line: the job's spec does not say
+/// `"drills": true`, the rank is none of the plan, what `judge_rule` finds.
+protocols::result<void> judge_injection(const protocols::cluster_spec& spec, const protocols::cluster_plan& plan,
+                                        const protocols::inject& order);
+
+/// Where a person's commands reach the supervisor of a running job: RUN_DIR/control.sock, for its owner alone.
+/// It takes `inject` frames and answers each with `injected`; whoever sends anything else is let go.
+/// Threads: the supervisor's. Never blocks.
+class control_door {
+public:
+  static constexpr std::size_t clients_max = 16;
+
+  /// Errors: config_invalid with path and errno in words.
+  static protocols::result<control_door> open(const std::string& path);
+
+  using handler = std::function<protocols::result<void>(const protocols::inject&)>;
+  /// Accepts, reads, answers what is there.
+  void step(const handler& on_inject);
+
+  /// What to wait for (POLLIN) before the next `step`.
+  std::vector<int> waitables() const;
+
+private:
+  explicit control_door(base::unique_fd listening) noexcept : listening_(std::move(listening)) {}
+  void accept_waiting();
+
+  base::unique_fd listening_;
+  std::vector<std::unique_ptr<fabric::lane>> clients_;
+};
+
+/// A client's side: sends one order and waits for the answer.
+/// Errors: peer_gone (nobody listens), timeout, and what the supervisor answers.
+protocols::result<void> order_injection(const std::string& path, const protocols::inject& order,
+                                        protocols::time_point deadline);
+
+} // namespace troupe::cluster

@@ -1,0 +1,45 @@
+#include "runtime/cluster/rank_drills.hpp"
+
+#include <optional>
+
+#include "runtime/base/fault_point.hpp"
+
+namespace troupe::cluster {
+
+using namespace protocols;
+
+result<void> arm_drills(const launch& start, rank_id self) {
+  if (start.drills == 0)
+    return {};
+  static std::optional<base::fault_injector> injector; // until the process ends: fault points look there
+  injector.emplace(base::fault_injector::options{self, start.run_directory + "/strikes"});
+  injector->arm();
+  for (const auto& rule : start.rules)
+    if (auto added = injector->add(rule); !added)
+      return added;
+  return {};
+}
+
+result<void> take_injection(const inject& order) {
+  auto* const injector = base::armed_injector();
+  if (injector == nullptr)
+    return fail(fault::invalid_request, "a fault to inject, and drills are off");
+  return injector->add(order.rule);
+}
+
+void take_deliveries(const actors::rank_context& rank,
+                     std::function<void(rank_id peer, const failure& cause)> on_refused) {
+  auto* const injector = base::armed_injector();
+  if (injector == nullptr)
+    return;
+  injector->on_deliver([&rank, on_refused = std::move(on_refused)](const injection_rule& rule) {
+    frame_header header;
+    header.type = static_cast<message_type>(rule.message);
+    header.source = rule.source;
+    header.destination = rank.self;
+    if (auto taken = actors::accept_frame(rank, {header, rule.payload}); !taken)
+      on_refused(rule.source, taken.error());
+  });
+}
+
+} // namespace troupe::cluster

@@ -1,0 +1,23 @@
+#pragma once
+
+#include <functional>
+
+#include "actors/rank_context.hpp"
+#include "protocols/messages.hpp"
+
+/// The rank's side of drills.
+namespace troupe::cluster {
+
+/// Arms this process when its launch says that drills are on, with the launch's rules; before it has other threads.
+/// Errors: those of a rule. A rule of the first phase strikes at its fault point, not here.
+protocols::result<void> arm_drills(const protocols::launch& start, protocols::rank_id self);
+
+/// A rule that came after the start. Errors: invalid_request (drills are off), those of the rule.
+protocols::result<void> take_injection(const protocols::inject& order);
+
+/// From here on a `deliver` rule reaches the actors of `rank` as a frame of a peer does; it must outlive the process's
+/// threads. `on_refused`: what becomes of the edge of a peer whose frame is refused.
+void take_deliveries(const actors::rank_context& rank,
+                     std::function<void(protocols::rank_id peer, const protocols::failure& cause)> on_refused);
+
+} // namespace troupe::cluster

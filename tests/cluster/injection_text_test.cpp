@@ -1,0 +1,84 @@
+#include "runtime/cluster/injection_text.hpp"
+
+#include <doctest/doctest.h>
+
+#include <string>
+
+#include "tests/cluster/run_directory.hpp"
+
+using namespace troupe;
+using namespace troupe::protocols;
+using cluster::parse_rule;
+using cluster::resolve_rule;
+
+namespace {
+
+cluster_plan plan_here() {
+  const auto plan = make_plan(tests::spec_of(R"("front": { "role": "front" }, "encode": { "role": "encode" },
+                                                "prefill": { "role": "prefill", "tensor_parallel": 2 },
+                                                "decode": { "role": "decode" })")
+                                  .spec);
+  REQUIRE(plan);
+  return *plan;
+}
+
+result<inject> rule_of(std::string_view text) {
+  return parse_rule(text).and_then([](const auto& rule) { return resolve_rule(rule, plan_here()); });
+}
+
+std::string problem_of(std::string_view text) {
+  const auto rule = rule_of(text);
+  return rule ? std::string{} : rule.error().what;
+}
+
+} // namespace
+
+TEST_CASE("a rule reads the same as words and as JSON") {
+  const auto words = rule_of("rank=prefill.0/t1,action=delay,ms=20,skip=3,times=0,peer=decode.0,channel=control,"
+                             "message=shipped,point=group.entered");
+  const auto json = rule_of(R"({"rank": "prefill.0/t1", "action": "delay", "ms": 20, "skip": 3, "times": 0,
+                                "peer": "decode.0", "channel": "control", "message": "shipped",
+                                "point": "group.entered"})");
+  REQUIRE_MESSAGE(words, words.error().what);
+  REQUIRE_MESSAGE(json, json.error().what);
+  CHECK(*words == *json);
+  CHECK(words->rank == rank_id{3});
+  CHECK(words->rule.action == drill_action::delay);
+  CHECK(words->rule.point == "group.entered");
+  CHECK(words->rule.ms == 20);
+  CHECK(words->rule.skip == 3);
+  CHECK(words->rule.times == 0);
+  CHECK(words->rule.peer == rank_id{4});
+  CHECK(words->rule.channel == static_cast<std::uint8_t>(channel_kind::control));
+  CHECK(words->rule.message == static_cast<std::uint16_t>(message_type::shipped));
+}
+
+TEST_CASE("the supervisor can be struck, and a message is delivered from whom it seems to come") {
+  const auto own = rule_of("rank=supervisor,action=kill,point=supervisor.idle");
+  REQUIRE(own);
+  CHECK(own->rank == supervisor_rank);
+
+  const auto message = rule_of("rank=decode.0,action=deliver,message=release,source=front,payload=0500000000000000");
+  REQUIRE_MESSAGE(message, message.error().what);
+  CHECK(message->rule.source == rank_id{0});
+  CHECK(message->rule.payload.size() == 8);
+  CHECK(message->rule.payload.front() == std::byte{5});
+}
+
+TEST_CASE("what is wrong with a rule is one line that names what was probably meant") {
+  CHECK(problem_of("rank=prefill.0/t9,action=kill") ==
+        "no rank is called 'prefill.0/t9'; did you mean 'prefill.0/t0'?");
+  CHECK(problem_of("rank=front,action=kil").find("did you mean 'kill'?") != std::string::npos);
+  CHECK(problem_of("rank=front,action=kill,point=grup.entered").find("did you mean 'group.entered'?") !=
+        std::string::npos);
+  CHECK(problem_of("rank=front,action=drop,message=relese").find("did you mean 'release'?") != std::string::npos);
+  CHECK(problem_of("rank=front,action=kill,pint=rank.idle").find("unknown key 'pint'; did you mean 'point'?") !=
+        std::string::npos);
+  CHECK(problem_of("rank=front,action=kill,skip=many").find("whole number") != std::string::npos);
+  CHECK(problem_of("rank=front,action=delay") == "delay: 'ms' is missing: for how long");
+  CHECK(problem_of("rank=front,action=deliver,message=ack,payload=0g").find("hexadecimal") != std::string::npos);
+  CHECK(problem_of("action=kill").find("'rank' is missing") != std::string::npos);
+  CHECK(problem_of("{\"rank\": ").starts_with("rule:1:"));
+  CHECK_FALSE(problem_of("").empty());
+  CHECK_FALSE(problem_of(",,,=").empty());
+}
