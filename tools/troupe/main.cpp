@@ -35,6 +35,8 @@ Exit codes:
   troupe::tools::add_trace(troupe, chosen);
   troupe::tools::add_down(troupe, chosen);
   troupe::tools::add_spec(troupe, chosen);
+  troupe::tools::add_inject(troupe, chosen);
+  troupe::tools::add_drill(troupe, chosen);
   troupe::tools::add_rank(troupe, chosen);
 
   try {

@@ -10,6 +10,7 @@
 #include "runtime/base/clock.hpp"
 #include "runtime/cluster/spec_explain.hpp"
 #include "tools/troupe/commands.hpp"
+#include "tools/troupe/inject_command.hpp"
 #include "tools/troupe/launch.hpp"
 #include "tools/troupe/text.hpp"
 #include "tools/troupe/trace_command.hpp"
@@ -21,6 +22,7 @@ struct up_options {
   std::string spec;
   job_options job;
   bool json = false;
+  std::vector<std::string> injections;
 };
 
 /// The status that the supervisor has written: what `ps` would show.
@@ -65,6 +67,10 @@ int up(const up_options& options) {
   auto launching = supervisor_options_of(spec->loaded, options.job);
   if (!launching)
     return complain(exit_code_of(launching.error().code), launching.error().what);
+  if (const auto rules = resolve_rules(options.injections, spec->plan))
+    launching->rules = *rules;
+  else
+    return complain(base::exit_code::usage, rules.error().what);
   const auto job = launching->job;
   progress_line progress;
   std::unique_ptr<cluster::supervisor> supervisor;
@@ -98,6 +104,8 @@ void add_up(CLI::App& troupe, action& chosen) {
   command->add_option("--job", options->job.job, "name of the job; default: the spec's")->type_name("NAME");
   add_run_dir_option(*command, options->job);
   command->add_flag("--json", options->json, "one JSON object when it is ready");
+  command->add_option("--inject", options->injections, "a fault armed before a rank runs; see troupe inject")
+      ->type_name("RULE");
   command->footer(R"(Examples:
   troupe up deploy/specs/reader.json
   troupe up deploy/specs/reader.json --job second --json

@@ -1,0 +1,149 @@
+#include <doctest/doctest.h>
+
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "tests/cli/command.hpp"
+#include "tests/cli/golden_pages.hpp"
+
+using namespace troupe::tests;
+
+namespace {
+
+const std::string folder = TROUPE_SOURCE_DIR "/deploy/drills/";
+
+std::string stub_spec(const scratch_folder& here, bool drills) {
+  return here.write("stub.json", std::string{R"({"troupe": 1, "name": "stub", "pools": {"stub": {"role": "stub",
+                                                  "cells": 3}}, "drills": )"} +
+                                     (drills ? "true}" : "false}"));
+}
+
+} // namespace
+
+TEST_CASE("C1: a fault injected into a running job strikes that rank, which is named as the first cause") {
+  const scratch_folder here;
+  command job{{"up", stub_spec(here, true), "--job", here.job(), "--run-dir", here / "jobs"}};
+  REQUIRE(job.prints("is ready"));
+  const auto injected = run_troupe({"inject", here.job(), "rank=stub.1,action=abort", "--run-dir", here / "jobs"});
+  CAPTURE(injected.err);
+  CHECK(injected.exit_code == 0);
+  const auto end = job.finish();
+  CAPTURE(end.err);
+  CHECK(end.in_time);
+  CHECK(end.exit_code == 6);
+  CHECK(has(end.err, "rank 1 (stub.1)"));
+  CHECK(ranks_of(job.pid()).empty());
+}
+
+TEST_CASE("a job whose spec does not allow drills refuses a fault in one line and serves on") {
+  const scratch_folder here;
+  command job{{"up", stub_spec(here, false), "--job", here.job(), "--run-dir", here / "jobs"}};
+  REQUIRE(job.prints("is ready"));
+  const auto refused = run_troupe({"inject", here.job(), "rank=stub.1,action=kill", "--run-dir", here / "jobs"});
+  CHECK(refused.exit_code == 5);
+  CHECK(refused.err == "troupe: the spec of this job does not say \"drills\": true\n");
+  job.signal(SIGTERM);
+  CHECK(job.finish().exit_code == 0);
+}
+
+TEST_CASE("a rule that names nothing is refused in one line before anything is sent") {
+  const scratch_folder here;
+  command job{{"up", stub_spec(here, true), "--job", here.job(), "--run-dir", here / "jobs"}};
+  REQUIRE(job.prints("is ready"));
+  const auto inject = [&](const std::string& rule) {
+    return run_troupe({"inject", here.job(), rule, "--run-dir", here / "jobs"});
+  };
+  for (const auto* rule :
+       {"rank=stub.9,action=kill", "rank=stub.1,action=kil", "rank=stub.1,action=kill,point=nowhere"}) {
+    const auto refused = inject(rule);
+    CAPTURE(refused.err);
+    CHECK(refused.exit_code == 2);
+    CHECK(lines_in(refused.err) == 1);
+  }
+  const auto absent = run_troupe({"inject", "absent", "rank=stub.1,action=kill", "--run-dir", here / "jobs"});
+  CHECK(absent.exit_code == 4);
+  job.signal(SIGTERM);
+  CHECK(job.finish().exit_code == 0);
+}
+
+TEST_CASE("C1: a fault armed with the launch strikes a rank before it has made anything") {
+  const scratch_folder here;
+  command job{{"up", stub_spec(here, true), "--job", here.job(), "--run-dir", here / "jobs", "--inject",
+               "rank=stub.2,action=kill,point=rank.spawned"}};
+  const auto end = job.finish();
+  CAPTURE(end.err);
+  CHECK(end.in_time);
+  CHECK(end.exit_code == 6);
+  CHECK(has(end.err, "rank 2 (stub.2)"));
+  CHECK(has(content_of(here / ("jobs/" + here.job() + "/strikes")), "kill at rank.spawned"));
+}
+
+TEST_CASE("C45: a supervisor that is struck at any of its fault points leaves no process") {
+  for (const auto* point :
+       {"supervisor.spawning", "supervisor.roster", "supervisor.grouping", "supervisor.warming", "supervisor.idle"}) {
+    CAPTURE(point);
+    const scratch_folder here;
+    command job{{"up", stub_spec(here, true), "--job", here.job(), "--run-dir", here / "jobs", "--inject",
+                 std::string{"rank=supervisor,action=kill,point="} + point}};
+    const auto end = job.finish();
+    CHECK(end.in_time);
+    CHECK(end.exit_code == 128 + SIGKILL);
+    CHECK(holds_within(5s, [&] { return ranks_of(job.pid()).empty(); }));
+  }
+}
+
+TEST_CASE("C1, C24, D11: a drill strikes a rank in a collective and judges what became of every request") {
+  const scratch_folder here;
+  const auto summary = here / "summary.jsonl";
+  const std::vector<std::string> drill{"drill", folder + "prefill-worker-killed.json", "--json", "--resume", summary};
+  const auto end = run_troupe(drill, 90s);
+  CAPTURE(end.out);
+  CAPTURE(end.err);
+  CHECK(end.in_time);
+  const auto lines = json_lines(end.out);
+  REQUIRE(lines.size() == 1);
+  CHECK(lines[0]["drill"] == "prefill-worker-killed");
+  CHECK(lines[0]["struck"] == true);
+  CHECK(lines[0]["lost"] == 0);
+  CHECK(lines[0]["wrong"] == 0);
+  CHECK(lines[0]["duplicates"] == 0);
+  CHECK(lines[0]["left_alive"] == 0);
+  CHECK(lines[0]["problems"] == nlohmann::json::array());
+  CHECK(end.exit_code == 0);
+
+  const auto again = run_troupe({"drill", folder + "prefill-worker-killed.json", "--resume", summary}, 5s);
+  CHECK(again.exit_code == 0); // it has passed: nothing is run
+  CHECK(has(again.out, "1 of 1 passed"));
+}
+
+TEST_CASE("J5: the matrix is whole: every fault, role and phase is run or says why it cannot exist") {
+  const auto list = run_troupe({"drill", "--list", "--folder", folder});
+  CHECK(list.exit_code == 0);
+  CHECK(lines_in(list.out) == 1 + 13 * 9 * 12);
+  std::set<std::string> names;
+  std::size_t run = 0;
+  std::istringstream lines{list.out};
+  std::string line;
+  std::getline(lines, line);
+  while (std::getline(lines, line)) {
+    const auto name = line.substr(0, line.find(' '));
+    CAPTURE(line);
+    CHECK(names.insert(name).second);
+    const auto expected = line.substr(line.find_first_not_of(' ', name.size()));
+    const bool runs = !expected.starts_with("not run: ");
+    run += runs ? 1 : 0;
+    CHECK((runs || expected.size() > 20));
+  }
+  CHECK(run > 500);
+}
+
+TEST_CASE("a drill that cannot be used is told before anything is started, with exit code 3") {
+  const scratch_folder here;
+  const auto bad = here.write("bad.json", "{\"drill\": 1}");
+  for (const auto& file : {bad, here / "absent.json"}) {
+    const auto end = run_troupe({"drill", file});
+    CHECK(end.exit_code == 3);
+    CHECK(has(end.err, file));
+  }
+  CHECK(run_troupe({"drill"}).exit_code == 2);
+}

@@ -1,0 +1,150 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <random>
+
+#include "tools/troupe/commands.hpp"
+#include "tools/troupe/drill_matrix.hpp"
+#include "tools/troupe/drill_report.hpp"
+#include "tools/troupe/text.hpp"
+
+namespace troupe::tools {
+namespace {
+
+struct drill_options {
+  std::vector<std::string> files;
+  bool matrix = false;
+  bool list = false;
+  std::string folder = "deploy/drills"; ///< of the matrix's spec and pages
+  std::uint32_t repeat = 1;
+  std::uint32_t sample = 0; ///< 0: all
+  std::uint64_t seed = 1;
+  std::string resume;
+  bool json = false;
+};
+
+protocols::result<std::vector<cluster::drill>> drills_of(const drill_options& options) {
+  std::vector<cluster::drill> drills;
+  for (const auto& file : options.files) {
+    auto drill = cluster::read_drill(file);
+    if (!drill)
+      return tl::unexpected(drill.error());
+    drills.push_back(std::move(*drill));
+  }
+  if (options.matrix) {
+    auto cells = matrix_drills(options.folder);
+    if (!cells)
+      return tl::unexpected(cells.error());
+    std::ranges::move(*cells, std::back_inserter(drills));
+  }
+  for (const auto& drill : drills)
+    if (auto good = check_drill(drill); !good)
+      return tl::unexpected(good.error());
+  if (options.sample != 0 && options.sample < drills.size()) {
+    std::mt19937_64 random{options.seed};
+    std::vector<cluster::drill> chosen;
+    std::ranges::sample(drills, std::back_inserter(chosen), options.sample, random);
+    drills = std::move(chosen);
+  }
+  return drills;
+}
+
+int list_matrix(const drill_options& options) {
+  const auto drills = matrix_drills(options.folder);
+  if (!drills)
+    return complain(exit_code_of(drills.error().code), drills.error().what);
+  for (const auto& drill : *drills)
+    if (const auto good = check_drill(drill); !good)
+      return complain(exit_code_of(good.error().code), good.error().what);
+  table cells{{{"drill"}, {"expected"}}};
+  for (const auto& cell : matrix_cells())
+    cells.add({cell.name(),
+               cell.reason.empty() ? std::string{cluster::name(cell.expect.outcome)} : "not run: " + cell.reason});
+  fmt::print("{}", cells.text(palette{STDOUT_FILENO}));
+  return static_cast<int>(base::exit_code::done);
+}
+
+int run(const drill_options& options) {
+  if (options.list)
+    return list_matrix(options);
+  const auto drills = drills_of(options);
+  if (!drills)
+    return complain(exit_code_of(drills.error().code), drills.error().what);
+  std::optional<drill_summary> summary;
+  if (!options.resume.empty()) {
+    auto opened = drill_summary::open(options.resume);
+    if (!opened)
+      return complain(exit_code_of(opened.error().code), opened.error().what);
+    summary.emplace(std::move(*opened));
+  }
+
+  std::vector<drill_result> results;
+  progress_line progress;
+  const auto total = drills->size() * options.repeat;
+  for (std::uint32_t round = 0; round < options.repeat; ++round)
+    for (const auto& drill : *drills) {
+      auto one = drill;
+      if (options.repeat > 1)
+        one.name += fmt::format(".{}", round + 1);
+      if (const auto* const known = summary ? summary->find(one.name) : nullptr; known != nullptr && known->passed) {
+        results.push_back(*known);
+        continue;
+      }
+      const auto place = results.size() + 1;
+      auto done =
+          run_drill(one, [&](std::string_view line) { progress.show(fmt::format("[{}/{}] {}", place, total, line)); });
+      progress.clear();
+      if (!done)
+        return complain(exit_code_of(done.error().code), done.error().what);
+      if (summary)
+        summary->add(*done);
+      if (options.json) {
+        fmt::print("{}\n", as_json(*done).dump());
+        std::fflush(stdout);
+      }
+      results.push_back(std::move(*done));
+    }
+  if (!options.json)
+    print_drills(results);
+  const bool passed = std::ranges::all_of(results, &drill_result::passed);
+  return static_cast<int>(passed ? base::exit_code::done : base::exit_code::failed);
+}
+
+} // namespace
+
+void add_drill(CLI::App& troupe, action& chosen) {
+  auto* command = troupe.add_subcommand("drill", "strike clusters with faults and judge what they do");
+  auto options = std::make_shared<drill_options>();
+  auto* files = command->add_option("FILE", options->files, "drills (JSON, comments allowed)")->type_name("");
+  auto* matrix = command->add_flag("--matrix", options->matrix, "every fault, role and phase that can exist");
+  auto* list = command->add_flag("--list", options->list, "the cells of the matrix, and why some cannot exist");
+  command
+      ->add_option("--folder", options->folder,
+                   "where the matrix's cluster.json and pages.json lie; default: "
+                   "deploy/drills")
+      ->type_name("DIR");
+  command->add_option("--repeat", options->repeat, "so often each")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1'000'000).description(""));
+  command->add_option("--sample", options->sample, "so many of them, chosen by --seed; default: all")->type_name("N");
+  command->add_option("--seed", options->seed, "of --sample; default: 1")->type_name("N");
+  command->add_option("--resume", options->resume, "a summary: what has passed there is not run again")
+      ->type_name("SUMMARY");
+  command->add_flag("--json", options->json, "one JSON object a drill, as each ends");
+  command->footer(R"(Examples:
+  troupe drill deploy/drills/prefill-worker-killed.json --repeat 10
+  troupe drill --matrix --sample 20 --seed 7
+  troupe drill --matrix --resume matrix.jsonl --json
+
+Exit codes: 0 all passed, 1 some did not, 2 usage, 3 a drill or its spec cannot be used.)");
+  command->callback([=, &chosen] {
+    if (files->empty() && matrix->empty() && list->empty())
+      throw CLI::RequiredError("FILE or --matrix");
+    chosen = [options] { return run(*options); };
+  });
+}
+
+} // namespace troupe::tools

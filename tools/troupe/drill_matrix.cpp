@@ -1,0 +1,481 @@
+#include "tools/troupe/drill_matrix.hpp"
+
+#include <algorithm>
+#include <array>
+
+#include <fmt/format.h>
+
+namespace troupe::tools {
+
+using namespace protocols;
+using cluster::drill_moment;
+using cluster::drill_outcome;
+
+namespace {
+
+constexpr std::array faults{matrix_fault::kill,
+                            matrix_fault::stop,
+                            matrix_fault::segfault,
+                            matrix_fault::abort,
+                            matrix_fault::throw_error,
+                            matrix_fault::wedge,
+                            matrix_fault::link_cut,
+                            matrix_fault::link_one_way,
+                            matrix_fault::completion_lost,
+                            matrix_fault::stale_grant,
+                            matrix_fault::duplicate_frame,
+                            matrix_fault::slow_consumer,
+                            matrix_fault::bad_alloc};
+static_assert(faults.size() == matrix_fault_count);
+
+constexpr std::array roles{matrix_role::supervisor,     matrix_role::front,          matrix_role::encode,
+                           matrix_role::prefill_leader, matrix_role::prefill_worker, matrix_role::decode,
+                           matrix_role::link,           matrix_role::listener,       matrix_role::watchdog};
+static_assert(roles.size() == matrix_role_count);
+
+constexpr std::array phases{drill_phase::spawn,   drill_phase::handshake, drill_phase::grouping,
+                            drill_phase::warm_up, drill_phase::idle,      drill_phase::preflight,
+                            drill_phase::header,  drill_phase::payload,   drill_phase::collective,
+                            drill_phase::emitted, drill_phase::hard_cut,  drill_phase::drain};
+static_assert(phases.size() == drill_phase_count);
+
+enum class fault_kind { death, exception, silence, edge, write };
+
+fault_kind kind_of(matrix_fault fault) {
+  switch (fault) {
+  case matrix_fault::kill:
+  case matrix_fault::segfault:
+  case matrix_fault::abort:
+    return fault_kind::death;
+  case matrix_fault::throw_error:
+  case matrix_fault::bad_alloc:
+    return fault_kind::exception;
+  case matrix_fault::stop:
+  case matrix_fault::wedge:
+    return fault_kind::silence;
+  case matrix_fault::link_cut:
+  case matrix_fault::link_one_way:
+  case matrix_fault::duplicate_frame:
+  case matrix_fault::slow_consumer:
+    return fault_kind::edge;
+  case matrix_fault::completion_lost:
+  case matrix_fault::stale_grant:
+    return fault_kind::write;
+  }
+  return fault_kind::death;
+}
+
+std::string_view action_of(matrix_fault fault, matrix_role role) {
+  switch (fault) {
+  case matrix_fault::kill:
+    return "kill";
+  case matrix_fault::stop:
+    return "stop";
+  case matrix_fault::segfault:
+    return "segfault";
+  case matrix_fault::abort:
+    return "abort";
+  case matrix_fault::throw_error:
+    return "throw";
+  case matrix_fault::wedge:
+    return "wedge";
+  case matrix_fault::link_cut:
+    return "cut";
+  case matrix_fault::link_one_way:
+    return "one_way";
+  case matrix_fault::completion_lost:
+    return role == matrix_role::decode ? "lose_landing" : "lose_completion";
+  case matrix_fault::stale_grant:
+    return "repeat_write";
+  case matrix_fault::duplicate_frame:
+    return "duplicate";
+  case matrix_fault::slow_consumer:
+    return "unread";
+  case matrix_fault::bad_alloc:
+    return "bad_alloc";
+  }
+  return {};
+}
+
+/// Of cluster.json.
+std::string_view label_of(matrix_role role) {
+  switch (role) {
+  case matrix_role::supervisor:
+    return "supervisor";
+  case matrix_role::front:
+    return "front";
+  case matrix_role::encode:
+    return "encode.0";
+  case matrix_role::prefill_leader:
+  case matrix_role::link:
+  case matrix_role::listener:
+  case matrix_role::watchdog:
+    return "prefill.0/t0";
+  case matrix_role::prefill_worker:
+    return "prefill.0/t1";
+  case matrix_role::decode:
+    return "decode.0/t0";
+  }
+  return {};
+}
+
+struct edge_end {
+  std::string_view peer;
+  std::string_view channel;
+};
+edge_end edge_of(matrix_role role, matrix_fault fault) {
+  switch (role) {
+  case matrix_role::front:
+    return fault == matrix_fault::slow_consumer ? edge_end{"decode.0/t0", "tokens"}
+                                                : edge_end{"prefill.0/t0", "control"};
+  case matrix_role::encode: // prefill tells it where to write; what it has to say itself is for the front
+    return {fault == matrix_fault::slow_consumer ? "prefill.0/t0" : "front", "control"};
+  case matrix_role::prefill_leader:
+    return {"prefill.0/t1", "group"};
+  case matrix_role::prefill_worker:
+    return {"prefill.0/t0", "group"};
+  case matrix_role::decode:
+    return {"decode.0/t1", "group"};
+  case matrix_role::supervisor:
+  case matrix_role::link:
+  case matrix_role::listener:
+  case matrix_role::watchdog:
+    break;
+  }
+  return {};
+}
+
+bool is_start(drill_phase phase) {
+  return phase <= drill_phase::warm_up;
+}
+bool is_actor(matrix_role role) {
+  return role >= matrix_role::link;
+}
+bool is_mesh(matrix_role role) {
+  return role == matrix_role::prefill_leader || role == matrix_role::prefill_worker || role == matrix_role::decode;
+}
+
+struct place {
+  std::string_view point; ///< empty: none
+  std::uint32_t skip = 0;
+  std::string_view reason;
+};
+
+place at(std::string_view point, std::uint32_t skip = 0) {
+  return {point, skip, {}};
+}
+place never(std::string_view reason) {
+  return {{}, 0, reason};
+}
+
+place place_of_supervisor(drill_phase phase) {
+  switch (phase) {
+  case drill_phase::spawn:
+    return at("supervisor.spawning", 3);
+  case drill_phase::handshake:
+    return at("supervisor.roster");
+  case drill_phase::grouping:
+    return at("supervisor.grouping");
+  case drill_phase::warm_up:
+    return at("supervisor.warming");
+  case drill_phase::idle:
+  case drill_phase::emitted:
+    return at("supervisor.idle");
+  case drill_phase::drain:
+    return at("supervisor.draining");
+  case drill_phase::preflight:
+  case drill_phase::header:
+  case drill_phase::payload:
+  case drill_phase::collective:
+    return never("the supervisor takes no part in a request; 'result emitted' strikes it while some are served");
+  case drill_phase::hard_cut:
+    break;
+  }
+  return never("no program of this build ends an epoch");
+}
+
+place place_of_request(matrix_role role, drill_phase phase) {
+  const bool leads = role == matrix_role::prefill_leader || role == matrix_role::decode;
+  if (is_mesh(role) && phase == drill_phase::header)
+    return at(leads ? "executor.announced" : "executor.planned", 3);
+  if (is_mesh(role) && phase == drill_phase::collective)
+    return at("group.entered", 25);
+  if (phase == drill_phase::collective)
+    return never(role == matrix_role::front ? "the front is in no group"
+                                            : "an encode cell of one rank has no collective");
+  const auto of = [&](std::string_view front, std::string_view encode, std::string_view prefill,
+                      std::string_view decode) {
+    return at(role == matrix_role::front    ? front
+              : role == matrix_role::encode ? encode
+              : role == matrix_role::decode ? decode
+                                            : prefill,
+              phase == drill_phase::idle ? 0 : 1);
+  };
+  switch (phase) {
+  case drill_phase::idle:
+    return of("front.idle", "encode.idle", "prefill.idle", "decode.idle");
+  case drill_phase::preflight:
+    return of("front.preflight", "encode.preflight", "prefill.preflight", "decode.preflight");
+  case drill_phase::header:
+    return of("front.submitted", "encode.stepping", "", "");
+  case drill_phase::payload:
+    return of("front.pixels_posted", "encode.rows_posted", "prefill.blocks_posted", "decode.landed");
+  case drill_phase::emitted:
+    return of("front.emitted", "encode.delivered", "prefill.delivered", "decode.emitted");
+  case drill_phase::spawn:
+  case drill_phase::handshake:
+  case drill_phase::grouping:
+  case drill_phase::warm_up:
+  case drill_phase::collective:
+  case drill_phase::hard_cut:
+  case drill_phase::drain:
+    break;
+  }
+  return {};
+}
+
+place place_of(matrix_role role, drill_phase phase) {
+  if (role == matrix_role::supervisor)
+    return place_of_supervisor(phase);
+  if (role == matrix_role::link) {
+    if (phase == drill_phase::header)
+      return at("link.posting", 1);
+    if (phase == drill_phase::payload)
+      return at("link.received", 1);
+    return never("a link has no phase but that of a message; its rank's row has the others");
+  }
+  if (role == matrix_role::listener)
+    return phase == drill_phase::grouping ? at("listener.accepted")
+                                          : never("a listener takes edges in while groups are made");
+  if (role == matrix_role::watchdog)
+    return phase == drill_phase::idle ? at("watchdog.looking", 1)
+                                      : never("a watchdog looks whatever its rank does; 'idle' strikes it");
+  switch (phase) {
+  case drill_phase::spawn:
+    return at("rank.spawned");
+  case drill_phase::handshake:
+    return at("rank.handshake");
+  case drill_phase::grouping:
+    return at("rank.grouping");
+  case drill_phase::warm_up:
+    return at("rank.warming");
+  case drill_phase::drain:
+    return at("rank.draining");
+  case drill_phase::hard_cut:
+    return never("no program of this build ends an epoch");
+  case drill_phase::idle:
+  case drill_phase::preflight:
+  case drill_phase::header:
+  case drill_phase::payload:
+  case drill_phase::collective:
+  case drill_phase::emitted:
+    break;
+  }
+  return place_of_request(role, phase);
+}
+
+/// Why a fault cannot fall on a role in a phase that the role has.
+std::string_view reason_of(matrix_fault fault, matrix_role role, drill_phase phase) {
+  const auto kind = kind_of(fault);
+  if (is_actor(role) && (kind == fault_kind::death || fault == matrix_fault::stop))
+    return "an actor does not die without its process; its rank's row has that";
+  if (is_actor(role) && (kind == fault_kind::edge || kind == fault_kind::write))
+    return "what its frames suffer is in its rank's row";
+  if (role == matrix_role::supervisor && (kind == fault_kind::edge || kind == fault_kind::write))
+    return "the supervisor has no edge and writes nothing";
+  if (kind == fault_kind::write) {
+    if (phase != drill_phase::payload)
+      return "a write is under way in 'payload in flight' alone";
+    if (fault == matrix_fault::stale_grant && role == matrix_role::decode)
+      return "a decode rank writes nothing";
+  }
+  if (kind == fault_kind::edge && phase < drill_phase::warm_up)
+    return "its edges are not made yet; what a listener is sent then are the bad peers of the lane tests";
+  if (kind == fault_kind::edge && phase == drill_phase::warm_up && !is_mesh(role))
+    return "no frame crosses its edges in the warm-up";
+  return {};
+}
+
+/// What must be seen of a rank whose process, or thread, does not go on.
+void expect_of_rank(matrix_cell& cell) {
+  auto& expect = cell.expect;
+  const bool silent = kind_of(cell.fault) == fault_kind::silence;
+  const bool restarts = cell.role != matrix_role::front && cell.role != matrix_role::listener;
+  expect.cause = label_of(cell.role);
+  expect.outcome = drill_outcome::ended;
+  expect.exit_code = 6;
+  if (is_start(cell.phase)) {
+    expect.exit_code = silent ? 7 : 6; // not ready in time
+  } else if (cell.phase == drill_phase::drain) {
+    expect.exit_code = silent ? 8 : 6; // killed at the drain's deadline
+  } else {
+    if (restarts) {
+      expect.outcome = drill_outcome::recovered;
+      expect.cause.clear();
+      expect.failed_max = 1000;
+    }
+    expect.over_ms = silent ? 10'000 : 5'000;
+  }
+}
+
+void expect_of_supervisor(matrix_cell& cell) {
+  auto& expect = cell.expect;
+  expect.outcome = drill_outcome::killed;
+  expect.over_ms = 5'000;
+  if (cell.fault == matrix_fault::abort) {
+    expect.outcome = drill_outcome::ended;
+    expect.exit_code = 70;
+  } else if (kind_of(cell.fault) == fault_kind::silence) { // nobody is above it; whoever is ends it by SIGKILL
+    cell.load.end = cluster::drill_end::kill;
+    expect.over_ms = 0;
+  }
+}
+
+void expect_of(matrix_cell& cell) {
+  auto& expect = cell.expect;
+  switch (kind_of(cell.fault)) {
+  case fault_kind::death:
+  case fault_kind::exception:
+  case fault_kind::silence:
+    return cell.role == matrix_role::supervisor ? expect_of_supervisor(cell) : expect_of_rank(cell);
+  case fault_kind::edge:
+    expect.outcome = drill_outcome::settled;
+    expect.exit_code = 6;
+    expect.cause = std::string{label_of(cell.role)} + " or " + std::string{edge_of(cell.role, cell.fault).peer};
+    expect.failed_max = 1000;
+    return;
+  case fault_kind::write:
+    expect.outcome = drill_outcome::served;
+    expect.failed_max = cell.fault == matrix_fault::stale_grant ? 0 : 4;
+    return;
+  }
+}
+
+matrix_cell cell_of(matrix_fault fault, matrix_role role, drill_phase phase) {
+  matrix_cell cell;
+  cell.fault = fault;
+  cell.role = role;
+  cell.phase = phase;
+  const auto where = place_of(role, phase);
+  cell.reason = where.reason.empty() ? reason_of(fault, role, phase) : where.reason;
+  if (!cell.reason.empty())
+    return cell;
+
+  auto& event = cell.event;
+  event.rule.rank = label_of(role);
+  event.rule.action = action_of(fault, role);
+  event.rule.point = where.point;
+  event.rule.skip = where.skip;
+  if (kind_of(fault) == fault_kind::edge) {
+    const auto edge = edge_of(role, fault);
+    event.rule.peer = edge.peer;
+    event.rule.channel = edge.channel;
+    event.rule.skip = 1; // frames; the point is what they count from
+  }
+  event.when = is_start(phase)                                                    ? drill_moment::launch
+               : role == matrix_role::supervisor && phase == drill_phase::emitted ? drill_moment::load
+                                                                                  : drill_moment::ready;
+  cell.load.repeat = 1;
+  cell.load.concurrency = 4;
+  if (phase == drill_phase::idle)
+    cell.load.after_ms = 500;
+  if (phase == drill_phase::drain)
+    cell.load.end = cluster::drill_end::drain_early;
+  expect_of(cell);
+  return cell;
+}
+
+} // namespace
+
+std::string_view name(matrix_fault fault) noexcept {
+  switch (fault) {
+  case matrix_fault::kill:
+    return "kill";
+  case matrix_fault::stop:
+    return "stop";
+  case matrix_fault::segfault:
+    return "segfault";
+  case matrix_fault::abort:
+    return "abort";
+  case matrix_fault::throw_error:
+    return "throw";
+  case matrix_fault::wedge:
+    return "wedge";
+  case matrix_fault::link_cut:
+    return "link_cut";
+  case matrix_fault::link_one_way:
+    return "link_one_way";
+  case matrix_fault::completion_lost:
+    return "completion_lost";
+  case matrix_fault::stale_grant:
+    return "stale_grant";
+  case matrix_fault::duplicate_frame:
+    return "duplicate_frame";
+  case matrix_fault::slow_consumer:
+    return "slow_consumer";
+  case matrix_fault::bad_alloc:
+    return "bad_alloc";
+  }
+  return {};
+}
+
+std::string_view name(matrix_role role) noexcept {
+  switch (role) {
+  case matrix_role::supervisor:
+    return "supervisor";
+  case matrix_role::front:
+    return "front";
+  case matrix_role::encode:
+    return "encode";
+  case matrix_role::prefill_leader:
+    return "prefill_leader";
+  case matrix_role::prefill_worker:
+    return "prefill_worker";
+  case matrix_role::decode:
+    return "decode";
+  case matrix_role::link:
+    return "link";
+  case matrix_role::listener:
+    return "listener";
+  case matrix_role::watchdog:
+    return "watchdog";
+  }
+  return {};
+}
+
+std::string matrix_cell::name() const {
+  auto text = fmt::format("{}-{}-{}", tools::name(fault), tools::name(role), protocols::name(phase));
+  std::ranges::replace(text, ' ', '_');
+  return text;
+}
+
+std::vector<matrix_cell> matrix_cells() {
+  std::vector<matrix_cell> cells;
+  for (const auto fault : faults)
+    for (const auto role : roles)
+      for (const auto phase : phases)
+        cells.push_back(cell_of(fault, role, phase));
+  return cells;
+}
+
+result<std::vector<cluster::drill>> matrix_drills(const std::filesystem::path& folder) {
+  const auto pages = cluster::read_drill_pages(folder / "pages.json");
+  if (!pages)
+    return tl::unexpected{pages.error()};
+  std::vector<cluster::drill> drills;
+  for (const auto& cell : matrix_cells()) {
+    if (!cell.reason.empty())
+      continue;
+    cluster::drill one;
+    one.name = cell.name();
+    one.spec = std::filesystem::absolute(folder / "cluster.json");
+    one.load = cell.load;
+    one.pages = *pages;
+    one.events = {cell.event};
+    one.expect = cell.expect;
+    drills.push_back(std::move(one));
+  }
+  return drills;
+}
+
+} // namespace troupe::tools

@@ -1,0 +1,15 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "protocols/cluster_plan.hpp"
+#include "protocols/messages.hpp"
+
+namespace troupe::tools {
+
+/// The rules of a command line for that plan. Errors: config_invalid, invalid_request, in one line.
+protocols::result<std::vector<protocols::inject>> resolve_rules(const std::vector<std::string>& texts,
+                                                                const protocols::cluster_plan& plan);
+
+} // namespace troupe::tools
