@@ -19,7 +19,7 @@ enum class exit_code : int {
   peer_gone = 72,       ///< a consequence: another rank of the cell left first
   parity = 73,          ///< the ranks do not agree on what they run
   executor = 74,        ///< a step failed on this rank
-  watchdog = 75,        ///< no progress within timeouts.kill_ms
+  watchdog = 75,        ///< a step or the lanes stood still for longer than the spec allows
   interrupted = 130,    ///< SIGINT, after an orderly drain
 };
 
