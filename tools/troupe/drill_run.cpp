@@ -25,6 +25,7 @@ namespace {
 
 constexpr auto look_period = 5ms;
 constexpr auto leave_deadline = 5s;   ///< nothing of a job lives this long after its end
+constexpr auto last_words = 1s;       ///< of the front to those who asked
 constexpr auto drain_grace = 10s;     ///< above the drain of a drill's spec
 constexpr auto stuck_patience = 2s;   ///< for a start whose supervisor was stopped
 constexpr auto strike_patience = 10s; ///< for an end that was to come by itself
@@ -231,8 +232,12 @@ private:
     }
     all_left_at_ = base::now();
     out_.left_alive = alive.size();
-    for (int i = 0; i < 20 && load_.is_connected(); ++i)
+    // A process that is ending lets its memory go before its sockets, so the last word may still be on its way.
+    const auto told_by = base::now() + last_words;
+    while (load_.is_connected() && base::now() < told_by) {
       load_.step(base::now());
+      ::poll(nullptr, 0, static_cast<int>(look_period / 1ms));
+    }
   }
 
   void judge() {
