@@ -35,8 +35,10 @@ struct paged_tokens {
 enum class gelu_kind : std::uint8_t { tanh, erf };
 
 /// Everything that a model computes with: models are written against this and run on whatever implements it.
-/// All numbers are f32; "rows" are every dimension but the last. Inputs and outputs may be strided views; an output may
-/// be its input where the text says so and must not overlap it otherwise.
+/// Numbers are f32 or bf16 as the view says, and every sum is taken in f32; "rows" are every dimension but the last.
+/// Inputs and outputs may be strided views; an output may be its input where the text says so and must not overlap it
+/// otherwise. The views of one call are of one kind unless the text says otherwise; weights of norms, cosines and sines
+/// are always f32.
 /// Threads: immutable; a stream and what runs on it belong to one thread.
 /// Errors: shapes that do not fit break an invariant; what a device reports comes out of stream::synchronize.
 class operations {
@@ -44,17 +46,18 @@ public:
   virtual ~operations() = default;
 
   virtual device_kind device() const noexcept = 0;
-  /// Zeroed. Errors: no_memory.
+  /// Zeroed. Errors: no_memory; executor_failed, what else the device reports.
   virtual protocols::result<std::unique_ptr<buffer>> allocate(std::size_t bytes) const = 0;
   virtual std::unique_ptr<stream> make_stream() const = 0;
 
-  // ---- between host and device; `to` and `from` contiguous ----
+  // ---- between host and device; `to` and `from` contiguous. `from` is free when an upload returns, `to` is filled
+  // when the stream is synchronized ----
   virtual void upload(stream& on, std::span<const std::byte> from, const tensor_view& to) const = 0;
   virtual void download(stream& on, const tensor_view& from, std::span<std::byte> to) const = 0;
-  /// Widens what a file holds to f32.
+  /// Widens or rounds what a file, or another host memory, holds.
   virtual void upload_published(stream& on, const published_slice& from, const tensor_view& to) const = 0;
 
-  // ---- rows ----
+  // ---- rows; of either kind each ----
   virtual void copy(stream& on, const tensor_view& from, const tensor_view& to) const = 0;
   /// to += what
   virtual void add(stream& on, const tensor_view& to, const tensor_view& what) const = 0;
@@ -65,13 +68,13 @@ public:
                             const tensor_view& to) const = 0;
 
   // ---- dense ----
-  /// out [m, n] = x [m, k] . weight [n, k] transposed + bias [n] (or none)
+  /// out [m, n] = x [m, k] . weight [n, k] transposed + bias [n] (or none); out of either kind, bias of out's
   virtual void matmul(stream& on, const tensor_view& x, const tensor_view& weight, const tensor_view& bias,
                       const tensor_view& out) const = 0;
-  /// `out` may be `x`.
+  /// `out` may be `x`, and of another kind.
   virtual void rms_norm(stream& on, const tensor_view& x, const tensor_view& weight, float epsilon,
                         const tensor_view& out) const = 0;
-  /// `out` may be `x`.
+  /// `out` may be `x`, and of another kind.
   virtual void layer_norm(stream& on, const tensor_view& x, const tensor_view& weight, const tensor_view& bias,
                           float epsilon, const tensor_view& out) const = 0;
   virtual void gelu(stream& on, const tensor_view& in_place, gelu_kind kind) const = 0;

@@ -7,13 +7,16 @@
 #include <memory>
 #include <span>
 
+#include "gpu/bfloat16.hpp"
 #include "runtime/base/assert.hpp"
 
 namespace troupe::gpu {
 
 enum class device_kind : std::uint8_t { cpu, cuda };
-enum class element_kind : std::uint8_t { f32, i32 };
-inline constexpr std::size_t element_bytes = 4; ///< of either kind; narrower types exist in files only
+enum class element_kind : std::uint8_t { f32, i32, bf16 };
+constexpr std::size_t bytes_of(element_kind element) noexcept {
+  return element == element_kind::bf16 ? 2 : 4;
+}
 
 /// Owns memory of one device, aligned for its widest loads.
 class buffer {
@@ -57,6 +60,7 @@ public:
       product *= shape_[i];
     return product;
   }
+  std::size_t bytes() const noexcept { return static_cast<std::size_t>(elements()) * bytes_of(element_); }
   bool contiguous() const noexcept {
     std::int64_t expected = 1;
     for (std::size_t i = rank_; i-- > 0; expected *= shape_[i])
@@ -68,6 +72,7 @@ public:
   element_kind element() const noexcept { return element_; }
   void* data() const noexcept { return data_; }
   float* f32() const noexcept { return typed<float>(element_kind::f32); }
+  bfloat16* bf16() const noexcept { return typed<bfloat16>(element_kind::bf16); }
   std::int32_t* i32() const noexcept { return typed<std::int32_t>(element_kind::i32); }
 
   /// [first, first + count) of the first dimension.
@@ -107,7 +112,8 @@ private:
   tensor_view slice(std::size_t dimension, std::int64_t first, std::int64_t count) const noexcept {
     TROUPE_ASSERT("tensor", first >= 0 && count >= 0 && first + count <= shape_[dimension]);
     tensor_view view = *this;
-    view.data_ = static_cast<std::byte*>(data_) + first * stride_[dimension] * std::int64_t{element_bytes};
+    view.data_ =
+        static_cast<std::byte*>(data_) + first * stride_[dimension] * static_cast<std::int64_t>(bytes_of(element_));
     view.shape_[dimension] = count;
     return view;
   }

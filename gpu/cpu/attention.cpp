@@ -59,17 +59,26 @@ struct paged_sequence {
   const std::int32_t* blocks = nullptr;
 };
 
-float* run_of(const tensor_view& pool, std::int32_t block, std::int64_t head, std::int64_t which) {
-  return pool.f32() + block * pool.stride(0) + head * pool.stride(1) + which * pool.stride(2);
+/// Where a block's keys (0) or values (1) of a head begin, in elements.
+std::int64_t run_at(const tensor_view& pool, std::int32_t block, std::int64_t head, std::int64_t which) {
+  return block * pool.stride(0) + head * pool.stride(1) + which * pool.stride(2);
+}
+const float* run_of(const tensor_view& pool, std::int32_t block, std::int64_t head, std::int64_t which) {
+  return pool.f32() + run_at(pool, block, head, which);
 }
 
 void gather_run(const tensor_view& pool, const paged_sequence& of, std::int64_t head, std::int64_t which,
                 std::int64_t keys, float* to) {
   const std::int64_t block_tokens = pool.shape(3);
   const std::int64_t width = pool.shape(4);
-  for (std::int64_t at = 0; at < keys; at += block_tokens)
-    std::memcpy(to + at * width, run_of(pool, of.blocks[at / block_tokens], head, which),
-                static_cast<std::size_t>(std::min(block_tokens, keys - at) * width) * sizeof(float));
+  for (std::int64_t at = 0; at < keys; at += block_tokens) {
+    const std::int64_t first = run_at(pool, of.blocks[at / block_tokens], head, which);
+    const std::int64_t count = std::min(block_tokens, keys - at) * width;
+    if (pool.element() == element_kind::f32)
+      std::copy_n(pool.f32() + first, count, to + at * width);
+    else
+      std::transform(pool.bf16() + first, pool.bf16() + first + count, to + at * width, widen);
+  }
 }
 
 void attend_many(cpu_stream& on, const tensor_view& q, const tensor_view& pool, const paged_sequence& of, float scale,
@@ -136,15 +145,21 @@ void store_kv(const tensor_view& k, const tensor_view& v, const tensor_view& slo
   const std::int64_t block_tokens = pool.shape(3);
   const std::int64_t width = pool.shape(4);
   TROUPE_ASSERT("kv", k.shape(0) == slots.shape(0) && k.shape(1) == pool.shape(1) && k.shape(2) == width);
-  const auto bytes = static_cast<std::size_t>(width) * sizeof(float);
+  TROUPE_ASSERT("kv", k.element() == pool.element() && v.element() == pool.element());
+  const auto each = static_cast<std::int64_t>(bytes_of(pool.element()));
+  const auto store = [&](const tensor_view& from, std::int64_t token, std::int64_t head, std::int64_t to) {
+    std::memcpy(static_cast<std::byte*>(pool.data()) + to * each,
+                static_cast<const std::byte*>(from.data()) + (token * from.stride(0) + head * from.stride(1)) * each,
+                static_cast<std::size_t>(width * each));
+  };
   for (std::int64_t token = 0; token < slots.shape(0); ++token) {
     const std::int32_t slot = slots.i32()[token];
     const auto block = static_cast<std::int32_t>(slot / block_tokens);
     TROUPE_ASSERT("kv", slot >= 0 && block < pool.shape(0));
     for (std::int64_t head = 0; head < k.shape(1); ++head) {
       const std::int64_t place = slot % block_tokens * width;
-      std::memcpy(run_of(pool, block, head, 0) + place, head_of(k, head, token).data, bytes);
-      std::memcpy(run_of(pool, block, head, 1) + place, head_of(v, head, token).data, bytes);
+      store(k, token, head, run_at(pool, block, head, 0) + place);
+      store(v, token, head, run_at(pool, block, head, 1) + place);
     }
   }
 }
@@ -160,7 +175,7 @@ void attend_paged(cpu_stream& on, const tensor_view& q, const tensor_view& pool,
                             .tokens = where.first.i32()[i + 1] - first,
                             .context = where.context.i32()[i],
                             .blocks = where.blocks.i32() + i * where.blocks.stride(0)};
-    if (of.tokens < gather_tokens)
+    if (of.tokens < gather_tokens && pool.element() == element_kind::f32)
       attend_few(on, q, pool, of, scale, out);
     else
       attend_many(on, q, pool, of, scale, out);

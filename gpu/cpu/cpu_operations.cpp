@@ -1,6 +1,5 @@
 #include "gpu/cpu/cpu_operations.hpp"
 
-#include <bit>
 #include <cmath>
 #include <cstring>
 #include <new>
@@ -9,6 +8,7 @@
 #include "gpu/cpu/cpu_stream.hpp"
 #include "gpu/cpu/kernels.hpp"
 #include "gpu/cpu/product.hpp"
+#include "gpu/cpu/widened.hpp"
 
 namespace troupe::gpu::cpu {
 
@@ -75,18 +75,19 @@ public:
   std::unique_ptr<stream> make_stream() const override { return std::make_unique<cpu_stream>(); }
 
   void upload(stream&, std::span<const std::byte> from, const tensor_view& to) const override {
-    TROUPE_ASSERT("upload", to.contiguous() && from.size() == static_cast<std::size_t>(to.elements()) * element_bytes);
+    TROUPE_ASSERT("upload", to.contiguous() && from.size() == to.bytes());
     if (!from.empty())
       std::memcpy(to.data(), from.data(), from.size());
   }
   void download(stream&, const tensor_view& from, std::span<std::byte> to) const override {
-    TROUPE_ASSERT("download",
-                  from.contiguous() && to.size() == static_cast<std::size_t>(from.elements()) * element_bytes);
+    TROUPE_ASSERT("download", from.contiguous() && to.size() == from.bytes());
     if (!to.empty())
       std::memcpy(to.data(), from.data(), to.size());
   }
-  void upload_published(stream&, const published_slice& from, const tensor_view& to) const override {
-    TROUPE_ASSERT("upload", to.rank() == 2 && to.shape(0) == from.rows && to.shape(1) == from.columns);
+  void upload_published(stream&, const published_slice& from, const tensor_view& into) const override {
+    TROUPE_ASSERT("upload", into.rank() == 2 && into.shape(0) == from.rows && into.shape(1) == from.columns);
+    const widened rounded{into, access::write};
+    const tensor_view& to = rounded.view();
     for (std::int64_t row = 0; row < from.rows; ++row) {
       const std::byte* const line = from.data + row * from.row_bytes;
       float* const out = to.f32() + row * to.stride(0);
@@ -98,7 +99,7 @@ public:
         for (std::int64_t i = 0; i < from.columns; ++i) {
           std::uint16_t high = 0;
           std::memcpy(&high, line + 2 * i, sizeof high);
-          out[i] = std::bit_cast<float>(std::uint32_t{high} << 16);
+          out[i] = widen(bfloat16{high});
         }
         break;
       }
@@ -107,36 +108,49 @@ public:
 
   void copy(stream&, const tensor_view& from, const tensor_view& to) const override {
     TROUPE_ASSERT("copy", width_of(from) == width_of(to));
+    const widened source{from, access::read};
+    const widened target{to, access::write};
     const auto bytes = static_cast<std::size_t>(width_of(to)) * sizeof(float);
-    for_rows([&](float* out, const float* in) { std::memcpy(out, in, bytes); }, to, from);
+    for_rows([&](float* out, const float* in) { std::memcpy(out, in, bytes); }, target.view(), source.view());
   }
   void add(stream&, const tensor_view& to, const tensor_view& what) const override {
     TROUPE_ASSERT("add", width_of(what) == width_of(to));
-    for_rows([&](float* out, const float* in) { run_.add(out, in, width_of(to)); }, to, what);
+    const widened sum{to, access::change};
+    const widened term{what, access::read};
+    for_rows([&](float* out, const float* in) { run_.add(out, in, width_of(to)); }, sum.view(), term.view());
   }
-  void gather(stream&, const tensor_view& table, const tensor_view& index, const tensor_view& to) const override {
+  void gather(stream& on, const tensor_view& table, const tensor_view& index, const tensor_view& to) const override {
     TROUPE_ASSERT("gather", width_of(table) == width_of(to) && index.shape(0) == to.shape(0));
-    const auto bytes = static_cast<std::size_t>(width_of(to)) * sizeof(float);
     for (std::int64_t i = 0; i < to.shape(0); ++i) {
       const std::int32_t row = index.i32()[i];
       TROUPE_ASSERT("gather", row >= 0 && row < table.shape(0));
-      std::memcpy(to.f32() + i * to.stride(0), table.f32() + row * table.stride(0), bytes);
+      copy(on, table.rows(row, 1), to.rows(i, 1));
     }
   }
   void add_weighted(stream&, const tensor_view& table, const tensor_view& index, const tensor_view& weight,
                     const tensor_view& to) const override {
     TROUPE_ASSERT("gather", width_of(table) == width_of(to) && index.shape(0) == to.shape(0));
+    const widened sum{to, access::change};
     for (std::int64_t i = 0; i < to.shape(0); ++i)
       for (std::int64_t j = 0; j < index.shape(1); ++j) {
         const std::int32_t row = index.i32()[i * index.stride(0) + j];
         TROUPE_ASSERT("gather", row >= 0 && row < table.shape(0));
-        run_.add_scaled(to.f32() + i * to.stride(0), table.f32() + row * table.stride(0),
+        const widened from{table.rows(row, 1), access::read};
+        run_.add_scaled(sum.view().f32() + i * sum.view().stride(0), from.view().f32(),
                         weight.f32()[i * weight.stride(0) + j], width_of(to));
       }
   }
 
-  void matmul(stream&, const tensor_view& x, const tensor_view& weight, const tensor_view& bias,
-              const tensor_view& out) const override {
+  void matmul(stream&, const tensor_view& x_as_is, const tensor_view& weight_as_is, const tensor_view& bias_as_is,
+              const tensor_view& out_as_is) const override {
+    const widened left{x_as_is, access::read};
+    const widened right{weight_as_is, access::read};
+    const widened start{bias_as_is, access::read};
+    const widened product{out_as_is, access::write};
+    const tensor_view& x = left.view();
+    const tensor_view& weight = right.view();
+    const tensor_view& bias = start.view();
+    const tensor_view& out = product.view();
     const std::int64_t m = x.shape(0);
     const std::int64_t n = weight.shape(0);
     const std::int64_t k = weight.shape(1);
@@ -153,22 +167,27 @@ public:
   void rms_norm(stream&, const tensor_view& x, const tensor_view& weight, float epsilon,
                 const tensor_view& out) const override {
     TROUPE_ASSERT("norm", weight.elements() == width_of(x) && width_of(out) == width_of(x));
-    for_rows([&](float* to, const float* from) { run_.rms_norm(from, weight.f32(), epsilon, width_of(x), to); }, out,
-             x);
+    const widened source{x, access::read};
+    const widened target{out, access::write};
+    for_rows([&](float* to, const float* from) { run_.rms_norm(from, weight.f32(), epsilon, width_of(x), to); },
+             target.view(), source.view());
   }
   void layer_norm(stream&, const tensor_view& x, const tensor_view& weight, const tensor_view& bias, float epsilon,
                   const tensor_view& out) const override {
     TROUPE_ASSERT("norm", weight.elements() == width_of(x) && bias.elements() == width_of(x));
     TROUPE_ASSERT("norm", width_of(out) == width_of(x));
+    const widened source{x, access::read};
+    const widened target{out, access::write};
     for_rows([&](float* to,
                  const float* from) { run_.layer_norm(from, weight.f32(), bias.f32(), epsilon, width_of(x), to); },
-             out, x);
+             target.view(), source.view());
   }
   void gelu(stream&, const tensor_view& in_place, gelu_kind kind) const override {
     const std::int64_t width = width_of(in_place);
+    const widened rows{in_place, access::change};
     switch (kind) {
     case gelu_kind::tanh:
-      for_rows([&](float* row) { run_.gelu_tanh(row, width); }, in_place);
+      for_rows([&](float* row) { run_.gelu_tanh(row, width); }, rows.view());
       break;
     case gelu_kind::erf:
       for_rows(
@@ -176,17 +195,22 @@ public:
             for (std::int64_t i = 0; i < width; ++i)
               row[i] *= 0.5F * (1.0F + std::erf(row[i] * 0.70710678F));
           },
-          in_place);
+          rows.view());
       break;
     }
   }
   void silu_mul(stream&, const tensor_view& x, const tensor_view& out) const override {
     const std::int64_t width = width_of(out);
     TROUPE_ASSERT("silu", width_of(x) == 2 * width);
-    for_rows([&](float* to, const float* from) { run_.silu_mul(from, from + width, width, to); }, out, x);
+    const widened source{x, access::read};
+    const widened target{out, access::write};
+    for_rows([&](float* to, const float* from) { run_.silu_mul(from, from + width, width, to); }, target.view(),
+             source.view());
   }
 
-  void rotate(stream&, const tensor_view& heads, const tensor_view& cos, const tensor_view& sin) const override {
+  void rotate(stream&, const tensor_view& as_is, const tensor_view& cos, const tensor_view& sin) const override {
+    const widened turned{as_is, access::change};
+    const tensor_view& heads = turned.view();
     const std::int64_t half = heads.shape(2) / 2;
     TROUPE_ASSERT("rotate", width_of(cos) == half && width_of(sin) == half && cos.shape(0) == heads.shape(0));
     for (std::int64_t token = 0; token < heads.shape(0); ++token)
@@ -196,7 +220,11 @@ public:
   }
   void attention(stream& on, const tensor_view& q, const tensor_view& k, const tensor_view& v, float scale,
                  const tensor_view& out) const override {
-    attend(own(on), q, k, v, scale, out);
+    const widened queries{q, access::read};
+    const widened keys{k, access::read};
+    const widened values{v, access::read};
+    const widened answers{out, access::write};
+    attend(own(on), queries.view(), keys.view(), values.view(), scale, answers.view());
   }
   void store_kv(stream&, const tensor_view& k, const tensor_view& v, const tensor_view& slots,
                 const tensor_view& pool) const override {
@@ -204,7 +232,9 @@ public:
   }
   void paged_attention(stream& on, const tensor_view& q, const tensor_view& pool, const paged_tokens& where,
                        float scale, const tensor_view& out) const override {
-    attend_paged(own(on), q, pool, where, scale, out);
+    const widened queries{q, access::read};
+    const widened answers{out, access::write};
+    attend_paged(own(on), queries.view(), pool, where, scale, answers.view());
   }
 
 private:

@@ -6,8 +6,16 @@
 
 TROUPE_PLUGIN
 
+using namespace troupe;
+
 extern "C" __attribute__((visibility("default"))) void
-troupe_make_operations(unsigned threads, std::shared_ptr<const troupe::gpu::operations>& made) {
-  troupe::gpu::cpu::set_threads(threads);
-  made = troupe::gpu::cpu::make_operations();
+troupe_make_operations(const gpu::device_request& wanted,
+                       protocols::result<std::shared_ptr<const gpu::operations>>& made) {
+  if (wanted.number != 0) {
+    made = protocols::fail(protocols::fault::config_invalid,
+                           "device cpu:" + std::to_string(wanted.number) + "; valid here: cpu");
+    return;
+  }
+  gpu::cpu::set_threads(wanted.threads);
+  made = gpu::cpu::make_operations();
 }

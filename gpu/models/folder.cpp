@@ -15,8 +15,9 @@ namespace {
 
 class mapped_folder final : public model_folder {
 public:
-  mapped_folder(model_config config, normalisation pixels, std::unique_ptr<const tensor_files> files, unsigned threads)
-      : config_(std::move(config)), pixels_(pixels), files_(std::move(files)), threads_(threads) {}
+  mapped_folder(model_config config, normalisation pixels, std::unique_ptr<const tensor_files> files,
+                const compute_options& with)
+      : config_(std::move(config)), pixels_(pixels), files_(std::move(files)), with_(with) {}
 
   const model_facts& facts() const noexcept override { return config_.facts; }
   std::uint64_t fingerprint() const override { return files_->fingerprint(); }
@@ -26,7 +27,7 @@ public:
       return tl::unexpected(valid.error());
     if (auto loaded = load_operations(); !loaded)
       return tl::unexpected(loaded.error());
-    return vision_tower::load(config_, pixels_, *files_, run_, part);
+    return vision_tower::load(config_, pixels_, *files_, run_, part, with_.element);
   }
 
   result<std::unique_ptr<text_model>> load_text(const shard& part, const kv_layout& layout,
@@ -37,7 +38,7 @@ public:
       return tl::unexpected(valid.error());
     if (auto loaded = load_operations(); !loaded)
       return tl::unexpected(loaded.error());
-    return text_decoder::load(config_, *files_, run_, part, layout, kv);
+    return text_decoder::load(config_, *files_, run_, part, layout, kv, with_.element);
   }
 
 private:
@@ -45,7 +46,7 @@ private:
   result<void> load_operations() {
     if (run_)
       return {};
-    auto opened = open_operations("cpu", threads_);
+    auto opened = open_operations(with_.device, with_.threads);
     if (!opened)
       return tl::unexpected(opened.error());
     run_ = *std::move(opened);
@@ -55,13 +56,13 @@ private:
   model_config config_;
   normalisation pixels_;
   std::unique_ptr<const tensor_files> files_;
-  unsigned threads_;
+  compute_options with_;
   std::shared_ptr<const operations> run_;
 };
 
 } // namespace
 
-result<std::unique_ptr<model_folder>> open_folder(const std::filesystem::path& folder, unsigned threads) {
+result<std::unique_ptr<model_folder>> open_folder(const std::filesystem::path& folder, const compute_options& with) {
   auto config = read_config(folder);
   if (!config)
     return tl::unexpected(config.error());
@@ -79,7 +80,7 @@ result<std::unique_ptr<model_folder>> open_folder(const std::filesystem::path& f
       return tl::unexpected(read.error());
     pixels = *read;
   }
-  return std::make_unique<mapped_folder>(std::move(*config), pixels, std::move(*files), threads);
+  return std::make_unique<mapped_folder>(std::move(*config), pixels, std::move(*files), with);
 }
 
 } // namespace troupe::gpu::models

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "gpu/group.hpp"
+#include "gpu/tensor.hpp"
 #include "protocols/fault.hpp"
 #include "protocols/ids.hpp"
 #include "protocols/messages.hpp"
@@ -78,7 +79,7 @@ std::pair<std::uint32_t, std::uint32_t> layers_of(const model_facts& facts, cons
 
 /// Layout of the KV pool of one rank, part of the hand-over contract between prefill and decode.
 /// A block holds `limits::kv_block_tokens` tokens of one sequence. Elements stand as
-/// [block][local kv head][local layer][key, value][token][element], f32, so that what one (block, head) holds over all
+/// [block][local kv head][local layer][key, value][token][element], so that what one (block, head) holds over all
 /// layers is one contiguous run whatever the tensor-parallel degree of either side.
 struct kv_layout {
   std::uint32_t blocks = 0;
@@ -87,6 +88,7 @@ struct kv_layout {
   std::uint32_t first_layer = 0; ///< of the model
   std::uint32_t layers = 0;
   std::uint32_t head_elements = 0;
+  element_kind element = element_kind::f32;
 
   std::uint64_t block_bytes() const noexcept;
   std::uint64_t bytes() const noexcept { return block_bytes() * blocks; }
@@ -95,7 +97,8 @@ struct kv_layout {
   /// Bytes of keys and values of one (block, head, layer).
   std::uint64_t run_bytes() const noexcept;
 };
-kv_layout layout_of(const model_facts& facts, const shard& part, std::uint32_t kv_tokens_max) noexcept;
+kv_layout layout_of(const model_facts& facts, const shard& part, std::uint32_t kv_tokens_max,
+                    element_kind element = element_kind::f32) noexcept;
 
 /// The vision tower, sharded over a mesh by heads and by column/row. The whole tower is on every pipeline stage.
 /// Threads: the executor's.
@@ -157,12 +160,21 @@ public:
   virtual std::uint64_t fingerprint() const = 0;
   /// Errors: config_invalid with tensor name, what is there, what would be valid.
   virtual protocols::result<std::unique_ptr<vision_model>> load_vision(const shard& part) = 0;
-  /// `kv` is this rank's pool, kv_layout::bytes() long; it must outlive the model.
+  /// `kv` is this rank's pool in the device's memory, kv_layout::bytes() long; it must outlive the model.
   virtual protocols::result<std::unique_ptr<text_model>> load_text(const shard& part, const kv_layout& layout,
                                                                    std::span<std::byte> kv) = 0;
 };
-/// Opens, maps and checks names, types and shapes against the config. Errors: config_invalid.
-protocols::result<std::unique_ptr<model_folder>> open_folder(const std::filesystem::path& folder, unsigned threads = 1);
+/// What a folder's models compute on, and with which numbers. Keys, values and what lies between two products are of
+/// `element`; what ranks exchange (rows of pictures, hidden states and sums over a mesh, logits) is f32 always.
+struct compute_options {
+  std::string device = "cpu"; ///< or "cuda", "cuda:1"
+  unsigned threads = 1;       ///< of one matrix product, cpu only
+  element_kind element = element_kind::f32;
+};
+/// Opens, maps and checks names, types and shapes against the config; the device is opened by what is loaded first.
+/// Errors: config_invalid.
+protocols::result<std::unique_ptr<model_folder>> open_folder(const std::filesystem::path& folder,
+                                                             const compute_options& with = {});
 
 /// M-RoPE positions of a prompt with pictures (Qwen3-VL: a picture advances by the larger side of its merged grid).
 /// `positions` are [prompt] of (t, h, w); `delta` is what decode adds to a token's index.

@@ -20,8 +20,7 @@ public:
   tensor_view take(std::initializer_list<std::int64_t> shape, element_kind element = element_kind::f32) {
     tensor_view view{memory_ && !measuring_ ? memory_->data() + used_ : nullptr, element, run_.device(), shape};
     constexpr std::size_t alignment = 64;
-    const auto bytes = static_cast<std::size_t>(view.elements()) * element_bytes;
-    used_ += (bytes + alignment - 1) / alignment * alignment;
+    used_ += (view.bytes() + alignment - 1) / alignment * alignment;
     return view;
   }
 

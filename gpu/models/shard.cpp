@@ -81,7 +81,8 @@ std::pair<std::uint32_t, std::uint32_t> layers_of(const model_facts& facts, cons
   return {first, first + each + (part.stage < longer ? 1 : 0)};
 }
 
-kv_layout layout_of(const model_facts& facts, const shard& part, std::uint32_t kv_tokens_max) noexcept {
+kv_layout layout_of(const model_facts& facts, const shard& part, std::uint32_t kv_tokens_max,
+                    element_kind element) noexcept {
   const auto [first, last] = layers_of(facts, part);
   const std::uint32_t heads = facts.kv_heads / part.tensor_parallel;
   return {.blocks = static_cast<std::uint32_t>((std::uint64_t{kv_tokens_max} + kv_block_tokens - 1) / kv_block_tokens),
@@ -89,11 +90,12 @@ kv_layout layout_of(const model_facts& facts, const shard& part, std::uint32_t k
           .heads = heads,
           .first_layer = first,
           .layers = last - first,
-          .head_elements = facts.head_elements};
+          .head_elements = facts.head_elements,
+          .element = element};
 }
 
 std::uint64_t kv_layout::run_bytes() const noexcept {
-  return std::uint64_t{2} * kv_block_tokens * head_elements * sizeof(float);
+  return std::uint64_t{2} * kv_block_tokens * head_elements * bytes_of(element);
 }
 
 std::uint64_t kv_layout::block_bytes() const noexcept {

@@ -185,7 +185,7 @@ std::vector<published_slice> shard_loader::slices(const std::string& name) const
   return {};
 }
 
-result<void> shard_loader::load(weight& into, const std::vector<std::string>& names) {
+result<void> shard_loader::load(weight& into, const std::vector<std::string>& names, element_kind element) {
   std::vector<published_slice> parts;
   for (const std::string& name : names)
     for (const published_slice& each : slices(name))
@@ -196,11 +196,11 @@ result<void> shard_loader::load(weight& into, const std::vector<std::string>& na
   for (const published_slice& each : parts)
     rows += each.rows;
   const std::int64_t columns = parts.front().columns;
-  auto memory = run_.allocate(static_cast<std::size_t>(rows * columns) * element_bytes);
+  auto memory = run_.allocate(static_cast<std::size_t>(rows * columns) * bytes_of(element));
   if (!memory)
     return fail(memory.error().code, names.front() + ": " + memory.error().what);
   into.memory = std::move(*memory);
-  into.view = {into.memory->data(), element_kind::f32, run_.device(), {rows, columns}};
+  into.view = {into.memory->data(), element, run_.device(), {rows, columns}};
   std::int64_t at = 0;
   for (const published_slice& each : parts) {
     run_.upload_published(on_, each, into.view.rows(at, each.rows));

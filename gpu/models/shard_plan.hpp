@@ -37,7 +37,7 @@ std::vector<tensor_plan> plan_vision(const model_config& config);
 protocols::result<void> check_plan(const tensor_files& files, const std::vector<tensor_plan>& plan,
                                    const std::string& model);
 
-/// f32 on the device. Empty view: this rank holds none of it.
+/// Empty view: this rank holds none of it.
 struct weight {
   std::unique_ptr<buffer> memory;
   tensor_view view; ///< [rows, columns], a vector is [n, 1]
@@ -49,9 +49,9 @@ class shard_loader {
 public:
   shard_loader(const tensor_files& files, std::vector<tensor_plan> plan, const operations& run, stream& on, shard part);
 
-  /// The shares of the named tensors, joined along their rows: one product then does the work of several.
+  /// The shares of the named tensors as `element`, joined along their rows: one product then does the work of several.
   /// Errors: no_memory.
-  protocols::result<void> load(weight& into, const std::vector<std::string>& names);
+  protocols::result<void> load(weight& into, const std::vector<std::string>& names, element_kind element);
 
 private:
   const tensor_plan& planned(const std::string& name) const;

@@ -24,7 +24,7 @@ struct text_decoder::step_shape {
 struct text_decoder::workspace {
   tensor_view hidden, normed, qkv, mixed, delta, gate_up, activated;
   tensor_view ids, last, cos, sin, rows;
-  tensor_view last_hidden, logits, gathered, share;
+  tensor_view last_hidden, last_normed, logits, gathered, share;
   paged_tokens where;
 };
 
@@ -47,24 +47,26 @@ std::string number(std::uint64_t value) {
 } // namespace
 
 text_decoder::text_decoder(const model_config& config, std::shared_ptr<const operations> run, const shard& part,
-                           const kv_layout& layout, std::span<std::byte> kv)
+                           const kv_layout& layout, std::span<std::byte> kv, element_kind element)
     : config_(config), run_(std::move(run)), stream_(run_->make_stream()), part_(part), layout_(layout), kv_(kv),
-      query_heads_(config.facts.query_heads / part.tensor_parallel),
+      element_(element), query_heads_(config.facts.query_heads / part.tensor_parallel),
       intermediate_(config.facts.intermediate / part.tensor_parallel),
       frequencies_(config.text.rope.frequencies(config.facts.head_elements)),
       axes_(config.text.rope.axes(config.facts.head_elements)), scratch_(*run_) {}
 
 result<std::unique_ptr<text_model>> text_decoder::load(const model_config& config, const tensor_files& files,
                                                        std::shared_ptr<const operations> run, const shard& part,
-                                                       const kv_layout& layout, std::span<std::byte> kv) {
-  const kv_layout own = layout_of(config.facts, part, layout.blocks * kv_block_tokens);
+                                                       const kv_layout& layout, std::span<std::byte> kv,
+                                                       element_kind element) {
+  const kv_layout own = layout_of(config.facts, part, layout.blocks * kv_block_tokens, element);
   if (own.first_head != layout.first_head || own.heads != layout.heads || own.first_layer != layout.first_layer ||
-      own.layers != layout.layers || own.head_elements != layout.head_elements || kv.size() != layout.bytes() ||
+      own.layers != layout.layers || own.head_elements != layout.head_elements || own.element != layout.element ||
+      kv.size() != layout.bytes() ||
       std::uint64_t{layout.blocks} * kv_block_tokens > std::numeric_limits<std::int32_t>::max())
     return fail(fault::invalid_request, "a pool of " + number(kv.size()) +
                                             " bytes that is not laid out for this shard of " + config.facts.name +
                                             "; valid here: layout_of, " + number(own.bytes()) + " bytes");
-  std::unique_ptr<text_decoder> model{new text_decoder{config, std::move(run), part, layout, kv}};
+  std::unique_ptr<text_decoder> model{new text_decoder{config, std::move(run), part, layout, kv, element}};
   shard_loader loader{files, plan_text(config), *model->run_, *model->stream_, part};
   if (auto loaded = model->load_weights(loader); !loaded)
     return tl::unexpected(loaded.error());
@@ -84,14 +86,14 @@ std::uint32_t text_decoder::mesh_collectives(bool any_logits) const noexcept {
 }
 
 tensor_view text_decoder::pool_of(std::uint32_t local_layer) const {
-  const auto floats = [](std::uint64_t bytes) { return static_cast<std::int64_t>(bytes / sizeof(float)); };
+  const auto elements = [&](std::uint64_t bytes) { return static_cast<std::int64_t>(bytes / bytes_of(element_)); };
   std::byte* const first = kv_.data() + layout_.run_bytes() * local_layer;
   return tensor_view{first,
-                     element_kind::f32,
+                     element_,
                      run_->device(),
                      {layout_.blocks, layout_.heads, 2, std::int64_t{kv_block_tokens}, layout_.head_elements}}
-      .with_stride(0, floats(layout_.block_bytes()))
-      .with_stride(1, floats(layout_.run_bytes() * layout_.layers));
+      .with_stride(0, elements(layout_.block_bytes()))
+      .with_stride(1, elements(layout_.run_bytes() * layout_.layers));
 }
 
 result<void> text_decoder::judge(const sequence& each) const {
@@ -157,18 +159,19 @@ text_decoder::workspace text_decoder::describe(scratch& from, const step_shape& 
   const std::int64_t cut = vocabulary_is_cut() ? part_.tensor_parallel : 1;
   workspace with;
   with.hidden = from.take({shape.tokens, facts.hidden});
-  with.normed = from.take({shape.tokens, facts.hidden});
-  with.qkv = from.take({shape.tokens, (query_heads_ + 2 * layout_.heads) * width});
-  with.mixed = from.take({shape.tokens, query_heads_ * width});
+  with.normed = from.take({shape.tokens, facts.hidden}, element_);
+  with.qkv = from.take({shape.tokens, (query_heads_ + 2 * layout_.heads) * width}, element_);
+  with.mixed = from.take({shape.tokens, query_heads_ * width}, element_);
   with.delta = from.take({shape.tokens, facts.hidden});
-  with.gate_up = from.take({shape.tokens, 2 * std::int64_t{intermediate_}});
-  with.activated = from.take({shape.tokens, intermediate_});
+  with.gate_up = from.take({shape.tokens, 2 * std::int64_t{intermediate_}}, element_);
+  with.activated = from.take({shape.tokens, intermediate_}, element_);
   with.ids = from.take({shape.tokens}, element_kind::i32);
   with.cos = from.take({shape.tokens, width / 2});
   with.sin = from.take({shape.tokens, width / 2});
   with.rows = from.take({shape.rows, facts.row_elements()});
   with.last = from.take({shape.logits}, element_kind::i32);
   with.last_hidden = from.take({shape.logits, facts.hidden});
+  with.last_normed = from.take({shape.logits, facts.hidden}, element_);
   with.logits = from.take({shape.logits, facts.vocabulary});
   with.share = from.take({cut > 1 ? shape.logits : 0, facts.vocabulary / cut});
   with.gathered = from.take({cut > 1 ? cut * shape.logits : 0, facts.vocabulary / cut});
@@ -295,11 +298,11 @@ result<void> text_decoder::predict(const workspace& with, std::span<float> logit
   if (logits.empty())
     return {};
   run_->gather(*stream_, with.hidden, with.last, with.last_hidden);
-  run_->rms_norm(*stream_, with.last_hidden, norm_.view, config_.text.norm_epsilon, with.last_hidden);
+  run_->rms_norm(*stream_, with.last_hidden, norm_.view, config_.text.norm_epsilon, with.last_normed);
   if (!vocabulary_is_cut()) {
-    run_->matmul(*stream_, with.last_hidden, head_view_, {}, with.logits);
+    run_->matmul(*stream_, with.last_normed, head_view_, {}, with.logits);
   } else {
-    run_->matmul(*stream_, with.last_hidden, head_view_, {}, with.share);
+    run_->matmul(*stream_, with.last_normed, head_view_, {}, with.share);
     if (auto gathered = mesh->all_gather(values_of(with.share), values_of(with.gathered)); !gathered)
       return gathered;
     const std::int64_t rows = with.share.shape(0);

@@ -11,6 +11,7 @@ namespace troupe::gpu::models {
 
 /// The decoder of Qwen3-VL's text part, Qwen3, Qwen2.5 and Llama: one stage's layers, one mesh rank's heads.
 /// A layer is two sums over the mesh: attention and mlp end in a product that each rank does over its own columns.
+/// What passes from layer to layer and is summed over the mesh stays f32, whatever the products are made of.
 /// Rows of a picture replace the embeddings of its tokens; their deepstack parts are added after the first layers.
 /// Threads: the executor's.
 class text_decoder final : public text_model {
@@ -18,7 +19,8 @@ public:
   /// Errors: invalid_request (the layout is not this shard's), no_memory.
   static protocols::result<std::unique_ptr<text_model>> load(const model_config& config, const tensor_files& files,
                                                              std::shared_ptr<const operations> run, const shard& part,
-                                                             const kv_layout& layout, std::span<std::byte> kv);
+                                                             const kv_layout& layout, std::span<std::byte> kv,
+                                                             element_kind element);
 
   const kv_layout& kv() const noexcept override { return layout_; }
   std::uint32_t mesh_collectives(bool any_logits) const noexcept override;
@@ -39,7 +41,7 @@ private:
   struct step_shape;
 
   text_decoder(const model_config& config, std::shared_ptr<const operations> run, const shard& part,
-               const kv_layout& layout, std::span<std::byte> kv);
+               const kv_layout& layout, std::span<std::byte> kv, element_kind element);
   protocols::result<void> load_weights(shard_loader& from);
   protocols::result<void> load_layer(shard_loader& from, std::uint32_t number, layer& into);
 
@@ -64,6 +66,7 @@ private:
   shard part_;
   kv_layout layout_;
   std::span<std::byte> kv_;
+  element_kind element_;      ///< of matrices, keys and values, and what products are made of
   std::uint32_t query_heads_; ///< of this rank
   std::uint32_t intermediate_;
   std::vector<float> frequencies_;

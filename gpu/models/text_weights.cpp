@@ -9,7 +9,7 @@ result<void> text_decoder::load_weights(shard_loader& from) {
   const std::string embeddings = prefix + "embed_tokens.weight";
   const bool tied_head = part_.last_stage() && config_.text.tied;
   if (part_.first_stage() || tied_head)
-    if (auto loaded = from.load(embeddings_, {embeddings}); !loaded)
+    if (auto loaded = from.load(embeddings_, {embeddings}, element_); !loaded)
       return loaded;
   layers_.resize(layout_.layers);
   for (std::uint32_t i = 0; i < layout_.layers; ++i)
@@ -17,10 +17,10 @@ result<void> text_decoder::load_weights(shard_loader& from) {
       return loaded;
   if (!part_.last_stage())
     return {};
-  if (auto loaded = from.load(norm_, {prefix + "norm.weight"}); !loaded)
+  if (auto loaded = from.load(norm_, {prefix + "norm.weight"}, element_kind::f32); !loaded)
     return loaded;
   if (!tied_head) {
-    auto loaded = from.load(head_, {"lm_head.weight"});
+    auto loaded = from.load(head_, {"lm_head.weight"}, element_);
     head_view_ = head_.view;
     return loaded;
   }
@@ -39,27 +39,28 @@ result<void> text_decoder::load_layer(shard_loader& from, std::uint32_t number, 
   struct wanted {
     weight& into;
     std::vector<std::string> names;
+    element_kind element; ///< a bias is of the kind of what it is added to
     bool there = true;
   };
   const text_config& text = config_.text;
   const std::vector<std::string> qkv{"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"};
   const std::vector<std::string> gate_up{"mlp.gate_proj", "mlp.up_proj"};
   for (const wanted& each : {
-           wanted{into.input_norm, all({"input_layernorm"}, ".weight")},
-           wanted{into.qkv, all(qkv, ".weight")},
-           wanted{into.qkv_bias, all(qkv, ".bias"), text.input_bias},
-           wanted{into.query_norm, all({"self_attn.q_norm"}, ".weight"), text.head_norms},
-           wanted{into.key_norm, all({"self_attn.k_norm"}, ".weight"), text.head_norms},
-           wanted{into.output, all({"self_attn.o_proj"}, ".weight")},
-           wanted{into.output_bias, all({"self_attn.o_proj"}, ".bias"), text.output_bias},
-           wanted{into.mlp_norm, all({"post_attention_layernorm"}, ".weight")},
-           wanted{into.gate_up, all(gate_up, ".weight")},
-           wanted{into.gate_up_bias, all(gate_up, ".bias"), text.mlp_bias},
-           wanted{into.down, all({"mlp.down_proj"}, ".weight")},
-           wanted{into.down_bias, all({"mlp.down_proj"}, ".bias"), text.mlp_bias},
+           wanted{into.input_norm, all({"input_layernorm"}, ".weight"), element_kind::f32},
+           wanted{into.qkv, all(qkv, ".weight"), element_},
+           wanted{into.qkv_bias, all(qkv, ".bias"), element_, text.input_bias},
+           wanted{into.query_norm, all({"self_attn.q_norm"}, ".weight"), element_kind::f32, text.head_norms},
+           wanted{into.key_norm, all({"self_attn.k_norm"}, ".weight"), element_kind::f32, text.head_norms},
+           wanted{into.output, all({"self_attn.o_proj"}, ".weight"), element_},
+           wanted{into.output_bias, all({"self_attn.o_proj"}, ".bias"), element_kind::f32, text.output_bias},
+           wanted{into.mlp_norm, all({"post_attention_layernorm"}, ".weight"), element_kind::f32},
+           wanted{into.gate_up, all(gate_up, ".weight"), element_},
+           wanted{into.gate_up_bias, all(gate_up, ".bias"), element_, text.mlp_bias},
+           wanted{into.down, all({"mlp.down_proj"}, ".weight"), element_},
+           wanted{into.down_bias, all({"mlp.down_proj"}, ".bias"), element_kind::f32, text.mlp_bias},
        })
     if (each.there)
-      if (auto loaded = from.load(each.into, each.names); !loaded)
+      if (auto loaded = from.load(each.into, each.names, each.element); !loaded)
         return loaded;
   return {};
 }

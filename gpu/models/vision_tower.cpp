@@ -28,15 +28,16 @@ std::span<float> values_of(const tensor_view& view) {
 } // namespace
 
 vision_tower::vision_tower(const model_config& config, const normalisation& how, std::shared_ptr<const operations> run,
-                           const shard& part)
-    : config_(config), how_(how), run_(std::move(run)), stream_(run_->make_stream()), part_(part),
+                           const shard& part, element_kind element)
+    : config_(config), how_(how), run_(std::move(run)), stream_(run_->make_stream()), part_(part), element_(element),
       heads_(config.facts.vision_heads / part.tensor_parallel),
       head_elements_(config.vision->hidden / config.facts.vision_heads), scratch_(*run_) {}
 
 result<std::unique_ptr<vision_model>> vision_tower::load(const model_config& config, const normalisation& how,
                                                          const tensor_files& files,
-                                                         std::shared_ptr<const operations> run, const shard& part) {
-  std::unique_ptr<vision_tower> tower{new vision_tower{config, how, std::move(run), part}};
+                                                         std::shared_ptr<const operations> run, const shard& part,
+                                                         element_kind element) {
+  std::unique_ptr<vision_tower> tower{new vision_tower{config, how, std::move(run), part, element}};
   shard_loader loader{files, plan_vision(config), *tower->run_, *tower->stream_, part};
   if (auto loaded = tower->load_weights(loader); !loaded)
     return tl::unexpected(loaded.error());
@@ -47,35 +48,35 @@ result<std::unique_ptr<vision_model>> vision_tower::load(const model_config& con
 
 result<void> vision_tower::load_weights(shard_loader& from) {
   result<void> outcome;
-  const auto load = [&](weight& into, const std::string& name) {
+  const auto load = [&](weight& into, const std::string& name, element_kind element) {
     if (outcome)
-      outcome = from.load(into, {name});
+      outcome = from.load(into, {name}, element);
   };
-  const auto load_linear = [&](linear& into, const std::string& name) {
-    load(into.matrix, name + ".weight");
-    load(into.bias, name + ".bias");
+  const auto load_linear = [&](linear& into, const std::string& name, element_kind result) {
+    load(into.matrix, name + ".weight", element_);
+    load(into.bias, name + ".bias", result);
   };
   const auto load_norm = [&](norm& into, const std::string& name) {
-    load(into.scale, name + ".weight");
-    load(into.shift, name + ".bias");
+    load(into.scale, name + ".weight", element_kind::f32);
+    load(into.shift, name + ".bias", element_kind::f32);
   };
   const auto load_merger = [&](merger& into, const std::string& name) {
     load_norm(into.before, name + "norm");
-    load_linear(into.up, name + "linear_fc1");
-    load_linear(into.down, name + "linear_fc2");
+    load_linear(into.up, name + "linear_fc1", element_);
+    load_linear(into.down, name + "linear_fc2", element_kind::f32);
   };
   const std::string& prefix = config_.vision->prefix;
-  load_linear(patch_, prefix + "patch_embed.proj");
-  load(positions_, prefix + "pos_embed.weight");
+  load_linear(patch_, prefix + "patch_embed.proj", element_kind::f32);
+  load(positions_, prefix + "pos_embed.weight", element_kind::f32);
   blocks_.resize(config_.facts.vision_layers);
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
     const std::string name = prefix + "blocks." + std::to_string(i) + ".";
     load_norm(blocks_[i].before_attention, name + "norm1");
-    load_linear(blocks_[i].qkv, name + "attn.qkv");
-    load_linear(blocks_[i].proj, name + "attn.proj");
+    load_linear(blocks_[i].qkv, name + "attn.qkv", element_);
+    load_linear(blocks_[i].proj, name + "attn.proj", element_kind::f32);
     load_norm(blocks_[i].before_mlp, name + "norm2");
-    load_linear(blocks_[i].up, name + "mlp.linear_fc1");
-    load_linear(blocks_[i].down, name + "mlp.linear_fc2");
+    load_linear(blocks_[i].up, name + "mlp.linear_fc1", element_);
+    load_linear(blocks_[i].down, name + "mlp.linear_fc2", element_kind::f32);
   }
   load_merger(merger_, prefix + "merger.");
   deepstack_.resize(config_.facts.deepstack_levels);
@@ -116,14 +117,14 @@ vision_tower::workspace vision_tower::describe(scratch& from, std::int64_t patch
   const std::int64_t mesh = part_.tensor_parallel;
   const std::int64_t cell = std::int64_t{facts.merge} * facts.merge;
   workspace with;
-  with.patches = from.take({patches, vision.patch_elements(facts)});
+  with.patches = from.take({patches, vision.patch_elements(facts)}, element_);
   with.hidden = from.take({patches, vision.hidden});
-  with.normed = from.take({patches, vision.hidden});
-  with.qkv = from.take({patches, 3 * heads_ * head_elements_});
-  with.mixed = from.take({patches, heads_ * head_elements_});
+  with.normed = from.take({patches, vision.hidden}, element_);
+  with.qkv = from.take({patches, 3 * heads_ * head_elements_}, element_);
+  with.mixed = from.take({patches, heads_ * head_elements_}, element_);
   with.delta = from.take({patches, vision.hidden});
-  with.wide = from.take({patches, facts.vision_intermediate / mesh});
-  with.joined = from.take({patches / cell, vision.hidden * cell / mesh});
+  with.wide = from.take({patches, facts.vision_intermediate / mesh}, element_);
+  with.joined = from.take({patches / cell, vision.hidden * cell / mesh}, element_);
   with.rows = from.take({patches / cell, facts.row_elements()});
   with.corners = from.take({patches, 4}, element_kind::i32);
   with.weights = from.take({patches, 4});
@@ -137,7 +138,14 @@ void vision_tower::upload_patches(const picture& each, const workspace& with) {
   patches_.resize(static_cast<std::size_t>(with.patches.elements()));
   patchify(each.rgb, each.height, each.width, how_, patches_);
   const patch_tables tables = tables_of(config_.facts, *config_.vision, each.height / side, each.width / side);
-  run_->upload(*stream_, std::as_bytes(std::span{patches_}), with.patches);
+  const std::int64_t columns = with.patches.shape(1);
+  run_->upload_published(*stream_,
+                         {.data = std::as_bytes(std::span{patches_}).data(),
+                          .kind = published_kind::f32,
+                          .rows = with.patches.shape(0),
+                          .columns = columns,
+                          .row_bytes = columns * std::int64_t{sizeof(float)}},
+                         with.patches);
   run_->upload(*stream_, std::as_bytes(std::span{tables.corners}), with.corners);
   run_->upload(*stream_, std::as_bytes(std::span{tables.weights}), with.weights);
   run_->upload(*stream_, std::as_bytes(std::span{tables.cos}), with.cos);

@@ -21,8 +21,8 @@ public:
   /// Errors: no_memory.
   static protocols::result<std::unique_ptr<vision_model>> load(const model_config& config, const normalisation& how,
                                                                const tensor_files& files,
-                                                               std::shared_ptr<const operations> run,
-                                                               const shard& part);
+                                                               std::shared_ptr<const operations> run, const shard& part,
+                                                               element_kind element);
 
   std::uint32_t collectives(std::size_t pictures) const noexcept override;
   protocols::result<void> encode(std::span<const picture> pictures, group* mesh) override;
@@ -47,7 +47,7 @@ private:
   struct workspace;
 
   vision_tower(const model_config& config, const normalisation& how, std::shared_ptr<const operations> run,
-               const shard& part);
+               const shard& part, element_kind element);
   protocols::result<void> load_weights(shard_loader& from);
 
   protocols::result<void> judge(const picture& each, const group* mesh) const;
@@ -63,7 +63,8 @@ private:
   std::shared_ptr<const operations> run_;
   std::unique_ptr<stream> stream_;
   shard part_;
-  std::int64_t heads_; ///< of this rank
+  element_kind element_; ///< of matrices and what products are made of
+  std::int64_t heads_;   ///< of this rank
   std::int64_t head_elements_;
 
   linear patch_;

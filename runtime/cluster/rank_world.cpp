@@ -157,7 +157,7 @@ result<std::vector<parity_fact>> rank_world::facts() {
       {"spec", spec_digest_},           {"groups", describe_groups(context_.plan)},
       {"device", context_.spec.device}, {"threads", std::to_string(context_.spec.limits.threads)}};
   if (has_model()) {
-    auto folder = gpu::models::open_folder(context_.model, context_.spec.limits.threads);
+    auto folder = gpu::models::open_folder(context_.model, {.threads = context_.spec.limits.threads});
     if (!folder)
       return tl::unexpected<failure>{folder.error()};
     folder_ = *std::move(folder);
