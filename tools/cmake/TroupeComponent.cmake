@@ -20,9 +20,9 @@ add_library(troupe_options INTERFACE)
 target_include_directories(troupe_options INTERFACE ${PROJECT_SOURCE_DIR})
 target_compile_definitions(troupe_options INTERFACE TROUPE_VERSION="${PROJECT_VERSION}")
 # g++ 12 reports variants and CAF's serialisers as maybe-uninitialized at -O1 where they are not.
-target_compile_options(troupe_options INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wswitch-enum
-                                                $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>
-                                                $<$<BOOL:${TROUPE_WERROR}>:-Werror>)
+target_compile_options(
+  troupe_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wswitch-enum
+                           $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized> $<$<BOOL:${TROUPE_WERROR}>:-Werror>>)
 if(TROUPE_SANITIZE)
   target_compile_options(troupe_options INTERFACE -fsanitize=${TROUPE_SANITIZE} -fno-omit-frame-pointer)
   target_link_options(troupe_options INTERFACE -fsanitize=${TROUPE_SANITIZE})
@@ -31,7 +31,7 @@ endif()
 # troupe_component(NAME DIRECTORY LINK targets...): every .cpp of the directory and of its folders that are no component.
 function(troupe_component name directory)
   cmake_parse_arguments(PARSE_ARGV 2 arg "" "" "LINK")
-  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${directory}/*.cpp)
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/${directory}/*.cpp)
   list(FILTER sources EXCLUDE REGEX "/(cpu|cuda|ofi)/") # plug-ins
   if(NOT sources)
     add_library(troupe_${name} INTERFACE)
@@ -67,7 +67,7 @@ endfunction()
 add_custom_target(troupe_plugins)
 function(troupe_plugin name directory)
   cmake_parse_arguments(PARSE_ARGV 2 arg "" "" "LINK")
-  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${directory}/*.cpp)
+  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${directory}/*.cpp ${PROJECT_SOURCE_DIR}/${directory}/*.cu)
   list(FILTER sources EXCLUDE REGEX "/plugin.cpp$")
   add_library(troupe_${name} STATIC ${sources})
   target_link_libraries(troupe_${name} PUBLIC troupe_options ${arg_LINK})

@@ -1,0 +1,213 @@
+#include "gpu/cuda/cuda_operations.hpp"
+
+#include "gpu/cuda/cuda_stream.hpp"
+#include "gpu/cuda/kernels.hpp"
+
+namespace troupe::gpu::cuda {
+
+using protocols::fail;
+using protocols::fault;
+using protocols::result;
+
+namespace {
+
+constexpr std::int64_t head_elements_max = 128; // what the attention kernels hold in registers and shared memory
+
+/// Bytes of a published matrix that go over before they are converted.
+constexpr std::size_t staging_bytes = std::size_t{64} << 20;
+
+cuda_stream& own(stream& on) {
+  return static_cast<cuda_stream&>(on);
+}
+
+std::int64_t width_of(const tensor_view& view) {
+  return view.shape(view.rank() - 1);
+}
+bool same_rows(const tensor_view& a, const tensor_view& b) {
+  return a.rank() == b.rank() && a.shape(0) == b.shape(0) && (a.rank() < 3 || a.shape(1) == b.shape(1));
+}
+bool same_kind(std::initializer_list<tensor_view> views) {
+  for (const tensor_view& each : views)
+    if (each.element() != views.begin()->element())
+      return false;
+  return true;
+}
+
+element_kind element_of(published_kind kind) {
+  return kind == published_kind::bf16 ? element_kind::bf16 : element_kind::f32;
+}
+
+class cuda_operations final : public operations {
+public:
+  explicit cuda_operations(const gpu::cuda::device& on) : device_(on) {}
+
+  device_kind device() const noexcept override { return device_kind::cuda; }
+
+  result<std::unique_ptr<buffer>> allocate(std::size_t bytes) const override {
+    auto memory = cuda_buffer::make(device_, bytes);
+    if (!memory)
+      return tl::unexpected(memory.error());
+    if (bytes == 0)
+      return *std::move(memory);
+    cudaError_t error = cudaMemset((*memory)->data(), 0, bytes);
+    if (error == cudaSuccess)
+      error = cudaStreamSynchronize(cudaStreamLegacy); // our streams do not wait for that one
+    if (error != cudaSuccess)
+      return fail(fault::executor_failed, words_of(error, "cudaMemset"));
+    return *std::move(memory);
+  }
+  std::unique_ptr<stream> make_stream() const override { return std::make_unique<cuda_stream>(device_); }
+
+  void upload(stream& on, std::span<const std::byte> from, const tensor_view& to) const override {
+    TROUPE_ASSERT("upload", to.contiguous() && from.size() == to.bytes());
+    own(on).enqueue("upload", [&](cudaStream_t queue) {
+      return cudaMemcpyAsync(to.data(), from.data(), from.size(), cudaMemcpyHostToDevice, queue);
+    });
+  }
+  void download(stream& on, const tensor_view& from, std::span<std::byte> to) const override {
+    TROUPE_ASSERT("download", from.contiguous() && to.size() == from.bytes());
+    own(on).enqueue("download", [&](cudaStream_t queue) {
+      return cudaMemcpyAsync(to.data(), from.data(), to.size(), cudaMemcpyDeviceToHost, queue);
+    });
+  }
+  void upload_published(stream& on, const published_slice& from, const tensor_view& to) const override {
+    TROUPE_ASSERT("upload", to.rank() == 2 && to.shape(0) == from.rows && to.shape(1) == from.columns);
+    const element_kind published = element_of(from.kind);
+    const auto row = static_cast<std::size_t>(from.columns) * bytes_of(published);
+    const auto copy_to = [&](void* target, std::size_t pitch, std::int64_t first, std::int64_t rows) {
+      own(on).enqueue("upload_published", [&](cudaStream_t queue) {
+        return cudaMemcpy2DAsync(target, pitch, from.data + first * from.row_bytes,
+                                 static_cast<std::size_t>(from.row_bytes), row, static_cast<std::size_t>(rows),
+                                 cudaMemcpyHostToDevice, queue);
+      });
+    };
+    if (row == 0 || from.rows == 0)
+      return;
+    if (published == to.element())
+      return copy_to(to.data(), static_cast<std::size_t>(to.stride(0)) * bytes_of(published), 0, from.rows);
+    const std::int64_t rows_at_once = std::max<std::int64_t>(1, static_cast<std::int64_t>(staging_bytes / row));
+    for (std::int64_t first = 0; first < from.rows; first += rows_at_once) {
+      const std::int64_t rows = std::min(rows_at_once, from.rows - first);
+      void* const staging = own(on).scratch(static_cast<std::size_t>(rows) * row);
+      copy_to(staging, row, first, rows);
+      copy(on, {staging, published, device_kind::cuda, {rows, from.columns}}, to.rows(first, rows));
+    }
+  }
+
+  void copy(stream& on, const tensor_view& from, const tensor_view& to) const override {
+    TROUPE_ASSERT("copy", same_rows(from, to) && width_of(from) == width_of(to));
+    own(on).enqueue("copy", [&](cudaStream_t queue) { return copy_rows(queue, from, to); });
+  }
+  void add(stream& on, const tensor_view& to, const tensor_view& what) const override {
+    TROUPE_ASSERT("add", same_rows(what, to) && width_of(what) == width_of(to));
+    own(on).enqueue("add", [&](cudaStream_t queue) { return add_rows(queue, to, what); });
+  }
+  void gather(stream& on, const tensor_view& table, const tensor_view& index, const tensor_view& to) const override {
+    TROUPE_ASSERT("gather", width_of(table) == width_of(to) && index.shape(0) == to.shape(0));
+    own(on).enqueue("gather", [&](cudaStream_t queue) { return gather_rows(queue, table, index, to); });
+  }
+  void add_weighted(stream& on, const tensor_view& table, const tensor_view& index, const tensor_view& weight,
+                    const tensor_view& to) const override {
+    TROUPE_ASSERT("gather", width_of(table) == width_of(to) && index.shape(0) == to.shape(0));
+    TROUPE_ASSERT("gather", weight.shape(0) == index.shape(0) && weight.shape(1) == index.shape(1));
+    own(on).enqueue("add_weighted",
+                    [&](cudaStream_t queue) { return add_weighted_rows(queue, table, index, weight, to); });
+  }
+
+  void matmul(stream& on, const tensor_view& x, const tensor_view& weight, const tensor_view& bias,
+              const tensor_view& out) const override {
+    TROUPE_ASSERT("matmul", x.rank() == 2 && x.shape(1) == weight.shape(1));
+    TROUPE_ASSERT("matmul", out.shape(0) == x.shape(0) && out.shape(1) == weight.shape(0));
+    TROUPE_ASSERT("matmul", same_kind({x, weight}));
+    TROUPE_ASSERT("matmul", !bias || (bias.shape(0) == weight.shape(0) && same_kind({bias, out})));
+    if (x.shape(0) == 0)
+      return;
+    cuda_stream& queue = own(on);
+    queue.enqueue("matmul", [&](cudaStream_t handle) {
+      if (is_few_rows(x, weight))
+        return multiply_few_rows(handle, x, weight, bias, out);
+      if (auto words = queue.products().multiply(device_, handle, x, weight, bias, out); !words.empty())
+        queue.fail("matmul " + std::to_string(x.shape(0)) + " x " + std::to_string(weight.shape(0)) + " x " +
+                   std::to_string(x.shape(1)) + ": " + words);
+      return cudaSuccess;
+    });
+  }
+  void rms_norm(stream& on, const tensor_view& x, const tensor_view& weight, float epsilon,
+                const tensor_view& out) const override {
+    TROUPE_ASSERT("norm", same_rows(x, out) && weight.elements() == width_of(x) && width_of(out) == width_of(x));
+    own(on).enqueue("rms_norm", [&](cudaStream_t queue) { return cuda::rms_norm(queue, x, weight, epsilon, out); });
+  }
+  void layer_norm(stream& on, const tensor_view& x, const tensor_view& weight, const tensor_view& bias, float epsilon,
+                  const tensor_view& out) const override {
+    TROUPE_ASSERT("norm", same_rows(x, out) && weight.elements() == width_of(x) && width_of(out) == width_of(x));
+    TROUPE_ASSERT("norm", bias.elements() == width_of(x));
+    own(on).enqueue("layer_norm",
+                    [&](cudaStream_t queue) { return cuda::layer_norm(queue, x, weight, bias, epsilon, out); });
+  }
+  void gelu(stream& on, const tensor_view& in_place, gelu_kind kind) const override {
+    own(on).enqueue("gelu", [&](cudaStream_t queue) {
+      return kind == gelu_kind::tanh ? gelu_tanh(queue, in_place) : gelu_erf(queue, in_place);
+    });
+  }
+  void silu_mul(stream& on, const tensor_view& x, const tensor_view& out) const override {
+    const std::int64_t width = width_of(out);
+    TROUPE_ASSERT("silu", same_rows(x, out) && width_of(x) == 2 * width);
+    own(on).enqueue("silu_mul", [&](cudaStream_t queue) {
+      return cuda::silu_mul(queue, x.columns(0, width), x.columns(width, width), out);
+    });
+  }
+
+  void rotate(stream& on, const tensor_view& heads, const tensor_view& cos, const tensor_view& sin) const override {
+    const std::int64_t half = heads.shape(2) / 2;
+    TROUPE_ASSERT("rotate", width_of(cos) == half && width_of(sin) == half);
+    TROUPE_ASSERT("rotate", cos.shape(0) == heads.shape(0) && sin.shape(0) == heads.shape(0));
+    own(on).enqueue("rotate", [&](cudaStream_t queue) { return rotate_heads(queue, heads, cos, sin); });
+  }
+  void attention(stream& on, const tensor_view& q, const tensor_view& k, const tensor_view& v, float scale,
+                 const tensor_view& out) const override {
+    TROUPE_ASSERT("attention", same_rows(q, k) && same_rows(q, v) && same_rows(q, out) && same_kind({q, k, v, out}));
+    TROUPE_ASSERT("attention", q.shape(2) <= head_elements_max);
+    own(on).enqueue("attention", [&](cudaStream_t queue) { return attend_tiles(queue, q, k, v, scale, out); });
+  }
+  void store_kv(stream& on, const tensor_view& k, const tensor_view& v, const tensor_view& slots,
+                const tensor_view& pool) const override {
+    TROUPE_ASSERT("kv", k.shape(0) == slots.shape(0) && k.shape(1) == pool.shape(1) && k.shape(2) == pool.shape(4));
+    TROUPE_ASSERT("kv", same_rows(k, v) && same_kind({k, v, pool}));
+    own(on).enqueue("store_kv", [&](cudaStream_t queue) { return cuda::store_kv(queue, k, v, slots, pool); });
+  }
+  void paged_attention(stream& on, const tensor_view& q, const tensor_view& pool, const paged_tokens& where,
+                       float scale, const tensor_view& out) const override {
+    TROUPE_ASSERT("attention", q.shape(1) % pool.shape(1) == 0 && q.shape(2) == pool.shape(4));
+    TROUPE_ASSERT("attention", same_rows(q, out) && out.shape(2) == q.shape(2) && same_kind({q, pool, out}));
+    TROUPE_ASSERT("attention", q.shape(2) <= head_elements_max);
+    const page_tables tables{.first = where.first.i32(),
+                             .context = where.context.i32(),
+                             .blocks = where.blocks.i32(),
+                             .blocks_stride = where.blocks.stride(0),
+                             .sequences = static_cast<int>(where.context.shape(0)),
+                             .blocks_most = static_cast<int>(where.blocks.shape(1))};
+    cuda_stream& queue = own(on);
+    const split_plan plan = plan_splits(q, pool, tables, device_.multiprocessors);
+    void* const scratch = plan.scratch_bytes ? queue.scratch(plan.scratch_bytes) : nullptr;
+    queue.enqueue("paged_attention", [&](cudaStream_t handle) {
+      return attend_split(handle, q, pool, tables, scale, plan, scratch, out);
+    });
+    if (q.shape(0) > tables.sequences) // then some sequence has more than one new token
+      queue.enqueue("paged_attention",
+                    [&](cudaStream_t handle) { return attend_paged_tiles(handle, q, pool, tables, scale, out); });
+  }
+
+private:
+  gpu::cuda::device device_;
+};
+
+} // namespace
+
+result<std::shared_ptr<const operations>> make_operations(unsigned device_number) {
+  const auto opened = open_device(device_number);
+  if (!opened)
+    return tl::unexpected(opened.error());
+  return std::make_shared<cuda_operations>(*opened);
+}
+
+} // namespace troupe::gpu::cuda

@@ -1,0 +1,72 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "gpu/tensor.hpp"
+
+/// The launches of the plug-in's own kernels, one family a .cu file. Shapes are checked by whoever calls; each returns
+/// what the calls that it makes report, and its launch's error is the thread's last error.
+namespace troupe::gpu::cuda {
+
+// ---- elementwise.cu; rows of either kind ----
+cudaError_t copy_rows(cudaStream_t on, const tensor_view& from, const tensor_view& to);
+cudaError_t add_rows(cudaStream_t on, const tensor_view& to, const tensor_view& what);
+cudaError_t gelu_tanh(cudaStream_t on, const tensor_view& in_place);
+cudaError_t gelu_erf(cudaStream_t on, const tensor_view& in_place);
+cudaError_t silu_mul(cudaStream_t on, const tensor_view& gate, const tensor_view& up, const tensor_view& out);
+
+// ---- few_rows.cu; products that the reading of the weight bounds ----
+/// Whether `multiply_few_rows` can be used, and is to be.
+bool is_few_rows(const tensor_view& x, const tensor_view& weight);
+/// out = x . weight transposed + bias (or none, of out's kind)
+cudaError_t multiply_few_rows(cudaStream_t on, const tensor_view& x, const tensor_view& weight, const tensor_view& bias,
+                              const tensor_view& out);
+
+// ---- gather.cu ----
+cudaError_t gather_rows(cudaStream_t on, const tensor_view& table, const tensor_view& index, const tensor_view& to);
+cudaError_t add_weighted_rows(cudaStream_t on, const tensor_view& table, const tensor_view& index,
+                              const tensor_view& weight, const tensor_view& to);
+
+// ---- norms.cu ----
+cudaError_t rms_norm(cudaStream_t on, const tensor_view& x, const tensor_view& weight, float epsilon,
+                     const tensor_view& out);
+cudaError_t layer_norm(cudaStream_t on, const tensor_view& x, const tensor_view& weight, const tensor_view& bias,
+                       float epsilon, const tensor_view& out);
+
+// ---- rotary.cu ----
+cudaError_t rotate_heads(cudaStream_t on, const tensor_view& heads, const tensor_view& cos, const tensor_view& sin);
+
+/// Where the keys and values of sequences lie; see gpu::paged_tokens, whose tables these are.
+struct page_tables {
+  const std::int32_t* first = nullptr;
+  const std::int32_t* context = nullptr;
+  const std::int32_t* blocks = nullptr;
+  std::int64_t blocks_stride = 0;
+  int sequences = 0;
+  int blocks_most = 0;
+};
+
+// ---- kv.cu ----
+cudaError_t store_kv(cudaStream_t on, const tensor_view& k, const tensor_view& v, const tensor_view& slots,
+                     const tensor_view& pool);
+
+// ---- attention.cu; tiles of queries, for many queries a sequence ----
+cudaError_t attend_tiles(cudaStream_t on, const tensor_view& q, const tensor_view& k, const tensor_view& v, float scale,
+                         const tensor_view& out);
+/// Sequences with one new token are left to `attend_split`.
+cudaError_t attend_paged_tiles(cudaStream_t on, const tensor_view& q, const tensor_view& pool, const page_tables& where,
+                               float scale, const tensor_view& out);
+
+// ---- paged_attention.cu; one new token a sequence, its context split over blocks of threads ----
+struct split_plan {
+  int splits = 1;                ///< of a sequence's context
+  std::size_t scratch_bytes = 0; ///< for what the splits find, until it is joined
+};
+split_plan plan_splits(const tensor_view& q, const tensor_view& pool, const page_tables& where, int multiprocessors);
+/// Sequences with more than one new token are left to `attend_paged_tiles`.
+cudaError_t attend_split(cudaStream_t on, const tensor_view& q, const tensor_view& pool, const page_tables& where,
+                         float scale, const split_plan& plan, void* scratch, const tensor_view& out);
+
+} // namespace troupe::gpu::cuda
