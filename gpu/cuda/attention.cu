@@ -12,8 +12,6 @@ constexpr int tile = 64; // queries, and keys at a time
 constexpr int side = 16; // threads along queries and along keys: each has 4 x 4 scores
 constexpr int threads = side * side;
 constexpr int per_thread = tile / side;
-constexpr float log2_e = 1.44269504F;
-constexpr float lowest = -1e30F; // finite: lowest - lowest is 0
 
 /// D: elements of a head, rounded up to what is compiled; the rest is zero.
 template <int D>
@@ -102,12 +100,12 @@ __global__ void __launch_bounds__(threads, 2)
 #pragma unroll
       for (int step = side / 2; step > 0; step /= 2)
         highest = fmaxf(highest, __shfl_xor_sync(0xffff'ffffU, highest, step));
-      const float shrink = exp2f(top[r] - highest);
+      const float shrink = power_of_two(top[r] - highest);
       top[r] = highest;
       float weights = 0.0F;
 #pragma unroll
       for (int c = 0; c < per_thread; ++c) {
-        const float weight = exp2f(score[r][c] - highest);
+        const float weight = power_of_two(score[r][c] - highest);
         weights += weight;
         shared.weights[down + r][across + c * side] = weight;
       }
@@ -188,8 +186,7 @@ cudaError_t attend_tiles(cudaStream_t on, const tensor_view& q, const tensor_vie
     return cudaSuccess;
   return with_type(q.element(), [&](auto kind) {
     using type = typename decltype(kind)::type;
-    const strided_keys<type> keys{rows_in<const type>(k), rows_in<const type>(v), static_cast<int>(k.shape(1)),
-                                  static_cast<int>(k.shape(0))};
+    const strided_keys<type> keys{rows_in<const type>(k), rows_in<const type>(v), static_cast<int>(k.shape(0))};
     if constexpr (std::is_same_v<type, bf16>)
       if (packs_fit(8, q, k, v, out))
         return attend_bf16(on, q, keys, scale, out);

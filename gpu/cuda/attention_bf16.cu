@@ -1,4 +1,5 @@
 #include "gpu/cuda/query_tiles.hpp"
+#include "gpu/cuda/tensor_cores.hpp"
 
 // Attention of many queries on the tensor cores: bf16 operands, f32 sums and softmax. A warp has 16 queries of the
 // block's tile; keys and values come over a tile at a time, the values while the scores are computed, the next keys
@@ -8,12 +9,10 @@ namespace troupe::gpu::cuda {
 
 namespace {
 
-constexpr int warps = 8;
+constexpr int warps = 4;
 constexpr int threads = 32 * warps;
 constexpr int query_rows = 16 * warps;
 constexpr int key_rows = 64;
-constexpr float log2_e = 1.44269504F;
-constexpr float lowest = -1e30F; // finite: lowest - lowest is 0
 
 /// D: elements of a head, rounded up to what is compiled; the rest is zero.
 template <int D>
@@ -53,18 +52,6 @@ __device__ __forceinline__ void load_transposed(unsigned (&to)[4], const bf16* r
                : "r"(shared_address(row))
                : "memory");
 }
-/// sum [16, 8] += a [16, 16] . b [16, 8]
-__device__ __forceinline__ void multiply(float (&sum)[4], const unsigned (&a)[4], unsigned b_low, unsigned b_high) {
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-               "{%0, %1, %2, %3};"
-               : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b_low), "r"(b_high));
-}
-__device__ __forceinline__ unsigned join(float low, float high) {
-  const __nv_bfloat162 both = __floats2bfloat162_rn(low, high);
-  return *reinterpret_cast<const unsigned*>(&both);
-}
-
 /// Sends for the rows of a tile; `row(r)` is where row r lies, or null.
 template <int D, int Rows, class Row>
 __device__ __forceinline__ void fetch_rows(bf16 (&to)[Rows][shared_tiles<D>::row], int width, Row row) {
@@ -79,7 +66,7 @@ __device__ __forceinline__ void fetch_rows(bf16 (&to)[Rows][shared_tiles<D>::row
 }
 
 template <int D, class Keys>
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(threads, 3)
     attend(rows_of<const bf16> q, int heads, int width, Keys keys, float scale, rows_of<bf16> out) {
   extern __shared__ float4 raw[];
   auto& shared = *reinterpret_cast<shared_tiles<D>*>(raw);
@@ -106,6 +93,8 @@ __global__ void __launch_bounds__(threads)
   for (int i = 0; i < D / 16; ++i)
     load_matrices(query[i], &shared.queries[warp_row + lane % 16][i * 16 + lane / 16 * 8]);
 
+  // Scores stay as they are; `scale` makes them powers of two where they are used.
+  scale *= log2_e;
   // Of this lane: rows lane / 4 and lane / 4 + 8 of the warp's, two columns of every eight.
   float sum[D / 8][4] = {};
   float top[2] = {lowest, lowest};
@@ -141,21 +130,21 @@ __global__ void __launch_bounds__(threads)
 #pragma unroll
         for (int c = 0; c < 2; ++c) {
           float& each = score[j][2 * r + c];
-          each *= scale * log2_e;
           if (masked && first + j * 8 + lane % 4 * 2 + c >= seen)
             each = -INFINITY;
           highest = fmaxf(highest, each);
         }
       highest = fmaxf(highest, __shfl_xor_sync(0xffff'ffffU, highest, 1));
       highest = fmaxf(highest, __shfl_xor_sync(0xffff'ffffU, highest, 2));
-      const float shrink = exp2f(top[r] - highest);
+      const float shrink = power_of_two((top[r] - highest) * scale);
       top[r] = highest;
       total[r] *= shrink;
+      const float base = highest * scale;
 #pragma unroll
       for (int j = 0; j < key_rows / 8; ++j)
 #pragma unroll
         for (int c = 0; c < 2; ++c) {
-          score[j][2 * r + c] = exp2f(score[j][2 * r + c] - highest);
+          score[j][2 * r + c] = power_of_two(score[j][2 * r + c] * scale - base);
           total[r] += score[j][2 * r + c];
         }
 #pragma unroll
@@ -167,9 +156,9 @@ __global__ void __launch_bounds__(threads)
 
 #pragma unroll
     for (int i = 0; i < key_rows / 16; ++i) {
-      const unsigned weight[4] = {join(score[2 * i][0], score[2 * i][1]), join(score[2 * i][2], score[2 * i][3]),
-                                  join(score[2 * i + 1][0], score[2 * i + 1][1]),
-                                  join(score[2 * i + 1][2], score[2 * i + 1][3])};
+      const unsigned weight[4] = {
+          join_pair(score[2 * i][0], score[2 * i][1]), join_pair(score[2 * i][2], score[2 * i][3]),
+          join_pair(score[2 * i + 1][0], score[2 * i + 1][1]), join_pair(score[2 * i + 1][2], score[2 * i + 1][3])};
 #pragma unroll
       for (int j = 0; j < D / 16; ++j) {
         unsigned value[4];
@@ -193,7 +182,7 @@ __global__ void __launch_bounds__(threads)
 #pragma unroll
     for (int j = 0; j < D / 8; ++j)
       if (j * 8 < width)
-        *reinterpret_cast<unsigned*>(to + j * 8) = join(sum[j][2 * r] / total[r], sum[j][2 * r + 1] / total[r]);
+        *reinterpret_cast<unsigned*>(to + j * 8) = join_pair(sum[j][2 * r] / total[r], sum[j][2 * r + 1] / total[r]);
   }
 }
 

@@ -13,10 +13,10 @@ __global__ void store_tokens(int rows, int heads, int width, rows_of<const T> k,
   if (row >= rows || column >= width)
     return;
   const int slot = slots[row / heads];
-  const int block = slot / pool.block_tokens;
+  const int block = pool.page_of(slot);
   if (slot < 0 || block >= pool.blocks)
     __trap();
-  T* const to = pool.keys(block, row % heads) + static_cast<std::int64_t>(slot % pool.block_tokens) * width + column;
+  T* const to = pool.keys(block, row % heads) + pool.place_of(slot) * width + column;
   using bits = pack<T, N>;
   *reinterpret_cast<bits*>(to) = *reinterpret_cast<const bits*>(k[row] + column);
   *reinterpret_cast<bits*>(to + pool.values) = *reinterpret_cast<const bits*>(v[row] + column);

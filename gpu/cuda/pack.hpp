@@ -115,6 +115,16 @@ struct row_grid {
   }
 };
 
+// ---- softmax, in powers of two ----
+inline constexpr float log2_e = 1.44269504F;
+inline constexpr float lowest = -1e30F; ///< of scores; finite, so that lowest - lowest is 0
+/// 2^x within 2 units of the last place; 0 for what is far below.
+__device__ __forceinline__ float power_of_two(float x) {
+  float out;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(out) : "f"(x));
+  return out;
+}
+
 /// Sum over the 2^k lanes that differ in their lower bits; every one has it.
 template <int Lanes = 32>
 __device__ __forceinline__ float sum_lanes(float value) {

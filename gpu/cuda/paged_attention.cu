@@ -1,4 +1,6 @@
-#include "gpu/cuda/pool_view.hpp"
+#include <cmath>
+
+#include "gpu/cuda/context_splits.hpp"
 
 // One new token a sequence: every key and value of its context is read once, which is all that this takes. Blocks of
 // threads split the context so that few sequences fill the device too; what the splits find is joined afterwards.
@@ -7,40 +9,10 @@ namespace troupe::gpu::cuda {
 
 namespace {
 
-constexpr int warps = 4;
+constexpr int warps = split_warps;
 constexpr int threads = 32 * warps;
-constexpr int blocks_per_multiprocessor = 6; // what the registers of these kernels let run at a time, about
+constexpr int blocks_per_multiprocessor = 4; // what the registers of these kernels let run at a time
 constexpr int splits_max = 128;
-constexpr int group_most = 8; // query heads that a block does at once; more go to several blocks
-constexpr float log2_e = 1.44269504F;
-constexpr float lowest = -1e30F; // finite: lowest - lowest is 0, and nothing is masked twice
-
-/// What one split of a context found for one query head: the largest score, the sum of the weights relative to it, and
-/// the weighted sum of values.
-struct partial_view {
-  float* data = nullptr;
-  int splits = 1;
-  int heads = 1;
-  int width = 0;
-
-  __device__ __forceinline__ float* at(int sequence, int head, int split) const {
-    return data + ((static_cast<std::int64_t>(sequence) * heads + head) * splits + split) * (width + 2);
-  }
-};
-
-/// Pages [first, last) of a sequence that a split reads.
-struct page_range {
-  int first = 0;
-  int last = 0;
-  int keys = 0; ///< of the whole sequence
-};
-__device__ __forceinline__ page_range pages_of(const page_tables& where, int sequence, int split, int splits,
-                                               int block_tokens) {
-  const int keys = where.context[sequence] + 1;
-  const int pages = (keys + block_tokens - 1) / block_tokens;
-  const int each = (pages + splits - 1) / splits;
-  return {min(split * each, pages), min((split + 1) * each, pages), keys};
-}
 
 /// A softmax-weighted sum that goes on: `top` is the largest score so far, in powers of two.
 template <int N, int G>
@@ -64,7 +36,7 @@ __global__ void __launch_bounds__(threads)
   const int token = where.first[sequence];
   if (where.first[sequence + 1] - token != 1)
     return;
-  const page_range range = pages_of(where, sequence, blockIdx.z, partial.splits, pool.block_tokens);
+  const page_range range = pages_of(where, sequence, blockIdx.z, partial.splits, pool.block_shift);
   if (range.first == range.last)
     return;
 
@@ -94,7 +66,7 @@ __global__ void __launch_bounds__(threads)
   const std::int32_t* const blocks = where.blocks + sequence * where.blocks_stride;
   for (int page = range.first + warp; page < range.last; page += warps) {
     const T* const keys = pool.keys(blocks[page], kv_head) + column;
-    const int valid = min(pool.block_tokens, range.keys - page * pool.block_tokens);
+    const int valid = min(pool.block_tokens(), range.keys - (page << pool.block_shift));
     for (int first = 0; first < valid; first += keys_at_once * unrolled) {
       float k[unrolled][N] = {};
       float v[unrolled][N] = {};
@@ -121,7 +93,7 @@ __global__ void __launch_bounds__(threads)
             score[u] = -INFINITY;
           top = fmaxf(top, score[u]);
         }
-        const float shrink = exp2f(state.top[g] - top);
+        const float shrink = power_of_two(state.top[g] - top);
         state.top[g] = top;
         state.total[g] *= shrink;
 #pragma unroll
@@ -129,7 +101,7 @@ __global__ void __launch_bounds__(threads)
           state.sum[g][i] *= shrink;
 #pragma unroll
         for (int u = 0; u < unrolled; ++u) {
-          const float weight = exp2f(score[u] - top);
+          const float weight = power_of_two(score[u] - top);
           state.total[g] += weight;
 #pragma unroll
           for (int i = 0; i < N; ++i)
@@ -147,7 +119,7 @@ __global__ void __launch_bounds__(threads)
 #pragma unroll
     for (int step = Lanes; step < 32; step *= 2)
       top = fmaxf(top, __shfl_xor_sync(0xffff'ffffU, top, step));
-    const float shrink = exp2f(state.top[g] - top);
+    const float shrink = power_of_two(state.top[g] - top);
     float total = state.total[g] * shrink;
 #pragma unroll
     for (int step = Lanes; step < 32; step *= 2)
@@ -167,57 +139,46 @@ __global__ void __launch_bounds__(threads)
     }
   }
   __syncthreads();
-  for (int at = threadIdx.x; at < heads_here * width; at += threads) {
-    const int g = at / width;
-    const int i = at % width;
-    float top = lowest;
-#pragma unroll
-    for (int w = 0; w < warps; ++w)
-      top = fmaxf(top, found[w][g][0]);
-    float total = 0.0F;
-    float sum = 0.0F;
-#pragma unroll
-    for (int w = 0; w < warps; ++w) {
-      const float share = exp2f(found[w][g][0] - top);
-      total += share * found[w][g][1];
-      sum += share * found[w][g][2 + i];
-    }
-    if (partial.splits == 1) {
-      out[token * heads + first_head + g][i] = static_cast<T>(sum / total);
-    } else {
-      float* const to = partial.at(sequence, first_head + g, blockIdx.z);
-      to[2 + i] = sum;
-      if (i == 0) {
-        to[0] = top;
-        to[1] = total;
-      }
-    }
-  }
+  conclude(found, heads_here, width, partial, sequence, first_head, out, token * heads + first_head);
 }
 
 /// A block a sequence and head, a thread an element.
 template <class T>
-__global__ void join(page_tables where, int block_tokens, partial_view partial, rows_of<T> out) {
+__global__ void __launch_bounds__(threads)
+    join(page_tables where, int block_shift, partial_view partial, rows_of<T> out) {
   const int sequence = blockIdx.x;
   const int head = blockIdx.y;
   const int token = where.first[sequence];
   if (where.first[sequence + 1] - token != 1)
     return;
+  const page_range range = pages_of(where, sequence, 0, partial.splits, block_shift);
+  const int pages = (range.keys - 1 >> block_shift) + 1;
+  const int found = (pages + range.last - 1) / range.last; // the splits behind have no pages
+
+  __shared__ float share[splits_max];
+  const int lane = threadIdx.x % 32;
   float top = lowest;
+  for (int split = lane; split < found; split += 32)
+    top = fmaxf(top, partial.at(sequence, head, split)[0]);
+#pragma unroll
+  for (int step = 16; step > 0; step /= 2)
+    top = fmaxf(top, __shfl_xor_sync(0xffff'ffffU, top, step));
   float total = 0.0F;
-  float sum = 0.0F;
-  for (int split = 0; split < partial.splits; ++split) {
-    const page_range range = pages_of(where, sequence, split, partial.splits, block_tokens);
-    if (range.first == range.last)
-      break; // and all that follow
+  for (int split = lane; split < found; split += 32) {
     const float* const from = partial.at(sequence, head, split);
-    const float higher = fmaxf(top, from[0]);
-    const float shrink = exp2f(top - higher);
-    const float share = exp2f(from[0] - higher);
-    total = total * shrink + from[1] * share;
-    sum = sum * shrink + from[2 + threadIdx.x] * share;
-    top = higher;
+    const float each = power_of_two(from[0] - top);
+    total += each * from[1];
+    if (threadIdx.x < 32)
+      share[split] = each;
   }
+  total = sum_lanes(total);
+  __syncthreads();
+  if (threadIdx.x >= partial.width)
+    return;
+  float sum = 0.0F;
+#pragma unroll 8
+  for (int split = 0; split < found; ++split)
+    sum += share[split] * partial.at(sequence, head, split)[2 + threadIdx.x];
   out[token * partial.heads + head][threadIdx.x] = static_cast<T>(sum / total);
 }
 
@@ -255,9 +216,17 @@ split_plan plan_splits(const tensor_view& q, const tensor_view& pool, const page
   const std::int64_t blocks = where.sequences * pool.shape(1) * chunks_of(q, pool);
   if (blocks == 0)
     return {};
-  const int wanted = ceil_div(std::int64_t{multiprocessors} * blocks_per_multiprocessor, blocks);
-  const int useful = ceil_div(where.blocks_most, warps); // a page for each warp
-  split_plan plan{.splits = std::clamp(wanted, 1, std::clamp(useful, 1, splits_max))};
+  // The fewest splits that leave little of the device idle while the last blocks run.
+  const int resident = multiprocessors * blocks_per_multiprocessor;
+  const int useful = std::clamp(ceil_div(where.blocks_most, warps), 1, splits_max); // a page for each warp
+  const auto busy = [&](int splits) {
+    const double waves = static_cast<double>(blocks * splits) / resident;
+    return waves / std::ceil(waves);
+  };
+  split_plan plan;
+  for (int splits = 2; splits <= useful && busy(plan.splits) < 0.9; ++splits)
+    if (busy(splits) > busy(plan.splits))
+      plan.splits = splits;
   if (plan.splits > 1)
     plan.scratch_bytes =
         static_cast<std::size_t>(where.sequences * q.shape(1) * plan.splits * (q.shape(2) + 2)) * sizeof(float);
@@ -277,26 +246,25 @@ cudaError_t attend_split(cudaStream_t on, const tensor_view& q, const tensor_vie
   return with_type(q.element(), [&](auto kind) {
     using type = typename decltype(kind)::type;
     const auto launch = [&](auto packed, auto grouped, auto lanes) {
+      TROUPE_ASSERT("attention", width <= packed() * lanes()); // 32, for heads that are not read 16 bytes at a time
       attend<packed(), grouped(), lanes()><<<grid, threads, 0, on>>>(rows_in<const type>(q), heads, group, width,
                                                                      pool_in<const type>(pool), where, scale, partial,
                                                                      rows_in<type>(out));
       return cudaSuccess;
     };
-    with_packs<type>(
-        [&](auto packed) {
-          if constexpr (packed() == 1) {
-            TROUPE_ASSERT("attention", width <= 32); // a head that is not read 16 bytes at a time
-            return launch(packed, std::integral_constant<int, group_most>{}, std::integral_constant<int, 32>{});
-          } else {
-            return with_group(group, [&](auto grouped) {
-              return with_lanes(width / packed(), [&](auto lanes) { return launch(packed, grouped, lanes); });
-            });
-          }
-        },
-        q, pool);
+    if (std::is_same_v<type, bf16> && packs_fit(8, q, pool))
+      attend_split_bf16(on, grid, q, pool_in<const bf16>(pool), where, scale, partial, group, out);
+    else if (std::is_same_v<type, float> && packs_fit(4, q, pool))
+      with_group(group, [&](auto grouped) {
+        return with_lanes(width / 4,
+                          [&](auto lanes) { return launch(std::integral_constant<int, 4>{}, grouped, lanes); });
+      });
+    else
+      launch(std::integral_constant<int, 1>{}, std::integral_constant<int, group_most>{},
+             std::integral_constant<int, 32>{});
     if (plan.splits > 1)
-      join<<<dim3{static_cast<unsigned>(where.sequences), static_cast<unsigned>(heads)}, width, 0, on>>>(
-          where, static_cast<int>(pool.shape(3)), partial, rows_in<type>(out));
+      join<<<dim3{static_cast<unsigned>(where.sequences), static_cast<unsigned>(heads)}, threads, 0, on>>>(
+          where, pool_in<const type>(pool).block_shift, partial, rows_in<type>(out));
     return cudaSuccess;
   });
 }

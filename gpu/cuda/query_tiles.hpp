@@ -18,7 +18,6 @@ template <class T>
 struct strided_keys {
   using element = T;
   rows_of<const T> k, v;
-  int heads = 1;
   int tokens = 0;
 
   /// Every query sees every key.
@@ -27,8 +26,8 @@ struct strided_keys {
     return {first, min(tile, tokens - first), tokens, tokens};
   }
   __device__ int head_of(int query_head) const { return query_head; }
-  __device__ const T* key(int head, int number) const { return k[number * heads + head]; }
-  __device__ const T* value(int head, int number) const { return v[number * heads + head]; }
+  __device__ const T* key(int head, int number) const { return k.data + number * k.outer + head * k.inner; }
+  __device__ const T* value(int head, int number) const { return v.data + number * v.outer + head * v.inner; }
 };
 
 /// Keys and values of a pool's blocks, each query up to its own place.
@@ -60,8 +59,8 @@ struct paged_keys {
   }
   __device__ int head_of(int query_head) const { return query_head / group; }
   __device__ const T* key(int head, int number) const {
-    const int block = where.blocks[sequence * where.blocks_stride + number / pool.block_tokens];
-    return pool.keys(block, head) + number % pool.block_tokens * width;
+    const int block = where.blocks[sequence * where.blocks_stride + pool.page_of(number)];
+    return pool.keys(block, head) + pool.place_of(number) * width;
   }
   __device__ const T* value(int head, int number) const { return key(head, number) + pool.values; }
 };
