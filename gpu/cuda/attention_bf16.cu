@@ -1,9 +1,9 @@
 #include "gpu/cuda/query_tiles.hpp"
 #include "gpu/cuda/tensor_cores.hpp"
 
-// Attention of many queries on the tensor cores: bf16 operands, f32 sums and softmax. A warp has 16 queries of the
-// block's tile; keys and values come over a tile at a time, the values while the scores are computed, the next keys
-// while the values are used.
+// Attention of many queries on the tensor cores: bf16 operands, f32 sums and softmax. A warp has 32 queries of the
+// block's tile, so that each key and value it reads from shared memory serves two products; keys and values come over a
+// tile at a time, the values while the scores are computed, the next keys while the values are used.
 
 namespace troupe::gpu::cuda {
 
@@ -11,7 +11,8 @@ namespace {
 
 constexpr int warps = 4;
 constexpr int threads = 32 * warps;
-constexpr int query_rows = 16 * warps;
+constexpr int halves = 2; // of a warp's queries, 16 each
+constexpr int query_rows = 16 * halves * warps;
 constexpr int key_rows = 64;
 
 /// D: elements of a head, rounded up to what is compiled; the rest is zero.
@@ -66,7 +67,7 @@ __device__ __forceinline__ void fetch_rows(bf16 (&to)[Rows][shared_tiles<D>::row
 }
 
 template <int D, class Keys>
-__global__ void __launch_bounds__(threads, 3)
+__global__ void __launch_bounds__(threads, 2)
     attend(rows_of<const bf16> q, int heads, int width, Keys keys, float scale, rows_of<bf16> out) {
   extern __shared__ float4 raw[];
   auto& shared = *reinterpret_cast<shared_tiles<D>*>(raw);
@@ -77,7 +78,7 @@ __global__ void __launch_bounds__(threads, 3)
   const int query_head = blockIdx.y;
   const int head = keys.head_of(query_head);
   const int lane = threadIdx.x % 32;
-  const int warp_row = threadIdx.x / 32 * 16;
+  const int warp_row = threadIdx.x / 32 * 16 * halves;
   const auto fetch_keys = [&](int first) {
     fetch_rows<D>(shared.keys, width, [&](int r) { return first + r < of.keys ? keys.key(head, first + r) : nullptr; });
     close_group();
@@ -88,32 +89,38 @@ __global__ void __launch_bounds__(threads, 3)
   fetch_keys(0);
   await_groups();
   __syncthreads();
-  unsigned query[D / 16][4];
-#pragma unroll
-  for (int i = 0; i < D / 16; ++i)
-    load_matrices(query[i], &shared.queries[warp_row + lane % 16][i * 16 + lane / 16 * 8]);
-
   // Scores stay as they are; `scale` makes them powers of two where they are used.
   scale *= log2_e;
-  // Of this lane: rows lane / 4 and lane / 4 + 8 of the warp's, two columns of every eight.
-  float sum[D / 8][4] = {};
-  float top[2] = {lowest, lowest};
-  float total[2] = {};
+  // Of this lane: rows lane / 4 and lane / 4 + 8 of each half, two columns of every eight.
+  float sum[halves][D / 8][4] = {};
+  float top[halves][2];
+  float total[halves][2] = {};
+#pragma unroll
+  for (int h = 0; h < halves; ++h)
+    top[h][0] = top[h][1] = lowest;
   for (int first = 0; first < of.keys; first += key_rows) {
     fetch_rows<D>(shared.values, width,
                   [&](int r) { return first + r < of.keys ? keys.value(head, first + r) : nullptr; });
     close_group();
 
-    float score[key_rows / 8][4] = {};
+    float score[halves][key_rows / 8][4] = {};
 #pragma unroll
-    for (int i = 0; i < D / 16; ++i)
+    for (int i = 0; i < D / 16; ++i) {
+      unsigned query[halves][4];
+#pragma unroll
+      for (int h = 0; h < halves; ++h)
+        load_matrices(query[h], &shared.queries[warp_row + h * 16 + lane % 16][i * 16 + lane / 16 * 8]);
 #pragma unroll
       for (int j = 0; j < key_rows / 16; ++j) {
         unsigned key[4];
         load_matrices(key, &shared.keys[j * 16 + lane / 16 * 8 + lane % 8][i * 16 + lane / 8 % 2 * 8]);
-        multiply(score[2 * j], query[i], key[0], key[1]);
-        multiply(score[2 * j + 1], query[i], key[2], key[3]);
+#pragma unroll
+        for (int h = 0; h < halves; ++h) {
+          multiply(score[h][2 * j], query[h], key[0], key[1]);
+          multiply(score[h][2 * j + 1], query[h], key[2], key[3]);
+        }
       }
+    }
 
     await_groups();
     __syncthreads(); // the values are there, and the keys are used
@@ -122,49 +129,59 @@ __global__ void __launch_bounds__(threads, 3)
 
     const bool masked = first + key_rows > min(of.keys, of.context + 1);
 #pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const int seen = min(of.keys, of.context + warp_row + lane / 4 + r * 8 + 1);
-      float highest = top[r];
+    for (int h = 0; h < halves; ++h)
 #pragma unroll
-      for (int j = 0; j < key_rows / 8; ++j)
+      for (int r = 0; r < 2; ++r) {
+        if (masked) {
+          const int seen = min(of.keys, of.context + warp_row + h * 16 + lane / 4 + r * 8 + 1);
 #pragma unroll
-        for (int c = 0; c < 2; ++c) {
-          float& each = score[j][2 * r + c];
-          if (masked && first + j * 8 + lane % 4 * 2 + c >= seen)
-            each = -INFINITY;
-          highest = fmaxf(highest, each);
+          for (int j = 0; j < key_rows / 8; ++j)
+#pragma unroll
+            for (int c = 0; c < 2; ++c)
+              if (first + j * 8 + lane % 4 * 2 + c >= seen)
+                score[h][j][2 * r + c] = -INFINITY;
         }
-      highest = fmaxf(highest, __shfl_xor_sync(0xffff'ffffU, highest, 1));
-      highest = fmaxf(highest, __shfl_xor_sync(0xffff'ffffU, highest, 2));
-      const float shrink = power_of_two((top[r] - highest) * scale);
-      top[r] = highest;
-      total[r] *= shrink;
-      const float base = highest * scale;
+        float highest = top[h][r];
 #pragma unroll
-      for (int j = 0; j < key_rows / 8; ++j)
+        for (int j = 0; j < key_rows / 8; ++j)
+          highest = fmaxf(highest, fmaxf(score[h][j][2 * r], score[h][j][2 * r + 1]));
+        highest = fmaxf(highest, __shfl_xor_sync(0xffff'ffffU, highest, 1));
+        highest = fmaxf(highest, __shfl_xor_sync(0xffff'ffffU, highest, 2));
+        const float base = highest * scale;
+        const float shrink = power_of_two(top[h][r] * scale - base);
+        top[h][r] = highest;
+        total[h][r] *= shrink;
 #pragma unroll
-        for (int c = 0; c < 2; ++c) {
-          score[j][2 * r + c] = power_of_two(score[j][2 * r + c] * scale - base);
-          total[r] += score[j][2 * r + c];
+        for (int j = 0; j < key_rows / 8; ++j)
+#pragma unroll
+          for (int c = 0; c < 2; ++c) {
+            score[h][j][2 * r + c] = power_of_two(score[h][j][2 * r + c] * scale - base);
+            total[h][r] += score[h][j][2 * r + c];
+          }
+#pragma unroll
+        for (int j = 0; j < D / 8; ++j) {
+          sum[h][j][2 * r] *= shrink;
+          sum[h][j][2 * r + 1] *= shrink;
         }
-#pragma unroll
-      for (int j = 0; j < D / 8; ++j) {
-        sum[j][2 * r] *= shrink;
-        sum[j][2 * r + 1] *= shrink;
       }
-    }
 
 #pragma unroll
     for (int i = 0; i < key_rows / 16; ++i) {
-      const unsigned weight[4] = {
-          join_pair(score[2 * i][0], score[2 * i][1]), join_pair(score[2 * i][2], score[2 * i][3]),
-          join_pair(score[2 * i + 1][0], score[2 * i + 1][1]), join_pair(score[2 * i + 1][2], score[2 * i + 1][3])};
+      unsigned weight[halves][4];
+#pragma unroll
+      for (int h = 0; h < halves; ++h)
+#pragma unroll
+        for (int at = 0; at < 4; ++at)
+          weight[h][at] = join_pair(score[h][2 * i + at / 2][at % 2 * 2], score[h][2 * i + at / 2][at % 2 * 2 + 1]);
 #pragma unroll
       for (int j = 0; j < D / 16; ++j) {
         unsigned value[4];
         load_transposed(value, &shared.values[i * 16 + lane % 16][j * 16 + lane / 16 * 8]);
-        multiply(sum[2 * j], weight, value[0], value[1]);
-        multiply(sum[2 * j + 1], weight, value[2], value[3]);
+#pragma unroll
+        for (int h = 0; h < halves; ++h) {
+          multiply(sum[h][2 * j], weight[h], value[0], value[1]);
+          multiply(sum[h][2 * j + 1], weight[h], value[2], value[3]);
+        }
       }
     }
     await_groups();
@@ -172,18 +189,21 @@ __global__ void __launch_bounds__(threads, 3)
   }
 
 #pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    total[r] += __shfl_xor_sync(0xffff'ffffU, total[r], 1);
-    total[r] += __shfl_xor_sync(0xffff'ffffU, total[r], 2);
-    const int row = warp_row + lane / 4 + r * 8;
-    if (row >= of.rows)
-      continue;
-    bf16* const to = out[(of.first + row) * heads + query_head] + lane % 4 * 2;
+  for (int h = 0; h < halves; ++h)
 #pragma unroll
-    for (int j = 0; j < D / 8; ++j)
-      if (j * 8 < width)
-        *reinterpret_cast<unsigned*>(to + j * 8) = join_pair(sum[j][2 * r] / total[r], sum[j][2 * r + 1] / total[r]);
-  }
+    for (int r = 0; r < 2; ++r) {
+      total[h][r] += __shfl_xor_sync(0xffff'ffffU, total[h][r], 1);
+      total[h][r] += __shfl_xor_sync(0xffff'ffffU, total[h][r], 2);
+      const int row = warp_row + h * 16 + lane / 4 + r * 8;
+      if (row >= of.rows)
+        continue;
+      bf16* const to = out[(of.first + row) * heads + query_head] + lane % 4 * 2;
+      const float share = 1.0F / total[h][r];
+#pragma unroll
+      for (int j = 0; j < D / 8; ++j)
+        if (j * 8 < width)
+          *reinterpret_cast<unsigned*>(to + j * 8) = join_pair(sum[h][j][2 * r] * share, sum[h][j][2 * r + 1] * share);
+    }
 }
 
 template <int D, class Keys>
