@@ -63,6 +63,8 @@ result<json> parse_object(std::string_view text, const std::string& file, unsign
     return object;
   } catch (const json::parse_error& problem) {
     return fail(fault::config_invalid, file + ": not JSON at byte " + std::to_string(problem.byte));
+  } catch (const json::out_of_range& problem) { // a number beyond a double
+    return fail(fault::config_invalid, file + ": " + problem.what());
   }
 }
 

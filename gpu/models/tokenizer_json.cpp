@@ -24,14 +24,10 @@ std::string read_text(const std::filesystem::path& path) {
 
 nlohmann::json read_tokenizer_json(const std::filesystem::path& path) {
   const std::string text = read_text(path);
-  try {
-    auto object = parse_object(text, path.string(), tokenizer_depth_max);
-    if (!object)
-      throw bad_file(object.error().what);
-    return *std::move(object);
-  } catch (const nlohmann::json::out_of_range& problem) {
-    throw bad_file(fmt::format("{}: {}", path.string(), problem.what()));
-  }
+  auto object = parse_object(text, path.string(), tokenizer_depth_max);
+  if (!object)
+    throw bad_file(object.error().what);
+  return *std::move(object);
 }
 
 json_at json_at::operator[](const std::string& name) const {
