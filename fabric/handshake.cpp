@@ -78,6 +78,8 @@ result<std::optional<frame_view>> handshake_reader::step(int socket) {
         return tl::unexpected<failure>{more.error()};
       if (!*more)
         return std::nullopt;
+      if (!may_begin_frame(std::span{bytes_}.first(filled_)))
+        return fail(fault::bad_magic);
     } else {
       const auto header =
           decode_header(std::span{bytes_}.first<limits::frame_header_bytes>(), limits::unauthenticated_frame_bytes_max);

@@ -17,8 +17,11 @@ namespace troupe::fabric {
 
 /// Unauthenticated peers: whoever has not been welcomed within this time is dropped.
 inline constexpr protocols::duration handshake_deadline = std::chrono::seconds{2};
-/// Connections between accept and welcome; the next ones wait in the kernel's queue.
-inline constexpr std::size_t pending_handshakes_max = 64;
+/// Connections between accept and welcome; the next ones wait in the kernel's queue. Together 16 MiB at most.
+inline constexpr std::size_t pending_handshakes_max = 256;
+/// While all of those places are taken: a thousand silent peers must not keep a good one waiting for long. A good one
+/// says its hello as soon as it is connected, so it has spoken before it is accepted.
+inline constexpr protocols::duration crowded_handshake_deadline = std::chrono::milliseconds{250};
 /// Memory file and two doorbells of a shared-memory lane.
 inline constexpr std::size_t handshake_descriptors_max = 3;
 

@@ -11,6 +11,8 @@
 #include <cerrno>
 #include <cstring>
 #include <list>
+#include <map>
+#include <tuple>
 #include <utility>
 
 #include "fabric/handshake.hpp"
@@ -96,11 +98,13 @@ private:
     base::unique_fd socket;
     lane_kind kind;
     std::string peer;
-    time_point deadline;
+    time_point accepted;
     handshake_reader reader;
   };
+  using edge_name = std::tuple<rank_id, channel_kind, group_id>;
 
   void accept_from(const base::unique_fd& socket, lane_kind kind, time_point now);
+  result<void> judge_edge(const edge& between, const hello& said) const;
   result<incoming> welcome_peer(handshake& with, const frame_view& first);
   void refuse_peer(handshake& with, const failure& why);
 
@@ -111,7 +115,8 @@ private:
   base::unique_fd unix_socket_;
   base::unique_fd tcp_socket_;
   std::uint16_t tcp_port_ = 0;
-  std::list<handshake> pending_; ///< at most pending_handshakes_max
+  std::list<handshake> pending_;             ///< at most pending_handshakes_max
+  std::map<edge_name, generation> welcomed_; ///< the newest of each edge; `expects_` lets in those of the plan only
   std::vector<std::string> refusals_;
   std::size_t refusals_dropped_ = 0;
 };
@@ -168,7 +173,7 @@ void socket_listener::accept_from(const base::unique_fd& socket, lane_kind kind,
     const int fd = ::accept4(socket.get(), reinterpret_cast<sockaddr*>(&peer), &size, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0)
       return; // nobody, or somebody who has left again
-    pending_.push_back({base::unique_fd{fd}, kind, describe_peer(peer, size, kind), now + handshake_deadline, {}});
+    pending_.push_back({base::unique_fd{fd}, kind, describe_peer(peer, size, kind), now, {}});
   }
 }
 
@@ -176,17 +181,19 @@ std::vector<incoming> socket_listener::step(time_point now) {
   accept_from(unix_socket_, lane_kind::shared_memory, now);
   accept_from(tcp_socket_, lane_kind::tcp, now);
 
+  const bool crowded = pending_.size() == pending_handshakes_max;
+  const auto patience = crowded ? crowded_handshake_deadline : handshake_deadline;
   std::vector<incoming> arrived;
   for (auto it = pending_.begin(); it != pending_.end();) {
     const auto first = it->reader.step(it->socket.get());
-    if (first && !*first && now < it->deadline) {
+    if (first && !*first && now < it->accepted + patience) {
       ++it;
       continue;
     }
     if (!first) {
       refuse_peer(*it, first.error());
     } else if (!*first) {
-      refuse_peer(*it, {fault::timeout, "no whole hello within 2 s"});
+      refuse_peer(*it, {fault::timeout, crowded ? "no whole hello, and others wait" : "no whole hello within 2 s"});
     } else if (auto welcomed = welcome_peer(*it, **first)) {
       arrived.push_back(std::move(*welcomed));
     } else {
@@ -197,16 +204,35 @@ std::vector<incoming> socket_listener::step(time_point now) {
   return arrived;
 }
 
+/// One hello makes an edge: a second one of the same generation is somebody who repeats what he overheard, or a rank
+/// that has lost count.
+result<void> socket_listener::judge_edge(const edge& between, const hello& said) const {
+  if (const auto ours = expects_(between.peer, between.peer_born, said); !ours)
+    return ours;
+  const auto known = welcomed_.find({between.peer, said.channel, said.group});
+  if (known == welcomed_.end() || known->second < between.peer_born)
+    return {};
+  const auto who = "rank " + std::to_string(between.peer.value) + " generation ";
+  if (known->second == between.peer_born)
+    return fail(fault::wrong_sequence, who + std::to_string(between.peer_born.value) + " has this edge already");
+  return fail(fault::stale_generation, who + std::to_string(known->second.value) + " has this edge");
+}
+
 /// Judges the hello; nothing but the token is looked at before the token is right.
 result<incoming> socket_listener::welcome_peer(handshake& with, const frame_view& first) {
   const auto refused = [](const failure& why) { return tl::unexpected<failure>{why}; };
   if (first.header.type != hello::type)
     return fail(fault::bad_value, std::string{name(first.header.type)} + " where a hello was expected");
+  decltype(hello::job_token) token{};
+  payload_reader before{first.payload};
+  before.required(token); // the first field; the lists behind it may take more memory than the frame
+  if (const auto problem = before.problem())
+    return refused(*problem);
+  if (CRYPTO_memcmp(token.data(), self_.job_token.data(), token.size()) != 0)
+    return fail(fault::wrong_job);
   hello said;
   if (const auto read = decode_payload(first.payload, said); !read)
     return refused(read.error());
-  if (CRYPTO_memcmp(said.job_token.data(), self_.job_token.data(), said.job_token.size()) != 0)
-    return fail(fault::wrong_job);
 
   const edge between{.self = self_.rank,
                      .self_born = self_.born,
@@ -214,7 +240,7 @@ result<incoming> socket_listener::welcome_peer(handshake& with, const frame_view
                      .peer_born = first.header.source_generation};
   if (const auto ours = between.judge(first.header, 0); !ours)
     return refused(ours.error());
-  if (const auto expected = expects_(between.peer, between.peer_born, said); !expected)
+  if (const auto expected = judge_edge(between, said); !expected)
     return refused(expected.error());
 
   auto descriptors = with.reader.take_descriptors();
@@ -238,6 +264,7 @@ result<incoming> socket_listener::welcome_peer(handshake& with, const frame_view
   // A fresh socket takes these few bytes at once; a peer that made it otherwise is not waited for.
   if (const auto sent = send_handshake(with.socket.get(), handshake_frame(between, welcome{}), {}, time_point{}); !sent)
     return refused(sent.error());
+  welcomed_.insert_or_assign({between.peer, said.channel, said.group}, between.peer_born);
   return incoming{.with = std::move(made),
                   .peer = between.peer,
                   .peer_born = between.peer_born,

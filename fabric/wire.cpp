@@ -15,7 +15,7 @@ namespace troupe::fabric {
 
 namespace {
 
-constexpr auto nap_max = std::chrono::milliseconds{500}; ///< a listener's deadlines are looked at this often
+constexpr auto nap_max = std::chrono::milliseconds{100}; ///< a listener's deadlines are looked at this often
 constexpr int frames_a_turn = 64;                        ///< of one lane, before the others have theirs
 
 /// Heartbeats say nothing that the recorder's live state does not, and would fill the ring.

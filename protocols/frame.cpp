@@ -1,5 +1,6 @@
 #include "protocols/frame.hpp"
 
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstring>
@@ -161,6 +162,12 @@ void encode_header(const frame_header& header, std::span<const std::byte> payloa
   };
   wire.checksum = checksum_of(reinterpret_cast<const std::byte*>(&wire), payload);
   std::memcpy(out.data(), &wire, sizeof wire);
+}
+
+bool may_begin_frame(std::span<const std::byte> bytes) noexcept {
+  const auto magic = std::bit_cast<std::array<std::byte, sizeof frame_magic>>(frame_magic);
+  const auto here = bytes.first(std::min(bytes.size(), magic.size()));
+  return std::equal(here.begin(), here.end(), magic.begin());
 }
 
 result<frame_header> decode_header(std::span<const std::byte, limits::frame_header_bytes> bytes,

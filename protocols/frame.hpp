@@ -104,6 +104,10 @@ using header_bytes = std::array<std::byte, limits::frame_header_bytes>;
 void encode_header(const frame_header& header, std::span<const std::byte> payload,
                    std::span<std::byte, limits::frame_header_bytes> out) noexcept;
 
+/// False when what has come of a header, less than all of it maybe, cannot be one: bytes of something else need not be
+/// waited for.
+bool may_begin_frame(std::span<const std::byte> bytes) noexcept;
+
 /// Reads and judges the fixed part alone, so that a receiver knows how much to expect before it holds anything.
 /// Errors: bad_magic, unknown_version, unknown_type, unknown_flag, frame_too_long (header + payload > frame_bytes_max).
 result<frame_header> decode_header(std::span<const std::byte, limits::frame_header_bytes> bytes,

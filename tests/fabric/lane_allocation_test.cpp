@@ -1,23 +1,24 @@
+#include <malloc.h>
+
 #include <cstdlib>
 #include <new>
 
+#include "heap_watch.hpp"
 #include "lane_fixture.hpp"
 
-namespace {
-thread_local std::size_t allocations = 0;
-} // namespace
-
 void* operator new(std::size_t size) {
-  ++allocations;
-  if (void* memory = std::malloc(size == 0 ? 1 : size))
-    return memory;
-  throw std::bad_alloc{};
+  void* const memory = std::malloc(size == 0 ? 1 : size);
+  if (memory == nullptr)
+    throw std::bad_alloc{};
+  heap.took(::malloc_usable_size(memory));
+  return memory;
 }
 void operator delete(void* memory) noexcept {
+  heap.gave(::malloc_usable_size(memory));
   std::free(memory);
 }
 void operator delete(void* memory, std::size_t) noexcept {
-  std::free(memory);
+  operator delete(memory);
 }
 
 using namespace lane_fixture;
@@ -51,9 +52,9 @@ TEST_CASE("a warm lane allocates nothing: not for a frame, not when it is full, 
     };
     REQUIRE(use());
 
-    const auto before = allocations;
+    const auto before = heap.allocations;
     const bool well = use();
-    const auto after = allocations;
+    const auto after = heap.allocations;
 
     CHECK(well);
     CHECK(after - before == 0);

@@ -1,143 +1,15 @@
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <signal.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 
-#include <atomic>
 #include <fstream>
-#include <functional>
-#include <thread>
 
-#include "fabric/handshake.hpp"
-#include "lane_fixture.hpp"
+#include "listener_fixture.hpp"
 
 using namespace lane_fixture;
-using fabric::lane_kind;
 
 namespace {
-
-constexpr rank_id server_rank{4};
-constexpr rank_id client_rank_here{9};
-constexpr lane_kind both_kinds[] = {lane_kind::shared_memory, lane_kind::tcp};
-
-fabric::identity identity_of(rank_id rank, std::byte token = std::byte{0x5a}) {
-  fabric::identity self{.rank = rank, .born = born, .job_token = {}, .build = "test"};
-  self.job_token.fill(token);
-  return self;
-}
-
-/// A folder of its own for each test's sockets.
-struct scratch_folder {
-  scratch_folder() {
-    char name[] = "/tmp/troupe-listener-XXXXXX";
-    REQUIRE(::mkdtemp(name) != nullptr);
-    path = name;
-  }
-  ~scratch_folder() {
-    ::unlink((path + "/socket").c_str());
-    ::rmdir(path.c_str());
-  }
-  std::string path;
-};
-
-/// A listener on both kinds of socket, stepped by hand or by a thread.
-struct server {
-  explicit server(fabric::listener::judge expects = accept_all) {
-    auto opened = fabric::listener::open(folder.path + "/socket", "127.0.0.1", 0, identity_of(server_rank), small,
-                                         std::move(expects));
-    REQUIRE_MESSAGE(opened, (opened ? "" : to_string(opened.error())));
-    listening = std::move(*opened);
-  }
-
-  static result<void> accept_all(rank_id, generation, const hello&) { return {}; }
-
-  endpoint at() const {
-    return {.rank = server_rank,
-            .born = born,
-            .unix_path = folder.path + "/socket",
-            .tcp_address = "127.0.0.1",
-            .tcp_port = listening->tcp_port(),
-            .fabric_address = {}};
-  }
-
-  /// Steps until `enough` or the deadline; what came in and what was refused is kept.
-  void serve_until(const std::function<bool()>& enough, duration limit = 5s) {
-    const auto deadline = in(limit);
-    while (!enough() && base::now() < deadline) {
-      auto fds = listening->waitables();
-      ::poll(fds.data(), fds.size(), 10);
-      step(base::now());
-    }
-  }
-  void step(time_point now) {
-    for (auto& each : listening->step(now))
-      arrived.push_back(std::move(each));
-    for (auto& line : listening->take_refusals())
-      refusals.push_back(std::move(line));
-  }
-
-  /// Connects from another thread while this one serves.
-  result<std::unique_ptr<fabric::lane>> connect(lane_kind kind, const fabric::identity& self, hello say = {},
-                                                std::optional<endpoint> to = {}) {
-    result<std::unique_ptr<fabric::lane>> got = fail(fault::timeout);
-    std::atomic<bool> done = false;
-    std::thread client{[&] {
-      got = fabric::connect(kind, to.value_or(at()), self, say, small, in(5s));
-      done = true;
-    }};
-    serve_until([&] { return done.load(); });
-    client.join();
-    return got;
-  }
-
-  bool refused_with(std::string_view text) const {
-    return std::any_of(refusals.begin(), refusals.end(),
-                       [&](const std::string& line) { return line.find(text) != std::string::npos; });
-  }
-
-  scratch_folder folder;
-  std::unique_ptr<fabric::listener> listening;
-  std::vector<fabric::incoming> arrived;
-  std::vector<std::string> refusals;
-};
-
-/// A socket that says what it likes.
-base::unique_fd raw_tcp(std::uint16_t port) {
-  base::unique_fd socket{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(port);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  REQUIRE(::connect(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
-  return socket;
-}
-
-void say(const base::unique_fd& socket, std::span<const std::byte> bytes) {
-  REQUIRE(::send(socket.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(bytes.size()));
-}
-
-/// Everything that the listener says until it closes.
-std::vector<std::byte> rest_of(const base::unique_fd& socket) {
-  std::vector<std::byte> all;
-  std::byte some[4096];
-  for (;;) {
-    const auto got = ::recv(socket.get(), some, sizeof some, 0);
-    if (got <= 0)
-      return all;
-    all.insert(all.end(), some, some + got);
-  }
-}
-
-constexpr fabric::edge client_edge{.self = client_rank_here, .self_born = born, .peer = server_rank, .peer_born = born};
-
-hello good_hello() {
-  hello said;
-  said.job_token.fill(std::byte{0x5a});
-  return said;
-}
 
 bool round_trip(fabric::lane& one, fabric::lane& other) {
   const std::vector<std::byte> payload(300, std::byte{1});
@@ -280,7 +152,8 @@ TEST_CASE("C34: a peer that never finishes its hello is dropped after two second
 
   // when others come, they are served
   CHECK(here.connect(lane_kind::tcp, identity_of(client_rank_here)));
-  CHECK(here.connect(lane_kind::shared_memory, identity_of(client_rank_here)));
+  CHECK(here.connect(lane_kind::shared_memory, identity_of(client_rank_here),
+                     {.channel = channel_kind::tokens, .group = {}, .build = {}, .capabilities = {}}));
   here.step(began + 1900ms);
   CHECK(here.refusals.empty());
 
@@ -306,15 +179,7 @@ TEST_CASE("pending handshakes are bounded, and those beyond wait their turn") {
 
 TEST_CASE("descriptors that no lane needs are refused and closed") {
   server here;
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  const auto path = here.at().unix_path;
-  std::copy(path.begin(), path.end(), address.sun_path);
-  const auto connect_raw = [&] {
-    base::unique_fd socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-    REQUIRE(::connect(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
-    return socket;
-  };
+  const auto connect_raw = [&] { return raw_unix(here.at().unix_path); };
   const auto frame = fabric::handshake_frame(client_edge, good_hello());
   SUBCASE("none") {
     const auto socket = connect_raw();

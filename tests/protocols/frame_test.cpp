@@ -81,6 +81,18 @@ TEST_CASE("A16: what is not a frame of this version is refused by name") {
   CHECK(fault_with(11, {0x80}) == fault::unknown_flag);
 }
 
+TEST_CASE("A16: what cannot become a frame is known by its first bytes, whatever is still to come") {
+  const auto bytes = encoded();
+  for (std::size_t count = 0; count <= bytes.size(); ++count)
+    CHECK(may_begin_frame(std::span{bytes}.first(count)));
+  for (std::size_t wrong = 0; wrong < 4; ++wrong) {
+    auto other = bytes;
+    other[wrong] ^= std::byte{1};
+    for (std::size_t count = 0; count < 8; ++count)
+      CHECK(may_begin_frame(std::span{other}.first(count)) == (count <= wrong));
+  }
+}
+
 TEST_CASE("A26: a frame is as long as its limit at most") {
   CHECK(decode_header(encoded(), 67));
   CHECK(fault_with(0, {}, 66) == fault::frame_too_long);

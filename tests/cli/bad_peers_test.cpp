@@ -1,0 +1,103 @@
+#include <doctest/doctest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include "fabric/handshake.hpp"
+#include "protocols/messages.hpp"
+#include "tests/cli/golden_pages.hpp"
+
+using namespace troupe;
+using namespace troupe::tests;
+
+namespace {
+
+constexpr std::size_t ranks = 4;
+
+/// Below the ports that the kernel gives out by itself.
+std::uint16_t first_port() {
+  return static_cast<std::uint16_t>(20'000 + ::getpid() % 10'000);
+}
+
+/// The lanes of reader-network.json, on ports that the test knows.
+std::string network_reader(const scratch_folder& here) {
+  return here.write("network.json",
+                    reader_spec(R"({"front": {"role": "front"}, "encode": {"role": "encode"},
+                                    "prefill": {"role": "prefill"}, "decode": {"role": "decode"}})",
+                                R"(, "lanes": {"control": "tcp", "bulk": "fabric", "interface": "lo", "tcp_port": )" +
+                                    std::to_string(first_port()) + "}"));
+}
+
+base::unique_fd connect_to_rank(std::size_t rank) {
+  base::unique_fd socket{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<std::uint16_t>(first_port() + rank));
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  REQUIRE(::connect(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
+  return socket;
+}
+
+/// What a stranger may say, all of it wrong.
+std::vector<std::string> strange_words() {
+  const auto edge_of = [](std::uint32_t to) {
+    return fabric::edge{.self = protocols::rank_id{1},
+                        .self_born = protocols::generation{1},
+                        .peer = protocols::rank_id{to},
+                        .peer_born = protocols::generation{1}};
+  };
+  const auto words = [](const std::vector<std::byte>& bytes) {
+    return std::string{reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+  };
+  const std::string hello = words(fabric::handshake_frame(edge_of(0), protocols::hello{}));
+  std::string huge = hello;
+  std::fill_n(huge.begin() + 12, 4, '\xff');
+  return {"GET /metrics HTTP/1.1\r\n\r\n", std::string(100'000, '\x16'), hello, huge, hello.substr(0, 70)};
+}
+
+/// The rank has hung up: whatever it said before, the stream has an end.
+bool hangs_up(const base::unique_fd& socket, std::chrono::milliseconds within) {
+  const auto deadline = tests::clock::now() + within;
+  std::array<char, 4096> some{};
+  for (;;) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - tests::clock::now()).count();
+    pollfd one{.fd = socket.get(), .events = POLLIN, .revents = 0};
+    if (left <= 0 || ::poll(&one, 1, static_cast<int>(left)) <= 0)
+      return false;
+    if (::recv(socket.get(), some.data(), some.size(), MSG_DONTWAIT) <= 0)
+      return true;
+  }
+}
+
+} // namespace
+
+TEST_CASE("C20: bad peers at the ports of a running job are dropped, and it goes on answering") {
+  const scratch_folder here;
+  const auto& page = golden_pages().front();
+  command job{{"up", network_reader(here), "--job", here.job(), "--run-dir", here / "jobs"}};
+  REQUIRE(job.prints("is ready", 30s));
+  const auto ask = [&] {
+    return run_troupe(
+        {"ask", "--job", here.job(), "--run-dir", here / "jobs", "--image", page.image, "--prompt", page.prompt});
+  };
+
+  std::vector<base::unique_fd> strangers;
+  for (std::size_t rank = 0; rank < ranks; ++rank) {
+    for (const auto& words : strange_words()) {
+      const auto& socket = strangers.emplace_back(connect_to_rank(rank));
+      [[maybe_unused]] const auto said = ::send(socket.get(), words.data(), words.size(), MSG_NOSIGNAL);
+    }
+    for (int silent = 0; silent < 50; ++silent)
+      strangers.push_back(connect_to_rank(rank));
+  }
+  CHECK(ask().out == page.text + "\n"); // with all of them at the door
+  for (const auto& socket : strangers)
+    CHECK(hangs_up(socket, 10s)); // 2 s after it came; the machine may be loaded
+  CHECK(ask().out == page.text + "\n");
+
+  const auto logs = run_troupe({"logs", "--job", here.job(), "--run-dir", here / "jobs"});
+  for (const auto* named : {"bad_magic", "wrong_job", "frame_too_long", "timeout"})
+    CHECK(has(logs.out, named));
+  CHECK(ranks_of(job.pid()).size() == ranks);
+  CHECK(run_troupe({"down", "--job", here.job(), "--run-dir", here / "jobs"}).exit_code == 0);
+  CHECK(job.finish(20s).exit_code == 0);
+}
