@@ -1,6 +1,8 @@
 #include <sys/resource.h>
 
+#include <condition_variable>
 #include <mutex>
+#include <optional>
 
 #include "heap_watch.hpp"
 #include "listener_fixture.hpp"
@@ -51,31 +53,22 @@ public:
     const std::lock_guard lock{mutex_};
     refusals_.clear();
   }
-  /// The first refusal since; empty at the deadline.
-  std::string refusal(duration limit = fabric::handshake_deadline + slack) {
-    const auto deadline = in(limit);
-    while (base::now() < deadline) {
-      if (const std::lock_guard lock{mutex_}; !refusals_.empty())
-        return refusals_.front();
-      std::this_thread::sleep_for(1ms);
-    }
-    return {};
-  }
-  std::size_t refusals() {
-    const std::lock_guard lock{mutex_};
-    return refusals_.size();
+  /// The refusals since, once they are `count` or the deadline has passed.
+  std::vector<std::string> refusals(std::size_t count = 1, duration limit = fabric::handshake_deadline + slack) {
+    std::unique_lock lock{mutex_};
+    news_.wait_for(lock, limit, [&] { return refusals_.size() >= count; });
+    return refusals_;
   }
   std::ptrdiff_t held() const { return most_held_; }
 
-  std::vector<fabric::incoming> arrivals(std::size_t count) {
-    const auto deadline = in(slack);
-    std::vector<fabric::incoming> got;
-    while (got.size() < count && base::now() < deadline) {
-      const std::lock_guard lock{mutex_};
-      std::move(arrived_.begin(), arrived_.end(), std::back_inserter(got));
-      arrived_.clear();
-    }
-    return got;
+  /// The one who came in since; nobody at the deadline.
+  std::optional<fabric::incoming> arrival() {
+    std::unique_lock lock{mutex_};
+    if (!news_.wait_for(lock, slack, [&] { return !arrived_.empty(); }))
+      return std::nullopt;
+    auto first = std::move(arrived_.front());
+    arrived_.clear();
+    return first;
   }
 
   /// A frame there and one back over the edge that was there before.
@@ -104,6 +97,7 @@ private:
         std::move(server_.refusals.begin(), server_.refusals.end(), std::back_inserter(refusals_));
         std::move(server_.arrived.begin(), server_.arrived.end(), std::back_inserter(arrived_));
       }
+      news_.notify_all();
       server_.refusals.clear();
       server_.arrived.clear();
       ++served_;
@@ -119,6 +113,7 @@ private:
   std::atomic<bool> begun_ = false;
   std::atomic<std::uint64_t> served_ = 0;
   std::atomic<std::ptrdiff_t> most_held_ = 0;
+  std::condition_variable news_;
   std::mutex mutex_; ///< guards the two below
   std::vector<std::string> refusals_;
   std::vector<fabric::incoming> arrived_;
@@ -238,7 +233,8 @@ std::vector<bad_peer> bad_peers() {
          const auto until = in(fabric::handshake_deadline);
          for (std::size_t i = 0; i < good.size() && base::now() < until; ++i) {
            say_some(socket, std::span{good}.subspan(i, 1));
-           std::this_thread::sleep_for(100ms);
+           if (fabric::wait_socket(socket.get(), POLLIN, in(100ms)))
+             return; // it was told
          }
        },
        {lane_kind::tcp}},
@@ -274,7 +270,8 @@ TEST_CASE("C20: bad peers of every kind are refused by name within 2 s and 64 Ki
       const auto began = base::now();
       const auto socket = connect_to(here.at(), kind);
       peer.act(socket);
-      const auto line = here.refusal();
+      const auto refusals = here.refusals();
+      const auto line = refusals.empty() ? std::string{} : refusals.front();
 
       CHECK(base::now() - began < fabric::handshake_deadline + slack);
       CHECK_MESSAGE(line.find(std::string{name(peer.named)} + ":") != std::string::npos, line);
@@ -304,18 +301,18 @@ TEST_CASE("a welcomed peer that breaks the rules loses its lane, and no other") 
     auto said = good_hello();
     said.channel = channel_kind::tokens;
     say(socket, frame_of(said));
-    const auto arrived = here.arrivals(1);
-    REQUIRE(arrived.size() == 1);
+    const auto arrived = here.arrival();
+    REQUIRE(arrived);
 
     say(socket, frame_of(heartbeat{}, [&](frame_header& header) {
           header.sequence = 1;
           with.change(header);
         }));
-    const auto got = fabric::receive(*arrived.front().with, in(5s));
+    const auto got = fabric::receive(*arrived->with, in(5s));
 
     REQUIRE_FALSE(got);
     CHECK(got.error().code == with.named);
-    CHECK(arrived.front().with->peek().error().code == fault::peer_gone);
+    CHECK(arrived->with->peek().error().code == fault::peer_gone);
     rest_of(socket);
     CHECK(here.good_edge_works());
   }
@@ -339,13 +336,10 @@ TEST_CASE("C39: a thousand silent connections at once are refused, and a good pe
   for (std::size_t i = count / 2; i < count; ++i)
     silent.push_back(raw_tcp(here.at().tcp_port));
 
-  CHECK(here.arrivals(1).size() == 1);
+  CHECK(here.arrival());
   CHECK(here.good_edge_works());
-  // Places times patience, plus what the last ones wait that no longer fill all places.
-  const auto deadline = in(2 * fabric::handshake_deadline + slack);
-  while (here.refusals() < count && base::now() < deadline)
-    std::this_thread::sleep_for(10ms);
-  CHECK(here.refusals() == count);
+  // Each round of places takes the short deadline; the last ones no longer fill all places and have the long one.
+  CHECK(here.refusals(count, 2 * fabric::handshake_deadline + slack).size() == count);
   CHECK(here.held() <= static_cast<std::ptrdiff_t>(fabric::pending_handshakes_max) * held_bytes_max);
   CHECK(here.good_edge_works());
 }
