@@ -35,12 +35,14 @@ struct incoming {
   std::vector<std::string> capabilities;
 };
 
-/// Accepts edges, each once. A peer that has not shown the job's token costs at most 64 KiB and one deadline (2 s), and
-/// 256 of them are heard at a time (250 ms each once all places are taken); what one sends wrong is refused with a
-/// named fault, told in `take_refusals`, and disturbs no other connection. Errors told there: those of decode_header
-/// and decode_payload, bad_checksum, timeout, peer_gone, wrong_job, wrong_rank, stale_generation, wrong_sequence (a
-/// second hello for an edge), those of `judge`. Threads: all calls from one thread (the wire thread or the one that
-/// sets the rank up); nothing runs in between.
+/// Accepts edges. A peer that has not shown the job's token costs at most 64 KiB and one deadline (2 s); 256 of them
+/// are heard at a time, for 250 ms each once all places are taken. What one sends wrong is refused with a named fault,
+/// told in `take_refusals`, and disturbs no other connection.
+///
+/// Refused with: the faults of decode_header and decode_payload, bad_checksum, timeout, peer_gone, wrong_job,
+/// wrong_rank, stale_generation, wrong_sequence, those of `judge`.
+///
+/// Threads: all calls from one thread (the wire thread or the one that sets the rank up); nothing runs in between.
 class listener {
 public:
   /// `expects` says whether a hello of that rank, generation, channel and group is part of the plan; a failure refuses.

@@ -11,8 +11,6 @@
 #include <cerrno>
 #include <cstring>
 #include <list>
-#include <map>
-#include <tuple>
 #include <utility>
 
 #include "fabric/handshake.hpp"
@@ -101,10 +99,8 @@ private:
     time_point accepted;
     handshake_reader reader;
   };
-  using edge_name = std::tuple<rank_id, channel_kind, group_id>;
 
   void accept_from(const base::unique_fd& socket, lane_kind kind, time_point now);
-  result<void> judge_edge(const edge& between, const hello& said) const;
   result<incoming> welcome_peer(handshake& with, const frame_view& first);
   void refuse_peer(handshake& with, const failure& why);
 
@@ -115,8 +111,7 @@ private:
   base::unique_fd unix_socket_;
   base::unique_fd tcp_socket_;
   std::uint16_t tcp_port_ = 0;
-  std::list<handshake> pending_;             ///< at most pending_handshakes_max
-  std::map<edge_name, generation> welcomed_; ///< the newest of each edge; `expects_` lets in those of the plan only
+  std::list<handshake> pending_; ///< at most pending_handshakes_max
   std::vector<std::string> refusals_;
   std::size_t refusals_dropped_ = 0;
 };
@@ -204,20 +199,6 @@ std::vector<incoming> socket_listener::step(time_point now) {
   return arrived;
 }
 
-/// One hello makes an edge: a second one of the same generation is somebody who repeats what he overheard, or a rank
-/// that has lost count.
-result<void> socket_listener::judge_edge(const edge& between, const hello& said) const {
-  if (const auto ours = expects_(between.peer, between.peer_born, said); !ours)
-    return ours;
-  const auto known = welcomed_.find({between.peer, said.channel, said.group});
-  if (known == welcomed_.end() || known->second < between.peer_born)
-    return {};
-  const auto who = "rank " + std::to_string(between.peer.value) + " generation ";
-  if (known->second == between.peer_born)
-    return fail(fault::wrong_sequence, who + std::to_string(between.peer_born.value) + " has this edge already");
-  return fail(fault::stale_generation, who + std::to_string(known->second.value) + " has this edge");
-}
-
 /// Judges the hello; nothing but the token is looked at before the token is right.
 result<incoming> socket_listener::welcome_peer(handshake& with, const frame_view& first) {
   const auto refused = [](const failure& why) { return tl::unexpected<failure>{why}; };
@@ -240,7 +221,7 @@ result<incoming> socket_listener::welcome_peer(handshake& with, const frame_view
                      .peer_born = first.header.source_generation};
   if (const auto ours = between.judge(first.header, 0); !ours)
     return refused(ours.error());
-  if (const auto expected = judge_edge(between, said); !expected)
+  if (const auto expected = expects_(between.peer, between.peer_born, said); !expected)
     return refused(expected.error());
 
   auto descriptors = with.reader.take_descriptors();
@@ -264,7 +245,6 @@ result<incoming> socket_listener::welcome_peer(handshake& with, const frame_view
   // A fresh socket takes these few bytes at once; a peer that made it otherwise is not waited for.
   if (const auto sent = send_handshake(with.socket.get(), handshake_frame(between, welcome{}), {}, time_point{}); !sent)
     return refused(sent.error());
-  welcomed_.insert_or_assign({between.peer, said.channel, said.group}, between.peer_born);
   return incoming{.with = std::move(made),
                   .peer = between.peer,
                   .peer_born = between.peer_born,

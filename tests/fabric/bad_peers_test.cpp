@@ -3,6 +3,7 @@
 #include <condition_variable>
 #include <mutex>
 #include <optional>
+#include <set>
 
 #include "heap_watch.hpp"
 #include "listener_fixture.hpp"
@@ -17,18 +18,24 @@ constexpr std::ptrdiff_t held_bytes_max = limits::unauthenticated_frame_bytes_ma
 constexpr auto slack = 2s;
 constexpr group_id its_group{3};
 
-result<void> plan_of_the_job(rank_id peer, generation from, const hello& said) {
-  if (peer != client_rank_here || (said.channel == channel_kind::group && said.group != its_group))
-    return fail(fault::not_a_member, "rank " + std::to_string(peer.value) + " has no such edge");
-  if (from != born)
-    return fail(fault::stale_generation, "generation " + std::to_string(from.value));
-  return {};
+/// What a rank judges by: its plan, and that an edge is begun once (D2).
+fabric::listener::judge plan_of_the_job() {
+  return [begun = std::set<std::pair<channel_kind, group_id>>{}](rank_id peer, generation from,
+                                                                 const hello& said) mutable -> result<void> {
+    if (peer != client_rank_here || (said.channel == channel_kind::group && said.group != its_group))
+      return fail(fault::not_a_member, "rank " + std::to_string(peer.value) + " has no such edge");
+    if (from != born)
+      return fail(fault::stale_generation, "generation " + std::to_string(from.value));
+    if (!begun.emplace(said.channel, said.group).second)
+      return fail(fault::wrong_sequence, "rank " + std::to_string(peer.value) + " has begun this edge before");
+    return {};
+  };
 }
 
 /// A listener at work on a thread of its own, with one good edge that has to go on working.
 class house {
 public:
-  house() : server_{plan_of_the_job} {
+  house() : server_{plan_of_the_job()} {
     auto made = server_.connect(lane_kind::tcp, identity_of(client_rank_here));
     REQUIRE(made);
     REQUIRE(server_.arrived.size() == 1);

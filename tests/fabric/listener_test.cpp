@@ -152,8 +152,7 @@ TEST_CASE("C34: a peer that never finishes its hello is dropped after two second
 
   // when others come, they are served
   CHECK(here.connect(lane_kind::tcp, identity_of(client_rank_here)));
-  CHECK(here.connect(lane_kind::shared_memory, identity_of(client_rank_here),
-                     {.channel = channel_kind::tokens, .group = {}, .build = {}, .capabilities = {}}));
+  CHECK(here.connect(lane_kind::shared_memory, identity_of(client_rank_here)));
   here.step(began + 1900ms);
   CHECK(here.refusals.empty());
 
