@@ -12,5 +12,6 @@ TROUPE_FUZZ_TARGET(chat_template) {
   TROUPE_ASSERT("the reader's tokenizer opens", words);
   (void)gpu::models::recognise(fuzz::text_of(input), "<s>");
   scratch.put("tokenizer_config.json", input);
-  (void)gpu::models::build_prompt(**words, scratch.path(), " hello ", {});
+  if (const auto prompts = gpu::models::prompt_builder::open(*words, scratch.path()))
+    (void)(*prompts)->build(" hello ", {});
 }

@@ -20,6 +20,8 @@ TROUPE_FUZZ_TARGET(prompt) {
       TROUPE_ASSERT("known ids", id >= 0 && static_cast<std::size_t>(id) < (*chosen)->vocabulary());
 
   const std::array<std::uint32_t, 1> image_tokens{3};
-  const auto built = gpu::models::build_prompt(**known.front(), fuzz::reader_model(), text, image_tokens);
+  static const auto prompts = gpu::models::prompt_builder::open(*known.front(), fuzz::reader_model());
+  TROUPE_ASSERT("the reader's chat template opens", prompts);
+  const auto built = (*prompts)->build(text, image_tokens);
   TROUPE_ASSERT("a prompt can be made of any words", built && built->first_token.size() == 1);
 }
