@@ -211,6 +211,8 @@ private:
     if (!early && (!over || waits_for_recovery || strikes_later))
       return;
     draining_ = true;
+    if (!early)
+      drained_at_ = now;
     running_.signal(what_.load.end == cluster::drill_end::kill ? SIGKILL : SIGTERM);
   }
 
@@ -303,7 +305,8 @@ private:
     for (const auto& line : running_.strikes()) {
       if (!line.notice && !struck)
         struck = line.at;
-      if (line.notice && struck && !out_.detected)
+      const bool of_drain = drained_at_ && line.at > *drained_at_; // ranks that leave on order are no fault
+      if (line.notice && struck && !out_.detected && !of_drain)
         out_.detected = line.at - *struck;
     }
     out_.struck = struck.has_value();
@@ -337,6 +340,7 @@ private:
   time_point all_left_at_;
   std::size_t done_before_ = 0;
   std::optional<time_point> load_over_at_;
+  std::optional<time_point> drained_at_; ///< of a drain that nothing was to fall into
   bool asks_ = false;
   bool draining_ = false;
   bool nothing_left_ = false;
