@@ -144,6 +144,7 @@ result<endpoint> rank_world::open() {
 }
 
 void rank_world::start_watchdog() {
+  base::flight().beat(); // from here on silence tells
   std::optional<base::flight_view> supervisor;
   if (auto opened = base::flight_view::open(base::supervisor_flight_file(job_paths{run_directory_}.flight_folder())))
     supervisor = *std::move(opened);

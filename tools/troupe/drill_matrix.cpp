@@ -329,7 +329,8 @@ void expect_of_supervisor(matrix_cell& cell) {
     expect.outcome = drill_outcome::ended;
     expect.exit_code = 70;
   } else if (kind_of(cell.fault) == fault_kind::silence) { // nobody is above it; whoever is ends it by SIGKILL
-    cell.load.end = cluster::drill_end::kill;
+    if (cell.phase != drill_phase::drain)
+      cell.load.end = cluster::drill_end::kill;
     expect.over_ms = 0;
   }
 }
