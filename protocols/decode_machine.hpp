@@ -82,7 +82,6 @@ private:
   void tell_front(request_id request, const failure& cause, effects& out) const;
   void end(iterator which, bool blocks_suspect, effects& out, time_point now);
 
-  const cluster_plan& plan_;
   const cell_plan& cell_;
   options bounds_;
   block_pool_machine blocks_;

@@ -133,7 +133,7 @@ void encode_machine::advance(room_iterator found, effects& out, time_point now) 
   if (room.grants.size() < room.grants.begin()->second.parts)
     return; // nothing is shipped before all receivers have granted (I15, I38)
   if (auto problem = judge_grants(room)) {
-    fail_room(found, *std::move(problem), out, now);
+    fail_room(found, *problem, out, now);
     return;
   }
   ship(found, out, now);
@@ -195,7 +195,7 @@ encode_machine::effects encode_machine::on_written(room_id id, std::uint32_t par
 }
 
 /// Tells the front, which tells everybody else; what the tower or a write still uses is kept until they are done.
-void encode_machine::fail_room(room_iterator found, failure cause, effects& out, time_point now) {
+void encode_machine::fail_room(room_iterator found, const failure& cause, effects& out, time_point now) {
   auto& room = found->second;
   if (room.order.request.value != 0)
     out.push_back(request_failed(cell_, bounds_.front, "encode", room.order.request, cause));

@@ -97,7 +97,7 @@ private:
   void ship(room_iterator room, effects& out, time_point now);
   std::optional<failure> judge_grants(const room_state& room) const;
   void return_pixels(const room_state& room, effects& out, bool suspect, time_point now);
-  void fail_room(room_iterator room, failure cause, effects& out, time_point now);
+  void fail_room(room_iterator room, const failure& cause, effects& out, time_point now);
   void let_go(room_iterator room, effects& out, time_point now);
 
   const cluster_plan& plan_;

@@ -71,7 +71,7 @@ drill_target target_of(drill_action action) noexcept {
 }
 
 result<void> judge_rule(const injection_rule& rule) {
-  const auto wrong = [&](std::string what) {
+  const auto wrong = [&](const std::string& what) {
     return fail(fault::invalid_request, std::string{name(rule.action)} + ": " + what);
   };
   if (!is_valid(rule.action))
