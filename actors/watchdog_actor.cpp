@@ -43,8 +43,9 @@ void print(std::string_view line) noexcept {
 watchdog_actor::watchdog_actor(caf::actor_config& config, const rank_context& rank,
                                const std::vector<fabric::wire::peer_signs>& signs,
                                std::optional<base::flight_view> supervisor)
-    : rank_actor(config, rank, "watchdog"), signs_(signs), supervisor_(std::move(supervisor)),
-      machine_(rank.spec.timeouts, flight_threads_max, peers_of(rank)), threads_(flight_threads_max) {
+    : rank_actor(config, rank, "watchdog", watch::never), signs_(signs), supervisor_(std::move(supervisor)),
+      machine_(rank.spec.timeouts, flight_threads_max + rank.turns->size(), peers_of(rank)),
+      threads_(flight_threads_max + rank.turns->size()) {
   for (const auto peer : peers_of(rank))
     peers_.push_back({.rank = peer});
 }
@@ -73,17 +74,20 @@ void watchdog_actor::look() {
     threads_[i] = {.computes = thread.what.action == flight_action::step && thread.until_ns == 0,
                    .progress = thread.progress};
   }
+  for (std::size_t i = 0; i < rank_.turns->size(); ++i) {
+    const auto turn = rank_.turns->at(i);
+    threads_[flight_threads_max + i] = {.computes = turn % 2 == 1, .progress = turn};
+  }
   for (auto& peer : peers_) {
     const auto& signs = signs_[peer.rank.value];
-    peer.linked = signs.linked.load(std::memory_order_relaxed);
+    // Until every edge of the cluster is made a peer may hold a lane that it does not drive yet; the start has a
+    // deadline.
+    peer.linked = here.life >= life_state::ready && signs.linked.load(std::memory_order_relaxed);
     peer.heard = signs.frames.load(std::memory_order_relaxed);
   }
   const auto pulse = supervisor_ ? static_cast<std::uint64_t>(supervisor_->live().pulse_ns) : looks_;
-  const auto found = machine_.on_look({.threads = std::span{threads_}.first(here.threads_count),
-                                       .peers = peers_,
-                                       .wire_turns = rank_.wire->turns(),
-                                       .supervisor = pulse},
-                                      base::now());
+  const auto found = machine_.on_look(
+      {.threads = threads_, .peers = peers_, .wire_turns = rank_.wire->turns(), .supervisor = pulse}, base::now());
   if (found)
     react(*found);
 }
@@ -96,9 +100,10 @@ void watchdog_actor::react(const watchdog_machine::finding& found) {
   }
   const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(found.since).count();
   const bool orphan = found.what == trouble::supervisor_gone;
-  const char* const who = orphan                               ? "the supervisor is silent"
-                          : found.what == trouble::wire_wedged ? "the thread of the lanes is stuck"
-                                                               : "a step computes and completes nothing";
+  const char* const who = orphan                                ? "the supervisor is silent"
+                          : found.what == trouble::wire_wedged  ? "the thread of the lanes is stuck"
+                          : found.subject >= flight_threads_max ? "an actor does not come back from a message"
+                                                                : "a step computes and completes nothing";
   std::array<char, 160> line{};
   const auto end = fmt::format_to_n(line.data(), line.size() - 1, "watchdog: {} for {} ms: leaving\n", who, ms).out;
   const std::string_view words{line.data(), static_cast<std::size_t>(end - line.data())};

@@ -32,6 +32,8 @@ namespace {
 
 /// Role actors and links share these; executors and the front's ingest have threads of their own.
 constexpr std::size_t scheduler_threads = 2;
+/// Actors of a rank beside its links.
+constexpr std::size_t role_actors_max = 8;
 
 result<base::unique_fd> listen_for_clients(const std::string& path) {
   base::unique_fd socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
@@ -59,6 +61,7 @@ rank_world::rank_world(const launch& start, cluster_spec spec, cluster_plan plan
   context_.model = context_.spec.model_path;
   context_.wire = &wire_;
   context_.fail_rank = calls_.on_failure;
+  context_.turns = std::make_unique<actors::actor_turns>(context_.plan.ranks.size() + role_actors_max);
   signs_ = std::vector<fabric::wire::peer_signs>(context_.plan.ranks.size());
   identity_ = {.rank = self, .born = start.born, .job_token = start.job_token, .build = build_id()};
   config_.set("scheduler.policy", caf::atom("sharing"));
