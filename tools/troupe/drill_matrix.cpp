@@ -306,9 +306,14 @@ void expect_of_rank(matrix_cell& cell) {
   expect.exit_code = 6;
   // A process that is stopped is missed by its pulse, from the watchdog's first beat on; the main thread of a rank has
   // the deadline of the step that it does not take.
+  // In the warm-up the other member of the cell waits for it in a collective, whose deadline passes first.
+  const bool member_tells =
+      cell.fault == matrix_fault::wedge && cell.phase == drill_phase::warm_up && is_mesh(cell.role);
   const bool pulse_tells = cell.fault == matrix_fault::stop && cell.phase != drill_phase::spawn;
   if (is_start(cell.phase)) {
-    expect.exit_code = silent && !pulse_tells ? 7 : 6; // not ready in time
+    expect.exit_code = silent && !pulse_tells && !member_tells ? 7 : 6; // not ready in time
+    if (member_tells)
+      expect.cause = cell.role == matrix_role::decode ? "decode.0/t0 or decode.0/t1" : "prefill.0/t0 or prefill.0/t1";
   } else if (cell.phase == drill_phase::drain) {
     expect.exit_code = silent && !pulse_tells ? 8 : 6; // killed at the drain's deadline
   } else {

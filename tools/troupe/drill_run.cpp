@@ -344,7 +344,7 @@ private:
   std::size_t done_before_ = 0;
   std::optional<time_point> load_over_at_;
   std::optional<time_point> drained_at_; ///< of a drain that nothing was to fall into
-  bool put_down_ = false; ///< the supervisor, by this runner
+  bool put_down_ = false;                ///< the supervisor, by this runner
   bool asks_ = false;
   bool draining_ = false;
   bool nothing_left_ = false;
