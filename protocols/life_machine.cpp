@@ -415,8 +415,9 @@ std::string life_machine::list_waited_for() const {
 // ---- the end ----
 
 void life_machine::begin_abort(effects& out, outcome how, std::string cause, time_point now) {
+  const auto grace = std::chrono::milliseconds{timeouts_.kill_ms};
+  deadline_ = now + (state_ == state::starting ? std::min(grace, limits::start_abort_grace) : grace);
   state_ = state::aborting;
-  deadline_ = now + std::chrono::milliseconds{timeouts_.kill_ms};
   how_ = how;
   cause_ = std::move(cause);
   order_ = shutdown{.drain = false, .reason = cause_};
