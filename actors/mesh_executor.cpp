@@ -72,12 +72,24 @@ result<void> mesh_executor::warm() {
 
 // ---- loops --------------------------------------------------------------------------------------------------------
 
+bool mesh_executor::set_working(bool working) noexcept {
+  if (parts_.turn == nullptr)
+    return false;
+  const auto before = parts_.turn->load(std::memory_order_relaxed);
+  const bool was = before % 2 == 1;
+  if (was || working) // working on counts as getting on
+    parts_.turn->store(before + (was == working ? 2 : 1), std::memory_order_relaxed);
+  return was;
+}
+
 std::optional<mesh_executor::any_order> mesh_executor::next_order(bool wait) {
+  set_working(!wait);
   std::unique_lock lock{mutex_};
   if (wait)
     ordered_.wait(lock, [&] { return stopping_ || !orders_.empty(); });
   if (stopping_ || orders_.empty())
     return std::nullopt;
+  set_working(true);
   auto next = std::move(orders_.front());
   orders_.pop_front();
   return next;
@@ -135,6 +147,11 @@ result<bool> mesh_executor::await_plan() {
 }
 
 result<void> mesh_executor::announce_and_perform() {
+  struct pause { // a step may take its time as long as it gets on
+    mesh_executor& of;
+    bool was = of.set_working(false);
+    ~pause() { of.set_working(was); }
+  } const stepping{*this};
   plan_.call = next_call_;
   next_call_ = next_call_.next();
   if (parts_.plans) {

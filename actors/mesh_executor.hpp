@@ -55,6 +55,8 @@ public:
     slot_area rows;                                    ///< encode leader: send ring; prefill: what encode writes
     std::uint32_t batch_max = 1;
     protocols::duration step_deadline{}; ///< of one announcement
+    /// Odd while the leader is at something that is no step: handing tokens on, taking an order. Null: nobody watches.
+    std::atomic<std::uint64_t>* turn = nullptr;
   };
 
   // Orders of the role actor to its leader's executor.
@@ -121,6 +123,9 @@ private:
 
   bool leads() const noexcept { return place_ == 0; }
   bool last_stage() const noexcept { return stage_ + 1 == parts_.cell.pipeline_parallel; }
+
+  /// Says so where a watchdog sees it, and whether it was so before. Steps are seen by the flight recorder.
+  bool set_working(bool working) noexcept;
 
   protocols::result<void> lead();
   protocols::result<void> follow();
