@@ -39,6 +39,8 @@ inline constexpr std::chrono::milliseconds collective_deadline{10'000}; ///< one
 inline constexpr std::chrono::milliseconds transfer_deadline{10'000};   ///< one one-sided write
 inline constexpr std::chrono::milliseconds room_deadline{30'000};       ///< from reserve to landed (C25)
 inline constexpr std::chrono::milliseconds slot_quarantine{10'000};     ///< a failed slot rests before reuse (I24)
+/// Attaching the memory of a new generation whose lanes are there; until then a rank hears no other order.
+inline constexpr std::chrono::milliseconds readmit_deadline{4'000};
 /// A start that is given up: its ranks serve nobody, and one that waits for an edge hears no order.
 inline constexpr std::chrono::milliseconds start_abort_grace{300};
 /// Before a request is tried again after a fault of the way: by then it is known whether a rank has died of it.

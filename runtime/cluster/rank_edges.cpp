@@ -82,20 +82,27 @@ void rank_world::on_incoming(fabric::incoming lane) {
   arrived_.notify_all();
 }
 
-result<std::unique_ptr<fabric::lane>> rank_world::take_lane(const lane_name& which, time_point deadline,
-                                                            const std::function<bool()>& urgent) {
+result<void> rank_world::await(std::unique_lock<std::mutex>& lock, time_point deadline,
+                               const std::function<bool()>& urgent, const std::function<bool()>& here) {
   constexpr std::chrono::milliseconds look{10}; // at what `urgent` watches
-  base::flight_span waiting{edge_to(which)};
-  std::unique_lock lock{mutex_};
-  while (!lanes_.contains(which)) {
+  while (!here()) {
     const auto now = base::now();
     if (now >= deadline)
-      return waiting.ends(result<std::unique_ptr<fabric::lane>>{
-          fail(fault::timeout, "no edge from " + context_.plan.rank(std::get<rank_id>(which)).label)});
+      return fail(fault::timeout);
     if (urgent && urgent())
       return fail(fault::cancelled);
     arrived_.wait_until(lock, urgent ? std::min<time_point>(deadline, now + look) : deadline);
   }
+  return {};
+}
+
+result<std::unique_ptr<fabric::lane>> rank_world::take_lane(const lane_name& which, time_point deadline,
+                                                            const std::function<bool()>& urgent) {
+  base::flight_span waiting{edge_to(which)};
+  std::unique_lock lock{mutex_};
+  if (auto arrived = await(lock, deadline, urgent, [&] { return lanes_.contains(which); }); !arrived)
+    return waiting.ends(result<std::unique_ptr<fabric::lane>>{
+        fail(arrived.error().code, "no edge from " + context_.plan.rank(std::get<rank_id>(which)).label)});
   auto lane = std::move(lanes_.at(which));
   lanes_.erase(which);
   return lane;

@@ -86,7 +86,8 @@ std::vector<std::pair<rank_id, std::string>> rank_world::written_by_me() const {
 
 /// Each region is announced to those who write it, and every region that this rank writes is mapped, once for each
 /// generation of its owner (I23).
-result<void> rank_world::attach_memory(const std::set<rank_id>& with, time_point deadline) {
+result<void> rank_world::attach_memory(const std::set<rank_id>& with, time_point deadline,
+                                       const std::function<bool()>& urgent) {
   if (!transfers_)
     return {};
   std::set<rank_id> peers;
@@ -99,7 +100,7 @@ result<void> rank_world::attach_memory(const std::set<rank_id>& with, time_point
       return done;
   if (auto done = announce_regions(peers); !done)
     return done;
-  return attach_regions(peers, deadline);
+  return attach_regions(peers, deadline, urgent);
 }
 
 result<void> rank_world::attach_transfers(rank_id peer, time_point deadline) {
@@ -129,7 +130,8 @@ result<void> rank_world::announce_regions(const std::set<rank_id>& to) {
   return {};
 }
 
-result<void> rank_world::attach_regions(const std::set<rank_id>& of, time_point deadline) {
+result<void> rank_world::attach_regions(const std::set<rank_id>& of, time_point deadline,
+                                        const std::function<bool()>& urgent) {
   for (const auto& wanted : written_by_me()) {
     const auto& [owner, purpose] = wanted;
     if (!of.contains(owner))
@@ -137,8 +139,8 @@ result<void> rank_world::attach_regions(const std::set<rank_id>& of, time_point 
     region_card card;
     {
       std::unique_lock lock{mutex_};
-      if (!arrived_.wait_until(lock, deadline, [&] { return announced_.contains(wanted); }))
-        return fail(fault::timeout, "no word of region " + purpose + " from " + context_.plan.rank(owner).label);
+      if (auto told = await(lock, deadline, urgent, [&] { return announced_.contains(wanted); }); !told)
+        return fail(told.error().code, "no word of region " + purpose + " from " + context_.plan.rank(owner).label);
       card = announced_.at(wanted);
     }
     if (auto done = transfers_->attach_region(owner, card); !done)

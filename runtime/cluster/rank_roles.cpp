@@ -13,7 +13,7 @@ namespace troupe::cluster {
 
 using namespace protocols;
 
-result<void> rank_world::load_roles() {
+result<void> rank_world::load_roles(time_point deadline) {
   for (const auto id : context_.plan.cells_on(context_.self)) {
     const auto& cell = context_.plan.cell(id);
     if (cell.role == role_kind::front || cell.role == role_kind::stub)
@@ -21,7 +21,7 @@ result<void> rank_world::load_roles() {
     auto one = std::make_unique<role_parts>();
     one->cell = id;
     roles_.emplace(cell.role, std::move(one));
-    auto executor = make_executor(cell);
+    auto executor = make_executor(cell, deadline);
     if (!executor)
       return tl::unexpected<failure>{executor.error()};
     roles_.at(cell.role)->executor = *std::move(executor);
@@ -29,7 +29,7 @@ result<void> rank_world::load_roles() {
   return {};
 }
 
-result<std::shared_ptr<actors::mesh_executor>> rank_world::make_executor(const cell_plan& cell) {
+result<std::shared_ptr<actors::mesh_executor>> rank_world::make_executor(const cell_plan& cell, time_point deadline) {
   const auto place = *cell.place_of(context_.self);
   actors::mesh_executor::parts parts;
   parts.cell = cell;
@@ -48,7 +48,7 @@ result<std::shared_ptr<actors::mesh_executor>> rank_world::make_executor(const c
         lanes->to.push_back(nullptr);
         continue;
       }
-      auto lane = take_lane({member, channel_kind::group, id}, base::now());
+      auto lane = take_lane({member, channel_kind::group, id}, deadline);
       if (!lane)
         return tl::unexpected<failure>{lane.error()};
       lanes->to.push_back(*std::move(lane));

@@ -182,7 +182,7 @@ result<void> rank_world::group(const roster& everybody, time_point deadline) {
     all.insert(rank.id);
   if (auto done = attach_memory(all, deadline); !done)
     return done;
-  if (auto done = load_roles(); !done)
+  if (auto done = load_roles(deadline); !done)
     return done;
   if (is_front()) {
     auto words = gpu::models::tokenizer::open(context_.model);
@@ -234,7 +234,10 @@ void rank_world::lose(const lost& news) {
     const std::lock_guard lock{mutex_};
     for (const auto rank : news.ranks) {
       born_[rank] = std::max(born_[rank], news.next);
-      std::erase_if(lanes_, [&](const auto& each) { return std::get<rank_id>(each.first) == rank; });
+      // A later generation may have been quicker than this news of the earlier one: its lanes are kept.
+      std::erase_if(lanes_, [&](const auto& each) {
+        return std::get<rank_id>(each.first) == rank && accepted_[each.first] < news.next;
+      });
       std::erase_if(announced_, [&](const auto& each) { return each.first.first == rank; });
     }
   }
@@ -273,7 +276,7 @@ result<void> rank_world::readmit(const protocols::readmit& order, const std::fun
       return tl::unexpected<failure>{lane.error()};
     adopt(which, *std::move(lane));
   }
-  return attach_memory(back, deadline);
+  return attach_memory(back, std::min<time_point>(deadline, base::now() + limits::readmit_deadline), urgent);
 }
 
 void rank_world::stop() {

@@ -85,10 +85,15 @@ private:
   // rank_memory.cpp
   protocols::result<void> register_regions();
   protocols::result<void> add_region(const std::string& purpose, std::uint32_t slots, std::uint64_t slot_bytes);
-  protocols::result<void> attach_memory(const std::set<protocols::rank_id>& with, protocols::time_point deadline);
+  protocols::result<void> attach_memory(const std::set<protocols::rank_id>& with, protocols::time_point deadline,
+                                        const std::function<bool()>& urgent = {});
   protocols::result<void> attach_transfers(protocols::rank_id peer, protocols::time_point deadline);
   protocols::result<void> announce_regions(const std::set<protocols::rank_id>& to);
-  protocols::result<void> attach_regions(const std::set<protocols::rank_id>& of, protocols::time_point deadline);
+  protocols::result<void> attach_regions(const std::set<protocols::rank_id>& of, protocols::time_point deadline,
+                                         const std::function<bool()>& urgent);
+  /// Until `here` holds, under `mutex_`. Errors: timeout, cancelled (`urgent` says that there is something newer).
+  protocols::result<void> await(std::unique_lock<std::mutex>& lock, protocols::time_point deadline,
+                                const std::function<bool()>& urgent, const std::function<bool()>& here);
   std::vector<std::pair<protocols::rank_id, std::string>> writers_of_mine() const; ///< who writes which region here
   std::vector<std::pair<protocols::rank_id, std::string>> written_by_me() const;
 
@@ -107,8 +112,9 @@ private:
   protocols::result<void> on_client_frame(fabric::wire::key client, const protocols::frame_view& frame);
 
   // rank_roles.cpp
-  protocols::result<void> load_roles();
-  protocols::result<std::shared_ptr<actors::mesh_executor>> make_executor(const protocols::cell_plan& cell);
+  protocols::result<void> load_roles(protocols::time_point deadline);
+  protocols::result<std::shared_ptr<actors::mesh_executor>> make_executor(const protocols::cell_plan& cell,
+                                                                          protocols::time_point deadline);
   protocols::result<void> give_model(const protocols::cell_plan& cell, actors::mesh_executor::parts& parts);
   actors::mesh_executor::events executor_events(const protocols::cell_plan& cell);
   std::function<protocols::result<void>(std::span<const protocols::token_event>)> token_sink();
