@@ -1,6 +1,8 @@
 #include "protocols/cluster_plan.hpp"
 
 #include <algorithm>
+#include <charconv>
+#include <map>
 
 namespace troupe::protocols {
 
@@ -161,7 +163,57 @@ void add_edges(cluster_plan& plan) {
       plan.token_edges.push_back(edge_between(leader, front));
 }
 
+bool computes(role_kind role) {
+  return role != role_kind::front && role != role_kind::stub;
+}
+
+/// "cpu"; "cuda", whose ranks stand in line; "cuda:2", whose ranks count on from there.
+result<device_place> read_device(const std::string& text) {
+  device_place place{.kind = text.substr(0, text.find(':')), .number = 0, .in_line = false};
+  const bool numbered = place.kind.size() < text.size();
+  place.in_line = place.kind == "cuda" && !numbered;
+  if (numbered) {
+    const char* const end = text.data() + text.size();
+    const auto [read, error] = std::from_chars(text.data() + place.kind.size() + 1, end, place.number);
+    if (error != std::errc{} || read != end)
+      place.kind.clear();
+  }
+  if (place.kind != "cuda" && (place.kind != "cpu" || numbered))
+    return fail(fault::config_invalid, "device \"" + text + "\"; valid here: cpu, cuda, cuda:0, cuda:1 and so on");
+  return place;
+}
+
+/// In the order of ranks, so that those of a mesh get GPUs of their own as long as there are enough.
+result<void> place_on_devices(cluster_plan& plan, const cluster_spec& spec) {
+  std::map<std::string, std::uint32_t> taken; // of each text, how often
+  std::optional<std::string> kind;
+  for (auto& rank : plan.ranks) {
+    if (!computes(rank.role))
+      continue;
+    const auto& own = std::ranges::find(spec.pools, rank.pool, &pool_spec::name)->device;
+    const auto& text = own == "cluster" ? spec.device : own;
+    auto place = read_device(text);
+    if (!place)
+      return tl::unexpected{place.error()};
+    if (kind && *kind != place->kind)
+      return fail(fault::config_invalid, "pool \"" + rank.pool + "\" computes on " + place->kind + ", others on " +
+                                             *kind +
+                                             "; valid is one kind for all, for they write into each other's memory");
+    kind = place->kind;
+    if (place->kind != "cpu")
+      place->number += taken[text]++;
+    rank.device = *std::move(place);
+  }
+  return {};
+}
+
 } // namespace
+
+std::string device_place::name_on(unsigned count) const {
+  if (kind == "cpu")
+    return kind;
+  return kind + ':' + std::to_string(in_line && count > 0 ? number % count : number);
+}
 
 std::optional<std::uint32_t> cell_plan::place_of(rank_id rank) const noexcept {
   const auto found = std::ranges::find(ranks, rank);
@@ -202,6 +254,8 @@ result<cluster_plan> make_plan(const cluster_spec& spec) {
     for (std::uint32_t cell = 0; cell < pool.cells; ++cell)
       add_cell(plan, pool, cell);
   add_edges(plan);
+  if (auto placed = place_on_devices(plan, spec); !placed)
+    return tl::unexpected{placed.error()};
   return plan;
 }
 

@@ -12,6 +12,18 @@
 /// Every rank expands the same spec and gets the same plan, in the same order (B1); the parity handshake compares it.
 namespace troupe::protocols {
 
+/// What a rank computes on. How many GPUs a machine has is known to its ranks alone, so a rank that may take any of
+/// them has a place in the line of all that may.
+struct device_place {
+  std::string kind = "cpu"; ///< or "cuda"
+  std::uint32_t number = 0; ///< of the GPU, or the place in line
+  bool in_line = false;
+
+  /// "cuda:1" on a machine with `count` of this kind; "cpu".
+  std::string name_on(unsigned count) const;
+  bool operator==(const device_place&) const = default;
+};
+
 struct rank_plan {
   rank_id id;
   role_kind role = role_kind::stub;
@@ -20,6 +32,7 @@ struct rank_plan {
   std::uint32_t stage = 0;     ///< pipeline stage within the cell
   std::uint32_t mesh_rank = 0; ///< tensor-parallel rank within the stage
   std::string label;           ///< "prefill.0/s0t1": how logs and errors call it
+  device_place device{};
 
   bool operator==(const rank_plan&) const = default;
 };

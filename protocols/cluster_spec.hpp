@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "protocols/element_type.hpp"
 #include "protocols/limits.hpp"
 
 /// What a user may set, as values; `runtime/cluster/spec_file` reads and judges the JSON form.
@@ -29,6 +30,7 @@ struct pool_spec {
   std::uint32_t cells = 1;
   std::uint32_t tensor_parallel = 1;
   std::uint32_t pipeline_parallel = 1;
+  std::string device = "cluster"; ///< the cluster's, or one of its forms
 
   std::uint32_t ranks_per_cell() const noexcept { return tensor_parallel * pipeline_parallel; }
 };
@@ -37,9 +39,9 @@ struct cluster_spec {
   std::string name; ///< of the job, unless the command line gives another
   std::string program = "serve";
   std::string model_path; ///< absolute after reading; empty when only stubs run
-  std::string model_dtype = "f32";
+  element_type model_dtype = element_type::f32;
   std::vector<pool_spec> pools; ///< in the order written
-  std::string device = "cpu";
+  std::string device = "cpu";   ///< "cuda": ranks take the GPUs in turn; "cuda:2": from that number on
 
   struct limits_section {
     std::uint32_t in_flight_max = 64; ///< requests accepted and not yet ended

@@ -101,6 +101,7 @@ public:
   struct options {
     duration room_deadline{};
     std::uint32_t rooms_max = 0;
+    element_type kv_dtype = element_type::f32;
     /// Places of each prefill cell that share heads and layers with this rank.
     std::map<cell_id, std::vector<std::uint32_t>> overlap;
   };

@@ -22,7 +22,7 @@ decode_member_machine::effects decode_member_machine::on_reserve_blocks(const re
                                                        .prompt_tokens = order.prompt_tokens,
                                                        .blocks = order.blocks,
                                                        .tenancy = order.tenancy,
-                                                       .dtype = element_type::f32}});
+                                                       .dtype = bounds_.kv_dtype}});
   }
   rooms_.emplace(order.room, std::move(room));
   return out;

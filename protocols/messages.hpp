@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "protocols/element_type.hpp"
 #include "protocols/fault.hpp"
 #include "protocols/frame.hpp"
 #include "protocols/ids.hpp"
@@ -101,11 +102,6 @@ struct region_card {
   }
   bool operator==(const region_card&) const = default;
 };
-
-enum class element_type : std::uint8_t { f32 = 1, bf16 = 2, u8 = 3 };
-constexpr bool is_valid(element_type type) noexcept {
-  return type >= element_type::f32 && type <= element_type::u8;
-}
 
 enum class finish_reason : std::uint8_t {
   none = 0,      ///< more tokens follow

@@ -100,6 +100,7 @@ public:
     std::uint32_t row_elements = 0;
     duration room_deadline{};
     std::uint32_t rooms_max = 0;
+    element_type kv_dtype = element_type::f32;
     /// Places of each decode cell that share heads and layers with this rank.
     std::map<cell_id, std::vector<std::uint32_t>> overlap;
   };
@@ -149,6 +150,7 @@ private:
     bool reported = false;
   };
 
+  result<void> judge_grant(const grant_blocks& grant, std::size_t blocks) const;
   void write_granted(room_id id, kv_room& room, effects& out);
   void report(room_id id, kv_room& room, std::optional<failure> problem, effects& out);
 

@@ -89,6 +89,18 @@ prefill_member_machine::effects prefill_member_machine::on_grant(rank_id from, c
   return out;
 }
 
+/// Contract: I13.
+result<void> prefill_member_machine::judge_grant(const grant_blocks& grant, std::size_t blocks) const {
+  const auto part = "decode part " + std::to_string(grant.part);
+  if (grant.dtype != bounds_.kv_dtype)
+    return fail(fault::span_mismatch, part + " keeps keys and values as " + std::string{name(grant.dtype)} +
+                                          ", this rank as " + std::string{name(bounds_.kv_dtype)});
+  if (grant.blocks.size() < blocks)
+    return fail(fault::span_mismatch, part + " grants " + std::to_string(grant.blocks.size()) +
+                                          " blocks, the prompt has " + std::to_string(blocks));
+  return {};
+}
+
 /// Writes to each decode rank as soon as both sides are ready; the others may follow later.
 void prefill_member_machine::write_granted(room_id id, kv_room& room, effects& out) {
   if (!room.prefilled || room.reported)
@@ -97,12 +109,8 @@ void prefill_member_machine::write_granted(room_id id, kv_room& room, effects& o
     const auto grant = room.grants.find(part);
     if (grant == room.grants.end() || room.started.contains(part))
       continue;
-    if (grant->second.blocks.size() < room.blocks.size() || grant->second.dtype != element_type::f32) {
-      report(id, room,
-             failure{fault::span_mismatch, "decode part " + std::to_string(part) + " grants " +
-                                               std::to_string(grant->second.blocks.size()) +
-                                               " blocks, the prompt has " + std::to_string(room.blocks.size())},
-             out);
+    if (auto fits = judge_grant(grant->second, room.blocks.size()); !fits) {
+      report(id, room, std::move(fits.error()), out);
       return;
     }
     room.started.emplace(part, true);

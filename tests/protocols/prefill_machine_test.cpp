@@ -201,6 +201,18 @@ TEST_CASE_FIXTURE(member_fixture, "a grant is believed only from the rank that i
   CHECK(machine.on_grant(encode_rank, grant(), at(6ms)).empty());
 }
 
+TEST_CASE_FIXTURE(member_fixture,
+                  "I13: a grant of another element type fails the room by name, and nothing is written") {
+  (void)prefill();
+  auto other = grant();
+  other.dtype = element_type::bf16;
+  const auto effects = machine.on_grant(decode_rank, other, at(6ms));
+  CHECK(only<prefill_member_machine::write_blocks>(effects).empty());
+  const auto told = sent<shipped>(effects).at(0).second;
+  CHECK(fault_from(told.code) == fault::span_mismatch);
+  CHECK(told.what == "decode part 0 keeps keys and values as bf16, this rank as f32");
+}
+
 TEST_CASE_FIXTURE(member_fixture, "I18: a grant of too few blocks fails the room by name, and nothing is written") {
   (void)prefill();
   const auto effects = machine.on_grant(decode_rank, grant(1), at(6ms));
