@@ -24,7 +24,9 @@ public:
   ~drilled_engine() override;
 
   bulk_kind kind() const noexcept override { return with_->kind(); }
-  protocols::result<local_region> register_region(std::size_t bytes) override { return with_->register_region(bytes); }
+  protocols::result<local_region> register_region(std::size_t bytes, memory_kind kind) override {
+    return with_->register_region(bytes, kind);
+  }
   std::vector<std::byte> address() const override { return with_->address(); }
   protocols::result<void> start(transfer_events events) override;
   protocols::result<void> attach_peer(const protocols::endpoint& peer, protocols::time_point deadline) override {

@@ -15,7 +15,9 @@ public:
   explicit recorded_transfers(std::unique_ptr<transfer_engine> with) : with_(std::move(with)) {}
 
   bulk_kind kind() const noexcept override { return with_->kind(); }
-  result<local_region> register_region(std::size_t bytes) override { return with_->register_region(bytes); }
+  result<local_region> register_region(std::size_t bytes, memory_kind kind) override {
+    return with_->register_region(bytes, kind);
+  }
   std::vector<std::byte> address() const override { return with_->address(); }
 
   result<void> start(transfer_events events) override {

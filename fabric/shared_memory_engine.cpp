@@ -33,7 +33,8 @@ result<std::unique_ptr<transfer_engine>> shared_memory_engine::create(shared_mem
 
 shared_memory_engine::shared_memory_engine(shared_memory_options options, unique_fd listening, transfer_bell bell)
     : transfer_engine_base(std::move(bell)), options_(std::move(options)), posted_(options_.queue_max),
-      door_(options_, std::move(listening)), unpublished_(options_.queue_max) {}
+      door_(options_, std::move(listening)),
+      device_copies_(options_.devices ? options_.devices->make_copies() : nullptr), unpublished_(options_.queue_max) {}
 
 shared_memory_engine::~shared_memory_engine() {
   stop();
@@ -42,16 +43,25 @@ shared_memory_engine::~shared_memory_engine() {
 
 // ---- any thread ----------------------------------------------------------------------------------------------------
 
-result<local_region> shared_memory_engine::register_region(std::size_t bytes) {
+result<local_region> shared_memory_engine::register_region(std::size_t bytes, memory_kind kind) {
   const std::lock_guard lock{mutex_};
   if (auto early = check_registering(); !early)
     return tl::unexpected{std::move(early.error())};
-  auto memory = region_memory::create(bytes, "troupe-region");
+  auto memory = make_region(bytes, kind);
   if (!memory)
     return tl::unexpected{std::move(memory.error())};
   regions_.push_back(std::move(*memory));
   const auto id = static_cast<std::uint32_t>(regions_.size());
-  return local_region{.id = id, .bytes = regions_.back().bytes(), .card = {.region = id, .bytes = bytes}};
+  return local_region{.id = id, .bytes = regions_.back().bytes(), .kind = kind, .card = {.region = id, .bytes = bytes}};
+}
+
+result<shared_region> shared_memory_engine::make_region(std::size_t bytes, memory_kind kind) const {
+  const auto share = [](auto&& memory) { return shared_region{std::move(memory)}; };
+  if (kind == memory_kind::host)
+    return region_memory::create(bytes, "troupe-region").map(share);
+  if (!options_.devices)
+    return fail(fault::config_invalid, "this rank has no device whose memory could be shared");
+  return options_.devices->make(bytes).map(share);
 }
 
 result<void> shared_memory_engine::attach_peer(const protocols::endpoint& to, protocols::time_point deadline) {
@@ -82,7 +92,7 @@ result<void> shared_memory_engine::attach_peer(const protocols::endpoint& to, pr
 }
 
 result<void> shared_memory_engine::attach_region(rank_id rank, const protocols::region_card& card) {
-  const auto judge = [&](const region_memory& memory) -> result<void> {
+  const auto judge = [&](const shared_region& memory) -> result<void> {
     if (memory.bytes().size() != card.bytes)
       return fail(fault::out_of_bounds, "region " + std::to_string(card.region) + " of " + of_rank(rank) + " has " +
                                             std::to_string(memory.bytes().size()) + " bytes, its card says " +
@@ -126,13 +136,13 @@ result<void> shared_memory_engine::post(write_request request, ready_event) {
     if (auto running = check_posting(); !running)
       return running;
     accepted write;
-    std::span<std::byte> target;
+    const shared_region* target = nullptr;
     if (auto known = check_own_region(request.source_region, regions_.size()); !known)
       return known;
     if (request.to == options_.self) {
       if (auto known = check_own_region(request.target_region, regions_.size()); !known)
         return known;
-      target = regions_[request.target_region - 1].bytes();
+      target = &regions_[request.target_region - 1];
     } else {
       const auto found = peers_.find(request.to);
       if (found == peers_.end())
@@ -140,18 +150,21 @@ result<void> shared_memory_engine::post(write_request request, ready_event) {
       const auto region = found->second->regions.find(request.target_region);
       if (region == found->second->regions.end())
         return not_attached(request.to, request.target_region);
-      target = region->second.bytes();
+      target = &region->second;
       write.to = found->second;
     }
-    const auto source = regions_[request.source_region - 1].bytes();
-    if (auto judgement = check_request(request, source.size(), target.size()); !judgement)
+    const auto& source = regions_[request.source_region - 1];
+    if (auto judgement = check_request(request, source.bytes().size(), target->bytes().size()); !judgement)
       return judgement;
+    if (source.kind() != target->kind())
+      return fail(fault::bad_value, "a write between memory of the host and of a device");
     if (unfinished_ == options_.queue_max)
       return all_places_taken(options_.queue_max);
     ++unfinished_;
     write.request = std::move(request);
-    write.source = source.data();
-    write.target = target.data();
+    write.source = source.bytes().data();
+    write.target = target->bytes().data();
+    write.on_device = source.on_device();
     posted_.push(std::move(write));
     wake = std::exchange(asleep_, false);
   }

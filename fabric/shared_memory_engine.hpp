@@ -5,7 +5,7 @@
 #include <optional>
 #include <vector>
 
-#include "fabric/region_memory.hpp"
+#include "fabric/shared_region.hpp"
 #include "fabric/spin_budget.hpp"
 #include "fabric/transfer_door.hpp"
 #include "fabric/transfer_engine_base.hpp"
@@ -28,7 +28,7 @@ public:
   ~shared_memory_engine() override;
 
   bulk_kind kind() const noexcept override { return bulk_kind::shared_memory; }
-  protocols::result<local_region> register_region(std::size_t bytes) override;
+  protocols::result<local_region> register_region(std::size_t bytes, memory_kind kind) override;
   std::vector<std::byte> address() const override { return {}; }
   protocols::result<void> attach_peer(const protocols::endpoint& peer, protocols::time_point deadline) override;
   protocols::result<void> attach_region(protocols::rank_id peer, const protocols::region_card& card) override;
@@ -42,9 +42,14 @@ private:
     std::byte* target = nullptr;
     peer_pointer to; ///< none: this rank itself
     piece_walk walk;
+    bool on_device = false; ///< both ends
+    bool begun = false;     ///< the device has been told
   };
 
   shared_memory_engine(shared_memory_options options, base::unique_fd listening, transfer_bell bell);
+
+  protocols::result<shared_region> make_region(std::size_t bytes, memory_kind kind) const;
+  protocols::result<shared_region> open_region(const transfer_note& described, base::unique_fd file) const;
 
   // ---- the engine's thread ----
   void run() noexcept override;
@@ -52,6 +57,8 @@ private:
   protocols::result<bool> take_landed(transfer_peer& from);
   bool work_on_writes();
   bool is_over(accepted& write);
+  /// Whether the write that is under way is whole; lowers `budget` by what was copied here.
+  protocols::result<bool> copy(accepted& write, std::uint64_t& budget);
   bool publish(accepted& write);
   bool publish_waiting();
   void finish(accepted& write, protocols::result<void> outcome);
@@ -66,7 +73,7 @@ private:
   void lose(const peer_pointer& left, const protocols::failure& cause);
 
   const shared_memory_options options_;
-  std::vector<region_memory> regions_; ///< a region's id is its place, from 1; fixed once started
+  std::vector<shared_region> regions_; ///< a region's id is its place, from 1; fixed once started
 
   // Guarded by `mutex_`.
   std::map<protocols::rank_id, peer_pointer> peers_;
@@ -78,6 +85,7 @@ private:
   transfer_door door_;
   std::vector<peer_pointer> live_; ///< what `peers_` holds
   std::optional<accepted> copying_;
+  std::unique_ptr<device_copies> device_copies_;
   transfer_queue<accepted> unpublished_; ///< copied, but the peer's ring had no room
   std::vector<pollfd> watched_;
   spin_budget spin_budget_;

@@ -80,16 +80,28 @@ bool shared_memory_engine::work_on_writes() {
       copying_ = posted_.pop();
     }
     accepted& write = *copying_;
-    if (is_over(write)) {
-      // told already
-    } else if (!copy_some(write.walk, write.request.pieces, write.source, write.target, budget)) {
-      return true;
-    } else if (!publish(write)) {
-      unpublished_.push(std::move(write));
+    if (!is_over(write)) {
+      const auto whole = copy(write, budget);
+      if (whole && !*whole)
+        return true;
+      if (!whole)
+        finish(write, tl::unexpected{whole.error()});
+      else if (!publish(write))
+        unpublished_.push(std::move(write));
     }
     copying_.reset();
   }
   return true;
+}
+
+result<bool> shared_memory_engine::copy(accepted& write, std::uint64_t& budget) {
+  if (!write.on_device)
+    return copy_some(write.walk, write.request.pieces, write.source, write.target, budget);
+  if (!write.begun)
+    if (auto begun = device_copies_->begin(write.request.pieces, write.source, write.target); !begun)
+      return tl::unexpected{begun.error()};
+  write.begun = true;
+  return device_copies_->finished();
 }
 
 bool shared_memory_engine::is_over(accepted& write) {
@@ -268,6 +280,16 @@ void shared_memory_engine::adopt(peer_pointer joined) {
   changed_.notify_all();
 }
 
+result<shared_region> shared_memory_engine::open_region(const transfer_note& described, base::unique_fd file) const {
+  const auto share = [](auto&& memory) { return shared_region{std::move(memory)}; };
+  if (file)
+    return region_memory::map(std::move(file), described.bytes).map(share);
+  if (described.on_device != 0 && options_.devices)
+    return options_.devices->open(described.handle, described.bytes).map(share);
+  const auto what = of_rank(rank_id{described.from}) + " has no region " + std::to_string(described.region);
+  return fail(fault::transfer_failed, described.on_device != 0 ? what + " for a rank without a device" : what);
+}
+
 void shared_memory_engine::hear(const peer_pointer& from) {
   auto heard = receive_note(from->socket.get());
   if (!heard)
@@ -277,20 +299,24 @@ void shared_memory_engine::hear(const peer_pointer& from) {
   auto& [note, files] = **heard;
   switch (note.kind) {
   case note_kind::fetch: {
-    transfer_note answer{.kind = note_kind::region, .region = note.region};
+    transfer_note answer{.kind = note_kind::region, .from = options_.self.value, .region = note.region};
     std::array<int, 1> file{-1};
     if (note.region != 0 && note.region <= regions_.size()) {
-      answer.bytes = regions_[note.region - 1].bytes().size();
-      file[0] = regions_[note.region - 1].file();
+      const auto& asked = regions_[note.region - 1];
+      answer.bytes = asked.bytes().size();
+      if (asked.on_device()) {
+        answer.on_device = 1;
+        answer.handle = asked.handle();
+      } else {
+        file[0] = asked.file();
+      }
     }
     // An asker that does not read its answers learns of it by its own deadline.
     (void)send_note(from->socket.get(), answer, std::span{file}.first(file[0] < 0 ? 0 : 1));
     return;
   }
   case note_kind::region: {
-    auto memory =
-        files[0] ? region_memory::map(std::move(files[0]), note.bytes)
-                 : fail(fault::transfer_failed, of_rank(from->rank) + " has no region " + std::to_string(note.region));
+    auto memory = open_region(note, std::move(files[0]));
     {
       const std::lock_guard lock{mutex_};
       from->fetched.insert_or_assign(note.region, std::move(memory));

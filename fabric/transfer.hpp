@@ -20,11 +20,16 @@
 /// Contract: I22, I23, I25, I26, I31, E10.
 namespace troupe::fabric {
 
+class device_memory;
+
+enum class memory_kind : std::uint8_t { host, device };
+
 /// Memory of this rank that peers write (or that this rank writes from), page-aligned, zeroed, never grown.
 /// Ownership: the engine that made it; valid until the engine is destroyed.
 struct local_region {
-  std::uint32_t id = 0; ///< of this rank
-  std::span<std::byte> bytes;
+  std::uint32_t id = 0;       ///< of this rank
+  std::span<std::byte> bytes; ///< of a device: its addresses
+  memory_kind kind = memory_kind::host;
   protocols::region_card card; ///< what a peer needs; `slot_bytes` is the maker's to set
 };
 
@@ -80,8 +85,9 @@ public:
 
   virtual bulk_kind kind() const noexcept = 0;
 
-  /// Before `start`. Errors: no_memory, transfer_failed (registration).
-  virtual protocols::result<local_region> register_region(std::size_t bytes) = 0;
+  /// Before `start`. A write goes between regions of one kind. Errors: no_memory, transfer_failed (registration),
+  /// config_invalid (this engine reaches no device's memory).
+  virtual protocols::result<local_region> register_region(std::size_t bytes, memory_kind kind = memory_kind::host) = 0;
 
   /// libfabric endpoint name; empty for shared memory.
   virtual std::vector<std::byte> address() const = 0;
@@ -99,7 +105,8 @@ public:
   virtual protocols::result<void> attach_region(protocols::rank_id peer, const protocols::region_card& card) = 0;
 
   /// Any thread. Takes the request or refuses it at once (queue_full, out_of_bounds: also a region that is not
-  /// attached, peer_gone: also one that was never attached, bad_value: completion data above 48 bits, shutting_down);
+  /// attached, peer_gone: also one that was never attached, bad_value: completion data above 48 bits or memory of two
+  /// kinds, shutting_down);
   /// once taken, `on_delivered` is called exactly once. Two writes may be delivered in any order.
   virtual protocols::result<void> post(write_request request, ready_event source_ready) = 0;
 
@@ -113,8 +120,10 @@ struct shared_memory_options {
   std::array<std::byte, 32> job_token{};
   std::string unix_path; ///< where this engine listens
   std::size_t queue_max = 4096;
+  std::shared_ptr<device_memory> devices = nullptr; ///< for regions of a device's memory
 };
-/// Regions are memfds; a peer maps them once. A write is a copy, then an entry in the peer's completion ring.
+/// Regions are memfds, or a device's memory that its handle opens; a peer maps them once. A write is a copy, then an
+/// entry in the peer's completion ring.
 protocols::result<std::unique_ptr<transfer_engine>> make_shared_memory_engine(shared_memory_options options);
 
 struct fabric_options {

@@ -9,7 +9,7 @@
 #include <span>
 #include <vector>
 
-#include "fabric/region_memory.hpp"
+#include "fabric/shared_region.hpp"
 #include "fabric/transfer.hpp"
 #include "fabric/transfer_bell.hpp"
 #include "fabric/transfer_ring.hpp"
@@ -31,8 +31,8 @@ struct transfer_peer {
   transfer_ring incoming;
   transfer_ring outgoing;
   transfer_bell bell;
-  std::map<std::uint32_t, region_memory> regions;                    ///< attached
-  std::map<std::uint32_t, protocols::result<region_memory>> fetched; ///< answers that `attach_region` waits for
+  std::map<std::uint32_t, shared_region> regions;                    ///< attached
+  std::map<std::uint32_t, protocols::result<shared_region>> fetched; ///< answers that `attach_region` waits for
   std::optional<protocols::failure> gone;
 };
 using peer_pointer = std::shared_ptr<transfer_peer>;

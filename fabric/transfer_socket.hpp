@@ -20,7 +20,7 @@ enum class note_kind : std::uint32_t {
   welcome = 2, ///< the same, from the one who accepted
   refuse = 3,  ///< `fault_code` says why; the socket closes
   fetch = 4,   ///< `region`, please
-  region = 5   ///< `region` of `bytes`, with its descriptor; without one, there is no such region
+  region = 5   ///< `region` of `bytes`, with its descriptor or a device's handle; without, there is no such region
 };
 
 /// Every note has this form. Both ends are one build on one host (the hello's magic says so), so it travels as it lies
@@ -35,8 +35,9 @@ struct transfer_note {
   std::uint32_t to = 0, to_born = 0;
   std::array<std::byte, 32> job_token{};
   std::uint32_t region = 0;
-  std::uint32_t reserved = 0;
+  std::uint32_t on_device = 0; ///< `handle` is one
   std::uint64_t bytes = 0;
+  std::array<std::byte, 64> handle{};
 };
 
 struct received_note {

@@ -11,23 +11,85 @@ using protocols::fail;
 using protocols::fault;
 using protocols::result;
 
+namespace {
+
+struct named_device {
+  std::string kind;
+  unsigned number = 0;
+};
+result<named_device> read_device(const std::string& text) {
+  named_device read{.kind = text.substr(0, text.find(':'))};
+  if (read.kind == text)
+    return read;
+  const char* const end = text.data() + text.size();
+  const auto [last, error] = std::from_chars(text.data() + read.kind.size() + 1, end, read.number);
+  if (error != std::errc{} || last != end)
+    return fail(fault::config_invalid, "device " + text + "; valid here: cpu, cuda, cuda:0, cuda:1 and so on");
+  return read;
+}
+
+template <class Function>
+result<Function*> symbol(const std::string& kind, const char* name) {
+  return base::plugin_symbol(kind, name).map([](void* found) { return reinterpret_cast<Function*>(found); });
+}
+
+} // namespace
+
 result<std::shared_ptr<const operations>> open_operations(const std::string& device, unsigned threads) {
-  const std::string kind = device.substr(0, device.find(':'));
-  device_request wanted{.threads = threads};
-  if (kind != device) {
-    const char* const end = device.data() + device.size();
-    const auto [read, error] = std::from_chars(device.data() + kind.size() + 1, end, wanted.number);
-    if (error != std::errc{} || read != end)
-      return fail(fault::config_invalid, "device " + device + "; valid here: cpu, cuda, cuda:0, cuda:1 and so on");
-  }
-  const auto found = base::plugin_symbol(kind, make_operations_symbol);
-  if (!found)
-    return tl::unexpected(found.error());
+  const auto wanted = read_device(device);
+  if (!wanted)
+    return tl::unexpected(wanted.error());
+  const auto make = symbol<make_operations_function>(wanted->kind, make_operations_symbol);
+  if (!make)
+    return tl::unexpected(make.error());
   result<std::shared_ptr<const operations>> made;
-  reinterpret_cast<make_operations_function*> (*found)(wanted, made);
+  (**make)({.number = wanted->number, .threads = threads}, made);
   if (!made)
     return made;
   return count_operations(*std::move(made));
+}
+
+result<unsigned> count_devices(const std::string& kind) {
+  return symbol<count_devices_function>(kind, count_devices_symbol).map([](auto* count) { return count(); });
+}
+
+result<collectives_key> make_collectives_key(const std::string& device) {
+  const auto wanted = read_device(device);
+  if (!wanted)
+    return tl::unexpected(wanted.error());
+  const auto make = symbol<make_collectives_key_function>(wanted->kind, make_collectives_key_symbol);
+  if (!make)
+    return tl::unexpected(make.error());
+  result<collectives_key> made;
+  (**make)(made);
+  return made;
+}
+
+result<std::unique_ptr<device_collectives>> join_collectives(const std::string& device, const collectives_seat& seat,
+                                                             protocols::time_point deadline) {
+  const auto wanted = read_device(device);
+  if (!wanted)
+    return tl::unexpected(wanted.error());
+  const auto join = symbol<join_collectives_function>(wanted->kind, join_collectives_symbol);
+  if (!join)
+    return tl::unexpected(join.error());
+  result<std::unique_ptr<device_collectives>> made;
+  (**join)({.number = wanted->number}, seat, deadline, made);
+  return made;
+}
+
+result<std::shared_ptr<fabric::device_memory>> open_device_memory(const std::string& device) {
+  const auto wanted = read_device(device);
+  if (!wanted)
+    return tl::unexpected(wanted.error());
+  if (wanted->kind == "cpu")
+    return nullptr;
+  const auto make = symbol<make_device_memory_function>(wanted->kind, make_device_memory_symbol);
+  if (!make)
+    return tl::unexpected(make.error());
+  result<std::shared_ptr<fabric::device_memory>> made;
+  (**make)({.number = wanted->number}, made);
+  return made;
 }
 
 } // namespace troupe::gpu

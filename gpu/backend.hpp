@@ -1,8 +1,11 @@
 #pragma once
 
+#include <array>
 #include <memory>
 #include <string>
 
+#include "fabric/device_memory.hpp"
+#include "gpu/device_collectives.hpp"
 #include "gpu/operations.hpp"
 #include "protocols/fault.hpp"
 
@@ -11,6 +14,26 @@ namespace troupe::gpu {
 /// The operations of `device` ("cpu", "cuda" or "cuda:1"), from its plug-in. `threads`: of one matrix product, cpu
 /// only. Errors: config_invalid, no such plug-in, one of another build, no such device or one that it is not built for.
 protocols::result<std::shared_ptr<const operations>> open_operations(const std::string& device, unsigned threads);
+
+/// How many devices of this kind the machine offers; no driver counts as none. Errors: config_invalid, no such plug-in.
+protocols::result<unsigned> count_devices(const std::string& kind);
+
+/// The memory of `device` as other processes of this host can be given it; null for "cpu", whose memory is the host's.
+/// Errors: as for `open_operations`.
+protocols::result<std::shared_ptr<fabric::device_memory>> open_device_memory(const std::string& device);
+
+/// What the members of a group find each other by; one of them makes it, all of them get it.
+using collectives_key = std::array<std::byte, 128>;
+struct collectives_seat {
+  collectives_key key{};
+  std::uint32_t self = 0;
+  std::uint32_t size = 1;
+};
+/// Errors: as for `open_operations`; executor_failed.
+protocols::result<collectives_key> make_collectives_key(const std::string& device);
+/// Every member calls it, each with a device of its own. Errors: timeout, executor_failed.
+protocols::result<std::unique_ptr<device_collectives>>
+join_collectives(const std::string& device, const collectives_seat& seat, protocols::time_point deadline);
 
 /// What a plug-in is asked for.
 struct device_request {
@@ -22,5 +45,17 @@ struct device_request {
 inline constexpr const char* make_operations_symbol = "troupe_make_operations";
 using make_operations_function = void(const device_request& wanted,
                                       protocols::result<std::shared_ptr<const operations>>& made);
+// What a plug-in of a device with memory of its own offers beside.
+inline constexpr const char* count_devices_symbol = "troupe_count_devices";
+using count_devices_function = unsigned();
+inline constexpr const char* make_device_memory_symbol = "troupe_make_device_memory";
+using make_device_memory_function = void(const device_request& wanted,
+                                         protocols::result<std::shared_ptr<fabric::device_memory>>& made);
+inline constexpr const char* make_collectives_key_symbol = "troupe_make_collectives_key";
+using make_collectives_key_function = void(protocols::result<collectives_key>& made);
+inline constexpr const char* join_collectives_symbol = "troupe_join_collectives";
+using join_collectives_function = void(const device_request& wanted, const collectives_seat& seat,
+                                       protocols::time_point deadline,
+                                       protocols::result<std::unique_ptr<device_collectives>>& made);
 
 } // namespace troupe::gpu

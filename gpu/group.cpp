@@ -11,6 +11,14 @@ namespace troupe::gpu {
 
 using namespace protocols;
 
+namespace {
+
+std::span<float> floats_of(const tensor_view& view) {
+  return {view.f32(), static_cast<std::size_t>(view.elements())};
+}
+
+} // namespace
+
 group::group(group_plan plan, std::uint32_t self, std::unique_ptr<collective_backend> backend, duration deadline)
     : plan_(std::move(plan)), self_(self), backend_(std::move(backend)), deadline_(deadline), plan_check_(plan_, self) {
   TROUPE_ASSERT("B9", backend_ != nullptr);
@@ -51,6 +59,24 @@ result<void> group::issue_with(collective_kind kind, std::size_t count, std::uin
     return fail(fault::not_a_member, std::string{name(kind)} + " with member " + std::to_string(member) + " of group " +
                                          plan_.name + ", which has " + std::to_string(size()));
   return issue(kind, count, plan_.members[member], act);
+}
+
+result<void> group::all_reduce_sum(stream& on, const tensor_view& values) {
+  TROUPE_ASSERT("all_reduce_sum", values.contiguous());
+  if (values.device() == device_kind::cpu)
+    return all_reduce_sum(floats_of(values));
+  TROUPE_ASSERT("all_reduce_sum", device_ != nullptr);
+  return issue(collective_kind::all_reduce_sum, static_cast<std::size_t>(values.elements()), no_peer,
+               [&](time_point deadline) { return device_->all_reduce_sum(on, values, deadline); });
+}
+
+result<void> group::all_gather(stream& on, const tensor_view& mine, const tensor_view& all) {
+  TROUPE_ASSERT("all_gather", mine.contiguous() && all.contiguous());
+  if (mine.device() == device_kind::cpu)
+    return all_gather(floats_of(mine), floats_of(all));
+  TROUPE_ASSERT("all_gather", device_ != nullptr && all.elements() == mine.elements() * size());
+  return issue(collective_kind::all_gather, static_cast<std::size_t>(mine.elements()), no_peer,
+               [&](time_point deadline) { return device_->all_gather(on, mine, all, deadline); });
 }
 
 result<void> group::all_reduce_sum(std::span<float> values) {

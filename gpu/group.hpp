@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "fabric/lane.hpp"
+#include "gpu/device_collectives.hpp"
 #include "protocols/cluster_plan.hpp"
 #include "protocols/collective_kind.hpp"
 #include "protocols/collective_plan_machine.hpp"
@@ -94,6 +95,15 @@ public:
   /// Since the group was made.
   std::uint64_t issued() const noexcept { return plan_check_.issued_total(); }
 
+  /// From here on tensors of a device go this way; before the first of them. Those of the host go through the backend.
+  void give_device(std::unique_ptr<device_collectives> collectives) { device_ = std::move(collectives); }
+  collective_backend& backend() noexcept { return *backend_; }
+
+  /// Sums a contiguous f32 tensor, in `on`'s order: what follows on the stream reads the sum.
+  protocols::result<void> all_reduce_sum(stream& on, const tensor_view& values);
+  /// The same of `mine` [...] into `all` [members, ...].
+  protocols::result<void> all_gather(stream& on, const tensor_view& mine, const tensor_view& all);
+
   protocols::result<void> all_reduce_sum(std::span<float> values);
   protocols::result<void> all_reduce_min(std::span<std::int32_t> values);
   protocols::result<void> all_gather(std::span<const float> mine, std::span<float> all);
@@ -112,6 +122,7 @@ private:
   protocols::group_plan plan_;
   std::uint32_t self_;
   std::unique_ptr<collective_backend> backend_;
+  std::unique_ptr<device_collectives> device_; ///< null where tensors are the host's
   protocols::duration deadline_;
   protocols::collective_plan_machine plan_check_;
   protocols::flight_phase phase_{};

@@ -59,7 +59,9 @@ fabric_engine::peer::peer(const protocols::endpoint& from, fi_addr_t at, std::si
 
 // ---- any thread ----------------------------------------------------------------------------------------------------
 
-result<local_region> fabric_engine::register_region(std::size_t bytes) {
+result<local_region> fabric_engine::register_region(std::size_t bytes, memory_kind kind) {
+  if (kind != memory_kind::host)
+    return fail(fault::config_invalid, "the fabric lane reaches no device's memory");
   const std::lock_guard lock{mutex_};
   if (auto early = check_registering(); !early)
     return tl::unexpected{std::move(early.error())};

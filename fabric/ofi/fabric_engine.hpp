@@ -38,7 +38,7 @@ public:
   ~fabric_engine() override;
 
   bulk_kind kind() const noexcept override { return bulk_kind::fabric; }
-  protocols::result<local_region> register_region(std::size_t bytes) override;
+  protocols::result<local_region> register_region(std::size_t bytes, memory_kind kind) override;
   std::vector<std::byte> address() const override { return address_; }
   protocols::result<void> attach_peer(const protocols::endpoint& peer, protocols::time_point deadline) override;
   protocols::result<void> attach_region(protocols::rank_id peer, const protocols::region_card& card) override;

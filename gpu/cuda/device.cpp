@@ -30,6 +30,11 @@ void device::use() const noexcept {
   current = number;
 }
 
+unsigned count_devices() {
+  int count = 0;
+  return cudaGetDeviceCount(&count) == cudaSuccess ? static_cast<unsigned>(count) : 0;
+}
+
 result<device> open_device(unsigned number) {
   const std::string name = "device cuda:" + std::to_string(number);
   int count = 0;

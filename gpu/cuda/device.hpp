@@ -20,6 +20,9 @@ struct device {
   void use() const noexcept;
 };
 
+/// No driver counts as none.
+unsigned count_devices();
+
 /// Errors: config_invalid, with what is there: no driver, no device, no such number, another compute capability.
 protocols::result<device> open_device(unsigned number);
 

@@ -2,6 +2,8 @@
 
 #include "gpu/backend.hpp"
 #include "gpu/cuda/cuda_operations.hpp"
+#include "gpu/cuda/ipc_memory.hpp"
+#include "gpu/cuda/nccl_collectives.hpp"
 
 TROUPE_PLUGIN
 
@@ -11,4 +13,28 @@ extern "C" __attribute__((visibility("default"))) void
 troupe_make_operations(const gpu::device_request& wanted,
                        protocols::result<std::shared_ptr<const gpu::operations>>& made) {
   made = gpu::cuda::make_operations(wanted.number);
+}
+
+extern "C" __attribute__((visibility("default"))) unsigned troupe_count_devices() {
+  return gpu::cuda::count_devices();
+}
+
+extern "C" __attribute__((visibility("default"))) void
+troupe_make_device_memory(const gpu::device_request& wanted,
+                          protocols::result<std::shared_ptr<fabric::device_memory>>& made) {
+  made = gpu::cuda::make_ipc_memory(wanted.number);
+}
+
+extern "C" __attribute__((visibility("default"))) void
+troupe_make_collectives_key(protocols::result<gpu::collectives_key>& made) {
+  made = gpu::cuda::make_nccl_key();
+}
+
+extern "C" __attribute__((visibility("default"))) void
+troupe_join_collectives(const gpu::device_request& wanted, const gpu::collectives_seat& seat,
+                        protocols::time_point deadline,
+                        protocols::result<std::unique_ptr<gpu::device_collectives>>& made) {
+  made = gpu::cuda::open_device(wanted.number).and_then([&](const gpu::cuda::device& on) {
+    return gpu::cuda::join_nccl(on, seat, deadline);
+  });
 }

@@ -30,11 +30,6 @@ struct text_decoder::workspace {
 
 namespace {
 
-std::span<float> values_of(const tensor_view& view) {
-  TROUPE_ASSERT("collective", view.contiguous());
-  return {view.f32(), static_cast<std::size_t>(view.elements())};
-}
-
 template <class T>
 std::span<const std::byte> bytes_of(const std::vector<T>& values) {
   return std::as_bytes(std::span{values});
@@ -276,7 +271,7 @@ result<void> text_decoder::attend(const layer& of, std::uint32_t local, const wo
                         with.mixed.split_last(query_heads_));
   run_->matmul(*stream_, with.mixed, of.output.view, of.output_bias.view, with.delta);
   if (mesh)
-    if (auto summed = mesh->all_reduce_sum(values_of(with.delta)); !summed)
+    if (auto summed = mesh->all_reduce_sum(*stream_, with.delta); !summed)
       return summed;
   run_->add(*stream_, with.hidden, with.delta);
   return {};
@@ -288,7 +283,7 @@ result<void> text_decoder::transform(const layer& of, const workspace& with, gro
   run_->silu_mul(*stream_, with.gate_up, with.activated);
   run_->matmul(*stream_, with.activated, of.down.view, of.down_bias.view, with.delta);
   if (mesh)
-    if (auto summed = mesh->all_reduce_sum(values_of(with.delta)); !summed)
+    if (auto summed = mesh->all_reduce_sum(*stream_, with.delta); !summed)
       return summed;
   run_->add(*stream_, with.hidden, with.delta);
   return {};
@@ -303,7 +298,7 @@ result<void> text_decoder::predict(const workspace& with, std::span<float> logit
     run_->matmul(*stream_, with.last_normed, head_view_, {}, with.logits);
   } else {
     run_->matmul(*stream_, with.last_normed, head_view_, {}, with.share);
-    if (auto gathered = mesh->all_gather(values_of(with.share), values_of(with.gathered)); !gathered)
+    if (auto gathered = mesh->all_gather(*stream_, with.share, with.gathered); !gathered)
       return gathered;
     const std::int64_t rows = with.share.shape(0);
     const std::int64_t columns = with.share.shape(1);

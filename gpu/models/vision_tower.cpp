@@ -20,11 +20,6 @@ namespace {
 
 constexpr float norm_epsilon = 1e-6F; // fixed by the published architecture
 
-std::span<float> values_of(const tensor_view& view) {
-  TROUPE_ASSERT("collective", view.contiguous());
-  return {view.f32(), static_cast<std::size_t>(view.elements())};
-}
-
 } // namespace
 
 vision_tower::vision_tower(const model_config& config, const normalisation& how, std::shared_ptr<const operations> run,
@@ -166,7 +161,7 @@ result<void> vision_tower::attend(const block& of, const workspace& with, group*
                   with.mixed.split_last(heads_));
   run_->matmul(*stream_, with.mixed, of.proj.matrix.view, of.proj.bias.view, with.delta);
   if (mesh)
-    if (auto summed = mesh->all_reduce_sum(values_of(with.delta)); !summed)
+    if (auto summed = mesh->all_reduce_sum(*stream_, with.delta); !summed)
       return summed;
   run_->add(*stream_, with.hidden, with.delta);
   return {};
@@ -179,7 +174,7 @@ result<void> vision_tower::transform(const block& of, const workspace& with, gro
   run_->gelu(*stream_, with.wide, config_.vision->tanh_gelu ? gelu_kind::tanh : gelu_kind::erf);
   run_->matmul(*stream_, with.wide, of.down.matrix.view, of.down.bias.view, with.delta);
   if (mesh)
-    if (auto summed = mesh->all_reduce_sum(values_of(with.delta)); !summed)
+    if (auto summed = mesh->all_reduce_sum(*stream_, with.delta); !summed)
       return summed;
   run_->add(*stream_, with.hidden, with.delta);
   return {};
@@ -223,7 +218,7 @@ result<void> vision_tower::encode_one(const picture& each, group* mesh) {
   }
   merge(merger_, false, with, with.rows.columns(0, width));
   if (mesh)
-    if (auto summed = mesh->all_reduce_sum(values_of(with.rows)); !summed)
+    if (auto summed = mesh->all_reduce_sum(*stream_, with.rows); !summed)
       return summed;
   run_->download(*stream_, with.rows, std::as_writable_bytes(each.rows));
   return stream_->synchronize();

@@ -1,0 +1,53 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <memory>
+#include <span>
+
+#include "fabric/transfer.hpp"
+
+namespace troupe::fabric {
+
+/// What another process of this host opens a device's memory by.
+using device_handle = std::array<std::byte, 64>;
+
+/// One allocation of a device's memory: made here, or opened from a peer's handle. Its end frees or closes it.
+class device_region {
+public:
+  virtual ~device_region() = default;
+  device_region(const device_region&) = delete;
+  device_region& operator=(const device_region&) = delete;
+
+  virtual std::span<std::byte> bytes() const noexcept = 0; ///< addresses of the device
+  virtual const device_handle& handle() const noexcept = 0;
+
+protected:
+  device_region() = default;
+};
+
+/// Copies between a device's regions, one write at a time, in an order of their own beside what the device computes.
+/// Threads: one.
+class device_copies {
+public:
+  virtual ~device_copies() = default;
+  /// Pieces were checked against both regions. Returns before they are copied. Errors: executor_failed.
+  virtual protocols::result<void> begin(std::span<const write_piece> pieces, const std::byte* source,
+                                        std::byte* target) = 0;
+  /// Whether everything that was begun is in the target's memory. Errors: executor_failed.
+  virtual protocols::result<bool> finished() = 0;
+};
+
+/// The memory of one device as the data plane needs it; a plug-in implements it.
+/// Threads: any.
+class device_memory {
+public:
+  virtual ~device_memory() = default;
+  /// Zeroed. Errors: no_memory with what is free; executor_failed.
+  virtual protocols::result<std::unique_ptr<device_region>> make(std::size_t bytes) = 0;
+  /// What `make` made in another process. Errors: transfer_failed.
+  virtual protocols::result<std::unique_ptr<device_region>> open(const device_handle& of, std::size_t bytes) = 0;
+  virtual std::unique_ptr<device_copies> make_copies() = 0;
+};
+
+} // namespace troupe::fabric

@@ -1,0 +1,50 @@
+#include <vector>
+
+#include "gpu/device_collectives.hpp"
+#include "gpu/group.hpp"
+
+namespace troupe::gpu {
+
+using protocols::result;
+using protocols::time_point;
+
+namespace {
+
+class staged_collectives final : public device_collectives {
+public:
+  staged_collectives(std::shared_ptr<const operations> run, collective_backend& host)
+      : run_(std::move(run)), host_(host) {}
+
+  result<void> all_reduce_sum(stream& on, const tensor_view& values, time_point deadline) override {
+    mine_.resize(static_cast<std::size_t>(values.elements()));
+    return fetch(on, values).and_then([&] { return host_.all_reduce_sum(mine_, deadline); }).map([&] {
+      run_->upload(on, std::as_bytes(std::span{mine_}), values);
+    });
+  }
+
+  result<void> all_gather(stream& on, const tensor_view& mine, const tensor_view& all, time_point deadline) override {
+    mine_.resize(static_cast<std::size_t>(mine.elements()));
+    all_.resize(static_cast<std::size_t>(all.elements()));
+    return fetch(on, mine).and_then([&] { return host_.all_gather(mine_, all_, deadline); }).map([&] {
+      run_->upload(on, std::as_bytes(std::span{all_}), all);
+    });
+  }
+
+private:
+  result<void> fetch(stream& on, const tensor_view& from) {
+    run_->download(on, from, std::as_writable_bytes(std::span{mine_}));
+    return on.synchronize();
+  }
+
+  std::shared_ptr<const operations> run_;
+  collective_backend& host_;
+  std::vector<float> mine_, all_; ///< their capacity stays
+};
+
+} // namespace
+
+std::unique_ptr<device_collectives> stage_collectives(std::shared_ptr<const operations> run, collective_backend& host) {
+  return std::make_unique<staged_collectives>(std::move(run), host);
+}
+
+} // namespace troupe::gpu
