@@ -12,12 +12,13 @@ using namespace protocols;
 namespace {
 
 gpu::models::kv_layout layout_here(const rank_context& rank, const cell_plan& cell) {
-  return layout_at(rank.facts, cell, *cell.place_of(rank.self), rank.spec.limits.kv_tokens_max);
+  return layout_at(rank.facts, rank.spec, cell, *cell.place_of(rank.self));
 }
 
 decode_member_machine::options member_options(const rank_context& rank, const cell_plan& cell) {
   return {.room_deadline = std::chrono::milliseconds{rank.spec.timeouts.room_ms},
           .rooms_max = rank.spec.limits.role_requests_max(),
+          .kv_dtype = rank.spec.model_dtype,
           .overlap = overlapping_cells(rank.facts, layout_here(rank, cell), rank.plan, role_kind::prefill)};
 }
 

@@ -28,16 +28,21 @@ gpu::models::shard shard_at(const protocols::cell_plan& cell, std::uint32_t plac
           .stage = cell.stage_of(place)};
 }
 
-gpu::models::kv_layout layout_at(const gpu::models::model_facts& facts, const protocols::cell_plan& cell,
-                                 std::uint32_t place, std::uint32_t kv_tokens_max) noexcept {
-  return gpu::models::layout_of(facts, shard_at(cell, place), kv_tokens_max);
+gpu::element_kind element_of(protocols::element_type type) noexcept {
+  TROUPE_ASSERT("dtype", type != protocols::element_type::u8);
+  return type == protocols::element_type::bf16 ? gpu::element_kind::bf16 : gpu::element_kind::f32;
+}
+
+gpu::models::kv_layout layout_at(const gpu::models::model_facts& facts, const protocols::cluster_spec& spec,
+                                 const protocols::cell_plan& cell, std::uint32_t place) noexcept {
+  return gpu::models::layout_of(facts, shard_at(cell, place), spec.limits.kv_tokens_max, element_of(spec.model_dtype));
 }
 
 std::vector<std::uint32_t> overlapping_places(const gpu::models::model_facts& facts, const gpu::models::kv_layout& mine,
                                               const protocols::cell_plan& others) {
   std::vector<std::uint32_t> places;
   for (std::uint32_t place = 0; place < others.ranks.size(); ++place) {
-    const auto theirs = layout_at(facts, others, place, protocols::limits::kv_block_tokens);
+    const auto theirs = gpu::models::layout_of(facts, shard_at(others, place), protocols::limits::kv_block_tokens);
     if (!shared(mine.first_head, mine.heads, theirs.first_head, theirs.heads).empty() &&
         !shared(mine.first_layer, mine.layers, theirs.first_layer, theirs.layers).empty())
       places.push_back(place);

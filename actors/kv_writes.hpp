@@ -15,9 +15,12 @@ namespace troupe::actors {
 /// The share of the model that the rank at `place` of `cell` holds.
 gpu::models::shard shard_at(const protocols::cell_plan& cell, std::uint32_t place) noexcept;
 
+/// Errors: an element that nothing computes with breaks an invariant.
+gpu::element_kind element_of(protocols::element_type type) noexcept;
+
 /// The pool of the rank at `place` of `cell`.
-gpu::models::kv_layout layout_at(const gpu::models::model_facts& facts, const protocols::cell_plan& cell,
-                                 std::uint32_t place, std::uint32_t kv_tokens_max) noexcept;
+gpu::models::kv_layout layout_at(const gpu::models::model_facts& facts, const protocols::cluster_spec& spec,
+                                 const protocols::cell_plan& cell, std::uint32_t place) noexcept;
 
 /// Places of `others` that hold a head and a layer which `mine` holds too, ascending.
 std::vector<std::uint32_t> overlapping_places(const gpu::models::model_facts& facts, const gpu::models::kv_layout& mine,

@@ -12,10 +12,11 @@ using namespace protocols;
 namespace {
 
 prefill_member_machine::options member_options(const rank_context& rank, const cell_plan& cell) {
-  const auto layout = layout_at(rank.facts, cell, *cell.place_of(rank.self), rank.spec.limits.kv_tokens_max);
+  const auto layout = layout_at(rank.facts, rank.spec, cell, *cell.place_of(rank.self));
   return {.row_elements = rank.facts.row_elements(),
           .room_deadline = std::chrono::milliseconds{rank.spec.timeouts.room_ms},
           .rooms_max = rank.spec.limits.role_requests_max() * limits::pictures_per_request_max,
+          .kv_dtype = rank.spec.model_dtype,
           .overlap = overlapping_cells(rank.facts, layout, rank.plan, role_kind::decode)};
 }
 
@@ -24,8 +25,7 @@ prefill_member_machine::options member_options(const rank_context& rank, const c
 prefill_actor::prefill_actor(caf::actor_config& config, const rank_context& rank, cell_id cell,
                              std::shared_ptr<mesh_executor> executor, admission_board& board)
     : rank_actor(config, rank, "prefill"), cell_(rank.plan.cell(cell)), place_(*cell_.place_of(rank.self)),
-      executor_(std::move(executor)), board_(board),
-      layout_(layout_at(rank.facts, cell_, place_, rank.spec.limits.kv_tokens_max)),
+      executor_(std::move(executor)), board_(board), layout_(layout_at(rank.facts, rank.spec, cell_, place_)),
       member_(rank.plan, cell, rank.self, member_options(rank, cell_)) {
   if (place_ == 0)
     leader_.emplace(
@@ -131,7 +131,7 @@ void prefill_actor::perform(prefill_member_machine::effects what) {
 void prefill_actor::write_blocks(const prefill_member_machine::write_blocks& write) {
   const auto& receivers = rank_.plan.cell(write.decode_cell);
   const auto to = receivers.ranks[write.part];
-  const auto target = layout_at(rank_.facts, receivers, write.part, rank_.spec.limits.kv_tokens_max);
+  const auto target = layout_at(rank_.facts, rank_.spec, receivers, write.part);
   const auto posted =
       rank_.transfers->post({.to = to,
                              .source_region = rank_.regions.at("kv.prefill").id,

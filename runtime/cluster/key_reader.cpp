@@ -86,9 +86,7 @@ std::optional<spec_value> key_reader::judge_value(const value_rule& rule, const 
   if (node.kind != json_kind::text)
     return wrong("a text");
   if (!rule.choices.empty() && std::ranges::find(rule.choices, node.text) == rule.choices.end()) {
-    const auto reason = rule.refusal ? rule.refusal(node.text) : std::string{};
-    problem(node.at, reason.empty() ? fmt::format("{} is {}", path, not_a_choice(node.text, rule.choices))
-                                    : fmt::format("{} \"{}\": {}", path, node.text, reason));
+    problem(node.at, fmt::format("{} is {}", path, not_a_choice(node.text, rule.choices)));
     return std::nullopt;
   }
   if (!rule.pattern.empty() && !std::regex_match(node.text, std::regex{std::string{rule.pattern}}))

@@ -57,7 +57,6 @@ private:
     std::uint64_t least;
     std::uint64_t most;
     const std::vector<std::string_view>& choices;
-    const std::function<std::string(std::string_view)>& refusal;
     std::string_view pattern;
     std::string_view pattern_in_words;
   };
@@ -87,9 +86,9 @@ void key_reader::read_members(Owner& owner, const std::vector<spec_key<Owner>>& 
       continue;
     } else if (part != sections.end()) {
       part->read(full, member.value);
-    } else if (const auto value = judge_value({key->initial, key->least, key->most, key->choices, key->refusal,
-                                               key->pattern, key->pattern_in_words},
-                                              full, member.value)) {
+    } else if (const auto value =
+                   judge_value({key->initial, key->least, key->most, key->choices, key->pattern, key->pattern_in_words},
+                               full, member.value)) {
       key->set(owner, *value);
     }
   }

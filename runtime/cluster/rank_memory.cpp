@@ -17,8 +17,9 @@ std::uint64_t whole_pages(std::uint64_t bytes) noexcept {
 
 } // namespace
 
-result<void> rank_world::add_region(const std::string& purpose, std::uint32_t slots, std::uint64_t slot_bytes) {
-  auto made = transfers_->register_region(slots * slot_bytes);
+result<void> rank_world::add_region(const std::string& purpose, std::uint32_t slots, std::uint64_t slot_bytes,
+                                    fabric::memory_kind kind) {
+  auto made = transfers_->register_region(slots * slot_bytes, kind);
   if (!made)
     return fail(made.error().code, "memory for " + purpose + ": " + made.error().what);
   made->card.slot_bytes = slot_bytes;
@@ -34,10 +35,12 @@ result<void> rank_world::register_regions() {
   const auto encode_cells = static_cast<std::uint32_t>(context_.plan.cells_of(role_kind::encode).size());
 
   result<void> done;
-  const auto add = [&](const std::string& purpose, std::uint32_t slots, std::uint64_t bytes) {
+  const auto add = [&](const std::string& purpose, std::uint32_t slots, std::uint64_t bytes,
+                       fabric::memory_kind kind = fabric::memory_kind::host) {
     if (done && slots * bytes > 0)
-      done = add_region(purpose, slots, bytes);
+      done = add_region(purpose, slots, bytes, kind);
   };
+  const auto where_computed = on_device() ? fabric::memory_kind::device : fabric::memory_kind::host;
   if (facts.has_vision && role_here(role_kind::front))
     add("staging", encode_cells * bounds.pixel_slots, pixels);
   if (const auto* const cell = cell_here(role_kind::encode)) {
@@ -47,10 +50,10 @@ result<void> rank_world::register_regions() {
   }
   for (const auto role : {role_kind::prefill, role_kind::decode})
     if (const auto* const cell = cell_here(role)) {
-      const auto layout = actors::layout_at(facts, *cell, *cell->place_of(context_.self), bounds.kv_tokens_max);
+      const auto layout = actors::layout_at(facts, context_.spec, *cell, *cell->place_of(context_.self));
       if (role == role_kind::prefill && facts.has_vision)
         add("rows", bounds.row_slots, rows);
-      add(role == role_kind::prefill ? "kv.prefill" : "kv.decode", layout.blocks, layout.block_bytes());
+      add(role == role_kind::prefill ? "kv.prefill" : "kv.decode", layout.blocks, layout.block_bytes(), where_computed);
     }
   return done;
 }

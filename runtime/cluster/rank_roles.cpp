@@ -4,8 +4,10 @@
 #include "actors/front_actor.hpp"
 #include "actors/kv_writes.hpp"
 #include "actors/prefill_actor.hpp"
+#include "gpu/backend.hpp"
 #include "protocols/codec.hpp"
 #include "runtime/base/clock.hpp"
+#include "runtime/base/log.hpp"
 #include "runtime/cluster/rank_world.hpp"
 
 /// The roles of a rank: its shards of the model, an executor for each cell, the actors.
@@ -55,15 +57,23 @@ result<std::shared_ptr<actors::mesh_executor>> rank_world::make_executor(const c
     }
     return lanes;
   };
-  const auto wrap = [&](const std::shared_ptr<gpu::group_lanes>& lanes) {
-    return std::make_shared<gpu::group>(lanes->plan, lanes->self, gpu::make_host_backend(lanes), parts.step_deadline);
+  const auto wrap = [&](const std::shared_ptr<gpu::group_lanes>& lanes) -> result<std::shared_ptr<gpu::group>> {
+    auto group =
+        std::make_shared<gpu::group>(lanes->plan, lanes->self, gpu::make_host_backend(lanes), parts.step_deadline);
+    if (on_device())
+      if (auto given = give_device(*group, deadline); !given)
+        return tl::unexpected<failure>{given.error()};
+    return group;
   };
   if (cell.group) {
     auto lanes = make_group(*cell.group);
     if (!lanes)
       return tl::unexpected<failure>{lanes.error()};
     parts.plans.emplace(*lanes);
-    parts.cell_group = wrap(*lanes);
+    auto whole = wrap(*lanes);
+    if (!whole)
+      return tl::unexpected<failure>{whole.error()};
+    parts.cell_group = *std::move(whole);
     const auto& mesh = cell.meshes[cell.stage_of(place)];
     if (mesh == cell.group) {
       parts.mesh = parts.cell_group;
@@ -71,12 +81,49 @@ result<std::shared_ptr<actors::mesh_executor>> rank_world::make_executor(const c
       auto mesh_lanes = make_group(*mesh);
       if (!mesh_lanes)
         return tl::unexpected<failure>{mesh_lanes.error()};
-      parts.mesh = wrap(*mesh_lanes);
+      auto stage = wrap(*mesh_lanes);
+      if (!stage)
+        return tl::unexpected<failure>{stage.error()};
+      parts.mesh = *std::move(stage);
     }
   }
   if (auto given = give_model(cell, parts); !given)
     return tl::unexpected<failure>{given.error()};
   return std::make_shared<actors::mesh_executor>(std::move(parts), executor_events(cell), roles_.at(cell.role)->board);
+}
+
+/// Collectives on the GPUs' own links, where every member has a GPU; by way of the host where they share one.
+result<void> rank_world::give_device(gpu::group& group, time_point deadline) {
+  std::set<std::string> devices;
+  for (const auto member : group.plan().members)
+    devices.insert(context_.plan.rank(member).device.name_on(device_count_));
+  if (devices.size() < group.size()) {
+    auto run = gpu::open_operations(device_, context_.spec.limits.threads);
+    if (!run)
+      return tl::unexpected<failure>{run.error()};
+    base::log_info("group {}: {} ranks on {} GPUs, so its sums go by way of the host", group.plan().name, group.size(),
+                   devices.size());
+    group.give_device(gpu::stage_collectives(*std::move(run), group.backend()));
+    return {};
+  }
+  gpu::collectives_seat seat{.key = {}, .self = group.self(), .size = group.size()};
+  if (group.self() == 0) {
+    auto key = gpu::make_collectives_key(device_);
+    if (!key)
+      return tl::unexpected<failure>{key.error()};
+    seat.key = *key;
+  }
+  if (auto told =
+          group.begin(call_id{}, "group", 1).and_then([&] { return group.broadcast(seat.key, 0); }).and_then([&] {
+            return group.end();
+          });
+      !told)
+    return told;
+  auto joined = gpu::join_collectives(device_, seat, deadline);
+  if (!joined)
+    return fail(joined.error().code, "group " + group.plan().name + ": " + joined.error().what);
+  group.give_device(*std::move(joined));
+  return {};
 }
 
 result<void> rank_world::give_model(const cell_plan& cell, actors::mesh_executor::parts& parts) {
@@ -95,7 +142,7 @@ result<void> rank_world::give_model(const cell_plan& cell, actors::mesh_executor
     parts.rows = area("tower");
     return {};
   }
-  const auto layout = gpu::models::layout_of(context_.facts, share, context_.spec.limits.kv_tokens_max);
+  const auto layout = actors::layout_at(context_.facts, context_.spec, cell, parts.place);
   const auto& pool = context_.regions.at(cell.role == role_kind::prefill ? "kv.prefill" : "kv.decode");
   auto text = folder_->load_text(share, layout, pool.bytes);
   if (!text)

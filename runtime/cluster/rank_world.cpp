@@ -10,9 +10,11 @@
 #include <iterator>
 
 #include "actors/front_actor.hpp"
+#include "actors/kv_writes.hpp"
 #include "actors/watchdog_actor.hpp"
 #include "fabric/drilled_engine.hpp"
 #include "fabric/recorded_transfers.hpp"
+#include "gpu/backend.hpp"
 #include "gpu/models/text_io.hpp"
 #include "runtime/base/assert.hpp"
 #include "runtime/base/clock.hpp"
@@ -117,13 +119,16 @@ result<endpoint> rank_world::open() {
     if (!facts)
       return tl::unexpected<failure>{facts.error()};
     context_.facts = *std::move(facts);
+    if (auto found = find_device(); !found)
+      return tl::unexpected<failure>{found.error()};
     auto engine = over_fabric
                       ? fabric::make_fabric_engine(
                             {.self = context_.self, .provider = lanes.fabric_provider, .interface = lanes.interface})
                       : fabric::make_shared_memory_engine({.self = context_.self,
                                                            .born = identity_.born,
                                                            .job_token = identity_.job_token,
-                                                           .unix_path = transfer_socket(context_.self)});
+                                                           .unix_path = transfer_socket(context_.self),
+                                                           .devices = device_memory_});
     if (!engine)
       return tl::unexpected<failure>{engine.error()};
     transfers_ = fabric::record_transfers(fabric::drilled(*std::move(engine)));
@@ -146,6 +151,25 @@ result<endpoint> rank_world::open() {
   return endpoint_;
 }
 
+/// Which GPU is this rank's, and its memory as peers can be given it.
+result<void> rank_world::find_device() {
+  const auto& place = context_.plan_of_self().device;
+  device_ = place.name_on(0);
+  if (!on_device())
+    return {};
+  const auto count = gpu::count_devices(place.kind);
+  if (!count)
+    return tl::unexpected<failure>{count.error()};
+  device_count_ = *count;
+  device_ = place.name_on(device_count_);
+  auto memory = gpu::open_device_memory(device_);
+  if (!memory)
+    return tl::unexpected<failure>{memory.error()};
+  device_memory_ = *std::move(memory);
+  base::log_info("computes on {}", device_);
+  return {};
+}
+
 void rank_world::start_watchdog() {
   base::flight().beat(); // from here on silence tells
   std::optional<base::flight_view> supervisor;
@@ -161,7 +185,9 @@ result<std::vector<parity_fact>> rank_world::facts() {
       {"spec", spec_digest_},           {"groups", describe_groups(context_.plan)},
       {"device", context_.spec.device}, {"threads", std::to_string(context_.spec.limits.threads)}};
   if (has_model()) {
-    auto folder = gpu::models::open_folder(context_.model, {.threads = context_.spec.limits.threads});
+    auto folder = gpu::models::open_folder(context_.model, {.device = device_,
+                                                            .threads = context_.spec.limits.threads,
+                                                            .element = actors::element_of(context_.spec.model_dtype)});
     if (!folder)
       return tl::unexpected<failure>{folder.error()};
     folder_ = *std::move(folder);

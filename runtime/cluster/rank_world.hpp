@@ -84,7 +84,11 @@ private:
 
   // rank_memory.cpp
   protocols::result<void> register_regions();
-  protocols::result<void> add_region(const std::string& purpose, std::uint32_t slots, std::uint64_t slot_bytes);
+  protocols::result<void> add_region(const std::string& purpose, std::uint32_t slots, std::uint64_t slot_bytes,
+                                     fabric::memory_kind kind);
+  protocols::result<void> find_device();
+  protocols::result<void> give_device(gpu::group& group, protocols::time_point deadline);
+  bool on_device() const { return context_.plan_of_self().device.kind != "cpu"; }
   protocols::result<void> attach_memory(const std::set<protocols::rank_id>& with, protocols::time_point deadline,
                                         const std::function<bool()>& urgent = {});
   protocols::result<void> attach_transfers(protocols::rank_id peer, protocols::time_point deadline);
@@ -130,6 +134,9 @@ private:
   std::set<lane_name> planned_; ///< every lane that ends here
 
   std::unique_ptr<fabric::listener> listener_;
+  std::string device_;                                   ///< "cpu", "cuda:1"
+  unsigned device_count_ = 0;                            ///< of the GPUs of this machine
+  std::shared_ptr<fabric::device_memory> device_memory_; ///< null on the cpu
   std::unique_ptr<fabric::transfer_engine> transfers_;
   std::unique_ptr<gpu::models::model_folder> folder_;
   fabric::wire wire_;

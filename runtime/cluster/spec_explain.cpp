@@ -23,6 +23,10 @@ std::string shown(const spec_value& value) {
   return std::get<bool>(value) ? "true" : "false";
 }
 
+std::string shown(const protocols::device_place& device) {
+  return device.in_line ? fmt::format("{}, place {} in line", device.kind, device.number) : device.name_on(0);
+}
+
 template <class Owner>
 void explain_keys(std::string& out, const loaded_spec& loaded, const Owner& owner,
                   const std::vector<spec_key<Owner>>& keys, const std::string& section) {
@@ -90,14 +94,15 @@ std::string explain_values(const loaded_spec& loaded) {
 
 std::string explain_plan(const cluster_spec& spec, const cluster_plan& plan) {
   using protocols::role_kind;
-  std::string out = fmt::format("{}: {} in {}, {} on {}\n", spec.name, counted(plan.ranks.size(), "rank"),
-                                counted(spec.pools.size(), "pool"), spec.program, spec.device);
+  std::string out =
+      fmt::format("{}: {} in {}, {} on {}, {}\n", spec.name, counted(plan.ranks.size(), "rank"),
+                  counted(spec.pools.size(), "pool"), spec.program, spec.device, protocols::name(spec.model_dtype));
   for (const auto& pool : spec.pools) {
     out += fmt::format("  {} ({}): {} of {} x {}\n", pool.name, protocols::name(pool.role), counted(pool.cells, "cell"),
                        counted(pool.pipeline_parallel, "stage"), counted(pool.tensor_parallel, "rank"));
     for (const auto& rank : plan.ranks)
       if (rank.pool == pool.name)
-        out += fmt::format("    rank {:<4} {}\n", rank.id.value, rank.label);
+        out += fmt::format("    rank {:<4} {:<24} {}\n", rank.id.value, rank.label, shown(rank.device));
   }
   if (!plan.groups.empty())
     out += "groups, in the order in which they are made; the first member leads\n";

@@ -8,6 +8,7 @@ namespace {
 using protocols::bulk_lane;
 using protocols::cluster_spec;
 using protocols::control_lane;
+using protocols::element_type;
 using protocols::pool_spec;
 using protocols::role_kind;
 
@@ -35,10 +36,17 @@ cluster_key name_key() {
 #define FIELD(path) TROUPE_FIELD(path)
 
 cluster_key device_key() {
-  auto key = choice<cluster_spec>("device", {"cpu"}, "Where models compute.", FIELD(device));
-  key.refusal = [](std::string_view device) {
-    return std::string{device.starts_with("cuda") ? "no CUDA plug-in in this build; valid here: cpu" : ""};
-  };
+  auto key = entry<cluster_spec>(
+      "device", "Where models compute. cuda: ranks take the GPUs in turn; cuda:2: from number 2 on.", FIELD(device));
+  key.pattern = "^(cpu|cuda(:[0-9]{1,3})?)$";
+  key.pattern_in_words = "cpu, cuda, or cuda: and a number";
+  return key;
+}
+
+pool_key pool_device_key() {
+  auto key = entry<pool_spec>("device", "Where the pool computes, if not where the cluster does.", FIELD(device));
+  key.pattern = "^(cluster|cpu|cuda(:[0-9]{1,3})?)$";
+  key.pattern_in_words = "cluster, cpu, cuda, or cuda: and a number";
   return key;
 }
 
@@ -59,7 +67,8 @@ std::vector<spec_section> make_sections() {
       {"model",
        "A published model.",
        {entry<spec>("path", "Folder of the model, relative to the spec file; not needed by stubs.", FIELD(model_path)),
-        choice<spec>("dtype", {"f32"}, "Element type of the computation.", FIELD(model_dtype))}});
+        named<spec, element_type>("dtype", {{"f32", element_type::f32}, {"bf16", element_type::bf16}},
+                                  "Element type of the computation; sums are f32 always.", FIELD(model_dtype))}});
   sections.push_back(
       {"limits",
        "Bounds of what is held at once.",
@@ -133,7 +142,8 @@ std::vector<pool_key> make_pool_keys() {
   return {required(named<pool, role_kind>("role", std::move(roles), "What each rank of the pool does.", FIELD(role))),
           whole<pool>("cells", {1, 4096}, "Cells that do the same job.", FIELD(cells)),
           whole<pool>("tensor_parallel", {1, 64}, "Ranks that share each layer.", FIELD(tensor_parallel)),
-          whole<pool>("pipeline_parallel", {1, 64}, "Stages that the layers are cut into.", FIELD(pipeline_parallel))};
+          whole<pool>("pipeline_parallel", {1, 64}, "Stages that the layers are cut into.", FIELD(pipeline_parallel)),
+          pool_device_key()};
 }
 
 #undef FIELD

@@ -29,7 +29,6 @@ struct spec_key {
   std::uint64_t least = 0; ///< of a whole number
   std::uint64_t most = 0;
   std::vector<std::string_view> choices;
-  std::function<std::string(std::string_view)> refusal; ///< of a text that is no choice, in better words; or empty
   std::string_view pattern;
   std::string_view pattern_in_words;
   std::function<void(Owner&, const spec_value&)> set;

@@ -124,13 +124,24 @@ TEST_CASE("a value of another type or outside its range says what would be valid
            wrong{R"(, "program": 1)", "program is a text, not 1"},
            wrong{R"(, "program": "stream")", "program is one of serve, not \"stream\""},
            wrong{R"(, "lanes": { "control": "udp" })", "lanes.control is one of auto, shared_memory, tcp, not \"udp\""},
-           wrong{R"(, "device": "cuda:0")", "no CUDA plug-in in this build"},
-           wrong{R"(, "device": "tpu")", "device is one of cpu, not \"tpu\""},
+           wrong{R"(, "device": "tpu")", "device is cpu, cuda, or cuda: and a number, not \"tpu\""},
+           wrong{R"(, "device": "cuda:x")", "device is cpu, cuda, or cuda: and a number, not \"cuda:x\""},
            wrong{R"(, "drills": true, "drills": false)", "'drills' is written twice, first in line 5"},
        }) {
     CAPTURE(extra);
     CHECK(problem_of(with(extra)).find(says) != std::string::npos);
   }
+}
+
+TEST_CASE("the fabric lane is refused where ranks compute on GPUs, whose memory it does not reach") {
+  constexpr auto pools =
+      R"("model": {"path": "m"}, "pools": { "p": { "role": "all" } }, "lanes": { "bulk": "fabric" })";
+  const auto spec = [&](const char* device) {
+    return std::string{R"({ "troupe": 1, "name": "a", "device": ")"} + device + "\", " + pools + " }";
+  };
+  CHECK(problem_of(spec("cuda")).find("reaches no GPU's memory; valid with cuda: auto, shared_memory [lane-reaches]") !=
+        std::string::npos);
+  CHECK(read_spec_text(spec("cpu"), "reader.json"));
 }
 
 TEST_CASE("what is missing is named") {

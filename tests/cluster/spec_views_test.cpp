@@ -75,7 +75,7 @@ TEST_CASE("explain draws pools, ranks, groups and lanes") {
   const auto plan = protocols::make_plan(loaded->spec);
   REQUIRE(plan);
   const auto text = cluster::explain_plan(loaded->spec, *plan);
-  CHECK(text.starts_with("reader: 6 ranks in 4 pools, serve on cpu"));
+  CHECK(text.starts_with("reader: 6 ranks in 4 pools, serve on cpu, f32"));
   for (const auto& rank : plan->ranks)
     CHECK(text.find(rank.label) != std::string::npos);
   for (const auto& group : plan->groups)

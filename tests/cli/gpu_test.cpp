@@ -1,0 +1,76 @@
+#include <doctest/doctest.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "tests/cli/golden_pages.hpp"
+#include "tests/gpu/cuda_support.hpp"
+
+// The shipped clusters with GPUs in place of CPUs, through the front door. With fewer GPUs than ranks they share.
+
+using namespace troupe;
+using namespace troupe::tests;
+
+namespace {
+
+/// A shipped spec on GPUs, written where the test may.
+std::string on_gpus(const scratch_folder& here, const std::string& name, const std::string& dtype) {
+  auto spec = nlohmann::json::parse(std::ifstream{TROUPE_SOURCE_DIR "/deploy/specs/" + name}, nullptr, true, true);
+  spec["device"] = "cuda";
+  spec["model"] = {{"path", TROUPE_SOURCE_DIR "/deploy/models/reader"}, {"dtype", dtype}};
+  return here.write(name, spec.dump());
+}
+
+std::vector<nlohmann::json> read_golden_pages(const std::string& name, const std::string& dtype) {
+  const scratch_folder here;
+  const auto end = run_troupe({"run", on_gpus(here, name, dtype), "--job", here.job(), "--run-dir", here / "jobs",
+                               "--pages", golden_list(here), "--json"},
+                              90s);
+  CAPTURE(name);
+  CAPTURE(end.err);
+  CHECK(end.exit_code == 0);
+  return json_lines(end.out);
+}
+
+constexpr const char* layouts[]{"reader-one-rank.json", "reader-e1p1d1.json",  "reader.json",
+                                "reader-tp2-tp2.json",  "reader-pp2-tp2.json", "reader-tp4-tp2.json"};
+
+} // namespace
+
+TEST_CASE("CUDA: clusters on GPUs read the golden pages with the ids of the independent implementation, in f32") {
+  if (!cuda_or_skip())
+    return;
+  for (const auto* name : layouts) {
+    const auto answers = read_golden_pages(name, "f32");
+    CHECK(answers.size() == golden_pages().size());
+    for (const auto& answer : answers)
+      for (const auto& page : golden_pages())
+        if (answer["image"] == page.image)
+          CHECK(answer["token_ids"] == nlohmann::json(page.ids));
+  }
+}
+
+TEST_CASE("CUDA: clusters on GPUs read the golden pages in bf16, each beginning as in f32") {
+  if (!cuda_or_skip())
+    return;
+  for (const auto* name : {"reader.json", "reader-pp2-tp2.json"}) {
+    const auto answers = read_golden_pages(name, "bf16");
+    CHECK(answers.size() == golden_pages().size());
+    for (const auto& answer : answers)
+      for (const auto& page : golden_pages())
+        if (answer["image"] == page.image)
+          CHECK(answer["token_ids"][0] == page.ids.front());
+  }
+}
+
+TEST_CASE("CUDA: a GPU that is not there ends the start with one line that says which are") {
+  const scratch_folder here;
+  auto spec = nlohmann::json::parse(std::ifstream{on_gpus(here, "reader-one-rank.json", "f32")});
+  spec["device"] = "cuda:64";
+  const auto end = run_troupe({"run", here.write("far.json", spec.dump()), "--job", here.job(), "--run-dir",
+                               here / "jobs", "--prompt", "What is this?"},
+                              60s);
+  CAPTURE(end.err);
+  CHECK(end.exit_code != 0);
+  CHECK((has(end.err, "device cuda:64") || has(end.err, "libtroupe_cuda.so: not there")));
+}
