@@ -210,7 +210,7 @@ TEST_CASE_FIXTURE(member_fixture,
   CHECK(only<prefill_member_machine::write_blocks>(effects).empty());
   const auto told = sent<shipped>(effects).at(0).second;
   CHECK(fault_from(told.code) == fault::span_mismatch);
-  CHECK(told.what == "decode part 0 keeps keys and values as bf16, this rank as f32");
+  CHECK(told.message == "decode part 0 keeps keys and values as bf16, this rank as f32");
 }
 
 TEST_CASE_FIXTURE(member_fixture, "I18: a grant of too few blocks fails the room by name, and nothing is written") {
