@@ -78,6 +78,18 @@ result<std::unique_ptr<device_collectives>> join_collectives(const std::string& 
   return made;
 }
 
+result<void> strike_device(const std::string& device, const device_fault& what) {
+  const auto wanted = read_device(device);
+  if (!wanted)
+    return tl::unexpected(wanted.error());
+  const auto strike = symbol<strike_device_function>(wanted->kind, strike_device_symbol);
+  if (!strike)
+    return tl::unexpected(strike.error());
+  result<void> struck;
+  (**strike)({.number = wanted->number}, what, struck);
+  return struck;
+}
+
 result<std::shared_ptr<fabric::device_memory>> open_device_memory(const std::string& device) {
   const auto wanted = read_device(device);
   if (!wanted)

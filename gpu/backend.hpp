@@ -35,6 +35,15 @@ protocols::result<collectives_key> make_collectives_key(const std::string& devic
 protocols::result<std::unique_ptr<device_collectives>>
 join_collectives(const std::string& device, const collectives_seat& seat, protocols::time_point deadline);
 
+/// What a drill makes a device suffer, in this process: a kernel that fills it and does not end before `longest`, or
+/// one that fails, after which nothing works there any more.
+struct device_fault {
+  bool hangs = true;
+  protocols::duration longest{};
+};
+/// Returns at once. Errors: as for `open_operations`; executor_failed.
+protocols::result<void> strike_device(const std::string& device, const device_fault& what);
+
 /// What a plug-in is asked for.
 struct device_request {
   unsigned number = 0; ///< among the machine's devices of this kind
@@ -53,6 +62,9 @@ using make_device_memory_function = void(const device_request& wanted,
                                          protocols::result<std::shared_ptr<fabric::device_memory>>& made);
 inline constexpr const char* make_collectives_key_symbol = "troupe_make_collectives_key";
 using make_collectives_key_function = void(protocols::result<collectives_key>& made);
+inline constexpr const char* strike_device_symbol = "troupe_strike_device";
+using strike_device_function = void(const device_request& wanted, const device_fault& what,
+                                    protocols::result<void>& struck);
 inline constexpr const char* join_collectives_symbol = "troupe_join_collectives";
 using join_collectives_function = void(const device_request& wanted, const collectives_seat& seat,
                                        protocols::time_point deadline,

@@ -24,6 +24,8 @@ constexpr std::array actions{
     action_entry{drill_action::bad_alloc, "bad_alloc", drill_target::process},
     action_entry{drill_action::wedge, "wedge", drill_target::process},
     action_entry{drill_action::slow, "slow", drill_target::process},
+    action_entry{drill_action::hang_device, "hang_device", drill_target::process},
+    action_entry{drill_action::break_device, "break_device", drill_target::process},
     action_entry{drill_action::drop, "drop", drill_target::frame},
     action_entry{drill_action::delay, "delay", drill_target::frame},
     action_entry{drill_action::duplicate, "duplicate", drill_target::frame},
@@ -45,7 +47,8 @@ const action_entry* find(drill_action action) noexcept {
 }
 
 bool needs_time(drill_action action) noexcept {
-  return action == drill_action::slow || action == drill_action::delay || action == drill_action::delay_completion;
+  return action == drill_action::slow || action == drill_action::hang_device || action == drill_action::delay ||
+         action == drill_action::delay_completion;
 }
 
 } // namespace

@@ -24,6 +24,9 @@ enum class drill_action : std::uint8_t {
   bad_alloc = 6,   ///< std::bad_alloc from the fault point
   wedge = 7,       ///< the thread never returns; the others live
   slow = 8,        ///< the thread waits `ms` at each hit
+  // the device of the rank
+  hang_device = 10,  ///< a kernel fills it and does not end, for `ms` at most
+  break_device = 11, ///< a kernel fails, and with it everything that the process does there
   // frames on an edge of the rank
   drop = 20,      ///< a frame that goes out is lost
   delay = 21,     ///< a frame that goes out waits `ms`, and what follows it waits too
@@ -64,7 +67,7 @@ struct injection_rule {
   drill_action action = drill_action::kill;
   std::uint32_t skip = 0;  ///< so many pass untouched first
   std::uint32_t times = 1; ///< then so many are struck; 0: all that follow
-  std::uint32_t ms = 0;    ///< of slow, delay, delay_completion, unread
+  std::uint32_t ms = 0;    ///< of slow, hang_device, delay, delay_completion, unread
 
   // of frames and writes
   rank_id peer = any_rank;

@@ -2,6 +2,7 @@
 
 #include "gpu/backend.hpp"
 #include "gpu/cuda/cuda_operations.hpp"
+#include "gpu/cuda/device_faults.hpp"
 #include "gpu/cuda/ipc_memory.hpp"
 #include "gpu/cuda/nccl_collectives.hpp"
 
@@ -36,5 +37,13 @@ troupe_join_collectives(const gpu::device_request& wanted, const gpu::collective
                         protocols::result<std::unique_ptr<gpu::device_collectives>>& made) {
   made = gpu::cuda::open_device(wanted.number).and_then([&](const gpu::cuda::device& on) {
     return gpu::cuda::join_nccl(on, seat, deadline);
+  });
+}
+
+extern "C" __attribute__((visibility("default"))) void troupe_strike_device(const gpu::device_request& wanted,
+                                                                            const gpu::device_fault& what,
+                                                                            protocols::result<void>& struck) {
+  struck = gpu::cuda::open_device(wanted.number).and_then([&](const gpu::cuda::device& on) {
+    return gpu::cuda::strike(on, what);
   });
 }

@@ -55,6 +55,11 @@ void fault_injector::on_deliver(std::function<void(const injection_rule&)> handl
   deliver_ = std::move(handler);
 }
 
+void fault_injector::on_device(std::function<void(const injection_rule&)> handler) {
+  const std::lock_guard lock{mutex_};
+  device_ = std::move(handler);
+}
+
 void fault_injector::hit(std::size_t point) {
   std::optional<injection_rule> due;
   {
@@ -126,11 +131,13 @@ void fault_injector::strike(const injection_rule& rule) {
   case drill_action::slow:
     ::poll(nullptr, 0, static_cast<int>(rule.ms));
     break;
+  case drill_action::hang_device:
+  case drill_action::break_device:
   case drill_action::deliver: {
     std::function<void(const injection_rule&)> handler;
     {
       const std::lock_guard lock{mutex_};
-      handler = deliver_;
+      handler = rule.action == drill_action::deliver ? deliver_ : device_;
     }
     if (handler)
       handler(rule);

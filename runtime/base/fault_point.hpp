@@ -36,6 +36,9 @@ public:
   /// Who hands a `deliver` rule's message to the actors; without one it is recorded and lost.
   void on_deliver(std::function<void(const protocols::injection_rule&)> handler);
 
+  /// Who carries out what strikes a device; without one it is recorded, and nothing happens.
+  void on_device(std::function<void(const protocols::injection_rule&)> handler);
+
   /// At a fault point. May not return, and may throw what the rule orders.
   void hit(std::size_t point);
   /// What is to become of a frame or of a write; the caller does it.
@@ -56,6 +59,7 @@ private:
   std::mutex mutex_; ///< guards what follows; never held while something strikes
   protocols::injection_machine rules_;
   std::function<void(const protocols::injection_rule&)> deliver_;
+  std::function<void(const protocols::injection_rule&)> device_;
 };
 
 namespace detail {

@@ -2,7 +2,9 @@
 
 #include <optional>
 
+#include "gpu/backend.hpp"
 #include "runtime/base/fault_point.hpp"
+#include "runtime/base/log.hpp"
 
 namespace troupe::cluster {
 
@@ -39,6 +41,18 @@ void take_deliveries(const actors::rank_context& rank,
     header.destination = rank.self;
     if (auto taken = actors::accept_frame(rank, {header, rule.payload}); !taken)
       on_refused(rule.source, taken.error());
+  });
+}
+
+void take_device_faults(const std::string& device) {
+  auto* const injector = base::armed_injector();
+  if (injector == nullptr)
+    return;
+  injector->on_device([device](const injection_rule& rule) {
+    const gpu::device_fault what{.hangs = rule.action == drill_action::hang_device,
+                                 .longest = std::chrono::milliseconds{rule.ms}};
+    if (auto struck = gpu::strike_device(device, what); !struck)
+      base::log_warning("drill: {}", to_string(struck.error()));
   });
 }
 

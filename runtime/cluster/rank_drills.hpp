@@ -20,4 +20,7 @@ protocols::result<void> take_injection(const protocols::inject& order);
 void take_deliveries(const actors::rank_context& rank,
                      std::function<void(protocols::rank_id peer, const protocols::failure& cause)> on_refused);
 
+/// Device faults strike `device` from here on.
+void take_device_faults(const std::string& device);
+
 } // namespace troupe::cluster

@@ -166,6 +166,7 @@ result<void> rank_world::find_device() {
   if (!memory)
     return tl::unexpected<failure>{memory.error()};
   device_memory_ = *std::move(memory);
+  take_device_faults(device_);
   base::log_info("computes on {}", device_);
   return {};
 }

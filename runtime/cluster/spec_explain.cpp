@@ -117,8 +117,9 @@ std::string explain_plan(const cluster_spec& spec, const cluster_plan& plan) {
   const auto bulk = alone ? std::string{"within the rank"} : bulk_lane_of(spec);
   if (has(plan, role_kind::encode))
     out += fmt::format("  pictures front->encode   {}\n  rows encode->prefill     {}\n", bulk, bulk);
+  const bool on_gpus = std::ranges::any_of(plan.ranks, [](const auto& rank) { return rank.device.kind == "cuda"; });
   if (has(plan, role_kind::decode))
-    out += fmt::format("  keys, values to decode   {}\n", bulk);
+    out += fmt::format("  keys, values to decode   {}\n", on_gpus && !alone ? "from GPU to GPU (CUDA IPC)" : bulk);
   return out;
 }
 

@@ -19,6 +19,7 @@ struct drill_options {
   bool matrix = false;
   bool list = false;
   std::string folder = "deploy/drills"; ///< of the matrix's spec and pages
+  std::string spec;                     ///< in place of each drill's own; empty: its own
   std::uint32_t repeat = 1;
   std::uint32_t sample = 0; ///< 0: all
   std::uint64_t seed = 1;
@@ -40,9 +41,12 @@ protocols::result<std::vector<cluster::drill>> drills_of(const drill_options& op
       return tl::unexpected(cells.error());
     std::ranges::move(*cells, std::back_inserter(drills));
   }
-  for (const auto& drill : drills)
+  for (auto& drill : drills) {
+    if (!options.spec.empty())
+      drill.spec = std::filesystem::absolute(options.spec);
     if (auto good = check_drill(drill); !good)
       return tl::unexpected(good.error());
+  }
   if (options.sample != 0 && options.sample < drills.size()) {
     std::mt19937_64 random{options.seed};
     std::vector<cluster::drill> chosen;
@@ -126,6 +130,7 @@ void add_drill(CLI::App& troupe, action& chosen) {
                    "where the matrix's cluster.json and pages.json lie; default: "
                    "deploy/drills")
       ->type_name("DIR");
+  command->add_option("--spec", options->spec, "a cluster to strike in place of each drill's own")->type_name("SPEC");
   command->add_option("--repeat", options->repeat, "so often each")
       ->type_name("N")
       ->check(CLI::Range(1, 1'000'000).description(""));
@@ -138,6 +143,7 @@ void add_drill(CLI::App& troupe, action& chosen) {
   troupe drill deploy/drills/prefill-worker-killed.json --repeat 10
   troupe drill --matrix --sample 20 --seed 7
   troupe drill --matrix --resume matrix.jsonl --json
+  troupe drill --matrix --sample 24 --spec deploy/drills/cuda/cluster.json
 
 Exit codes: 0 all passed, 1 some did not, 2 usage, 3 a drill or its spec cannot be used.)");
   command->callback([=, &chosen] {
