@@ -185,14 +185,14 @@ result<device_place> read_device(const std::string& text) {
 
 /// In the order of ranks, so that those of a mesh get GPUs of their own as long as there are enough.
 result<void> place_on_devices(cluster_plan& plan, const cluster_spec& spec) {
-  std::map<std::string, std::uint32_t> taken; // of each text, how often
+  std::map<std::string, std::uint32_t> taken; // of the line, of the cluster's numbers, of each pool's own: how many
   std::optional<std::string> kind;
   for (auto& rank : plan.ranks) {
     if (!computes(rank.role))
       continue;
     const auto& own = std::ranges::find(spec.pools, rank.pool, &pool_spec::name)->device;
-    const auto& text = own == "cluster" ? spec.device : own;
-    auto place = read_device(text);
+    const bool as_cluster = own == "cluster";
+    auto place = read_device(as_cluster ? spec.device : own);
     if (!place)
       return tl::unexpected{place.error()};
     if (kind && *kind != place->kind)
@@ -201,7 +201,7 @@ result<void> place_on_devices(cluster_plan& plan, const cluster_spec& spec) {
                                              "; valid is one kind for all, for they write into each other's memory");
     kind = place->kind;
     if (place->kind != "cpu")
-      place->number += taken[text]++;
+      place->number += taken[place->in_line ? "in line" : as_cluster ? "" : "pool " + rank.pool]++;
     rank.device = *std::move(place);
   }
   return {};

@@ -30,7 +30,7 @@ struct pool_spec {
   std::uint32_t cells = 1;
   std::uint32_t tensor_parallel = 1;
   std::uint32_t pipeline_parallel = 1;
-  std::string device = "cluster"; ///< the cluster's, or one of its forms
+  std::string device = "cluster"; ///< the cluster's, or one of its forms, counted on from for this pool alone
 
   std::uint32_t ranks_per_cell() const noexcept { return tensor_parallel * pipeline_parallel; }
 };
