@@ -40,7 +40,7 @@ struct incoming {
 /// told in `take_refusals`, and disturbs no other connection.
 ///
 /// Refused with: the faults of decode_header and decode_payload, bad_checksum, timeout, peer_gone, wrong_job,
-/// wrong_rank, stale_generation, wrong_sequence, those of `judge`.
+/// wrong_rank, stale_generation, stale_epoch, wrong_sequence, those of `judge`.
 ///
 /// Threads: all calls from one thread (the wire thread or the one that sets the rank up); nothing runs in between.
 class listener {

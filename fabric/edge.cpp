@@ -12,6 +12,7 @@ frame_header edge::stamp(frame_header header, std::uint64_t sequence, std::size_
   header.source_generation = self_born;
   header.destination = peer;
   header.destination_generation = peer_born;
+  header.epoch = epoch;
   header.sequence = sequence;
   return header;
 }
@@ -26,6 +27,9 @@ result<void> edge::judge(const frame_header& header, std::uint64_t expected_sequ
                 "rank " + std::to_string(peer.value) + " generation " + std::to_string(header.source_generation.value) +
                     " to generation " + std::to_string(header.destination_generation.value) + ", the edge has " +
                     std::to_string(peer_born.value) + " and " + std::to_string(self_born.value));
+  if (header.epoch != epoch)
+    return fail(fault::stale_epoch, "rank " + std::to_string(peer.value) + " sent a frame of epoch " +
+                                        std::to_string(header.epoch.value) + ", now " + std::to_string(epoch.value));
   if (header.sequence != expected_sequence)
     return fail(fault::wrong_sequence, "rank " + std::to_string(peer.value) + " sent frame " +
                                            std::to_string(header.sequence) + " where " +

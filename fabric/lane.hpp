@@ -40,7 +40,7 @@ public:
   // ---- producer side: one thread at a time ----
 
   /// Sends header and payload as one frame, or nothing of it. The lane sets payload length, source, destination, their
-  /// generations, sequence and checksum; type, flags, epoch and call are the caller's.
+  /// generations, epoch, sequence and checksum; type, flags and call are the caller's.
   /// Errors: lane_full (nothing was taken; wait for `writable`), peer_gone, frame_too_long.
   /// Never blocks, never allocates once warm.
   virtual protocols::result<void> try_send(protocols::frame_header header, std::span<const std::byte> payload) = 0;

@@ -288,7 +288,7 @@ TEST_CASE("C20: bad peers of every kind are refused by name within 2 s and 64 Ki
     }
 }
 
-TEST_CASE("a welcomed peer that breaks the rules loses its lane, and no other") {
+TEST_CASE("D2: a welcomed peer that breaks the rules loses its lane, and no other") {
   struct breach {
     std::string kind;
     fault named{};
@@ -298,6 +298,7 @@ TEST_CASE("a welcomed peer that breaks the rules loses its lane, and no other") 
       breach{"right frame from the wrong rank", fault::wrong_rank, [](auto& header) { header.source = rank_id{66}; }},
       breach{"wrong sequence", fault::wrong_sequence, [](auto& header) { header.sequence = 7; }},
       breach{"old generation", fault::stale_generation, [](auto& header) { header.source_generation = generation{0}; }},
+      breach{"another epoch", fault::stale_epoch, [](auto& header) { header.epoch = cache_epoch{1}; }},
       breach{"longer than the spec allows", fault::frame_too_long,
              [](auto& header) { header.payload_bytes = static_cast<std::uint32_t>(small.frame_bytes_max); }},
   };

@@ -36,6 +36,7 @@ const damage damages[] = {
      [](frame_header& h, header_bytes&) { h.source_generation = generation{0}; }},
     {"an older addressee", fault::stale_generation,
      [](frame_header& h, header_bytes&) { h.destination_generation = generation{0}; }},
+    {"another epoch", fault::stale_epoch, [](frame_header& h, header_bytes&) { h.epoch = cache_epoch{1}; }},
     {"a repeated frame", fault::wrong_sequence, [](frame_header& h, header_bytes&) { h.sequence = 1; }},
     {"a lost frame", fault::wrong_sequence, [](frame_header& h, header_bytes&) { h.sequence = 3; }},
 };
@@ -108,7 +109,7 @@ void check_closed(fabric::lane& lane) {
 
 } // namespace
 
-TEST_CASE("A16, D2: a damaged frame on a stream is refused by name and the lane closes") {
+TEST_CASE("A16, A21, D2: a damaged frame on a stream is refused by name and the lane closes") {
   const std::vector<std::byte> payload(100, std::byte{3});
   for (const auto& with : damages) {
     INFO("damaged: ", with.what);
@@ -134,7 +135,7 @@ TEST_CASE("A16, D2: a damaged frame on a stream is refused by name and the lane 
   }
 }
 
-TEST_CASE("A16, D2: a damaged frame in shared memory is refused by name and the lane closes") {
+TEST_CASE("A16, A21, D2: a damaged frame in shared memory is refused by name and the lane closes") {
   const std::vector<std::byte> payload(100, std::byte{3});
   for (const auto& with : damages) {
     INFO("damaged: ", with.what);
