@@ -37,6 +37,13 @@ result<void> group::end() {
 /// Everything that is refused is refused here, before a peer could be left waiting inside a library (B9, B12).
 template <class Act>
 result<void> group::issue(collective_kind kind, std::size_t count, rank_id peer, Act act) {
+  if (entered_.test_and_set(std::memory_order_acquire)) // what its peers would see of two threads has no order (B24)
+    return fail(fault::illegal_transition,
+                std::string{name(kind)} + " by a second thread while one is inside group " + plan_.name);
+  struct leave {
+    std::atomic_flag& entered;
+    ~leave() { entered.clear(std::memory_order_release); }
+  } const leaving{entered_};
   if (auto planned = plan_check_.enter(name(kind), count); !planned)
     return planned;
   const bool hops = kind == collective_kind::hop;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -71,13 +72,17 @@ public:
 /// Collectives over the lanes of the group, directly between all pairs (groups on hosts are small), in pieces, so that
 /// a lane's bound holds. Sending and receiving are interleaved over all members and no lane is waited for alone:
 /// messages larger than what a lane holds cannot lock two members up, and the end of any member ends the collective at
-/// once. Every piece carries kind, count and call; a member that is in another collective fails with plan_mismatch that
-/// names both sides (B19, B30).
+/// once. Every piece carries group, kind, count and call; a member that is in another collective fails with
+/// plan_mismatch, one that took another group's lanes for these with wrong_group; both name both sides (B19, B30).
 std::unique_ptr<collective_backend> make_host_backend(std::shared_ptr<group_lanes> lanes);
 
 /// The wrapper. Every collective that it lets through is noted in the flight recorder, when it is entered and when it
-/// is left (B8). Threads: the executor that owns the group. Errors of every collective: plan_mismatch (nothing was
-/// entered), timeout, peer_gone.
+/// is left (B8). Members go by their group-rank, a plain number; a rank's id is of a type of its own and cannot be
+/// passed for one (B7).
+/// Threads: the executor that owns the group, which issues the collectives of all of its groups one after another, so
+/// that no two of them, and no hop beside one, overlap on a rank (B21, B22, B24). Errors of every collective:
+/// wrong_group, plan_mismatch, not_a_member, illegal_transition for a second thread (nothing was entered); timeout,
+/// peer_gone.
 class group {
 public:
   group(protocols::group_plan plan, std::uint32_t self, std::unique_ptr<collective_backend> backend,
@@ -126,6 +131,7 @@ private:
   protocols::duration deadline_;
   protocols::collective_plan_machine plan_check_;
   protocols::flight_phase phase_{};
+  std::atomic_flag entered_; ///< a thread is inside
   std::uint32_t of_all_ = 0; ///< collectives of all members, since the group was made: the same number on each of them
 };
 

@@ -22,16 +22,17 @@ constexpr std::size_t slice_sum_from = 16 * 1024;
 
 /// What stands before the bytes of every piece; the call is in the frame's header.
 struct piece_head {
+  group_id group;
   collective_kind kind{};
   std::uint64_t count = 0;  ///< elements of the collective, as its caller gave it
   std::uint64_t offset = 0; ///< bytes of this exchange that went before
 
   template <class Self, class Archive>
   static void fields(Self& self, Archive& archive) {
-    archive.required(self.kind, self.count, self.offset);
+    archive.required(self.group, self.kind, self.count, self.offset);
   }
 };
-constexpr std::size_t piece_head_bytes = 17;
+constexpr std::size_t piece_head_bytes = 21;
 constexpr std::size_t piece_bytes_max = piece_frame_bytes - limits::frame_header_bytes - piece_head_bytes;
 
 std::string describe(collective_kind kind, std::uint64_t count, call_id call) {
@@ -180,7 +181,7 @@ result<bool> host_backend::push(std::size_t member) {
     const auto bytes = with.out.subspan(with.sent, std::min(piece_bytes_max, with.out.size() - with.sent));
     if (!with.piece_ready) {
       with.piece.clear();
-      encode_payload(piece_head{.kind = kind_, .count = count_, .offset = with.sent}, with.piece);
+      encode_payload(piece_head{.group = lanes_->plan.id, .kind = kind_, .count = count_, .offset = with.sent}, with.piece);
       with.piece.insert(with.piece.end(), bytes.begin(), bytes.end());
       with.piece_ready = true;
     }
@@ -229,11 +230,15 @@ result<bool> host_backend::pull(std::size_t member) {
   return moved;
 }
 
-/// Contract: B19, B30.
+/// Contract: B9, B19, B29, B30.
 result<void> host_backend::check(std::size_t member, const frame_view& frame, const piece_head& head) const {
   if (frame.header.type != message_type::collective)
     return fail(fault::plan_mismatch, "it sent " + std::string{name(frame.header.type)} + " of call " +
                                           std::to_string(frame.header.call.value));
+  if (head.group != lanes_->plan.id)
+    return fail(fault::wrong_group, rank_of(*lanes_, member) + " is in " +
+                                        describe(head.kind, head.count, frame.header.call) + " of group " +
+                                        std::to_string(head.group.value));
   if (head.kind != kind_ || head.count != count_ || frame.header.call != call_)
     return fail(fault::plan_mismatch,
                 rank_of(*lanes_, member) + " is in " + describe(head.kind, head.count, frame.header.call));

@@ -24,8 +24,10 @@ result<void> collective_plan_machine::enter(std::string_view kind, std::size_t c
   const auto what = [&] { return std::string{kind} + " of " + std::to_string(count); };
   if (self_ >= members_)
     return broken(fault::not_a_member, what() + " by a rank outside: " + where());
-  if (state_ != state::stepping)
-    return broken(fault::plan_mismatch, what() + " outside any step, after " + where());
+  if (state_ == state::idle)
+    return broken(fault::wrong_group, what() + " where no step of this group is open, after " + where());
+  if (state_ == state::broken)
+    return broken(fault::plan_mismatch, what() + " after a broken step: " + where());
   if (seen_ == expected_)
     return broken(fault::plan_mismatch, what() + " is one more than planned: " + where());
   ++seen_;

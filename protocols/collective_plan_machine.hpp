@@ -13,12 +13,12 @@ namespace troupe::protocols {
 /// Holds the collectives of each step on one group against the step's plan, before any of them is entered.
 /// A collective too many waits for peers that will never come, and one too few leaves them waiting: both hang inside a
 /// library that says nothing. Counting here turns either into a fault that names call, phase and group.
-/// Contract: A25, B9, B30, D18.
+/// Contract: A25, B9, B21, B29, B30, D18.
 /// Threads: the executor that owns the group. No allocation on the good path once `phase` has its capacity.
 class collective_plan_machine {
 public:
   enum class state {
-    idle,     ///< no step is open; a collective now is in no plan
+    idle,     ///< no step is open; a collective now is on the wrong group
     stepping, ///< between begin and end
     broken,   ///< reality has left the plan; final, the rank leaves
   };
@@ -31,7 +31,8 @@ public:
   result<void> begin(call_id call, std::string_view phase, std::uint32_t expected);
 
   /// To be called before the library is. `kind` is a literal, `count` its elements; both stand in the message.
-  /// Errors: not_a_member; plan_mismatch for one more than expected, or outside a step.
+  /// Errors: not_a_member; wrong_group when no step of this group is open: the caller meant another one, or none;
+  /// plan_mismatch for one more than expected.
   result<void> enter(std::string_view kind, std::size_t count);
 
   /// Errors: plan_mismatch when fewer were issued; illegal_transition outside a step.

@@ -35,7 +35,7 @@ namespace troupe::protocols {
   X(19, stale_grant, "the grant's slot has moved on to another generation", "write refused")                           \
   X(20, out_of_bounds, "the write would leave the granted bytes", "write refused")                                     \
   X(21, transfer_failed, "the fabric reported an error for a write", "room fails, slot is quarantined")                \
-  X(22, wrong_group, "the collective was issued on a group that is not in the plan", "rank leaves")                    \
+  X(22, wrong_group, "a group is used that the plan does not have there", "rank leaves, hello refused")                \
   X(23, plan_mismatch, "the collectives of this step are not those of its plan", "rank leaves")                        \
   X(24, not_a_member, "this rank is not a member of the group", "rank leaves")                                         \
   X(25, parity_mismatch, "the ranks do not agree on what they run", "every rank leaves")                               \

@@ -54,9 +54,12 @@ bool rank_world::begins(const lane_name& which) const {
   return theirs == identity_.born ? context_.self < peer : theirs < identity_.born;
 }
 
-/// Contract: D2; an edge is begun once in a generation, by the side that the plan and the generations name.
+/// Contract: B9, D2; an edge is begun once in a generation, by the side that the plan and the generations name.
 result<void> rank_world::judge_hello(rank_id peer, generation born, const hello& said) {
   const lane_name which{peer, said.channel, said.group};
+  if (said.channel == channel_kind::group && !planned_.contains(which))
+    return fail(fault::wrong_group, "group " + std::to_string(said.group.value) + " does not join rank " +
+                                        std::to_string(peer.value) + " and " + context_.plan_of_self().label);
   const bool connects = born == identity_.born ? peer < context_.self : born > identity_.born;
   if (!planned_.contains(which) || (!connects && born >= identity_.born))
     return fail(fault::wrong_rank,

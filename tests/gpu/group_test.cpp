@@ -184,6 +184,70 @@ TEST_CASE("B19, B30: members in different collectives fail at once, naming both 
   }
 }
 
+TEST_CASE("B9, B29: a collective on a group that the step does not use is refused before it is entered") {
+  cast mesh{2};
+  cast cell{2}; // the same ranks, in another group
+  std::vector<float> values(8, 1.0F);
+  REQUIRE(mesh.groups[0]->begin(call_id{5}, "forward", 1));
+
+  const auto refused = cell.groups[0]->all_reduce_sum(values);
+
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().code == fault::wrong_group);
+  CHECK(cell.lanes[1]->to[0]->peek().value() == std::nullopt); // the peer has heard nothing
+}
+
+TEST_CASE("B29: members that take each other for members of different groups fail at once, naming both") {
+  auto lanes = make_lanes(2, lane_form::shared_memory);
+  lanes[1]->plan.id = group_id{9};
+  gpu::group first{lanes[0]->plan, 0, gpu::make_host_backend(lanes[0]), 10s};
+  gpu::group second{lanes[1]->plan, 1, gpu::make_host_backend(lanes[1]), 10s};
+  std::vector<float> mine(8), theirs(8);
+  REQUIRE(first.begin(call_id{1}, "forward", 1));
+  REQUIRE(second.begin(call_id{1}, "forward", 1));
+  std::thread other{[&] { (void)second.all_reduce_sum(theirs); }};
+
+  const auto mixed = first.all_reduce_sum(mine);
+  lanes[0]->to[1]->close(); // as a rank that leaves does
+  other.join();
+
+  REQUIRE_FALSE(mixed);
+  CHECK(mixed.error().code == fault::wrong_group);
+  CHECK(contains(mixed, "of group 9"));
+  CHECK(contains(mixed, "group prefill.0: rank 10"));
+}
+
+TEST_CASE("B24: a second thread is refused while one is inside the group") {
+  cast all{2};
+  std::vector<float> values(8, 1.0F);
+  std::vector<float> others(8, 1.0F);
+  REQUIRE(all.groups[0]->begin(call_id{1}, "forward", 2));
+  std::thread inside{[&] { (void)all.groups[0]->all_reduce_sum(values); }};
+  // Its first piece is on the way to the member, which never answers: it is inside until the lane closes.
+  REQUIRE(fabric::receive(*all.lanes[1]->to[0], base::now() + 10s));
+
+  const auto refused = all.groups[0]->all_reduce_sum(others);
+  all.lanes[1]->to[0]->close();
+  inside.join();
+
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().code == fault::illegal_transition);
+  CHECK(contains(refused, "second thread"));
+}
+
+TEST_CASE("B7: a rank's id cannot be passed for its place in a group") {
+  using bytes = std::span<std::byte>;
+  static_assert(std::is_invocable_v<decltype(&gpu::group::broadcast), gpu::group&, bytes, std::uint32_t>);
+  static_assert(!std::is_invocable_v<decltype(&gpu::group::broadcast), gpu::group&, bytes, rank_id>);
+  static_assert(std::is_invocable_v<decltype(&gpu::group::receive), gpu::group&, std::uint32_t, bytes>);
+  static_assert(!std::is_invocable_v<decltype(&gpu::group::receive), gpu::group&, rank_id, bytes>);
+  static_assert(!std::is_invocable_v<decltype(&gpu::group::send), gpu::group&, rank_id, bytes>);
+  cast all{2}; // ranks 10 and 11
+  std::vector<std::byte> some(8);
+  REQUIRE(all.groups[0]->begin(call_id{1}, "test", 1));
+  CHECK(all.groups[0]->broadcast(some, rank_id{11}.value).error().code == fault::not_a_member);
+}
+
 TEST_CASE("B19: members of different calls do not meet") {
   cast all{2};
   const auto ends = all.play([&](gpu::group& group) {

@@ -47,9 +47,15 @@ TEST_CASE("B30: a collective too few is refused at the end of the step") {
                                                                "prefill.0, expected 2, seen 1"});
 }
 
-TEST_CASE("B9: a collective outside any step, or by a rank outside the group, is refused") {
+TEST_CASE("B9: a collective on a group that has no step open, or by a rank outside the group, is refused") {
   collective_plan_machine idle{mesh, 1};
-  CHECK(idle.enter("all_reduce_sum", 1).error().code == fault::plan_mismatch);
+  CHECK(idle.enter("all_reduce_sum", 1).error().code == fault::wrong_group);
+
+  auto after = stepping(0);
+  REQUIRE(after.end());
+  CHECK(after.enter("all_gather", 8).error() ==
+        failure{fault::wrong_group, "all_gather of 8 where no step of this group is open, after call 17, phase "
+                                    "prefill, group prefill.0, expected 0, seen 0"});
 
   collective_plan_machine stranger{mesh, 2};
   REQUIRE(stranger.begin(call_id{1}, "warm", 1));
@@ -63,7 +69,7 @@ TEST_CASE("D18: a call older than the last one is refused") {
   CHECK(machine.begin(call_id{16}, "decode", 0).error().code == fault::plan_mismatch);
 }
 
-TEST_CASE("A25: steps do not nest, and a broken one is the last") {
+TEST_CASE("A25, B21: steps do not nest, and a broken one is the last") {
   auto machine = stepping(0);
 
   CHECK(machine.begin(call_id{18}, "decode", 0).error().code == fault::illegal_transition);
