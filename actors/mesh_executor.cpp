@@ -1,10 +1,9 @@
 #include "actors/mesh_executor.hpp"
 
-#include <xxhash.h>
-
 #include <algorithm>
 
 #include "protocols/codec.hpp"
+#include "protocols/prompt_digest.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/fault_point.hpp"
 #include "runtime/base/flight_recorder.hpp"
@@ -283,8 +282,7 @@ result<void> mesh_executor::prefill_in_pieces(const prefill_leader_machine::run_
     if (auto done = announce_and_perform(); !done)
       return done;
   }
-  calls_.on_first_token(order.work.request, chosen_.front(), where.delta,
-                        XXH3_64bits(prompt.data(), prompt.size() * sizeof(token_id)), began);
+  calls_.on_first_token(order.work.request, chosen_.front(), where.delta, prompt_digest(prompt), began);
   return {};
 }
 

@@ -4,6 +4,21 @@
 
 namespace troupe::protocols {
 
+namespace {
+
+/// What prefill has computed must be what the front asked for, before anything of it is emitted (F6).
+std::optional<failure> judge_handover(const reserve_kv& order, const handover& news) {
+  if (news.length != order.prompt_tokens)
+    return failure{fault::prompt_mismatch, std::to_string(news.length) + " prompt tokens were handed over, " +
+                                               std::to_string(order.prompt_tokens) + " were asked for"};
+  if (order.prompt_digest != 0 && news.digest != order.prompt_digest)
+    return failure{fault::prompt_mismatch, "digest " + std::to_string(news.digest) + " was handed over, " +
+                                               std::to_string(order.prompt_digest) + " was asked for"};
+  return std::nullopt;
+}
+
+} // namespace
+
 decode_leader_machine::decode_leader_machine(const cluster_plan& plan, cell_id cell, options bounds)
     : cell_(plan.cell(cell)), bounds_(bounds), blocks_(bounds.kv_blocks) {}
 
@@ -55,15 +70,13 @@ void decode_leader_machine::admit(effects& out, time_point now) {
                                                         .blocks = state.blocks,
                                                         .tenancy = reservations_,
                                                         .prefill_cell = state.order.prefill_cell}});
-    if (const auto early = early_.find(state.order.request); early != early_.end()) {
-      state.first = early->second;
-      early_.erase(early);
-    }
-    requests_.emplace(state.order.request, std::move(state));
+    const auto which = requests_.emplace(state.order.request, std::move(state)).first;
+    if (const auto early = early_.extract(which->first); !early.empty())
+      take_handover(which, early.mapped(), out, now);
   }
 }
 
-decode_leader_machine::effects decode_leader_machine::on_handover(const handover& news, time_point) {
+decode_leader_machine::effects decode_leader_machine::on_handover(const handover& news, time_point now) {
   effects out;
   if (ended_.buried(news.request.value))
     return out;
@@ -73,11 +86,19 @@ decode_leader_machine::effects decode_leader_machine::on_handover(const handover
       early_.emplace(news.request, news);
     return out;
   }
-  if (which->second.first)
-    return out;               // once is enough (D10)
+  if (!which->second.first) // once is enough (D10)
+    take_handover(which, news, out, now);
+  return out;
+}
+
+void decode_leader_machine::take_handover(iterator which, const handover& news, effects& out, time_point now) {
+  if (auto problem = judge_handover(which->second.order, news)) {
+    tell_front(which->first, *problem, out);
+    end(which, true, out, now);
+    return;
+  }
   which->second.first = news; // stored before anything flips (F14)
   vote_if_whole(which, out);
-  return out;
 }
 
 decode_leader_machine::effects decode_leader_machine::on_landed(const landed& news, std::uint32_t place, time_point) {
@@ -111,7 +132,7 @@ decode_leader_machine::effects decode_leader_machine::on_vote(request_id request
     end(which, false, out, now);
     return out;
   }
-  if (least == admission::failed || one.first->length != one.order.prompt_tokens) {
+  if (least == admission::failed) {
     tell_front(request, failure{fault::not_admitted, "keys and values of the prompt are not whole on every rank"}, out);
     end(which, true, out, now);
     return out;

@@ -19,7 +19,7 @@ namespace troupe::protocols {
 /// Blocks for the whole answer are taken at once: a sequence that ran out of blocks half way would have to be preempted
 /// or recomputed, and until a scheduler exists that does so, refusing early is the honest form.
 ///
-/// Contract: B15, F12, F13, F14, F16, E19.
+/// Contract: B15, F6, F12, F13, F14, F16, E19.
 /// Threads: the decode actor's.
 class decode_leader_machine {
 public:
@@ -78,6 +78,7 @@ private:
   using iterator = std::map<request_id, request_state>::iterator;
 
   void admit(effects& out, time_point now);
+  void take_handover(iterator which, const handover& news, effects& out, time_point now);
   void vote_if_whole(iterator which, effects& out);
   void tell_front(request_id request, const failure& cause, effects& out) const;
   void end(iterator which, bool blocks_suspect, effects& out, time_point now);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "protocols/prompt_digest.hpp"
+
 namespace troupe::protocols {
 
 namespace {
@@ -196,7 +198,8 @@ bool front_machine::start(queued& wanted, effects& out, time_point now) {
                                         .sampling = what.sampling,
                                         .end_tokens = bounds_.end_tokens,
                                         .prefill_cell = prefill->id,
-                                        .deadline_ms = bounds_.room_deadline_ms}});
+                                        .deadline_ms = bounds_.room_deadline_ms,
+                                        .prompt_digest = prompt_digest(what.prompt)}});
   out.push_back(send_message{plan_.cell(prefill->id).leader(), std::move(work)});
   out.insert(out.end(), std::make_move_iterator(to_encode.begin()), std::make_move_iterator(to_encode.end()));
   for (const auto cell : started.encode)

@@ -476,11 +476,13 @@ struct reserve_kv {
   std::vector<token_id> end_tokens;
   cell_id prefill_cell;
   std::uint32_t deadline_ms = 0;
+  std::uint64_t prompt_digest = 0; ///< what the hand-over must say of the prompt (F6); 0: not stated
 
   template <class Self, class Archive>
   static void fields(Self& self, Archive& archive) {
     archive.required(self.request, self.room, self.prompt_tokens, self.max_tokens, self.sampling, self.end_tokens,
                      self.prefill_cell, self.deadline_ms);
+    archive.appended(self.prompt_digest);
   }
   bool operator==(const reserve_kv&) const = default;
 };
@@ -608,7 +610,7 @@ struct handover {
   token_id first_token = 0;
   std::int32_t position_delta = 0; ///< M-RoPE delta, 0 without pictures (F16)
   std::uint32_t length = 0;        ///< prompt tokens whose keys and values were sent
-  std::uint64_t digest = 0;        ///< XXH3-64 of the prompt ids
+  std::uint64_t digest = 0;        ///< of the prompt, see prompt_digest.hpp
 
   template <class Self, class Archive>
   static void fields(Self& self, Archive& archive) {

@@ -98,13 +98,42 @@ TEST_CASE_FIXTURE(leader_fixture, "a hand-over that comes before there are block
   CHECK(only<decode_leader_machine::vote>(machine.on_landed({request_id{2}, room_id{9}}, 0, at(6ms))).size() == 1);
 }
 
-TEST_CASE_FIXTURE(leader_fixture, "a hand-over of another length is not admitted") {
-  (void)machine.on_reserve(order(1), at(0ms));
-  (void)machine.on_handover(news_of(1, 19), at(1ms));
-  (void)machine.on_landed({request_id{1}, kv_room}, 0, at(1ms));
-  const auto effects = machine.on_vote(request_id{1}, {admission::done}, at(2ms));
-  CHECK(only<decode_leader_machine::join_batch>(effects).empty());
-  CHECK(fault_from(sent<error>(effects).at(0).second.code) == fault::not_admitted);
+TEST_CASE_FIXTURE(leader_fixture, "F6: a hand-over of another prompt ends its request by name, and joins nothing") {
+  auto asked = order(1);
+  auto computed = news_of(1);
+  asked.prompt_digest = computed.digest;
+  enum class lie { length, digest };
+  for (const auto which : {lie::length, lie::digest})
+    for (const bool early : {false, true}) {
+      decode_leader_machine one{
+          plan, decode_cell, {.front = front_rank, .kv_blocks = 4, .room_deadline = 1s, .requests_max = 4}};
+      auto wrong = computed;
+      wrong.length -= which == lie::length;
+      wrong.digest += which == lie::digest;
+      decode_leader_machine::effects effects;
+      if (early) {
+        (void)one.on_handover(wrong, at(0ms));
+        effects = one.on_reserve(asked, at(1ms));
+      } else {
+        (void)one.on_reserve(asked, at(0ms));
+        effects = one.on_handover(wrong, at(1ms));
+      }
+      REQUIRE(sent<error>(effects).size() == 1);
+      CHECK(sent<error>(effects)[0].first == front_rank);
+      CHECK(fault_from(sent<error>(effects)[0].second.code) == fault::prompt_mismatch);
+      CHECK(sent<release>(effects).size() == 1);
+      CHECK(one.on_landed({request_id{1}, kv_room}, 0, at(2ms)).empty()); // nobody votes on it
+      CHECK(one.requests() == 0);
+    }
+}
+
+TEST_CASE_FIXTURE(leader_fixture, "F6: the prompt that was asked for is admitted, and so is one that nobody stated") {
+  auto asked = order(1);
+  asked.prompt_digest = news_of(1).digest;
+  (void)machine.on_reserve(asked, at(0ms));
+  (void)machine.on_handover(news_of(1), at(1ms));
+  CHECK(only<decode_leader_machine::vote>(machine.on_landed({request_id{1}, kv_room}, 0, at(1ms))).size() == 1);
+  CHECK(only<decode_leader_machine::join_batch>(vote_done(2)).size() == 1);
 }
 
 TEST_CASE_FIXTURE(leader_fixture, "C41: keys and values that never come fail the request by its deadline") {

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "protocols/prompt_digest.hpp"
 #include "serve_fixture.hpp"
 
 using namespace troupe::protocols;
@@ -55,6 +56,7 @@ TEST_CASE("a text request goes to decode for room and to prefill for work") {
   CHECK(rooms[0].second.room == work[0].second.kv_room);
   CHECK(rooms[0].second.prompt_tokens == 3);
   CHECK(rooms[0].second.end_tokens == std::vector<token_id>{9});
+  CHECK(rooms[0].second.prompt_digest == prompt_digest(work[0].second.prompt)); // F6
 }
 
 TEST_CASE("E3: a picture waits for a pixel slot, and those behind it wait too") {

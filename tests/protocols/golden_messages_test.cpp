@@ -123,9 +123,10 @@ TEST_CASE("A26: the bytes of rooms messages are these") {
                           .sampling = {.temperature = 0.5F, .top_p = 0.25F, .seed = 7},
                           .end_tokens = {2},
                           .prefill_cell = cell_id{1},
-                          .deadline_ms = 1000},
+                          .deadline_ms = 1000,
+                          .prompt_digest = 11},
                "0500000000000000 0900000000000000 03000000 10000000 0000003f 0000803e 0700000000000000 01000000 "
-               "02000000 01000000 e8030000");
+               "02000000 01000000 e8030000 0b00000000000000");
   check_golden(reserve_rows{.request = request_id{5},
                             .room = room_id{8},
                             .slot = {slot_index{1}, generation{2}},
