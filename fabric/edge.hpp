@@ -5,9 +5,9 @@
 
 namespace troupe::fabric {
 
-/// Who the two ends of a lane are, agreed in the hello, and in which epoch they speak; stands in every frame of the lane
-/// and is judged in each. `serve` has one epoch, the first; a frame of another was made for a world that is not there.
-/// Contract: A21, A22, D2.
+/// Who the two ends of a lane are, agreed in the hello, and in which epoch they speak; stands in every frame of the
+/// lane and is judged in each. `serve` has one epoch, the first; a frame of another was made for a world that is not
+/// there. Contract: A21, A22, D2.
 struct edge {
   protocols::rank_id self;
   protocols::generation self_born;

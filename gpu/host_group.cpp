@@ -181,7 +181,8 @@ result<bool> host_backend::push(std::size_t member) {
     const auto bytes = with.out.subspan(with.sent, std::min(piece_bytes_max, with.out.size() - with.sent));
     if (!with.piece_ready) {
       with.piece.clear();
-      encode_payload(piece_head{.group = lanes_->plan.id, .kind = kind_, .count = count_, .offset = with.sent}, with.piece);
+      encode_payload(piece_head{.group = lanes_->plan.id, .kind = kind_, .count = count_, .offset = with.sent},
+                     with.piece);
       with.piece.insert(with.piece.end(), bytes.begin(), bytes.end());
       with.piece_ready = true;
     }

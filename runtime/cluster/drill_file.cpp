@@ -84,6 +84,7 @@ std::vector<spec_key<drill_event>> event_keys() {
     key.choices = of_rule.choices;
     key.pattern = of_rule.pattern;
     key.pattern_in_words = of_rule.pattern_in_words;
+    key.takes_json = of_rule.takes_json;
     key.set = [set = of_rule.set](event& owner, const spec_value& value) { set(owner.rule, value); };
     key.get = [get = of_rule.get](const event& owner) { return get(owner.rule); };
     keys.push_back(std::move(key));

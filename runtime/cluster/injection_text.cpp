@@ -29,6 +29,9 @@ std::vector<spec_key<written_rule>> make_keys() {
   auto payload = entry<rule>("payload", "Of deliver: the message's bytes, hexadecimal.", TROUPE_FIELD(payload));
   payload.pattern = "^([0-9a-f]{2})*$";
   payload.pattern_in_words = "pairs of hexadecimal digits";
+  auto fields = entry<rule>("fields", "Of deliver: instead of payload, its fields as a JSON list or object.",
+                            TROUPE_FIELD(fields));
+  fields.takes_json = true;
   return {
       required(entry<rule>("rank", "Who suffers it: a rank's label, or supervisor.", TROUPE_FIELD(rank))),
       required(choice<rule>("action", drill_action_names(), "What strikes.", TROUPE_FIELD(action))),
@@ -43,7 +46,7 @@ std::vector<spec_key<written_rule>> make_keys() {
       entry<rule>("message", "Of frames: of which type. Of deliver: which message.", TROUPE_FIELD(message)),
       entry<rule>("source", "Of deliver: from which rank it seems to come.", TROUPE_FIELD(source)),
       std::move(payload),
-      entry<rule>("fields", "Of deliver: instead of payload, its fields as a JSON list.", TROUPE_FIELD(fields)),
+      std::move(fields),
   };
 }
 
@@ -94,13 +97,35 @@ std::vector<std::byte> bytes_of_hex(std::string_view text) {
   return bytes;
 }
 
+/// Where the part that begins at `begin` ends: at the next comma that stands in no bracket and no JSON string.
+std::size_t end_of_part(std::string_view text, std::size_t begin) {
+  std::size_t open = 0;
+  bool quoted = false;
+  for (auto at = begin; at < text.size(); ++at) {
+    const char c = text[at];
+    if (quoted) {
+      at += c == '\\' ? 1 : 0;
+      quoted = c != '"';
+    } else if (c == '[' || c == '{') {
+      ++open;
+    } else if (open > 0 && (c == ']' || c == '}')) {
+      --open;
+    } else if (open > 0 && c == '"') {
+      quoted = true;
+    } else if (open == 0 && c == ',') {
+      return at;
+    }
+  }
+  return text.size();
+}
+
 /// "key=value,key=value" as the tree that the same JSON would give.
 json_node tree_of(std::string_view text) {
   json_node tree;
   tree.kind = json_kind::object;
   tree.at = {1, 1};
   for (std::size_t begin = 0; begin <= text.size();) {
-    const auto end = std::min(text.find(',', begin), text.size());
+    const auto end = end_of_part(text, begin);
     const auto part = text.substr(begin, end - begin);
     const auto equals = std::min(part.find('='), part.size());
     json_member member;

@@ -24,7 +24,7 @@ struct written_rule {
   std::string message;
   std::string source;
   std::string payload; ///< hexadecimal
-  std::string fields;  ///< instead of `payload`: the message's fields as a JSON list (message_text.hpp)
+  std::string fields;  ///< instead of `payload`: the message's fields as JSON (message_text.hpp)
 
   bool operator==(const written_rule&) const = default;
 };

@@ -169,6 +169,31 @@ std::string describe(const json_node& node) {
   return {};
 }
 
+std::string text_of(const json_node& node) {
+  const auto quoted = [](const std::string& text) {
+    return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  };
+  std::string text;
+  switch (node.kind) {
+  case json_kind::null:
+  case json_kind::truth:
+  case json_kind::whole:
+  case json_kind::real:
+    return describe(node);
+  case json_kind::text:
+    return quoted(node.text);
+  case json_kind::list:
+    for (const auto& element : node.elements)
+      text += (text.empty() ? "" : ", ") + text_of(element);
+    return '[' + text + ']';
+  case json_kind::object:
+    for (const auto& member : node.members)
+      text += (text.empty() ? "" : ", ") + quoted(member.key) + ": " + text_of(member.value);
+    return '{' + text + '}';
+  }
+  return text;
+}
+
 protocols::result<json_node> read_json(std::string_view text) {
   if (text.size() > json_bytes_max)
     return protocols::fail(protocols::fault::config_invalid,

@@ -44,6 +44,9 @@ struct json_member {
 /// "a string", "the number -3", "an object": what an error says was found.
 std::string describe(const json_node& node);
 
+/// The value as JSON again, on one line; members stand in the order written.
+std::string text_of(const json_node& node);
+
 inline constexpr std::size_t json_bytes_max = 64 * 1024;
 inline constexpr std::size_t json_depth_max = 16;
 

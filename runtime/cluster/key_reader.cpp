@@ -83,8 +83,10 @@ std::optional<spec_value> key_reader::judge_value(const value_rule& rule, const 
                                            : fmt::format("a whole number from {} to {}", rule.least, rule.most));
     return spec_value{node.whole};
   }
+  if (rule.takes_json && (node.kind == json_kind::list || node.kind == json_kind::object))
+    return spec_value{text_of(node)};
   if (node.kind != json_kind::text)
-    return wrong("a text");
+    return wrong(rule.takes_json ? "a list or an object" : "a text");
   if (!rule.choices.empty() && std::ranges::find(rule.choices, node.text) == rule.choices.end()) {
     problem(node.at, fmt::format("{} is {}", path, not_a_choice(node.text, rule.choices)));
     return std::nullopt;

@@ -1,14 +1,17 @@
 #include "runtime/cluster/message_text.hpp"
 
+#include <algorithm>
 #include <charconv>
-#include <limits>
+#include <span>
 #include <string>
 
 #include <fmt/format.h>
 
 #include "protocols/codec.hpp"
-#include "protocols/serve_message.hpp"
+#include "runtime/base/assert.hpp"
+#include "runtime/cluster/field_names.hpp"
 #include "runtime/cluster/json_text.hpp"
+#include "runtime/cluster/key_reader.hpp"
 
 namespace troupe::cluster {
 
@@ -16,90 +19,117 @@ using namespace protocols;
 
 namespace {
 
-/// Walks a message's fields as the codec does, and takes each from the next element of a list.
-class list_reader {
+/// Walks a message's fields as the codec does, and takes each from the next element of a list, or from the member of an
+/// object that has its name.
+class field_reader {
 public:
-  explicit list_reader(const json_node& list) : list_(list) {
-    if (list.kind != json_kind::list)
-      problem_ = fmt::format("a message's fields are a list, not {}", describe(list));
+  field_reader(const json_node& from, std::span<const std::string_view> names) : from_(from), names_(names) {
+    if (from.kind == json_kind::object)
+      judge_members();
+    else if (from.kind != json_kind::list)
+      problem_ = fmt::format("a message's fields are a list or an object, not {}", describe(from));
   }
 
   template <class... Fields>
   void required(Fields&... values) {
-    (take(values), ...);
+    (take(values, true), ...);
   }
   template <class... Fields>
   void appended(Fields&... values) {
-    (take_if_there(values), ...);
+    (take(values, false), ...);
   }
 
+  /// After the walk. Empty when all is well.
   std::string verdict() const {
-    if (problem_.empty() && next_ < list_.elements.size())
-      return fmt::format("{} fields, not {}", next_, list_.elements.size());
+    TROUPE_ASSERT("every field has a name", next_ == names_.size());
+    if (problem_.empty() && from_.kind == json_kind::list && next_ < from_.elements.size())
+      return fmt::format("{} fields, not {}", next_, from_.elements.size());
     return problem_;
   }
 
 private:
+  void judge_members() {
+    for (auto member = from_.members.begin(); member != from_.members.end() && problem_.empty(); ++member) {
+      if (std::ranges::find(names_, member->key) == names_.end())
+        problem_ =
+            fmt::format("unknown field '{}'{}", member->key, nearest_hint(member->key, {names_.begin(), names_.end()}));
+      else if (std::find_if(from_.members.begin(), member, [&](const auto& each) { return each.key == member->key; }) !=
+               member)
+        problem_ = fmt::format("field '{}' is written twice", member->key);
+    }
+  }
+
+  /// "field 2", or "field 'room'" of an object.
+  std::string called(std::size_t place) const {
+    return from_.kind == json_kind::object ? fmt::format("field '{}'", names_[place])
+                                           : fmt::format("field {}", place + 1);
+  }
+
+  const json_node* find(std::size_t place) const {
+    if (from_.kind != json_kind::object)
+      return place < from_.elements.size() ? &from_.elements[place] : nullptr;
+    const auto found = std::ranges::find(from_.members, names_[place], &json_member::key);
+    return found == from_.members.end() ? nullptr : &found->value;
+  }
+
   template <class T>
-  void take(T& value) {
-    if (!problem_.empty())
+  void take(T& value, bool required) {
+    const auto place = next_++;
+    if (!problem_.empty() || place >= names_.size())
       return;
-    if (next_ == list_.elements.size())
-      problem_ = fmt::format("field {} is missing", next_ + 1);
-    else
-      read(list_.elements[next_++], value);
-  }
-  template <class T>
-  void take_if_there(T& value) {
-    if (next_ < list_.elements.size())
-      take(value);
+    if (const auto* const node = find(place))
+      read(*node, value, called(place));
+    else if (required)
+      problem_ = called(place) + " is missing";
   }
 
-  void wrong(const json_node& node, std::string_view expected) {
-    problem_ = fmt::format("field {} is {}, not {}", next_, expected, describe(node));
+  void wrong(const json_node& node, const std::string& what, std::string_view expected) {
+    if (problem_.empty())
+      problem_ = fmt::format("{} is {}, not {}", what, expected, describe(node));
   }
 
   template <class T>
-  void read_number(const json_node& node, T& value) {
+  void read_number(const json_node& node, T& value, const std::string& what) {
     const auto* const end = node.text.data() + node.text.size();
     const bool is_number = node.kind == json_kind::whole || node.kind == json_kind::real;
     if (const auto got = std::from_chars(node.text.data(), end, value);
         !is_number || got.ec != std::errc{} || got.ptr != end)
-      wrong(node, "a number that fits");
+      wrong(node, what, "a number that fits");
   }
 
   template <class T>
-  void read(const json_node& node, T& value) {
+  void read(const json_node& node, T& value, const std::string& what) {
     if constexpr (std::is_same_v<T, bool>) {
-      node.kind == json_kind::truth ? void(value = node.truth) : wrong(node, "true or false");
+      node.kind == json_kind::truth ? void(value = node.truth) : wrong(node, what, "true or false");
     } else if constexpr (std::is_same_v<T, std::string>) {
-      node.kind == json_kind::text ? void(value = node.text) : wrong(node, "a text");
+      node.kind == json_kind::text ? void(value = node.text) : wrong(node, what, "a text");
     } else if constexpr (std::is_enum_v<T>) {
       std::underlying_type_t<T> number{};
-      read_number(node, number);
+      read_number(node, number, what);
       value = static_cast<T>(number); // what has no meaning is for the receiver to find
     } else if constexpr (std::is_arithmetic_v<T>) {
-      read_number(node, value);
+      read_number(node, value, what);
     } else if constexpr (detail::is_strong_id<T>::value) {
-      read_number(node, value.value);
+      read_number(node, value.value, what);
     } else if constexpr (detail::is_vector<T>::value || detail::is_array<T>::value) {
       if (node.kind != json_kind::list)
-        return wrong(node, "a list");
+        return wrong(node, what, "a list");
       if constexpr (detail::is_vector<T>::value)
         value.resize(node.elements.size());
       if (value.size() != node.elements.size())
-        return wrong(node, fmt::format("a list of {}", value.size()));
+        return wrong(node, what, fmt::format("a list of {}", value.size()));
       for (std::size_t i = 0; i < value.size(); ++i)
-        read(node.elements[i], value[i]);
+        read(node.elements[i], value[i], what);
     } else {
-      list_reader part{node};
+      field_reader part{node, field_names<T>};
       T::fields(value, part);
       if (const auto problem = part.verdict(); !problem.empty() && problem_.empty())
-        problem_ = fmt::format("in field {}: {}", next_, problem);
+        problem_ = fmt::format("in {}: {}", what, problem);
     }
   }
 
-  const json_node& list_;
+  const json_node& from_;
+  std::span<const std::string_view> names_;
   std::size_t next_ = 0;
   std::string problem_;
 };
@@ -109,7 +139,7 @@ result<std::vector<std::byte>> encode_one_of(message_type type, const json_node&
   std::vector<std::byte> bytes;
   std::string problem = fmt::format("{} does not go between role actors", name(type));
   const auto encode_as = [&]<class Message>(Message message) {
-    list_reader reader{fields};
+    field_reader reader{fields, field_names<Message>};
     Message::fields(message, reader);
     problem = reader.verdict();
     if (problem.empty())

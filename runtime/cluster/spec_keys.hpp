@@ -31,6 +31,7 @@ struct spec_key {
   std::vector<std::string_view> choices;
   std::string_view pattern;
   std::string_view pattern_in_words;
+  bool takes_json = false; ///< of a text: a list or an object is taken too, as its JSON
   std::function<void(Owner&, const spec_value&)> set;
   std::function<spec_value(const Owner&)> get;
 };

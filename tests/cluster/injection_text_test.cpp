@@ -65,6 +65,31 @@ TEST_CASE("the supervisor can be struck, and a message is delivered from whom it
   CHECK(message->rule.payload.front() == std::byte{5});
 }
 
+TEST_CASE("a delivered message's fields are typed values: a list or an object, in JSON and in words") {
+  const std::vector<std::byte> release_of_5{std::byte{5}, {}, {}, {}, {}, {}, {}, {}};
+  const auto ways = {std::string{R"({"rank": "decode.0", "action": "deliver", "message": "release", "fields": [5]})"},
+                     std::string{R"({"rank": "decode.0", "action": "deliver", "message": "release",
+                                     "fields": {"request": 5}})"},
+                     std::string{R"({"rank": "decode.0", "action": "deliver", "message": "release", "fields": "[5]"})"},
+                     std::string{"rank=decode.0,action=deliver,message=release,fields=[5]"},
+                     std::string{R"(rank=decode.0,action=deliver,message=release,fields={"request": 5})"}};
+  for (const auto& text : ways) {
+    CAPTURE(text);
+    const auto rule = rule_of(text);
+    REQUIRE_MESSAGE(rule, rule.error().what);
+    CHECK(rule->rule.payload == release_of_5);
+  }
+  const auto cancelled =
+      rule_of(R"(rank=decode.0,action=deliver,message=cancel,fields=[5, "so], he said, \"{"],source=front)");
+  REQUIRE_MESSAGE(cancelled, cancelled.error().what);
+  CHECK(cancelled->rule.payload.size() == 8 + 4 + 18);
+
+  CHECK(problem_of("rank=decode.0,action=deliver,message=release,fields={\"reqest\": 5}") ==
+        "release: unknown field 'reqest'; did you mean 'request'?");
+  CHECK(problem_of(R"({"rank": "decode.0", "action": "deliver", "message": "release", "fields": 5})")
+            .find("fields is a list or an object, not 5") != std::string::npos);
+}
+
 TEST_CASE("what is wrong with a rule is one line that names what was probably meant") {
   CHECK(problem_of("rank=prefill.0/t9,action=kill") ==
         "no rank is called 'prefill.0/t9'; did you mean 'prefill.0/t0'?");

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "protocols/codec.hpp"
-#include "protocols/messages.hpp"
+#include "protocols/serve_message.hpp"
 
 using namespace troupe::protocols;
 using troupe::cluster::payload_of_text;
@@ -45,6 +45,27 @@ TEST_CASE("a message's fields in order are its payload: numbers, texts, lists an
   CHECK(granted.dtype == element_type::f32);
 }
 
+TEST_CASE("a message's fields may stand by their names, and those that came later may be left out") {
+  CHECK(read_back<release>(R"({"request": 5})") == release{.request = request_id{5}});
+  CHECK(read_back<shipped>(R"({"message": "late", "code": 16, "room": 6, "request": 5})") ==
+        shipped{.request = request_id{5}, .room = room_id{6}, .code = 16, .message = "late"});
+  CHECK(read_back<grant_pixels>(R"({"slots": [[3, 1], {"tenancy": 2, "slot": 4}]})") ==
+        grant_pixels{.slots = {{slot_index{3}, generation{1}}, {slot_index{4}, generation{2}}}});
+  const auto asked = read_back<reserve_kv>(R"({"request": 1, "room": 2, "prompt_tokens": 3, "max_tokens": 4,
+      "sampling": {"temperature": 0.5, "top_p": 1, "seed": 7}, "end_tokens": [9, 8], "prefill_cell": 1,
+      "deadline_ms": 1000})");
+  CHECK(asked.sampling == sampling_options{.temperature = 0.5F, .top_p = 1.0F, .seed = 7});
+  CHECK(asked.end_tokens == std::vector<token_id>{9, 8});
+  CHECK(asked.prompt_digest == 0);
+}
+
+TEST_CASE("every message between role actors has a name for each of its fields") {
+  const auto read_nothing = [&]<class... Messages>(std::variant<Messages...>*) {
+    (CHECK(problem_of(Messages::type, "{}").find("is missing") != std::string::npos), ...); // or it breaks an invariant
+  };
+  read_nothing(static_cast<serve_message*>(nullptr));
+}
+
 TEST_CASE("fields that are no such message's are refused, each with its place") {
   CHECK(problem_of(message_type::release, "[]") == "release: field 1 is missing");
   CHECK(problem_of(message_type::release, "[5, 6]") == "release: 1 fields, not 2");
@@ -52,7 +73,16 @@ TEST_CASE("fields that are no such message's are refused, each with its place") 
         std::string::npos);
   CHECK(problem_of(message_type::release, "[-5]").find("field 1 is a number that fits") != std::string::npos);
   CHECK(problem_of(message_type::grant_pixels, "[[[3]]]").find("in field 1: field 2 is missing") != std::string::npos);
-  CHECK(problem_of(message_type::release, "5").find("are a list") != std::string::npos);
+  CHECK(problem_of(message_type::release, "5").find("are a list or an object") != std::string::npos);
+  CHECK(problem_of(message_type::release, R"({"reqest": 5})") ==
+        "release: unknown field 'reqest'; did you mean 'request'?");
+  CHECK(problem_of(message_type::release, R"({"request": 5, "request": 6})") ==
+        "release: field 'request' is written twice");
+  CHECK(problem_of(message_type::landed, R"({"request": 5})") == "landed: field 'room' is missing");
+  CHECK(problem_of(message_type::landed, R"({"request": "x", "room": 1})") ==
+        "landed: field 'request' is a number that fits, not \"x\"");
+  CHECK(problem_of(message_type::grant_pixels, R"({"slots": [{"slot": 3, "tenant": 1}]})")
+            .find("in field 'slots': unknown field 'tenant'") != std::string::npos);
   CHECK(problem_of(message_type::release, "[").find("fields:1:") != std::string::npos);
   CHECK(problem_of(message_type::hello, "[]").find("does not go between role actors") != std::string::npos);
 }
