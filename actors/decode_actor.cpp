@@ -49,6 +49,10 @@ caf::behavior decode_actor::make_behavior() {
         perform(member_.on_kv_landed(news.room, news.from, base::now()));
       },
       [this](const envelope<release>& word) { perform(member_.on_release(word.body.request, base::now())); },
+      [this](const writers_gone& news) {
+        if (leader_)
+          perform(leader_->on_writers_gone(news.ranks, base::now()));
+      },
       [this](tick_atom) {
         TROUPE_FAULT_POINT("decode.idle");
         perform(member_.on_tick(base::now()));

@@ -44,6 +44,11 @@ struct cargo_delivered {
   protocols::result<void> outcome;
 };
 
+/// The processes that these ranks were have ended, and what they had begun to write here will not arrive.
+struct writers_gone {
+  std::vector<protocols::rank_id> ranks;
+};
+
 // What executors tell their role actor.
 struct voted {
   protocols::request_id request;
@@ -84,6 +89,7 @@ struct allowed_unsafe_message_type<troupe::actors::envelope<Message>> : std::tru
 } // namespace caf
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::cargo_landed)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::cargo_delivered)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::writers_gone)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::voted)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::encoded)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::prefilled)

@@ -55,6 +55,10 @@ caf::behavior prefill_actor::make_behavior() {
         perform(member_.on_written(end.room, end.part, end.outcome, base::now()));
       },
       [this](const envelope<release>& word) { perform(member_.on_release(word.body.request, base::now())); },
+      [this](const writers_gone& news) {
+        if (leader_)
+          perform(leader_->on_writers_gone(news.ranks, base::now()));
+      },
       [this](tick_atom) {
         TROUPE_FAULT_POINT("prefill.idle");
         perform(member_.on_tick(base::now()));

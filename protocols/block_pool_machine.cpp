@@ -31,19 +31,23 @@ result<void> block_pool_machine::release(std::span<const block_index> blocks) {
   return {};
 }
 
-result<void> block_pool_machine::fail(std::span<const block_index> blocks, time_point now) {
+result<void> block_pool_machine::fail(std::span<const block_index> blocks, time_point now,
+                                      const std::vector<rank_id>& writers) {
   if (auto ended = end_reservation(blocks); !ended)
     return ended;
   for (const auto block : blocks)
-    quarantine_.push_back({block, now + limits::slot_quarantine});
+    resting_.add(block, now, writers);
   return {};
 }
 
 void block_pool_machine::tick(time_point now) {
-  while (!quarantine_.empty() && quarantine_.front().until <= now) {
-    free_.push_back(quarantine_.front().block);
-    quarantine_.pop_front();
-  }
+  for (const auto block : resting_.end_due(now))
+    free_.push_back(block);
+}
+
+void block_pool_machine::on_writers_gone(std::span<const rank_id> gone) {
+  for (const auto block : resting_.end_without(gone))
+    free_.push_back(block);
 }
 
 result<void> block_pool_machine::end_reservation(std::span<const block_index> blocks) {

@@ -20,7 +20,7 @@ std::optional<failure> judge_handover(const reserve_kv& order, const handover& n
 } // namespace
 
 decode_leader_machine::decode_leader_machine(const cluster_plan& plan, cell_id cell, options bounds)
-    : cell_(plan.cell(cell)), bounds_(bounds), blocks_(bounds.kv_blocks) {}
+    : plan_(plan), cell_(plan.cell(cell)), bounds_(bounds), blocks_(bounds.kv_blocks) {}
 
 void decode_leader_machine::tell_front(request_id request, const failure& cause, effects& out) const {
   out.push_back(request_failed(cell_, bounds_.front, "decode", request, cause));
@@ -59,9 +59,11 @@ void decode_leader_machine::admit(effects& out, time_point now) {
                         .order = waiting_.take_first(),
                         .deadline = now + bounds_.room_deadline,
                         .blocks = *std::move(blocks),
+                        .writers = {},
                         .landed = std::vector<bool>(cell_.ranks.size(), false),
                         .first = std::nullopt,
                         .ending = false};
+    state.writers = plan_.cell(state.order.prefill_cell).ranks;
     reservations_ = reservations_.next();
     for (const auto member : cell_.ranks)
       out.push_back(send_message{member, reserve_blocks{.request = state.order.request,
@@ -185,8 +187,8 @@ decode_leader_machine::effects decode_leader_machine::on_cancel(request_id reque
 }
 
 void decode_leader_machine::end(iterator which, bool blocks_suspect, effects& out, time_point now) {
-  if (blocks_suspect)
-    (void)blocks_.fail(which->second.blocks, now);
+  if (blocks_suspect && !which->second.writers.empty())
+    (void)blocks_.fail(which->second.blocks, now, which->second.writers);
   else
     (void)blocks_.release(which->second.blocks);
   for (const auto member : cell_.ranks)
@@ -194,6 +196,17 @@ void decode_leader_machine::end(iterator which, bool blocks_suspect, effects& ou
   ended_.bury(which->first.value);
   requests_.erase(which);
   admit(out, now);
+}
+
+decode_leader_machine::effects decode_leader_machine::on_writers_gone(const std::vector<rank_id>& gone,
+                                                                      time_point now) {
+  effects out;
+  blocks_.on_writers_gone(gone);
+  for (auto& [request, one] : requests_) // what is not known to have failed yet was granted to those that are gone
+    std::erase_if(one.writers,
+                  [&](rank_id writer) { return std::find(gone.begin(), gone.end(), writer) != gone.end(); });
+  admit(out, now);
+  return out;
 }
 
 decode_leader_machine::effects decode_leader_machine::on_tick(time_point now) {

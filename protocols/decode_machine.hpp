@@ -19,7 +19,7 @@ namespace troupe::protocols {
 /// Blocks for the whole answer are taken at once: a sequence that ran out of blocks half way would have to be preempted
 /// or recomputed, and until a scheduler exists that does so, refusing early is the honest form.
 ///
-/// Contract: B15, F6, F12, F13, F14, F16, E19.
+/// Contract: B15, F6, F12, F13, F14, F16, E19, I24.
 /// Threads: the decode actor's.
 class decode_leader_machine {
 public:
@@ -56,6 +56,8 @@ public:
   /// The executor no longer touches the sequence's blocks: it ended, or was told to leave.
   effects on_left(request_id request, time_point now);
   effects on_cancel(request_id request, time_point now);
+  /// The processes that these ranks were have ended, and nothing that they had begun to write here can still arrive.
+  effects on_writers_gone(const std::vector<rank_id>& gone, time_point now);
   effects on_tick(time_point now);
 
   std::size_t requests() const noexcept { return requests_.size() + waiting_.size(); }
@@ -71,7 +73,8 @@ private:
     reserve_kv order;
     time_point deadline;
     std::vector<block_index> blocks;
-    std::vector<bool> landed; ///< by place
+    std::vector<rank_id> writers; ///< of the prefill cell, without those that are gone
+    std::vector<bool> landed;     ///< by place
     std::optional<handover> first;
     bool ending = false;
   };
@@ -83,6 +86,7 @@ private:
   void tell_front(request_id request, const failure& cause, effects& out) const;
   void end(iterator which, bool blocks_suspect, effects& out, time_point now);
 
+  const cluster_plan& plan_;
   const cell_plan& cell_;
   options bounds_;
   block_pool_machine blocks_;

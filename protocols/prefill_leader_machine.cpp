@@ -57,6 +57,7 @@ void prefill_leader_machine::admit(effects& out, time_point now) {
                         .deadline = now + bounds_.room_deadline,
                         .blocks = *std::move(blocks),
                         .rows = {},
+                        .gone = {},
                         .landed = {},
                         .shipped = std::vector<bool>(cell_.ranks.size(), false),
                         .ending = std::nullopt};
@@ -211,11 +212,12 @@ prefill_leader_machine::effects prefill_leader_machine::on_cancel(request_id req
 /// Everything of the request is free again on every rank; slots that a write may still reach rest first (F13, I24).
 void prefill_leader_machine::end(iterator which, bool rows_suspect, effects& out, time_point now) {
   auto& one = which->second;
-  for (const auto& slot : one.rows) {
-    if (rows_suspect)
-      (void)rows_.fail(slot, now);
+  for (std::size_t i = 0; i < one.rows.size(); ++i) {
+    const auto writer = plan_.cell(one.work.pictures[i].encode_cell).leader();
+    if (rows_suspect && !one.gone.contains(writer))
+      (void)rows_.fail(one.rows[i], now, {writer});
     else
-      (void)rows_.release(slot);
+      (void)rows_.release(one.rows[i]);
   }
   (void)blocks_.release(one.blocks);
   for (const auto member : cell_.ranks)
@@ -223,6 +225,16 @@ void prefill_leader_machine::end(iterator which, bool rows_suspect, effects& out
   ended_.bury(which->first.value);
   requests_.erase(which);
   admit(out, now);
+}
+
+prefill_leader_machine::effects prefill_leader_machine::on_writers_gone(const std::vector<rank_id>& gone,
+                                                                        time_point now) {
+  effects out;
+  rows_.on_writers_gone(gone);
+  for (auto& [request, one] : requests_) // what is not known to have failed yet was granted to those that are gone
+    one.gone.insert(gone.begin(), gone.end());
+  admit(out, now);
+  return out;
 }
 
 prefill_leader_machine::effects prefill_leader_machine::on_tick(time_point now) {

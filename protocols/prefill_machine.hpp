@@ -2,6 +2,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <variant>
 #include <vector>
 
@@ -19,7 +20,7 @@ namespace troupe::protocols {
 /// enters the forward only after all ranks of the mesh have voted that its rows are whole: the leader's own knowledge
 /// is not enough, since a rank whose transfer failed must not be drawn into a collective.
 ///
-/// Contract: A8, B15, B16, B18, C25, F13, I29.
+/// Contract: A8, B15, B16, B18, C23, C25, F13, I24, I29.
 /// Threads: the prefill actor's.
 class prefill_leader_machine {
 public:
@@ -50,6 +51,8 @@ public:
                        time_point now);
   effects on_shipped(const shipped& news, std::uint32_t place, time_point now);
   effects on_cancel(request_id request, time_point now);
+  /// The processes that these ranks were have ended, and nothing that they had begun to write here can still arrive.
+  effects on_writers_gone(const std::vector<rank_id>& gone, time_point now);
   effects on_tick(time_point now);
 
   std::size_t requests() const noexcept { return requests_.size() + waiting_.size(); }
@@ -67,7 +70,8 @@ private:
     submit work;
     time_point deadline;
     std::vector<block_index> blocks;
-    std::vector<slot_ref> rows;
+    std::vector<slot_ref> rows;                  ///< by picture
+    std::set<rank_id> gone;                      ///< of those that write them
     std::map<room_id, std::vector<bool>> landed; ///< by place
     std::vector<bool> shipped;                   ///< by place
     std::optional<failure> ending;               ///< cancelled or failed; what the mesh uses is kept until it is done

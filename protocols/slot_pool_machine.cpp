@@ -1,6 +1,7 @@
 #include "protocols/slot_pool_machine.hpp"
 
 #include <string>
+#include <utility>
 
 namespace troupe::protocols {
 
@@ -29,19 +30,22 @@ result<void> slot_pool_machine::release(const slot_ref& ref) {
   return {};
 }
 
-result<void> slot_pool_machine::fail(const slot_ref& ref, time_point now) {
+result<void> slot_pool_machine::fail(const slot_ref& ref, time_point now, std::vector<rank_id> writers) {
   if (auto valid = check(ref); !valid)
     return valid;
   slots_[ref.slot.value].lent = false;
-  quarantine_.push_back({ref.slot, now + limits::slot_quarantine});
+  resting_.add(ref.slot, now, std::move(writers));
   return {};
 }
 
 void slot_pool_machine::tick(time_point now) {
-  while (!quarantine_.empty() && quarantine_.front().until <= now) {
-    free_.push_back(quarantine_.front().slot);
-    quarantine_.pop_front();
-  }
+  for (const auto slot : resting_.end_due(now))
+    free_.push_back(slot);
+}
+
+void slot_pool_machine::on_writers_gone(std::span<const rank_id> gone) {
+  for (const auto slot : resting_.end_without(gone))
+    free_.push_back(slot);
 }
 
 result<void> slot_pool_machine::check(const slot_ref& ref) const {

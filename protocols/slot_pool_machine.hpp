@@ -2,10 +2,12 @@
 
 #include <cstdint>
 #include <deque>
+#include <span>
 #include <vector>
 
 #include "protocols/fault.hpp"
 #include "protocols/messages.hpp"
+#include "protocols/quarantine.hpp"
 #include "protocols/time.hpp"
 
 namespace troupe::protocols {
@@ -13,7 +15,7 @@ namespace troupe::protocols {
 /// A fixed number of slots of one registered region, each lent to one tenant at a time.
 /// A one-sided write checks nothing at its target, so a late one would land in the next tenant. Two guards: a slot's
 /// generation moves on when a tenancy ends, so a reference to the old one is refused; and a slot whose tenancy failed,
-/// where a write may still be in flight, rests for `limits::slot_quarantine` before it is lent again.
+/// where a write may still be in flight, rests (quarantine.hpp) before it is lent again.
 /// The slot that has been free longest goes first: it is the one that a stray write is least likely to hit.
 /// Contract: I23, I24, I25, E23.
 class slot_pool_machine {
@@ -24,30 +26,28 @@ public:
   result<slot_ref> acquire();
   /// Errors: as `check`, and nothing changes.
   result<void> release(const slot_ref& ref);
-  /// The tenancy ended with writes possibly in flight. Errors: as `check`, and nothing changes.
-  result<void> fail(const slot_ref& ref, time_point now);
+  /// The tenancy ended with writes possibly in flight, of `writers` (empty: of anybody). Errors: as `check`, and
+  /// nothing changes.
+  result<void> fail(const slot_ref& ref, time_point now, std::vector<rank_id> writers = {});
   /// Ends the rests that are due.
   void tick(time_point now);
+  /// Ends the rests that were for these ranks alone: nothing that they have begun can still arrive.
+  void on_writers_gone(std::span<const rank_id> gone);
   /// Errors: stale_grant when the slot is not lent under this generation; bad_value for a slot that is not there.
   result<void> check(const slot_ref& ref) const;
 
   std::uint32_t size() const noexcept { return static_cast<std::uint32_t>(slots_.size()); }
   std::uint32_t available() const noexcept { return static_cast<std::uint32_t>(free_.size()); }
-  std::uint32_t resting() const noexcept { return static_cast<std::uint32_t>(quarantine_.size()); }
+  std::uint32_t resting() const noexcept { return resting_.size(); }
 
 private:
   struct slot_state {
     generation tenancy; ///< of the present tenant, or of the last one; the first is 1
     bool lent = false;
   };
-  struct rest {
-    slot_index slot;
-    time_point until;
-  };
-
   std::vector<slot_state> slots_;
   std::deque<slot_index> free_;
-  std::deque<rest> quarantine_; ///< in the order in which they end
+  quarantine<slot_index> resting_;
 };
 
 } // namespace troupe::protocols

@@ -295,6 +295,12 @@ result<void> rank_world::readmit(const protocols::readmit& order, const std::fun
     everybody_[peer.rank.value] = peer;
     back.insert(peer.rank);
   }
+  // The new generation was started when the supervisor had seen the last process of the old one end. What those had
+  // handed to a network card may still come.
+  if (transfers_ && transfers_->kind() == fabric::bulk_kind::shared_memory)
+    for (const auto role : {role_kind::prefill, role_kind::decode})
+      if (const auto found = context_.roles.find(role); found != context_.roles.end())
+        caf::anon_send(found->second, actors::writers_gone{{back.begin(), back.end()}});
   for (const auto& which : planned_) {
     if (!back.contains(std::get<rank_id>(which)))
       continue;

@@ -66,3 +66,14 @@ TEST_CASE("I24: blocks of a failed request rest before they are lent again") {
   pool.tick(at(1s) + limits::slot_quarantine);
   CHECK(pool.reserve(3) == blocks({2, 0, 1}));
 }
+
+TEST_CASE("I24: blocks are lent again at once when all that may have been writing into them are gone") {
+  block_pool_machine pool{3};
+  REQUIRE(pool.reserve(2));
+  REQUIRE(pool.fail(blocks({0, 1}), at(1s), {rank_id{3}, rank_id{4}}));
+
+  pool.on_writers_gone(std::vector{rank_id{3}});
+  CHECK(pool.reserve(2).error().code == fault::no_memory);
+  pool.on_writers_gone(std::vector{rank_id{4}});
+  CHECK(pool.reserve(3) == blocks({2, 0, 1}));
+}

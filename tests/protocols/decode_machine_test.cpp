@@ -159,6 +159,24 @@ TEST_CASE_FIXTURE(leader_fixture, "I24: blocks of a request that ended while pre
   CHECK(sent<reserve_blocks>(machine.on_tick(at(1ms) + limits::slot_quarantine)).size() == 1);
 }
 
+TEST_CASE_FIXTURE(leader_fixture, "I24: blocks are lent again at once when every prefill rank that may write is gone") {
+  enum class news { before_the_cancel, after_it };
+  for (const auto when : {news::before_the_cancel, news::after_it}) {
+    decode_leader_machine one{
+        plan, decode_cell, {.front = front_rank, .kv_blocks = 4, .room_deadline = 1s, .requests_max = 4}};
+    (void)one.on_reserve(order(1, 44), at(0ms)); // all four blocks
+    (void)one.on_reserve(order(2), at(0ms));
+    (void)one.on_writers_gone({encode_rank, prefill_leader}, at(1ms));
+    if (when == news::before_the_cancel) {
+      CHECK(sent<reserve_blocks>(one.on_writers_gone({prefill_worker}, at(1ms))).empty());
+      CHECK(sent<reserve_blocks>(one.on_cancel(request_id{1}, at(2ms))).size() == 1);
+    } else {
+      CHECK(sent<reserve_blocks>(one.on_cancel(request_id{1}, at(2ms))).empty()); // the worker is stopped, maybe
+      CHECK(sent<reserve_blocks>(one.on_writers_gone({prefill_worker}, at(3ms))).size() == 1);
+    }
+  }
+}
+
 TEST_CASE_FIXTURE(member_fixture,
                   "I15: a member grants to every prefill rank that shares heads, and reports when all have written") {
   const auto grants = sent<grant_blocks>(machine.on_reserve_blocks(reserve, at(0ms)));

@@ -135,6 +135,20 @@ TEST_CASE_FIXTURE(leader_fixture,
   CHECK(sent<reserve_rows>(machine.on_tick(at(1000ms) + limits::slot_quarantine)).size() == 2);
 }
 
+TEST_CASE_FIXTURE(leader_fixture, "I24: a row slot is lent again at once when the encode rank that may write is gone") {
+  (void)machine.on_submit(work(1, true), at(0ms));
+  (void)machine.on_submit(work(2, true), at(0ms));
+  SUBCASE("known after the request has ended") {
+    CHECK(sent<reserve_rows>(machine.on_cancel(request_id{1}, at(1ms))).empty());
+    CHECK(sent<reserve_rows>(machine.on_writers_gone({prefill_worker}, at(2ms))).empty());
+    CHECK(sent<reserve_rows>(machine.on_writers_gone({encode_rank}, at(2ms))).size() == 2);
+  }
+  SUBCASE("known before") {
+    CHECK(sent<reserve_rows>(machine.on_writers_gone({encode_rank}, at(1ms))).empty());
+    CHECK(sent<reserve_rows>(machine.on_cancel(request_id{1}, at(2ms))).size() == 2);
+  }
+}
+
 TEST_CASE_FIXTURE(leader_fixture,
                   "C9: a cancel while the mesh is in the forward ends the request after it, without a hand-over") {
   gather();

@@ -63,6 +63,23 @@ TEST_CASE("I24: a failed slot rests for the whole quarantine") {
   CHECK(pool.resting() == 0);
 }
 
+TEST_CASE("I24: a rest ends at once when the last that may have been writing is gone, and not before") {
+  slot_pool_machine pool{3};
+  REQUIRE(pool.fail(*pool.acquire(), at(0s), {rank_id{1}, rank_id{2}}));
+  REQUIRE(pool.fail(*pool.acquire(), at(0s), {rank_id{3}})); // stopped, and may go on
+  REQUIRE(pool.fail(*pool.acquire(), at(0s)));               // nobody knows who
+
+  pool.on_writers_gone(std::vector{rank_id{1}});
+  CHECK(pool.available() == 0);
+  pool.on_writers_gone(std::vector{rank_id{2}, rank_id{4}});
+  CHECK(pool.available() == 1);
+  CHECK(pool.resting() == 2);
+  CHECK(pool.acquire()->tenancy == generation{2});
+
+  pool.tick(at(0s) + limits::slot_quarantine);
+  CHECK(pool.available() == 2);
+}
+
 TEST_CASE("I24: the slot that has been free longest is lent first") {
   slot_pool_machine pool{3};
   const auto first = *pool.acquire();
