@@ -17,6 +17,9 @@ inline constexpr std::size_t frame_bytes_max_highest = 64 * 1024 * 1024;
 inline constexpr std::uint32_t ranks_max = 4096;
 inline constexpr std::uint32_t pictures_per_request_max = 16;
 inline constexpr std::uint32_t groups_max = 4096;
+/// Connections of the front's socket; the next one is refused with `fault::queue_full`. Each may make the front hold
+/// four frames.
+inline constexpr std::size_t clients_max = 256;
 inline constexpr std::uint32_t request_attempts_max = 3; ///< of one request, while nothing of its answer is emitted
 
 inline constexpr std::uint32_t kv_block_tokens = 16;       ///< tokens of one KV block

@@ -704,7 +704,7 @@ struct cancel {
 /// Client to front; then `picture_chunk` frames until `picture_bytes` of each picture have been sent.
 struct ask {
   static constexpr auto type = message_type::ask;
-  std::uint64_t tag = 0; ///< the client's own; stands in every reply
+  std::uint64_t tag = 0; ///< the client's own, from 1; stands in every reply
   std::string prompt;
   std::vector<std::string> picture_names; ///< for error lines
   std::vector<std::uint64_t> picture_bytes;
@@ -790,7 +790,7 @@ struct finished {
 
 struct refused {
   static constexpr auto type = message_type::refused;
-  std::uint64_t tag = 0;
+  std::uint64_t tag = 0; ///< 0: the connection, which ends; clients count from 1
   std::uint16_t code = 0;
   std::string message;
 

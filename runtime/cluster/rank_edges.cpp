@@ -204,6 +204,33 @@ result<void> rank_world::on_control_frame(rank_id peer, const frame_view& frame)
 
 // ---- clients of the front -------------------------------------------------------------------------------------------
 
+namespace {
+
+/// A client's place among `limits::clients_max`, for as long as its link lives.
+class client_place {
+public:
+  explicit client_place(std::atomic<std::size_t>& taken) : taken_(taken) { ++taken_; }
+  ~client_place() { --taken_; }
+  client_place(const client_place&) = delete;
+  client_place& operator=(const client_place&) = delete;
+
+private:
+  std::atomic<std::size_t>& taken_;
+};
+
+/// Says why as far as the socket takes it at once, and lets go.
+void refuse_client(fabric::lane& with) {
+  std::vector<std::byte> payload;
+  encode_payload(refused{.tag = 0,
+                         .code = static_cast<std::uint16_t>(fault::queue_full),
+                         .message = std::to_string(limits::clients_max) +
+                                    " clients are connected, the most that a front takes (limits::clients_max)"},
+                 payload);
+  [[maybe_unused]] const auto told = with.try_send({.type = refused::type}, payload);
+}
+
+} // namespace
+
 void rank_world::on_client(base::unique_fd socket) {
   ucred who{};
   socklen_t size = sizeof who;
@@ -215,16 +242,21 @@ void rank_world::on_client(base::unique_fd socket) {
   auto lane = fabric::make_stream_lane(
       socket.release(), context_.self, generation{1}, client_rank, generation{1},
       {.frame_bytes_max = limits::frame_bytes_max_default, .in_flight_bytes_max = limits::frame_bytes_max_default * 2});
+  if (clients_ >= limits::clients_max) {
+    base::log_warning("client refused: {} are connected", limits::clients_max);
+    return refuse_client(*lane);
+  }
   // The handlers need the key that `add` is about to give.
   const auto key = std::make_shared<fabric::wire::key>(0);
-  *key = wire_.add(std::move(lane),
-                   {.on_frame = [this, key](const frame_view& frame) { return on_client_frame(*key, frame); },
-                    .on_gone =
-                        [this, key](const failure& cause) {
-                          if (cause.code != fault::peer_gone)
-                            base::log_warning("client refused: {}", to_string(cause));
-                          caf::anon_send(context_.roles.at(role_kind::front), actors::client_gone{*key});
-                        }});
+  *key =
+      wire_.add(std::move(lane), {.on_frame = [this, key, place = std::make_shared<client_place>(clients_)](
+                                                  const frame_view& frame) { return on_client_frame(*key, frame); },
+                                  .on_gone =
+                                      [this, key](const failure& cause) {
+                                        if (cause.code != fault::peer_gone)
+                                          base::log_warning("client refused: {}", to_string(cause));
+                                        caf::anon_send(context_.roles.at(role_kind::front), actors::client_gone{*key});
+                                      }});
 }
 
 result<void> rank_world::on_client_frame(fabric::wire::key client, const frame_view& frame) {

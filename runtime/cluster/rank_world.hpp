@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
@@ -139,6 +140,7 @@ private:
   std::shared_ptr<fabric::device_memory> device_memory_; ///< null on the cpu
   std::unique_ptr<fabric::transfer_engine> transfers_;
   std::unique_ptr<gpu::models::model_folder> folder_;
+  std::atomic<std::size_t> clients_ = 0; ///< whose links the wire holds
   fabric::wire wire_;
 
   std::mutex mutex_; ///< guards what the wire's thread hands to the main thread while edges are made

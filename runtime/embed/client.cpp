@@ -93,7 +93,7 @@ result<std::uint64_t> client::ask(question what) {
     return fail(fault::queue_full, std::to_string(questions_waiting_max) + " questions are not sent yet");
   waiting_.push_back({.tag = ++last_tag_, .what = std::move(what), .announced = false, .picture = 0, .offset = 0});
   if (const auto sent = send_what_fits(); !sent)
-    return tl::unexpected(sent.error());
+    return tl::unexpected(cause_of_end(sent.error()));
   return last_tag_;
 }
 
@@ -191,9 +191,24 @@ result<std::optional<event>> client::take_event() {
     lane_->close();
     return tl::unexpected(decoded.error());
   }
+  if (const auto* no = std::get_if<refused>(&*decoded); no != nullptr && no->tag == 0) {
+    lane_->close();
+    return fail(fault_from(no->code).value_or(fault::peer_gone), no->message);
+  }
   if (const auto* no = std::get_if<refused>(&*decoded)) // the rest of its pictures would only be thrown away there
     std::erase_if(waiting_, [no](const outgoing& each) { return each.tag == no->tag; });
   return std::move(*decoded);
+}
+
+failure client::cause_of_end(const failure& seen) {
+  if (seen.code != fault::peer_gone)
+    return seen;
+  const auto frame = lane_->peek();
+  if (!frame || !*frame || (*frame)->header.type != refused::type)
+    return seen;
+  refused said;
+  const bool of_connection = decode_payload((*frame)->payload, said) && said.tag == 0;
+  return of_connection ? failure{fault_from(said.code).value_or(fault::peer_gone), said.message} : seen;
 }
 
 result<void> client::wait(bool writable, time_point deadline) {

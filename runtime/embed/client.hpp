@@ -47,11 +47,12 @@ public:
 
   /// Takes the question and sends what fits now; the rest goes out in `next_event`. Never blocks.
   /// Errors: invalid_request (too many pictures, or a prompt beyond a frame), queue_full (`questions_waiting_max` are
-  /// not sent yet: read events, then ask again), peer_gone.
+  /// not sent yet: read events, then ask again; or the front has refused the connection), peer_gone.
   protocols::result<std::uint64_t> ask(question what);
 
   /// Sends and reads until there is an event. Errors: timeout (the connection stays good), cancelled (after
-  /// `interrupt`), peer_gone, the faults of a frame that is not as it should be (the connection is over).
+  /// `interrupt`), peer_gone, the faults of a frame that is not as it should be, what the front refuses the connection
+  /// with (queue_full: too many clients); after these the connection is over.
   protocols::result<event> next_event(protocols::time_point deadline);
 
   /// Makes this and every later `next_event` return cancelled instead of waiting. Any thread.
@@ -76,6 +77,8 @@ private:
   template <class Message>
   protocols::result<bool> try_send(const Message& message);
   protocols::result<std::optional<event>> take_event();
+  /// What the front said of the connection before it closed it, if it did; otherwise `seen`.
+  protocols::failure cause_of_end(const protocols::failure& seen);
   /// Sleeps until the lane moves. Errors: timeout, cancelled.
   protocols::result<void> wait(bool writable, protocols::time_point deadline);
 

@@ -3,6 +3,8 @@
 #include <sys/socket.h>
 
 #include "fabric/handshake.hpp"
+#include "fabric/socket_address.hpp"
+#include "protocols/limits.hpp"
 #include "protocols/messages.hpp"
 #include "tests/cli/golden_pages.hpp"
 
@@ -34,6 +36,14 @@ base::unique_fd connect_to_rank(std::size_t rank) {
   address.sin_port = htons(static_cast<std::uint16_t>(first_port() + rank));
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   REQUIRE(::connect(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
+  return socket;
+}
+
+base::unique_fd connect_to_front(const std::string& path) {
+  base::unique_fd socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+  const auto address = fabric::unix_address(path);
+  REQUIRE(address);
+  REQUIRE(::connect(socket.get(), address->get(), address->size) == 0);
   return socket;
 }
 
@@ -100,4 +110,33 @@ TEST_CASE("C20: bad peers at the ports of a running job are dropped, and it goes
   CHECK(ranks_of(job.pid()).size() == ranks);
   CHECK(run_troupe({"down", "--job", here.job(), "--run-dir", here / "jobs"}).exit_code == 0);
   CHECK(job.finish(20s).exit_code == 0);
+}
+
+TEST_CASE("the front takes so many clients and no more, says so to the next, and takes one when one has left") {
+  const scratch_folder here;
+  const auto& page = golden_pages().front();
+  command job{
+      {"up", here.write("reader.json", reader_spec(one_rank())), "--job", here.job(), "--run-dir", here / "jobs"}};
+  REQUIRE(job.prints("is ready", 30s));
+  const auto ask = [&] {
+    return run_troupe(
+        {"ask", "--job", here.job(), "--run-dir", here / "jobs", "--image", page.image, "--prompt", page.prompt});
+  };
+  std::vector<base::unique_fd> clients;
+  while (clients.size() < protocols::limits::clients_max)
+    clients.push_back(connect_to_front(here / ("jobs/" + here.job() + "/front.sock")));
+
+  const auto refused = ask();
+  CHECK(refused.exit_code != 0);
+  CHECK(has(refused.err + refused.out, "256 clients are connected"));
+  for (const auto& socket : clients)
+    CHECK_FALSE(hangs_up(socket, 0ms));
+
+  clients.pop_back();
+  const auto deadline = tests::clock::now() + 20s; // the front has to see that one has left
+  auto answered = ask();
+  while (answered.exit_code != 0 && tests::clock::now() < deadline)
+    answered = ask();
+  CHECK(answered.out == page.text + "\n");
+  CHECK(run_troupe({"down", "--job", here.job(), "--run-dir", here / "jobs"}).exit_code == 0);
 }

@@ -264,6 +264,21 @@ TEST_CASE("A frame that is no reply ends the connection by name") {
   CHECK(client.next_event(base::now() + 2s).error().code == fault::peer_gone);
 }
 
+TEST_CASE("What a front refuses a connection with is what its questions and its wait end with") {
+  const refused full{.tag = 0, .code = static_cast<std::uint16_t>(fault::queue_full), .message = "256 clients"};
+  const failure said{fault::queue_full, "256 clients"};
+  const scratch_folder here;
+  fake_front front{here};
+  auto client = front.connected();
+  front.say(full);
+  front.leave();
+  const auto asked = client.ask({.prompt = "q", .pictures = {}, .max_tokens = 1, .sampling = {}});
+  REQUIRE_FALSE(asked);
+  CHECK(asked.error() == said);
+  CHECK(client.next_event(base::now() + 2s).error() == said);
+  CHECK(client.next_event(base::now() + 2s).error().code == fault::peer_gone);
+}
+
 TEST_CASE("Nobody listening is said with the path") {
   const scratch_folder here;
   const auto client = embed::client::connect(here / "front.sock", front_rank, base::now() + 1s);

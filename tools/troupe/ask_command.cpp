@@ -39,8 +39,9 @@ int ask(const ask_command_options& options) {
   conversation talk{*pages, options.questions, known->spec.limits.in_flight_max, printer};
   const auto& timeouts = known->spec.timeouts;
   const auto held = talk.hold(*front, std::chrono::milliseconds{timeouts.request_ms + timeouts.kill_ms});
+  const bool refused = !held && held.error().code == protocols::fault::queue_full;
   printer.end_rest(held ? "not asked: job " + job->name + " shuts down"
-                        : "job " + job->name + " is gone: " + to_string(held.error()));
+                        : "job " + job->name + (refused ? " refuses: " : " is gone: ") + to_string(held.error()));
   printer.print_summary();
   return static_cast<int>(printer.verdict());
 }
