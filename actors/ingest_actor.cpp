@@ -3,6 +3,7 @@
 #include <xxhash.h>
 
 #include "runtime/base/clock.hpp"
+#include "runtime/base/fault_point.hpp"
 
 namespace troupe::actors {
 
@@ -10,14 +11,17 @@ using namespace protocols;
 
 ingest_actor::ingest_actor(caf::actor_config& config, const rank_context& rank,
                            std::shared_ptr<const gpu::models::tokenizer> words)
-    : rank_actor(config, rank, "ingest", watch::never),
-      prompts_(gpu::models::prompt_builder::open(std::move(words), rank.model)) {}
+    : rank_actor(config, rank, "ingest"), prompts_(gpu::models::prompt_builder::open(std::move(words), rank.model)) {}
 
 caf::behavior ingest_actor::make_behavior() {
-  return {[this](ingest_order& order) { return prepare(std::move(order)); }};
+  return {[this](ingest_order& order) {
+    get_on();
+    TROUPE_FAULT_POINT("front.ingesting");
+    return prepare(std::move(order));
+  }};
 }
 
-ingested ingest_actor::prepare(ingest_order order) const {
+ingested ingest_actor::prepare(ingest_order order) {
   ingested out{.client = order.client,
                .question = order.question,
                .asked = order.asked,
@@ -47,19 +51,21 @@ ingested ingest_actor::prepare(ingest_order order) const {
   return out;
 }
 
-result<void> ingest_actor::prepare_pictures(const ingest_order& order, ingested& out) const {
+result<void> ingest_actor::prepare_pictures(const ingest_order& order, ingested& out) {
   const auto& facts = rank_.facts;
   if (!order.files.empty() && !facts.has_vision)
     return fail(fault::invalid_request, "the model " + facts.architecture + " takes no pictures");
   for (std::size_t i = 0; i < order.files.size(); ++i) {
     auto read =
         gpu::models::read_picture(order.files[i], order.question.picture_names[i], rank_.spec.limits.picture_side_max);
+    get_on();
     if (!read)
       return tl::unexpected<failure>{read.error()};
     const auto shape = gpu::models::resized_shape(facts, read->height, read->width);
     if (!shape)
       return fail(shape.error().code, order.question.picture_names[i] + ": " + shape.error().what);
     auto picture = gpu::models::resize(*read, shape->first, shape->second);
+    get_on();
     const auto rows = picture.height / facts.patch_pixels;
     const auto columns = picture.width / facts.patch_pixels;
     out.request.pictures.push_back({.height = picture.height,

@@ -36,6 +36,7 @@ struct ingested {
 /// Decodes and resizes pictures and tokenises, on its own thread: it is the front's only long computation, and tokens
 /// of other requests must not wait behind it. Contract: I9, J11; errors: bad_picture, config_invalid, invalid_request,
 /// for that request alone (C24).
+/// Each picture that was decoded and each that was resized counts as getting on, for the watchdog (E6).
 class ingest_actor : public rank_actor {
 public:
   ingest_actor(caf::actor_config& config, const rank_context& rank,
@@ -45,8 +46,8 @@ public:
   const char* name() const override { return "ingest"; }
 
 private:
-  ingested prepare(ingest_order order) const;
-  protocols::result<void> prepare_pictures(const ingest_order& order, ingested& out) const;
+  ingested prepare(ingest_order order);
+  protocols::result<void> prepare_pictures(const ingest_order& order, ingested& out);
 
   /// Read once; where the model's folder has no template that is understood, the answer to every question.
   protocols::result<std::shared_ptr<const gpu::models::prompt_builder>> prompts_;

@@ -71,24 +71,14 @@ result<void> mesh_executor::warm() {
 
 // ---- loops --------------------------------------------------------------------------------------------------------
 
-bool mesh_executor::set_working(bool working) noexcept {
-  if (parts_.turn == nullptr)
-    return false;
-  const auto before = parts_.turn->load(std::memory_order_relaxed);
-  const bool was = before % 2 == 1;
-  if (was || working) // working on counts as getting on
-    parts_.turn->store(before + (was == working ? 2 : 1), std::memory_order_relaxed);
-  return was;
-}
-
 std::optional<mesh_executor::any_order> mesh_executor::next_order(bool wait) {
-  set_working(!wait);
+  parts_.turn.set(!wait);
   std::unique_lock lock{mutex_};
   if (wait)
     ordered_.wait(lock, [&] { return stopping_ || !orders_.empty(); });
   if (stopping_ || orders_.empty())
     return std::nullopt;
-  set_working(true);
+  parts_.turn.set(true);
   auto next = std::move(orders_.front());
   orders_.pop_front();
   return next;
@@ -147,10 +137,10 @@ result<bool> mesh_executor::await_plan() {
 
 result<void> mesh_executor::announce_and_perform() {
   struct pause { // a step may take its time as long as it gets on
-    mesh_executor& of;
-    bool was = of.set_working(false);
-    ~pause() { of.set_working(was); }
-  } const stepping{*this};
+    busy_sign& turn;
+    bool was = turn.set(false);
+    ~pause() { turn.set(was); }
+  } const stepping{parts_.turn};
   plan_.call = next_call_;
   next_call_ = next_call_.next();
   if (parts_.plans) {

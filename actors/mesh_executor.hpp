@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "actors/admission_board.hpp"
+#include "actors/busy_sign.hpp"
 #include "gpu/group.hpp"
 #include "gpu/models/model.hpp"
 #include "protocols/decode_machine.hpp"
@@ -55,8 +56,9 @@ public:
     slot_area rows;                                    ///< encode leader: send ring; prefill: what encode writes
     std::uint32_t batch_max = 1;
     protocols::duration step_deadline{}; ///< of one announcement
-    /// Odd while the leader is at something that is no step: handing tokens on, taking an order. Null: nobody watches.
-    std::atomic<std::uint64_t>* turn = nullptr;
+    /// At work while the leader is at something that is no step: handing tokens on, taking an order. Steps are seen by
+    /// the flight recorder.
+    busy_sign turn;
   };
 
   // Orders of the role actor to its leader's executor.
@@ -123,9 +125,6 @@ private:
 
   bool leads() const noexcept { return place_ == 0; }
   bool last_stage() const noexcept { return stage_ + 1 == parts_.cell.pipeline_parallel; }
-
-  /// Says so where a watchdog sees it, and whether it was so before. Steps are seen by the flight recorder.
-  bool set_working(bool working) noexcept;
 
   protocols::result<void> lead();
   protocols::result<void> follow();

@@ -15,12 +15,10 @@ namespace troupe::actors {
 class rank_actor : public caf::event_based_actor {
 public:
   caf::resumable::resume_result resume(caf::execution_unit* on, std::size_t messages_max) override {
-    auto* const turn = turn_;
-    if (turn == nullptr)
-      return caf::event_based_actor::resume(on, messages_max);
-    turn->fetch_add(1, std::memory_order_relaxed);
+    auto turn = turn_; // the actor may be gone when it comes back
+    turn.set(true);
     const auto outcome = caf::event_based_actor::resume(on, messages_max);
-    turn->fetch_add(1, std::memory_order_relaxed);
+    turn.set(false);
     return outcome;
   }
 
@@ -29,7 +27,7 @@ protected:
 
   rank_actor(caf::actor_config& config, const rank_context& rank, std::string what, watch wanted = watch::always)
       : caf::event_based_actor(config), rank_(rank),
-        turn_(wanted == watch::always && rank.turns ? rank.turns->claim() : nullptr) {
+        turn_(wanted == watch::always && rank.turns ? rank.turns->claim() : busy_sign{}) {
     set_exception_handler([&rank, what = std::move(what)](std::exception_ptr& thrown) -> caf::error {
       rank.fail_rank({protocols::fault::executor_failed, words_of(thrown)}, what);
       return caf::make_error(caf::sec::runtime_error);
@@ -44,10 +42,13 @@ protected:
     }
   }
 
+  /// For an actor whose messages are long work, or that has many waiting: a part is done.
+  void get_on() noexcept { turn_.set(true); }
+
   const rank_context& rank_;
 
 private:
-  std::atomic<std::uint64_t>* turn_; ///< null: not watched
+  busy_sign turn_;
 };
 
 } // namespace troupe::actors

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <atomic>
 #include <filesystem>
 #include <functional>
 #include <map>
@@ -11,6 +10,7 @@
 
 #include <caf/all.hpp>
 
+#include "actors/busy_sign.hpp"
 #include "actors/envelope.hpp"
 #include "fabric/transfer.hpp"
 #include "fabric/wire.hpp"
@@ -36,26 +36,6 @@ public:
 private:
   mutable std::mutex mutex_;
   std::map<std::pair<protocols::rank_id, std::string>, protocols::region_card> cards_;
-};
-
-/// Where each actor of a rank says that it is handling messages: odd while it is. What a watchdog can read of an actor
-/// that never comes back from a message.
-/// Threads: any; nothing is locked or allocated once it is made.
-class actor_turns {
-public:
-  explicit actor_turns(std::size_t actors_max) : slots_(actors_max) {}
-
-  /// Null when all are taken: that actor is not watched.
-  std::atomic<std::uint64_t>* claim() noexcept {
-    const auto place = taken_.fetch_add(1);
-    return place < slots_.size() ? &slots_[place] : nullptr;
-  }
-  std::size_t size() const noexcept { return slots_.size(); }
-  std::uint64_t at(std::size_t place) const noexcept { return slots_[place].load(std::memory_order_relaxed); }
-
-private:
-  std::vector<std::atomic<std::uint64_t>> slots_;
-  std::atomic<std::size_t> taken_ = 0;
 };
 
 /// What the actors of one rank share: made before the first of them runs and constant after, but for `peer_regions`.

@@ -102,7 +102,7 @@ void watchdog_actor::react(const watchdog_machine::finding& found) {
   const bool orphan = found.what == trouble::supervisor_gone;
   const char* const who = orphan                                ? "the supervisor is silent"
                           : found.what == trouble::wire_wedged  ? "the thread of the lanes is stuck"
-                          : found.subject >= flight_threads_max ? "an actor does not come back from a message"
+                          : found.subject >= flight_threads_max ? rank_.turns->stuck(found.subject - flight_threads_max)
                                                                 : "a step computes and completes nothing";
   std::array<char, 160> line{};
   const auto end = fmt::format_to_n(line.data(), line.size() - 1, "watchdog: {} for {} ms: leaving\n", who, ms).out;

@@ -104,4 +104,16 @@ result<std::shared_ptr<fabric::device_memory>> open_device_memory(const std::str
   return made;
 }
 
+result<std::string> numerics_of(const std::string& device) {
+  const auto wanted = read_device(device);
+  if (!wanted)
+    return tl::unexpected(wanted.error());
+  const auto describe = symbol<describe_numerics_function>(wanted->kind, describe_numerics_symbol);
+  if (!describe)
+    return tl::unexpected(describe.error());
+  std::string line;
+  (**describe)({.number = wanted->number}, line);
+  return line;
+}
+
 } // namespace troupe::gpu

@@ -44,6 +44,10 @@ struct device_fault {
 /// Returns at once. Errors: as for `open_operations`; executor_failed.
 protocols::result<void> strike_device(const std::string& device, const device_fault& what);
 
+/// What the numbers of `device` depend on beside the program and the spec: instruction sets, versions of libraries; in
+/// a line that ranks compare (B13). Errors: as `open_operations`; config_invalid when its plug-in states nothing.
+protocols::result<std::string> numerics_of(const std::string& device);
+
 /// What a plug-in is asked for.
 struct device_request {
   unsigned number = 0; ///< among the machine's devices of this kind
@@ -52,6 +56,8 @@ struct device_request {
 
 // What every plug-in of a device offers.
 inline constexpr const char* make_operations_symbol = "troupe_make_operations";
+inline constexpr const char* describe_numerics_symbol = "troupe_describe_numerics";
+using describe_numerics_function = void(const device_request& wanted, std::string& line);
 using make_operations_function = void(const device_request& wanted,
                                       protocols::result<std::shared_ptr<const operations>>& made);
 // What a plug-in of a device with memory of its own offers beside.

@@ -60,6 +60,8 @@ inline constexpr std::array fault_points{
 
     fault_point{"front.idle", drill_role::front, drill_phase::idle, "A tick of the front."},
     fault_point{"front.preflight", drill_role::front, drill_phase::preflight, "A question has come."},
+    fault_point{"front.ingesting", drill_role::front, drill_phase::preflight,
+                "A whole question is decoded and tokenised next, on a thread of its own."},
     fault_point{"front.submitted", drill_role::front, drill_phase::header,
                 "A request was accepted and its messages were sent."},
     fault_point{"front.pixels_posted", drill_role::front, drill_phase::payload,

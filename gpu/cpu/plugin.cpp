@@ -2,6 +2,7 @@
 
 #include "gpu/backend.hpp"
 #include "gpu/cpu/cpu_operations.hpp"
+#include "gpu/cpu/numerics.hpp"
 #include "gpu/cpu/threads.hpp"
 
 TROUPE_PLUGIN
@@ -18,4 +19,9 @@ troupe_make_operations(const gpu::device_request& wanted,
   }
   gpu::cpu::set_threads(wanted.threads);
   made = gpu::cpu::make_operations();
+}
+
+extern "C" __attribute__((visibility("default"))) void troupe_describe_numerics(const gpu::device_request&,
+                                                                                std::string& line) {
+  line = gpu::cpu::describe_numerics();
 }

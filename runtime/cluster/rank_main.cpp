@@ -166,6 +166,7 @@ private:
   result<void> report_lost_peers();
   result<void> reached(life_state here);
   bool may_leave() const;
+  void at_work(bool working) noexcept;
   int leave_failed(const failure& cause, const std::string& where);
   void flush();
 
@@ -183,6 +184,7 @@ private:
   roster roster_;
   mail mail_;
   std::unique_ptr<rank_world> world_;
+  actors::busy_sign sign_;
   rank_id front_;
   bool served_ = false; ///< was ready before it was told to leave
   bool alone_ = false;  ///< a cluster of stubs: nobody to wait for when it drains
@@ -224,6 +226,7 @@ result<void> rank_life::build(const launch& start) {
                              },
                          .on_peer_gone = [this](rank_id peer, const failure& cause) { mail_.peer_gone(peer, cause); },
                          .on_drained = [this] { mail_.drained(); }});
+  sign_ = world_->watch_main_thread();
   auto at = world_->open();
   if (!at)
     return joining.ends(result<void>{tl::unexpected<failure>{at.error()}});
@@ -316,7 +319,9 @@ result<void> rank_life::obey_readmit(const readmit& order) {
     const auto next = link_.peek();
     return !next || next->has_value();
   };
+  at_work(false); // it waits for peers, and has deadlines
   const auto done = world_->readmit(order, heard_more);
+  at_work(true);
   if (done)
     return link_.send(readmitted{order.ranks.front().born});
   if (done.error().code == fault::cancelled)
@@ -362,8 +367,14 @@ bool rank_life::may_leave() const {
   return alone_ || !served_ || (world_->is_front() ? mail_.is_drained() : mail_.has_gone(front_));
 }
 
+/// Until it is ready, a rank's steps have the deadline of the start; from then on its main thread is watched (C12, E6).
+void rank_life::at_work(bool working) noexcept {
+  sign_.set(working && life_.current() >= life_state::ready);
+}
+
 result<void> rank_life::serve_until_left() {
   while (!may_leave()) {
+    at_work(true);
     if (auto told = report_lost_peers(); !told)
       return told;
     const auto trouble = mail_.trouble_now();
@@ -392,7 +403,9 @@ result<void> rank_life::serve_until_left() {
     fds[set.count] = {mail_.fd(), POLLIN, 0};
     const auto nap = trouble && !explained ? explanation_grace : idle_tick;
     TROUPE_FAULT_POINT("rank.idle");
+    at_work(false);
     ::poll(fds.data(), set.count + 1, static_cast<int>(nap.count()));
+    at_work(true);
     link_.lane().disarm();
     mail_.hear();
   }

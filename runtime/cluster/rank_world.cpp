@@ -2,6 +2,7 @@
 
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -23,6 +24,7 @@
 #include "runtime/base/flight_recorder.hpp"
 #include "runtime/base/log.hpp"
 #include "runtime/cluster/build_id.hpp"
+#include "runtime/cluster/environment_fact.hpp"
 #include "runtime/cluster/job_directory.hpp"
 #include "runtime/cluster/rank_drills.hpp"
 
@@ -34,8 +36,10 @@ namespace {
 
 /// Role actors and links share these; executors and the front's ingest have threads of their own.
 constexpr std::size_t scheduler_threads = 2;
-/// Actors of a rank beside its links.
-constexpr std::size_t role_actors_max = 8;
+/// An actor that always has messages comes back after so many, which is how it is seen to get on (E6).
+constexpr std::size_t messages_a_turn = 64;
+/// Whom the watchdog watches beside the links: four roles, ingest, three executors, the main thread.
+constexpr std::size_t watched_max = 9;
 
 result<base::unique_fd> listen_for_clients(const std::string& path) {
   base::unique_fd socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
@@ -63,11 +67,12 @@ rank_world::rank_world(const launch& start, cluster_spec spec, cluster_plan plan
   context_.model = context_.spec.model_path;
   context_.wire = &wire_;
   context_.fail_rank = calls_.on_failure;
-  context_.turns = std::make_unique<actors::actor_turns>(context_.plan.ranks.size() + role_actors_max);
+  context_.turns = std::make_unique<actors::actor_turns>(context_.plan.ranks.size() + watched_max);
   signs_ = std::vector<fabric::wire::peer_signs>(context_.plan.ranks.size());
   identity_ = {.rank = self, .born = start.born, .job_token = start.job_token, .build = build_id()};
   config_.set("scheduler.policy", caf::atom("sharing"));
   config_.set("scheduler.max-threads", scheduler_threads);
+  config_.set("scheduler.max-throughput", messages_a_turn);
   system_ = std::make_unique<caf::actor_system>(config_);
 }
 
@@ -184,7 +189,13 @@ result<std::vector<parity_fact>> rank_world::facts() {
   std::vector<parity_fact> out{
       {"build", identity_.build},       {"wire", std::to_string(wire_version)},
       {"spec", spec_digest_},           {"groups", describe_groups(context_.plan)},
-      {"device", context_.spec.device}, {"threads", std::to_string(context_.spec.limits.threads)}};
+      {"device", context_.spec.device}, {"threads", std::to_string(context_.spec.limits.threads)},
+      environment_fact(environ)};
+  base::log_info("environment: {}", out.back().value.empty() ? "nothing set that matters" : out.back().value);
+  if (auto numbers = numerics_fact()) {
+    base::log_info("{}: {}", numbers->key, numbers->value);
+    out.push_back(*std::move(numbers));
+  }
   if (has_model()) {
     auto folder = gpu::models::open_folder(context_.model, {.device = device_,
                                                             .threads = context_.spec.limits.threads,
@@ -198,6 +209,17 @@ result<std::vector<parity_fact>> rank_world::facts() {
     out.push_back({"model.config", base::hex(base::digest(std::as_bytes(std::span{text})))});
   }
   return out;
+}
+
+/// Of a rank that computes: binds the ranks of its pool, which serve the same requests. What cannot be stated here
+/// because the device cannot be used is said by name when its operations are opened.
+std::optional<parity_fact> rank_world::numerics_fact() const {
+  if (!has_model() || !(role_here(role_kind::encode) || role_here(role_kind::prefill) || role_here(role_kind::decode)))
+    return std::nullopt;
+  auto stated = gpu::numerics_of(device_);
+  if (!stated)
+    return std::nullopt;
+  return parity_fact{"numerics of " + context_.plan_of_self().pool, *std::move(stated)};
 }
 
 result<void> rank_world::group(const roster& everybody, time_point deadline) {

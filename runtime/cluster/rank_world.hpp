@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <tuple>
@@ -66,6 +67,9 @@ public:
   /// Leaders tell their members, threads end, sockets close.
   void stop();
 
+  /// Where the main thread says that it is at work.
+  actors::busy_sign watch_main_thread() { return context_.turns->claim("the rank's main thread stands still"); }
+
   bool is_front() const { return role_here(protocols::role_kind::front); }
   /// The two ranks are in one cell: neither goes on without the other.
   bool shares_fate_with(protocols::rank_id peer) const;
@@ -82,6 +86,7 @@ private:
   }
 
   void start_watchdog();
+  std::optional<protocols::parity_fact> numerics_fact() const;
 
   // rank_memory.cpp
   protocols::result<void> register_regions();
