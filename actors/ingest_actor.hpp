@@ -36,7 +36,7 @@ struct ingested {
 /// Decodes and resizes pictures and tokenises, on its own thread: it is the front's only long computation, and tokens
 /// of other requests must not wait behind it. Contract: I9, J11; errors: bad_picture, config_invalid, invalid_request,
 /// for that request alone (C24).
-/// Each picture that was decoded and each that was resized counts as getting on, for the watchdog (E6).
+/// Each picture that was decoded and each that was resized counts as getting on, for the watchdog (C4).
 class ingest_actor : public rank_actor {
 public:
   ingest_actor(caf::actor_config& config, const rank_context& rank,

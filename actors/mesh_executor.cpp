@@ -84,6 +84,7 @@ std::optional<mesh_executor::any_order> mesh_executor::next_order(bool wait) {
   return next;
 }
 
+/// An order to stop that comes in the middle of a step waits for its end: members would be left in a collective (C9).
 result<void> mesh_executor::lead() {
   while (true) {
     while (auto next = next_order(rows_.empty() && joining_.empty()))

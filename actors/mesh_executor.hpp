@@ -101,6 +101,7 @@ public:
   /// The first announcement: every collective and the smallest shapes once, in step. Before `run`.
   protocols::result<void> warm();
 
+  /// Never waits for a step, so a leader's role actor hears and orders while its executor is in a collective (B23).
   /// Errors: queue_full.
   protocols::result<void> order(any_order what);
   void stop();

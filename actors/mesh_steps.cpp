@@ -139,7 +139,7 @@ result<void> mesh_executor::perform_decode(const mesh_plan& plan) {
       rows_.push_back({.what = step.joins[i], .context = step.joins[i].context, .end_tokens = {}});
   }
   entering_.clear();
-  if (step.ids.size() != rows_.size() || rows_.size() > parts_.batch_max)
+  if (step.ids.size() != rows_.size() || rows_.size() > parts_.batch_max) // before a collective is entered (B12)
     return fail(fault::plan_mismatch, "decode step of " + std::to_string(step.ids.size()) + " rows, this rank has " +
                                           std::to_string(rows_.size()));
   if (rows_.empty())

@@ -11,7 +11,7 @@ namespace troupe::actors {
 
 /// What the actors of a rank have in common: an exception in one of them ends the rank with its words. Left to itself
 /// it would end the actor alone, and everybody who talks to it would wait for their deadlines (C1, C15). One that is no
-/// std::exception ends the process. An actor that never comes back from a message is found by the watchdog (E6).
+/// std::exception ends the process. An actor that never comes back from a message is found by the watchdog (C4).
 class rank_actor : public caf::event_based_actor {
 public:
   caf::resumable::resume_result resume(caf::execution_unit* on, std::size_t messages_max) override {

@@ -15,7 +15,7 @@ namespace troupe::actors {
 /// wire's signs), so nothing that a wedged thread may hold can hold it: no lock, no device, no allocator, no mailbox.
 /// For the same reason it tells the supervisor of a silent peer through the recorder's file, and leaves by _exit.
 ///
-/// Contract: C4, C6, C8, C12, C13, C43, E6, J7.
+/// Contract: C4, C6, C8, C12, C13, C43, J7.
 /// Threads: a detached actor; its loop ends with the process.
 class watchdog_actor : public rank_actor {
 public:

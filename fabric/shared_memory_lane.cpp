@@ -159,7 +159,8 @@ result<void> shared_memory_lane::try_send_stamped(const header_bytes& header, st
   return {};
 }
 
-/// Room for a whole frame. Errors: those of `try_send`.
+/// Room for a whole frame, before a byte of it is written: what has a header on the wire is sent whole (C17, C44).
+/// Errors: those of `try_send`.
 result<std::span<std::byte>> shared_memory_lane::make_room(std::size_t total) {
   if (closed_.load(std::memory_order_acquire) || gone_.load(std::memory_order_acquire))
     return tl::unexpected<failure>{peer_gone()};

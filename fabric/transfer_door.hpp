@@ -50,7 +50,8 @@ public:
 
   transfer_door(const shared_memory_options& self, base::unique_fd listening);
 
-  /// Waits for the peer to listen and to welcome. Errors: timeout, peer_gone, what it refused with, config_invalid.
+  /// Waits for the peer to listen and to welcome, so that it does not matter who starts first (C35). Errors: timeout,
+  /// peer_gone, what it refused with, config_invalid.
   protocols::result<peer_pointer> connect(const protocols::endpoint& to, const transfer_bell& own_bell,
                                           protocols::time_point deadline) const;
 

@@ -57,7 +57,7 @@ result<void> group::issue(collective_kind kind, std::size_t count, rank_id peer,
                             .action = flight_action::collective,
                             .phase = phase_}};
   TROUPE_FAULT_POINT("group.entered");
-  return inside.ends(act(base::now() + deadline_));
+  return inside.ends(act(base::now() + deadline_)); // the spec's, of seconds: a long one would hide a bug (C5)
 }
 
 template <class Act>

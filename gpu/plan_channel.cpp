@@ -33,6 +33,8 @@ result<void> plan_channel::announce(call_id call, std::span<const std::byte> pla
   return {};
 }
 
+/// A deadline that passes takes nothing from the lane: what ends a member that waits in vain is its leader's closed
+/// lane or the watchdog beside it, never this tick (C18).
 result<void> plan_channel::await(std::vector<std::byte>& plan, time_point deadline) {
   TROUPE_ASSERT("B6", lanes_->self != 0);
   auto& leader = *lanes_->to[0];

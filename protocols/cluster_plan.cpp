@@ -151,6 +151,8 @@ edge_plan edge_between(rank_id a, rank_id b) {
   return {std::min(a, b), std::max(a, b)};
 }
 
+/// There is no group of all ranks, and none that holds the front: it reaches a leader by an edge of the two alone (B4,
+/// B5). A rank's groups are those of its one cell, whose executor drives them in one thread (B21, B24).
 void add_edges(cluster_plan& plan) {
   const auto front = plan.front();
   for (std::size_t low = 0; low < plan.ranks.size(); ++low)

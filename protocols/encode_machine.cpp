@@ -26,7 +26,7 @@ encode_machine::room_state* encode_machine::find_or_park(room_id id, time_point 
     return &found->second;
   if (rooms_.size() >= bounds_.rooms_max)
     return nullptr;
-  auto& room = rooms_[id];
+  auto& room = rooms_[id]; // whatever of it comes first arms its deadline (C33)
   room.deadline = now + bounds_.room_deadline;
   room.pixels.assign(cell_.ranks.size(), false);
   return &room;
@@ -172,6 +172,8 @@ void encode_machine::ship(room_iterator found, effects& out, time_point) {
                              .rows = grant.rows});
 }
 
+/// Also for a write that was refused at once, its peer or region not being attached: the room fails, and the next one
+/// may go well (C30, C49).
 encode_machine::effects encode_machine::on_written(room_id id, std::uint32_t part, const result<void>& outcome,
                                                    time_point now) {
   effects out;
@@ -194,7 +196,8 @@ encode_machine::effects encode_machine::on_written(room_id id, std::uint32_t par
   return out;
 }
 
-/// Tells the front, which tells everybody else; what the tower or a write still uses is kept until they are done.
+/// Ends this room and no other, once (C29). Tells the front, which tells everybody else; what the tower or a write
+/// still uses is kept until they are done.
 void encode_machine::fail_room(room_iterator found, const failure& cause, effects& out, time_point now) {
   auto& room = found->second;
   if (room.order.request.value != 0)

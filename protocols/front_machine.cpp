@@ -65,6 +65,7 @@ std::optional<failure> front_machine::judge(const request& wanted) const {
   return std::nullopt;
 }
 
+/// A refusal leaves nothing behind, so that a burst is over when its last request has ended (C39).
 result<front_machine::effects> front_machine::on_request(request wanted, time_point now) {
   if (auto problem = judge(wanted))
     return tl::unexpected<failure>{*std::move(problem)};
@@ -120,8 +121,9 @@ bool front_machine::choose_encode_cells(const request& wanted, std::vector<cell_
   return true;
 }
 
-/// False when the request has to wait: for pixel slots, for a cell that is being restarted, or after a fault of the
-/// way.
+/// Takes all that the request needs or nothing, so requests that flood cells which are still to grant their slots
+/// cannot hold what another waits for (C40). False when the request has to wait: for pixel slots, for a cell that is
+/// being restarted, or after a fault of the way.
 bool front_machine::start(queued& wanted, effects& out, time_point now) {
   if (now < wanted.not_before)
     return false;

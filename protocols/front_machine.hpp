@@ -27,7 +27,8 @@ namespace troupe::protocols {
 /// once a token has been emitted it ends with the cause, because the next attempt might say something else (D7).
 /// While a lost cell is being restarted, requests wait for it.
 ///
-/// Contract: A12, A13, D2, D5, D6, D7, D8, D11, D16, F14, J8, C46; bounded by `in_flight_max` (started) and as many
+/// What computes may be repeated, what emits may not (D1).
+/// Contract: A12, A13, D1, D2, D5, D6, D7, D8, D11, D16, F14, J8, C46; bounded by `in_flight_max` (started) and as many
 /// again waiting. Threads: the front actor's.
 class front_machine {
 public:

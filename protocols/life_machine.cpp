@@ -46,6 +46,12 @@ result<life_machine::effects> life_machine::on_joined(rank_id from, const joined
   if (message.at.rank != from)
     return fail(fault::wrong_rank, plan_.rank(from).label + " joins as rank " + std::to_string(message.at.rank.value));
   auto& rank = ranks_[from.value];
+  if (message.at.born != rank.born)
+    return fail(fault::stale_generation, plan_.rank(from).label + " joins as generation " +
+                                             std::to_string(message.at.born.value) + ", now " +
+                                             std::to_string(rank.born.value));
+  if (message.at.unix_path.empty() && message.at.tcp_port == 0) // what is kept of a peer is whole (C36)
+    return fail(fault::bad_value, plan_.rank(from).label + " does not say how it can be reached");
   if (rank.at != life_state::spawned || rank.ended)
     return fail(fault::illegal_transition, plan_.rank(from).label + " joins while " + std::string{name(rank.at)});
 

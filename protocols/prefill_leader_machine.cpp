@@ -105,7 +105,7 @@ prefill_leader_machine::effects prefill_leader_machine::on_landed(const landed& 
   const auto room = which->second.landed.find(news.room);
   if (room == which->second.landed.end() || place >= room->second.size())
     return out;
-  room->second[place] = true;
+  room->second[place] = true; // again: nothing new, and the others are still awaited (D19)
   vote_if_whole(which, out);
   return out;
 }
@@ -162,6 +162,7 @@ prefill_leader_machine::effects prefill_leader_machine::on_prefilled(request_id 
   return out;
 }
 
+/// What the decode ranks are still being sent is kept until every rank of the mesh has shipped (C23).
 prefill_leader_machine::effects prefill_leader_machine::on_shipped(const shipped& news, std::uint32_t place,
                                                                    time_point now) {
   effects out;

@@ -56,6 +56,7 @@ struct may_pass {
   const asker& ask;
 
   bool operator()(const submit&) const { return ask.from_front() && ask.self_leads(role_kind::prefill); }
+  /// B17: the leader alone is told, and announces the batch to its cell.
   bool operator()(const encode&) const { return ask.from_front() && ask.self_leads(role_kind::encode); }
   bool operator()(const reserve_kv&) const { return ask.from_front() && ask.self_leads(role_kind::decode); }
   bool operator()(const cancel&) const { return ask.from_front(); }

@@ -16,7 +16,7 @@ namespace troupe::protocols {
 /// is wedged when it computes and completes nothing; a thread that waits, for orders or for a peer, is nobody's fault
 /// here, because whom it waits for has a watchdog of its own, and a collective has a deadline.
 ///
-/// Contract: C4, C12, C43, E6.
+/// Contract: C4, C12, C41, C43.
 /// Threads: the watchdog's. No call allocates after construction: what a wedged rank holds may be the allocator's lock.
 class watchdog_machine {
 public:

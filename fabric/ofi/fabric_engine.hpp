@@ -29,7 +29,7 @@ namespace troupe::fabric {
 /// the peer is gone; otherwise the failed transfers were all, and the next ones, held back meanwhile, go on.
 /// A peer that dies while nothing flows to it, or before the first connection to it, is noticed by a write's deadline:
 /// the provider connects silently for ever. The lanes notice it sooner.
-/// Contract: I22, I23, I25, I26, I31, E10, J12, C47.
+/// Contract: I22, I23, I25, I26, I31, E10, J12, C31, C47.
 /// Threads: after `start`, libfabric is called by the engine's own thread only; `mutex_` guards what the interface
 /// shares with it. Events are called without it, and must not call `attach_peer` or `stop`, which wait for that thread.
 class fabric_engine final : public transfer_engine_base {

@@ -335,7 +335,8 @@ result<void> rank_life::obey_readmit(const readmit& order) {
                           .request = {}});
 }
 
-/// Without a rank of its own cell this one cannot go on; of any other the supervisor is told, and decides.
+/// Without a rank of its own cell this one cannot go on; of any other, the front too, the supervisor is told, and
+/// decides: no thread of a rank waits for the front alone (C11).
 result<void> rank_life::report_lost_peers() {
   for (const auto& [peer, cause] : mail_.take_unsaid()) {
     const auto what = "rank " + std::to_string(peer.value) + ": " + std::string{name(cause.code)};
@@ -367,7 +368,7 @@ bool rank_life::may_leave() const {
   return alone_ || !served_ || (world_->is_front() ? mail_.is_drained() : mail_.has_gone(front_));
 }
 
-/// Until it is ready, a rank's steps have the deadline of the start; from then on its main thread is watched (C12, E6).
+/// Until it is ready, a rank's steps have the deadline of the start; from then on its main thread is watched (C4, C12).
 void rank_life::at_work(bool working) noexcept {
   sign_.set(working && life_.current() >= life_state::ready);
 }

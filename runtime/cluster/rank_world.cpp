@@ -36,7 +36,7 @@ namespace {
 
 /// Role actors and links share these; executors and the front's ingest have threads of their own.
 constexpr std::size_t scheduler_threads = 2;
-/// An actor that always has messages comes back after so many, which is how it is seen to get on (E6).
+/// An actor that always has messages comes back after so many, which is how it is seen to get on (C4).
 constexpr std::size_t messages_a_turn = 64;
 /// Whom the watchdog watches beside the links: four roles, ingest, three executors, the main thread.
 constexpr std::size_t watched_max = 9;
@@ -279,9 +279,9 @@ bool rank_world::shares_fate_with(rank_id peer) const {
 }
 
 void rank_world::lose(const lost& news) {
-  {
-    const std::lock_guard lock{mutex_};
-    for (const auto rank : news.ranks) {
+  for (const auto rank : news.ranks) {
+    {
+      const std::lock_guard lock{mutex_};
       born_[rank] = std::max(born_[rank], news.next);
       // A later generation may have been quicker than this news of the earlier one: its lanes are kept.
       std::erase_if(lanes_, [&](const auto& each) {
@@ -289,16 +289,14 @@ void rank_world::lose(const lost& news) {
       });
       std::erase_if(announced_, [&](const auto& each) { return each.first.first == rank; });
     }
-  }
-  for (const auto rank : news.ranks)
     signs_[rank.value].linked.store(false);
-  for (const auto rank : news.ranks)
     std::erase_if(wired_, [&](const auto& each) {
       if (std::get<rank_id>(each.first) != rank)
         return false;
       wire_.remove(each.second);
       return true;
     });
+  }
   if (const auto front = context_.roles.find(role_kind::front); front != context_.roles.end())
     caf::anon_send(front->second, news);
 }

@@ -1,5 +1,8 @@
 #include "actors/mesh_executor.hpp"
 
+#include <atomic>
+#include <future>
+
 #include "protocols/codec.hpp"
 #include "runtime/base/clock.hpp"
 #include "tests/actors/executor_company.hpp"
@@ -213,6 +216,117 @@ TEST_CASE("A24, A25: a model that issues other collectives than planned fails be
   }
 }
 
+TEST_CASE("B23: a leader takes orders while its executor is in a collective, and carries them out after it") {
+  executor_company all{2};
+  std::promise<void> entered;
+  std::promise<void> go_on;
+  auto& member = *all.models[1];
+  member.before_forward = [&, steps = 0]() mutable -> result<void> {
+    if (++steps == 2) { // the first step after the warm-up: the leader waits in its all-reduce for this rank
+      entered.set_value();
+      go_on.get_future().wait();
+    }
+    return {};
+  };
+  all.start();
+  all.order(join(1, 10, 3));
+  REQUIRE(entered.get_future().wait_for(20s) == std::future_status::ready);
+
+  all.order(join(2, 20, 3)); // comes back, though the step cannot end
+
+  go_on.set_value();
+  const auto has_left = [&](std::uint64_t request) {
+    return [&all, request] { return std::ranges::find(all.left, request_id{request}) != all.left.end(); };
+  };
+  REQUIRE(all.until(has_left(1)));
+  REQUIRE(all.until(has_left(2)));
+  all.finish();
+  check_all_well(all);
+  CHECK(answer_of(all, 2) == std::vector<token_id>{20, 21, 22});
+}
+
+namespace {
+
+/// Notes which collective of which group a rank is in, and how many it is in at once.
+class witnessed final : public gpu::collective_backend {
+public:
+  struct diary {
+    std::atomic<int> inside = 0;
+    std::atomic<int> most = 0;
+    std::vector<std::string> entries; ///< the executor's thread
+  };
+  witnessed(std::unique_ptr<collective_backend> with, std::string group, diary& in)
+      : with_(std::move(with)), group_(std::move(group)), in_(in) {}
+
+  void begin_call(call_id call) noexcept override { with_->begin_call(call); }
+  result<void> all_reduce_sum(std::span<float> values, time_point deadline) override {
+    return noted("sum", [&] { return with_->all_reduce_sum(values, deadline); });
+  }
+  result<void> all_reduce_min(std::span<std::int32_t> values, time_point deadline) override {
+    return noted("min", [&] { return with_->all_reduce_min(values, deadline); });
+  }
+  result<void> all_gather(std::span<const float> mine, std::span<float> all, time_point deadline) override {
+    return noted("gather", [&] { return with_->all_gather(mine, all, deadline); });
+  }
+  result<void> broadcast(std::span<std::byte> bytes, std::uint32_t root, time_point deadline) override {
+    return noted("broadcast", [&] { return with_->broadcast(bytes, root, deadline); });
+  }
+  result<void> send(std::uint32_t to, std::span<const std::byte> bytes, time_point deadline) override {
+    return noted("send", [&] { return with_->send(to, bytes, deadline); });
+  }
+  result<void> receive(std::uint32_t from, std::span<std::byte> bytes, time_point deadline) override {
+    return noted("receive", [&] { return with_->receive(from, bytes, deadline); });
+  }
+
+private:
+  template <class Act>
+  result<void> noted(const std::string& kind, Act act) {
+    in_.most = std::max(in_.most.load(), ++in_.inside);
+    in_.entries.push_back(group_ + " " + kind);
+    auto done = act();
+    --in_.inside;
+    return done;
+  }
+  std::unique_ptr<collective_backend> with_;
+  std::string group_;
+  diary& in_;
+};
+
+} // namespace
+
+TEST_CASE("B21, B22: a rank is in one collective or hop at a time, and ranks of a mesh enter theirs in one order") {
+  executor_company all{2, 2};
+  std::vector<witnessed::diary> diaries(all.size);
+  for (std::uint32_t place = 0; place < all.size; ++place) {
+    const auto watched = [&](const std::shared_ptr<gpu::group_lanes>& lanes) {
+      return std::make_shared<gpu::group>(
+          lanes->plan, lanes->self,
+          std::make_unique<witnessed>(gpu::make_host_backend(lanes), lanes->plan.name, diaries[place]), 10s);
+    };
+    all.parts[place].cell_group = watched(all.lanes[place]);
+    all.parts[place].mesh = watched(all.mesh_lanes[place]);
+  }
+  all.start();
+  all.order(join(1, 10, 5));
+  all.order(join(2, 20, 5));
+  REQUIRE(all.until([&] { return all.left.size() == 2; }));
+  all.finish();
+  check_all_well(all);
+
+  for (const auto& of : diaries) {
+    CHECK(of.most == 1);
+    CHECK(of.entries.size() > 10);
+  }
+  const auto of_mesh = [&](std::uint32_t place) {
+    auto entries = diaries[place].entries;
+    std::erase_if(entries,
+                  [&](const std::string& entry) { return !entry.starts_with(all.mesh_lanes[place]->plan.name); });
+    return entries;
+  };
+  CHECK(of_mesh(0) == of_mesh(1)); // the first stage
+  CHECK(of_mesh(2) == of_mesh(3)); // the second
+}
+
 TEST_CASE("C15: a member that dies in a step ends it for every rank at once") {
   for (const auto& of : {shape{2, 1}, shape{4, 1}, shape{1, 2}, shape{2, 2}}) {
     CAPTURE(of.tensor_parallel);
@@ -248,7 +362,7 @@ TEST_CASE("C15: a member that never comes ends the step at its deadline") {
   CHECK(all.ends[0]->error().code == fault::timeout);
 }
 
-TEST_CASE("A9: a leader that stops takes its members out of their loops, and one that dies leaves none waiting") {
+TEST_CASE("A9, C9: a leader that stops takes its members out of their loops, and one that dies leaves none waiting") {
   SUBCASE("stops, with a sequence in the batch") {
     executor_company all{4};
     all.start();
@@ -269,7 +383,7 @@ TEST_CASE("A9: a leader that stops takes its members out of their loops, and one
   }
 }
 
-TEST_CASE("A25: a plan of an older call is refused by the member, and so is one for another batch") {
+TEST_CASE("A25, B12: a plan of an older call is refused by the member, and so is one for another batch") {
   executor_company all{2};
   all.assemble();
   gpu::plan_channel plans{all.lanes[0]};

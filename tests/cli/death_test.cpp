@@ -115,6 +115,22 @@ TEST_CASE(
   CHECK(ranks_of(job.pid()).empty());
 }
 
+TEST_CASE("C11: the front dies while its leaders serve it: every rank leaves, and its death is the cause") {
+  const scratch_folder here;
+  command job{long_run(here)};
+  REQUIRE(job.prints("token_ids", 20s));
+  const auto front = pid_of_rank(here / "jobs" + "/" + here.job(), "front");
+  REQUIRE(front > 0);
+  ::kill(front, SIGKILL);
+  const auto end = job.finish(20s);
+  CAPTURE(end.err);
+  CHECK(end.in_time);
+  CHECK(end.exit_code == 6);
+  CHECK(has(end.err, "(front)"));
+  CHECK(has(end.err, "killed by signal 9"));
+  CHECK(ranks_of(job.pid()).empty());
+}
+
 TEST_CASE("C46: a rank that is killed costs at most the answers that it was giving, and all others are right") {
   for (const auto* label : {"encode.0", "prefill.0/t0", "prefill.0/t1", "decode.0"}) {
     CAPTURE(label);

@@ -35,6 +35,41 @@ TEST_CASE("C1: a fault injected into a running job strikes that rank, which is n
   CHECK(ranks_of(job.pid()).empty());
 }
 
+TEST_CASE("C4, C12: a rank whose main thread stands still, or whose ingest does, is ended by its watchdog, which says "
+          "which") {
+  struct standstill {
+    const char* point;
+    std::string pools;
+    const char* rank;
+    const char* words;
+  };
+  for (const auto& of :
+       {standstill{"rank.idle", R"({"stub": {"role": "stub", "cells": 2}})", "stub.1",
+                   "the rank's main thread stands still"},
+        standstill{"front.ingesting", std::string{one_rank()}, "one", "an actor does not come back from a message"}}) {
+    CAPTURE(of.point);
+    const scratch_folder here;
+    const auto spec = here.write("spec.json", reader_spec(of.pools, R"(, "drills": true, "timeouts": {
+        "heartbeat_ms": 50, "suspect_ms": 200, "kill_ms": 400, "progress_ms": 1500})"));
+    command job{{"up", spec, "--job", here.job(), "--run-dir", here / "jobs"}};
+    REQUIRE(job.prints("is ready"));
+    const auto rule = std::string{"rank="} + of.rank + ",action=wedge,point=" + of.point;
+    REQUIRE(run_troupe({"inject", here.job(), rule, "--run-dir", here / "jobs"}).exit_code == 0);
+    command asking{{"ask", "--job", here.job(), "--run-dir", here / "jobs", "--prompt", "What is this?"}};
+
+    const auto end = job.finish();
+
+    CAPTURE(end.err);
+    CHECK(end.in_time);
+    CHECK(end.exit_code == 6);
+    CHECK(has(end.err, of.rank));
+    CHECK(has(end.err, "exit code 75"));
+    const auto log = content_of(here / ("jobs/" + here.job() + "/logs/all.log"));
+    CHECK(has(log, of.words));
+    CHECK(ranks_of(job.pid()).empty());
+  }
+}
+
 TEST_CASE("a job whose spec does not allow drills refuses a fault in one line and serves on") {
   const scratch_folder here;
   command job{{"up", stub_spec(here, false), "--job", here.job(), "--run-dir", here / "jobs"}};

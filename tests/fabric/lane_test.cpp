@@ -252,6 +252,37 @@ TEST_CASE("C5: every wait ends at its deadline") {
   }
 }
 
+TEST_CASE("C17, C44: of a frame that a lane refuses nothing is sent: the peer sees whole frames or none") {
+  for (const auto form : all_forms) {
+    INFO("lane: ", name(form));
+    auto pair = make_pair(form);
+    const std::vector<std::byte> payload(16 * 1024, std::byte{7});
+    std::uint64_t taken = 0;
+    for (int refused = 0; refused < 3;) { // a kernel may make room meanwhile
+      const auto sent = pair.first->try_send(plain(taken + 1), payload);
+      taken += sent ? 1 : 0;
+      refused += sent ? 0 : 1;
+    }
+    CHECK(pair.first->try_send(plain(), std::vector<std::byte>(payload_max + 1)).error().code ==
+          fault::frame_too_long); // after its header nothing could stop it any more
+    std::thread closer{[&] {
+      while (!pair.first->flush())
+        std::this_thread::yield();
+      pair.first->close();
+    }};
+
+    for (std::uint64_t i = 1; i <= taken; ++i) {
+      const auto got = fabric::receive(*pair.second, in(5s));
+      REQUIRE(got);
+      CHECK(got->header.call == call_id{i});
+      CHECK(equal(got->payload, payload));
+      pair.second->pop();
+    }
+    closer.join();
+    CHECK(fabric::receive(*pair.second, in(5s)).error().code == fault::peer_gone);
+  }
+}
+
 TEST_CASE("a frame longer than its limit is not sent, and the lane goes on") {
   for (const auto form : all_forms) {
     INFO("lane: ", name(form));

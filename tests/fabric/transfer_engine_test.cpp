@@ -349,7 +349,7 @@ TEST_CASE("a hello with another job's token, rank or generation is refused by na
   CHECK(knock(1, {}, generation{1}) == fault{});
 }
 
-TEST_CASE("a peer that comes late is connected as soon as it listens") {
+TEST_CASE("C35: a peer that comes late is connected as soon as it listens") {
   party early{bulk_kind::shared_memory, 1, {4096}};
   const auto path = fresh_path();
   std::thread attaching{[&] {
@@ -390,7 +390,7 @@ TEST_CASE("an unknown provider is refused with the providers that there are") {
   CHECK_MESSAGE(made.error().what.find("tcp;ofi_rxm on lo") != std::string::npos, made.error().what);
 }
 
-TEST_CASE("C47: a poisoned write over libfabric fails alone, the peer lives and the next write lands") {
+TEST_CASE("C31, C47: a poisoned write over libfabric fails alone, the peer lives and the next write lands") {
   party writer{bulk_kind::fabric, 1, {4096}};
   party reader{bulk_kind::fabric, 2, {4096}};
   writer.attach(reader);

@@ -128,6 +128,30 @@ TEST_CASE("C20: the end of a peer is told once, and what is posted to it after i
   CHECK(posted.error().code == fault::peer_gone);
 }
 
+TEST_CASE("C50: a wire whose peers have torn their ends down sleeps, and stops at once when told to") {
+  std::vector<std::unique_ptr<fabric::lane>> far;
+  witness seen;
+  fabric::wire wire;
+  wire.start();
+  for (int i = 0; i < 3; ++i) {
+    auto [near, other] = fabric::make_shared_memory_pair(small_lane);
+    wire.add(std::move(near), seen.handlers());
+    far.push_back(std::move(other));
+  }
+  far.clear();
+  while (seen.gone().size() < 3)
+    REQUIRE(seen.wait_for_end());
+
+  // Three turns of an idle wire take its naps' time; of one that spins, microseconds.
+  const auto turns = wire.turns();
+  const auto began = std::chrono::steady_clock::now();
+  while (wire.turns() < turns + 5)
+    std::this_thread::yield();
+  CHECK(std::chrono::steady_clock::now() - began > 200ms);
+  wire.stop();
+  CHECK(std::chrono::steady_clock::now() - began < 10s);
+}
+
 TEST_CASE("what is queued when a link is removed or the wire stops still goes out") {
   auto [left, right] = fabric::make_shared_memory_pair(small_lane);
   witness receiver;

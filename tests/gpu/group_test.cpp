@@ -362,7 +362,7 @@ TEST_CASE("A9: plans reach every member in order, before the collectives that th
     CHECK_MESSAGE(end, words(end));
 }
 
-TEST_CASE("a member that awaits a plan ticks at its deadline and goes on") {
+TEST_CASE("C18: a member that awaits a plan ticks at its deadline and goes on, and nothing is spoilt by it") {
   cast all{2};
   gpu::plan_channel leader{all.lanes[0]};
   gpu::plan_channel member{all.lanes[1]};

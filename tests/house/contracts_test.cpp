@@ -76,7 +76,74 @@ findings unknown_labels(const source_file& file, const std::set<std::string>& kn
   return found;
 }
 
+/// Labels that a line "- B2 waits for ..." of the list's last section names.
+std::set<std::string> waiting_of_list(std::string_view list) {
+  std::set<std::string> waiting;
+  const auto section = list.find("\n## What waits\n");
+  REQUIRE(section != std::string_view::npos);
+  constexpr std::string_view mark = "\n- ";
+  for (auto i = list.find(mark, section); i != std::string_view::npos; i = list.find(mark, i + 1)) {
+    const auto first = i + mark.size();
+    const auto label = std::string(list.substr(first, list.find(' ', first) - first));
+    CHECK_MESSAGE(list.substr(first + label.size()).starts_with(" waits for "), "waits for what: ", label);
+    CHECK_MESSAGE(waiting.insert(label).second, "waits twice: ", label);
+  }
+  return waiting;
+}
+
+struct citing {
+  std::set<std::string> enforced; ///< in code
+  std::set<std::string> tested;   ///< in the name of a test
+};
+
+citing citing_of(const std::vector<source_file>& files) {
+  citing found;
+  for (const auto& file : files)
+    for (const auto& one : file.is_test() ? labels_in(test_names(file)) : citations(file))
+      (file.is_test() ? found.tested : found.enforced).insert(one.label);
+  return found;
+}
+
+/// What is wrong with sections B, C and D: a label is cited in code and by a test, or it waits, and not both.
+findings judge_sections(const std::set<std::string>& known, const std::set<std::string>& waiting, const citing& found) {
+  findings wrong;
+  for (const auto& label : known) {
+    if (label[0] < 'B' || label[0] > 'D')
+      continue;
+    const bool kept = found.enforced.contains(label) && found.tested.contains(label);
+    if (kept && waiting.contains(label))
+      wrong.push_back(label + " is enforced and tested, and still stands under what waits");
+    else if (!kept && !waiting.contains(label))
+      wrong.push_back(label + " is " + (found.enforced.contains(label) ? "" : "not ") + "cited in code and " +
+                      (found.tested.contains(label) ? "" : "not ") + "by a test, and does not wait for anything");
+  }
+  for (const auto& label : waiting)
+    if (!known.contains(label))
+      wrong.push_back(label + " waits, and is no contract");
+  return wrong;
+}
+
 } // namespace
+
+TEST_CASE("every contract of groups, failures and replay is enforced and tested, or waits for something") {
+  const auto list = read_text(root() / "deploy/docs/CONTRACTS.md");
+  report(
+      judge_sections(labels_of_list(list), waiting_of_list(list), citing_of(sources())),
+      "A promise that nothing keeps, or that no test breaks, is a wish: cite it where it is enforced and in the name "
+      "of the test that breaks it, or say what it waits for (deploy/docs/CONTRACTS.md, What waits).");
+}
+
+TEST_CASE("the rule of sections finds what is planted") {
+  const std::set<std::string> known{"A1", "B1", "B2", "C1", "D1"};
+  const auto found = citing_of({read_cpp("fabric/x.cpp", "// B1, C1\n"),
+                                read_cpp("tests/x_test.cpp", "TEST_CASE(\"B1: a\") {}\nTEST_CASE(\"D1: b\") {}\n")});
+  CHECK(judge_sections(known, {"B2"}, found) ==
+        findings{"C1 is cited in code and not by a test, and does not wait for anything",
+                 "D1 is not cited in code and by a test, and does not wait for anything"});
+  CHECK(judge_sections(known, {"B1", "B2", "C1", "D1", "D99"}, found) ==
+        findings{"B1 is enforced and tested, and still stands under what waits", "D99 waits, and is no contract"});
+  CHECK(waiting_of_list("- **B2** x\n\n## What waits\n\n- B2 waits for NCCL: y\n") == std::set<std::string>{"B2"});
+}
 
 TEST_CASE("every contract that is cited stands in the list") {
   const auto known = labels_of_list(read_text(root() / "deploy/docs/CONTRACTS.md"));
@@ -85,13 +152,7 @@ TEST_CASE("every contract that is cited stands in the list") {
          "A label is how a reader gets from code to the rule that it keeps (deploy/docs/CONTRACTS.md); one that leads "
          "nowhere is worse than none.");
 
-  std::set<std::string> enforced;
-  std::set<std::string> tested;
-  for (const auto& file : sources()) {
-    const auto cited = file.is_test() ? labels_in(test_names(file)) : citations(file);
-    for (const auto& one : cited)
-      (file.is_test() ? tested : enforced).insert(one.label);
-  }
+  const auto [enforced, tested] = citing_of(sources());
   const auto both = std::ranges::count_if(enforced, [&](const auto& label) { return tested.contains(label); });
   MESSAGE("contracts: " << known.size() << ", cited where enforced " << enforced.size() << ", by a test "
                         << tested.size() << ", by both " << both);

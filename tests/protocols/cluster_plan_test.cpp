@@ -111,6 +111,21 @@ TEST_CASE("B3: stages of one rank have no mesh, but the cell has its group") {
   CHECK(describe_groups(*plan) == "prefill.0: 1 2\n");
 }
 
+TEST_CASE("B4, B5: no group holds the front or ranks of two cells, and the front has an edge with every leader") {
+  const auto plan = full_plan();
+  for (const auto& group : plan.groups) {
+    CAPTURE(group.name);
+    const auto cells = plan.cells_on(group.members.front());
+    REQUIRE(cells.size() == 1);
+    CHECK(plan.cell(cells.front()).role != role_kind::front);
+    for (const auto member : group.members)
+      CHECK(plan.cells_on(member) == cells); // B24: one cell, so one executor, drives all groups of a rank
+  }
+  for (const auto& cell : plan.cells)
+    if (cell.leader() != plan.front())
+      CHECK(has_edge(plan, plan.front().value, cell.leader().value));
+}
+
 TEST_CASE("A4: edges join those who talk, the lower id connects") {
   const auto plan = full_plan();
 

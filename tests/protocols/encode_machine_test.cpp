@@ -130,7 +130,7 @@ TEST_CASE_FIXTURE(fixture, "I13, I18, I19: a grant that says otherwise of the ro
   }
 }
 
-TEST_CASE_FIXTURE(fixture, "C34, C48: a receiver that never grants fails the room by its deadline") {
+TEST_CASE_FIXTURE(fixture, "C33, C34, C48: a receiver that never grants fails the room by its deadline") {
   (void)machine.on_encode(order(slots[0]), at(0ms));
   (void)machine.on_pixels(room, 0, at(0ms));
   (void)machine.on_encoded(room, at(1ms));
@@ -140,6 +140,15 @@ TEST_CASE_FIXTURE(fixture, "C34, C48: a receiver that never grants fails the roo
   CHECK(fault_from(errors[0].second.code) == fault::timeout);
   CHECK(machine.rooms() == 0);
   CHECK(machine.on_grant(prefill_leader, grant(0), at(1001ms)).empty()); // a tombstone, not a new room
+  CHECK(machine.rooms() == 0);
+}
+
+TEST_CASE_FIXTURE(fixture, "C33: a room's deadline runs from the first that is heard of it, the order or not") {
+  (void)machine.on_grant(prefill_leader, grant(0), at(0ms)); // its order never comes
+  CHECK(machine.rooms() == 1);
+  (void)machine.on_tick(at(999ms));
+  CHECK(machine.rooms() == 1);
+  (void)machine.on_tick(at(1000ms));
   CHECK(machine.rooms() == 0);
 }
 
@@ -182,6 +191,47 @@ TEST_CASE_FIXTURE(fixture, "I30: a picture larger than a slot fails its request 
   const auto effects = machine.on_encode(large, at(0ms));
   REQUIRE(sent<error>(effects).size() == 1);
   CHECK(fault_from(sent<error>(effects)[0].second.code) == fault::no_memory);
+}
+
+TEST_CASE_FIXTURE(
+    fixture, "C29, C30, C49: a room whose grant lies, or whose write is refused, fails once, and the next is served") {
+  enum class lie { grant, write };
+  for (const auto which : {lie::grant, lie::write}) {
+    auto wide = bounds();
+    wide.row_slots = 2;
+    encode_machine one{plan, encode_cell, wide};
+    const auto pixels = sent<grant_pixels>(one.start()).at(0).second.slots;
+    std::size_t errors = 0;
+    std::size_t writes = 0;
+    const auto take = [&](const encode_machine::effects& effects) {
+      errors += sent<error>(effects).size();
+      writes += only<encode_machine::write_rows>(effects).size();
+    };
+    for (const auto id : {room, room_id{8}}) {
+      take(one.on_encode(order(pixels[id == room ? 0 : 1], id, id.value), at(0ms)));
+      take(one.on_pixels(id, 0, at(0ms)));
+      take(one.on_encoded(id, at(1ms)));
+      take(one.on_grant(prefill_leader, grant(0, id), at(1ms)));
+    }
+    auto second = grant(1);
+    second.rows -= which == lie::grant;
+    take(one.on_grant(prefill_worker, second, at(2ms)));
+    if (which == lie::write) {
+      CHECK(writes == 2);
+      take(one.on_written(room, 0, fail(fault::peer_gone, "not attached"), at(3ms)));
+      take(one.on_written(room, 1, fail(fault::peer_gone, "not attached"), at(3ms)));
+      writes = 0;
+    }
+    CHECK(errors == 1);
+    CHECK(writes == 0);
+
+    take(one.on_grant(prefill_worker, grant(1, room_id{8}), at(4ms)));
+    CHECK(writes == 2);
+    take(one.on_written(room_id{8}, 0, {}, at(5ms)));
+    take(one.on_written(room_id{8}, 1, {}, at(5ms)));
+    CHECK(errors == 1);
+    CHECK(one.rooms() == 0);
+  }
 }
 
 TEST_CASE_FIXTURE(fixture, "C32: a write that failed tells the front and gives the slot its rest") {

@@ -78,6 +78,31 @@ TEST_CASE("E3: a picture waits for a pixel slot, and those behind it wait too") 
   CHECK(work[1].second.request == request_id{2});
 }
 
+TEST_CASE(
+    "C40: a flood before the encode cells have granted a slot is served as their slots come, in any order of cells") {
+  const auto plan = reader_plan();
+  for (const auto first : {rank_id{1}, rank_id{2}}) {
+    auto wide = bounds();
+    wide.in_flight_max = 4;
+    front_machine front{plan, wide};
+    auto pair = with_picture(1);
+    pair.prompt = {1, 7, 7, 2, 7, 7};
+    pair.pictures.push_back(pair.pictures[0]);
+    pair.pictures[1].first_token = 4;
+    CHECK(front.on_request(pair, at(0ms)).value().empty());
+    for (std::uint64_t id = 2; id <= 4; ++id)
+      CHECK(front.on_request(with_picture(id, id), at(0ms)).value().empty());
+
+    std::size_t started = 0;
+    const auto second = first == rank_id{1} ? rank_id{2} : rank_id{1};
+    for (std::uint32_t round = 1; round <= 4 && started < 4; ++round)
+      for (const auto cell : {first, second})
+        started += sent<submit>(front.on_pixel_credits(cell, {{{slot_index{0}, generation{round}}}}, at(1ms))).size();
+    CHECK(started == 4);
+    CHECK(front.waiting() == 0);
+  }
+}
+
 TEST_CASE("a picture goes to the cell that its content names while that has a slot") {
   const auto plan = reader_plan();
   front_machine front{plan, bounds()};
@@ -91,7 +116,7 @@ TEST_CASE("a picture goes to the cell that its content names while that has a sl
   CHECK(second.at(0).first == rank_id{1}); // the named cell has no slot left
 }
 
-TEST_CASE("D16: a token that comes twice is emitted once") {
+TEST_CASE("D5, D8, D16: a token that comes twice is emitted once") {
   const auto plan = reader_plan();
   front_machine front{plan, bounds()};
   (void)front.on_request(text(1), at(0ms));
@@ -129,6 +154,18 @@ TEST_CASE("D11: what comes after the end is dropped, also from a rank that never
   CHECK(front.on_tokens(decode_rank, one_token(1, 1), at(2ms)).empty());
 }
 
+TEST_CASE("C37: what has ended is remembered, so much of it and no more, and the oldest is forgotten first") {
+  tombstones ended;
+  for (std::uint64_t id = 1; id <= tombstones::kept_max; ++id)
+    ended.bury(id);
+  ended.bury(1); // once is enough
+  CHECK(ended.buried(1));
+  ended.bury(tombstones::kept_max + 1);
+  CHECK_FALSE(ended.buried(1));
+  CHECK(ended.buried(2));
+  CHECK(ended.buried(tombstones::kept_max + 1));
+}
+
 TEST_CASE("what can never be served is refused at once, with what would be valid") {
   const auto plan = reader_plan();
   front_machine front{plan, bounds()};
@@ -145,7 +182,7 @@ TEST_CASE("what can never be served is refused at once, with what would be valid
   CHECK(front.in_flight() == 0);
 }
 
-TEST_CASE("the queue is bounded: as many wait as may run, the next is refused") {
+TEST_CASE("C39: the queue is bounded: as many wait as may run, the next is refused, and taken when load has dropped") {
   const auto plan = reader_plan();
   front_machine front{plan, bounds()};
   for (std::uint64_t id = 1; id <= 4; ++id)
@@ -153,6 +190,13 @@ TEST_CASE("the queue is bounded: as many wait as may run, the next is refused") 
   CHECK(front.in_flight() == 2);
   CHECK(front.waiting() == 2);
   CHECK(front.on_request(text(5), at(0ms)).error().code == fault::queue_full);
+
+  for (std::uint64_t attempt = 1; attempt <= 4; ++attempt) // each end lets the next one in
+    CHECK(only<front_machine::end_request>(
+              front.on_tokens(decode_rank, one_token(attempt, 0, finish_reason::length), at(1ms)))
+              .size() == 1);
+  CHECK(front.in_flight() == 0);
+  CHECK(sent<submit>(front.on_request(text(5), at(2ms)).value()).size() == 1);
 }
 
 TEST_CASE("a request past its deadline ends as failed, running or waiting") {
@@ -181,7 +225,7 @@ TEST_CASE("a lost cell ends its requests with the cause and takes no more") {
   CHECK(later[0].cause->code == fault::cell_gone);
 }
 
-TEST_CASE("C3: a drain refuses what waits and what comes, finishes what runs, and says so once") {
+TEST_CASE("C3, C14: a drain refuses what waits and what comes, finishes what runs, and only then says so, once") {
   const auto plan = reader_plan();
   front_machine front{plan, bounds()};
   (void)front.on_request(text(1), at(0ms));
@@ -208,8 +252,8 @@ TEST_CASE("C3: what still runs at the drain's deadline ends as failed, so that t
   CHECK(only<front_machine::drained>(effects).size() == 1);
 }
 
-TEST_CASE(
-    "C46: a request that has said nothing is served anew when its cell is lost, under another id and in its place") {
+TEST_CASE("C46, D1: a request that has said nothing is served anew when its cell is lost, under another id and in its "
+          "place") {
   const auto plan = reader_plan();
   front_machine front{plan, bounds()};
   (void)front.on_request(text(1), at(0ms));

@@ -38,6 +38,7 @@ struct cluster {
   static endpoint reachable(std::uint32_t rank) {
     endpoint where;
     where.rank = rank_id{rank};
+    where.born = generation{1};
     where.tcp_port = static_cast<std::uint16_t>(1000 + rank);
     return where;
   }
@@ -116,6 +117,18 @@ TEST_CASE("B20: what a rank says out of turn is refused and changes nothing") {
   CHECK(code_of(c.machine.on_progress(rank_id{1}, {life_state::grouped, {}}, at(1s))) == fault::illegal_transition);
   CHECK(code_of(c.machine.on_progress(rank_id{1}, {life_state::draining, {}}, at(1s))) == fault::illegal_transition);
   CHECK(c.machine.at(rank_id{1}) == life_state::joined);
+}
+
+TEST_CASE("C36: an endpoint that nobody could use, or of another generation, is refused and not kept") {
+  cluster c;
+  auto nowhere = cluster::reachable(1);
+  nowhere.tcp_port = 0;
+  CHECK(c.machine.on_joined(rank_id{1}, {nowhere, 7}).error().code == fault::bad_value);
+  auto older = cluster::reachable(1);
+  older.born = generation{0};
+  CHECK(c.machine.on_joined(rank_id{1}, {older, 7}).error().code == fault::stale_generation);
+  CHECK(c.machine.at(rank_id{1}) == life_state::spawned);
+  CHECK(c.machine.on_joined(rank_id{1}, {cluster::reachable(1), 7}));
 }
 
 TEST_CASE("G3: a rank that runs ahead of the others is refused") {

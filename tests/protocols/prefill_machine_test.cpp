@@ -93,7 +93,30 @@ TEST_CASE_FIXTURE(leader_fixture,
   CHECK(runs[0].blocks.size() == 2);
 }
 
-TEST_CASE_FIXTURE(leader_fixture, "B16: one rank that says failed keeps the request out of the collective") {
+TEST_CASE("D19: of two pictures one lands twice: only the other is still awaited") {
+  const auto plan = reader_plan();
+  prefill_leader_machine machine{
+      plan,
+      prefill_cell,
+      {.front = front_rank, .kv_blocks = 4, .row_slots = 2, .room_deadline = 1s, .requests_max = 4}};
+  auto both = work(1, true);
+  both.pictures.push_back(both.pictures[0]);
+  both.pictures[1].room = room_id{70};
+  both.pictures[1].first_token = 8;
+  CHECK(sent<reserve_rows>(machine.on_submit(both, at(0ms))).size() == 4);
+  for (int again = 0; again < 2; ++again)
+    for (const auto place : {0u, 1u})
+      CHECK(machine.on_landed({request_id{1}, picture_room}, place, at(1ms)).empty());
+
+  CHECK(machine.on_landed({request_id{1}, room_id{70}}, 0, at(2ms)).empty());
+  const auto votes = only<prefill_leader_machine::vote>(machine.on_landed({request_id{1}, room_id{70}}, 1, at(2ms)));
+  REQUIRE(votes.size() == 1);
+  CHECK(votes[0].rooms.size() == 2);
+}
+
+TEST_CASE_FIXTURE(
+    leader_fixture,
+    "B16, C22: one rank that says failed keeps the request out of the collective, and every rank lets go") {
   gather();
   const auto effects = machine.on_vote(request_id{1}, {admission::failed}, at(2ms));
   CHECK(only<prefill_leader_machine::run_prefill>(effects).empty());
@@ -106,7 +129,8 @@ TEST_CASE_FIXTURE(leader_fixture, "I29: a request without pictures waits for not
   CHECK(only<prefill_leader_machine::run_prefill>(machine.on_submit(work(1, false), at(0ms))).size() == 1);
 }
 
-TEST_CASE_FIXTURE(leader_fixture, "I27: what does not fit waits in order, and enters when the first has shipped") {
+TEST_CASE_FIXTURE(leader_fixture,
+                  "C23, I27: what does not fit waits in order, and enters when every rank of the first has shipped") {
   (void)machine.on_submit(work(1, false, 64), at(0ms)); // all four blocks
   CHECK(only<prefill_leader_machine::run_prefill>(machine.on_submit(work(2, false, 16), at(0ms))).empty());
   const auto handed = machine.on_prefilled(request_id{1}, 42, -3, 99, at(1ms));

@@ -64,6 +64,22 @@ TEST_CASE("C42: a grant is believed only from the rank whose place it names") {
   CHECK(refusal(front_rank, prefill_worker, grant) == fault::wrong_rank);
 }
 
+TEST_CASE("B17: pictures are ordered by the front from the leader of an encode cell, and from nobody else of it") {
+  cluster_spec spec;
+  spec.pools = {{"front", role_kind::front, 1, 1, 1},
+                {"encode", role_kind::encode, 1, 2, 1},
+                {"prefill", role_kind::prefill, 1, 1, 1},
+                {"decode", role_kind::decode, 1, 1, 1}};
+  const auto plan = make_plan(spec).value();
+  encode order;
+  order.height = order.width = 32;
+  order.tokens = 4;
+  order.prefill_cell = plan.cells_of(role_kind::prefill).front();
+  CHECK(judge_message(plan, rank_id{1}, front_rank, order));
+  CHECK(judge_message(plan, rank_id{2}, front_rank, order).error().code == fault::wrong_rank);
+  CHECK(judge_message(plan, rank_id{1}, rank_id{3}, order).error().code == fault::wrong_rank);
+}
+
 TEST_CASE("B5: what a leader tells its cell comes from that leader, what members answer goes to it") {
   const auto plan = reader_plan();
   CHECK(judge_message(plan, prefill_worker, prefill_leader, release{}));

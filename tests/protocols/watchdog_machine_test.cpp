@@ -92,7 +92,7 @@ TEST_CASE("C12: a thread that computes and completes nothing is wedged, one that
   CHECK(found.since == 4s);
 }
 
-TEST_CASE("C43: a peer whose link is silent is named once, and again only when it has been heard meanwhile") {
+TEST_CASE("C41, C43: a peer whose link is silent is named once, and again only when it has been heard meanwhile") {
   rank here;
   here.peer_lives[1] = false;
   watchdog_machine::finding found;

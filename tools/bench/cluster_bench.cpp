@@ -1,5 +1,6 @@
 /// The whole runtime, driven as a user drives it: how long 1 to 64 stub ranks take to be ready and what one costs,
-/// idle; and how much slower a page is answered by E2 P(tp2) D1 than by one rank that does all, run by turns.
+/// idle; and how much slower a page is answered by two encode ranks, a mesh of two and a decode rank than by one rank
+/// that does all, run by turns.
 ///
 /// Usage: cluster_bench TROUPE_COMMAND DEPLOY_DIRECTORY [ROUNDS]
 #include <fcntl.h>
