@@ -68,7 +68,7 @@ public:
 
   struct interest {
     bool readable = true;  ///< a frame or the peer's end
-    bool writable = false; ///< room for a frame that did not fit
+    bool writable = false; ///< room for a frame that did not fit; bytes that `flush` left are waited for in any case
   };
 
   /// Says that this side is going to sleep. False: do not sleep, something is there already.

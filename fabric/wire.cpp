@@ -312,7 +312,7 @@ void wire::sleep() {
   bool ready = false;
   std::vector<lane*> armed;
   for (auto& [which, one] : links_) {
-    const lane::interest wanted{.readable = true, .writable = !one->queue.empty() || !one->with->flush()};
+    const lane::interest wanted{.readable = true, .writable = !one->queue.empty()};
     armed.push_back(one->with.get());
     if (!one->with->arm(wanted)) {
       ready = true;

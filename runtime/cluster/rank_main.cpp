@@ -393,7 +393,8 @@ result<void> rank_life::serve_until_left() {
         return done;
       continue;
     }
-    const fabric::lane::interest wanted{.readable = true, .writable = !link_.lane().flush()};
+    link_.lane().flush();
+    const fabric::lane::interest wanted{.readable = true, .writable = false};
     if (!link_.lane().arm(wanted)) {
       link_.lane().disarm();
       continue;

@@ -99,17 +99,17 @@ result<std::uint64_t> client::ask(question what) {
 
 result<event> client::next_event(time_point deadline) {
   while (true) {
-    const auto all_sent = send_what_fits();
-    if (!all_sent && all_sent.error().code != fault::peer_gone)
-      return tl::unexpected(all_sent.error());
+    const auto fits = send_what_fits();
+    if (!fits && fits.error().code != fault::peer_gone)
+      return tl::unexpected(fits.error());
     auto taken = take_event(); // also after the peer has gone: what it said before that is delivered first
     if (!taken)
       return tl::unexpected(taken.error());
     if (*taken)
       return std::move(**taken);
-    if (!all_sent)
-      return tl::unexpected(all_sent.error());
-    if (const auto woken = wait(!*all_sent, deadline); !woken)
+    if (!fits)
+      return tl::unexpected(fits.error());
+    if (const auto woken = wait(!*fits, deadline); !woken)
       return tl::unexpected(woken.error());
   }
 }
@@ -157,7 +157,8 @@ result<bool> client::send_what_fits() {
     }
     waiting_.pop_front();
   }
-  return lane_->flush();
+  lane_->flush(); // what the socket does not take, the lane waits for by itself
+  return true;
 }
 
 template <class Message>

@@ -72,7 +72,7 @@ private:
 
   client(std::unique_ptr<fabric::lane> lane, protocols::rank_id front, base::unique_fd wake);
 
-  /// True when everything is out; false when the lane is full.
+  /// True when the lane has all of it; false when it is full.
   protocols::result<bool> send_what_fits();
   template <class Message>
   protocols::result<bool> try_send(const Message& message);

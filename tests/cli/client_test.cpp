@@ -2,6 +2,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <ctime>
 #include <map>
 
 #include "fabric/connect.hpp"
@@ -164,6 +165,23 @@ TEST_CASE("A front that takes no pictures for a while does not keep the client f
   CHECK(std::get<finished>(*end).tag == *tag);
   CHECK(std::get<finished>(*end).text == "\uFFFD");
   CHECK(got == what.pictures[0].bytes);
+}
+
+TEST_CASE("C13: a front that takes nothing keeps the client no longer than its deadline, asleep") {
+  const scratch_folder here;
+  fake_front front{here};
+  auto client = front.connected();
+  REQUIRE(client.ask(question_with(600'000))); // more than the socket holds, less than the lane does
+
+  const auto cpu = std::clock();
+  const auto began = base::now();
+  const auto said = client.next_event(began + 300ms);
+  const auto took = base::now() - began;
+  const auto busy = std::chrono::milliseconds{(std::clock() - cpu) * 1000 / CLOCKS_PER_SEC};
+  REQUIRE_FALSE(said);
+  CHECK(said.error().code == fault::timeout);
+  CHECK(took >= 300ms);
+  CHECK(busy < 150ms);
 }
 
 TEST_CASE("The rest of a refused question's pictures is not sent") {
