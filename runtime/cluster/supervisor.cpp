@@ -1,13 +1,9 @@
 #include "runtime/cluster/supervisor.hpp"
 
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <cstring>
-#include <deque>
-#include <mutex>
 #include <optional>
 #include <span>
 
@@ -20,11 +16,9 @@
 #include "runtime/base/flight_files.hpp"
 #include "runtime/cluster/job_journal.hpp"
 #include "runtime/cluster/job_status.hpp"
-#include "runtime/cluster/rank_launcher.hpp"
+#include "runtime/cluster/rank_company.hpp"
 #include "runtime/cluster/rank_poll.hpp"
-#include "runtime/cluster/rank_pulse.hpp"
-#include "runtime/cluster/stop_signals.hpp"
-#include "runtime/cluster/supervised_rank.hpp"
+#include "runtime/cluster/stop_requests.hpp"
 #include "runtime/cluster/supervisor_drills.hpp"
 
 namespace troupe::cluster {
@@ -60,9 +54,7 @@ class running_supervisor final : public supervisor {
 public:
   running_supervisor(supervisor_options options, protocols::cluster_plan plan, job_directory directory)
       : options_(std::move(options)), plan_(std::move(plan)), directory_(std::move(directory)), host_(host_name()),
-        wake_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)),
         journal_(paths().log_of_all(), host_ + ":supervisor ", options_.on_progress, options_.on_log) {
-    TROUPE_ASSERT("supervisor wake-up", wake_);
     if (const auto opened = base::open_flight(
             paths().flight_folder(),
             {.rank = protocols::supervisor_rank, .born = {}, .label = "supervisor", .groups = {}}, record_);
@@ -73,23 +65,23 @@ public:
   const job_paths& paths() const noexcept override { return directory_.paths(); }
   const protocols::cluster_plan& plan() const noexcept override { return plan_; }
 
-  void request_stop(std::string reason) override {
-    {
-      const std::lock_guard lock{stopping_};
-      stop_reasons_.push_back(std::move(reason));
-    }
-    const std::uint64_t one = 1;
-    [[maybe_unused]] const auto rung = ::write(wake_.get(), &one, sizeof one);
-  }
+  void request_stop(std::string reason) override { stops_.request(std::move(reason)); }
 
   result<void> inject(const protocols::inject& order) override { return drills_.inject(order); }
 
   cluster_outcome run() override {
     if (options_.take_signals)
-      signals_.emplace();
+      stops_.take_signals();
     if (const auto opened = drills_.open(paths(), options_.rules); !opened)
       return give_up(opened.error());
-    if (const auto started = spawn_all(); !started)
+    if (const auto started = ranks_.start_all({.command = options_.rank_command,
+                                               .job = options_.job,
+                                               .host = host_,
+                                               .paths = paths(),
+                                               .spec_json = options_.spec.effective_json,
+                                               .drills = options_.spec.spec.drills,
+                                               .rules = options_.rules});
+        !started)
       return give_up(started.error());
 
     life_.emplace(plan_, std::vector<std::string>(plan_.ranks.size(), host_), options_.spec.spec.timeouts,
@@ -99,9 +91,9 @@ public:
       write_status();
       const auto due = wait();
       take_stops();
-      drills_.step([this](const protocols::inject& order) { send(*ranks_[order.rank.value], order); });
+      drills_.step([this](const protocols::inject& order) { send(order.rank, order); });
       for (const auto index : due)
-        serve(*ranks_[index]);
+        serve(*ranks_.all()[index]);
       watch_time();
     }
     write_status();
@@ -111,37 +103,14 @@ public:
 private:
   // ---- beginning and end ----
 
-  result<void> spawn_all() {
-    auto launcher = rank_launcher::make({.command = options_.rank_command,
-                                         .job = options_.job,
-                                         .host = host_,
-                                         .paths = paths(),
-                                         .spec_json = options_.spec.effective_json,
-                                         .drills = options_.spec.spec.drills,
-                                         .rules = options_.rules});
-    if (!launcher)
-      return tl::unexpected{launcher.error()};
-    launcher_.emplace(std::move(*launcher));
-    for (const auto& rank : plan_.ranks) {
-      auto started = launcher_->launch(rank, protocols::generation{1});
-      if (!started)
-        return tl::unexpected{started.error()};
-      ranks_.push_back(std::move(*started));
-      pulses_.push_back(pulse_of(rank.id, protocols::generation{1}));
-      note_spawned(*ranks_.back(), protocols::generation{1});
-      TROUPE_FAULT_POINT("supervisor.spawning");
-    }
-    return {};
-  }
-
   /// Not all ranks could be started: those that were leave at once.
   cluster_outcome give_up(const protocols::failure& cause) {
-    for (const auto& rank : ranks_)
+    for (const auto& rank : ranks_.all())
       rank->kill();
     const auto deadline = base::now() + std::chrono::milliseconds{options_.spec.spec.timeouts.kill_ms};
-    while (base::now() < deadline && std::ranges::any_of(ranks_, &supervised_rank::running)) {
+    while (base::now() < deadline && std::ranges::any_of(ranks_.all(), &supervised_rank::running)) {
       wait();
-      for (const auto& rank : ranks_)
+      for (const auto& rank : ranks_.all())
         rank->reap();
     }
     outcome_ = cluster_outcome{base::exit_code::config, cause.what, {}};
@@ -149,10 +118,10 @@ private:
   }
 
   cluster_outcome conclude() {
-    for (const auto& rank : ranks_)
+    for (const auto& rank : ranks_.all())
       outcome_->ranks.push_back({rank->plan().id, rank->plan().label, rank->pid(),
                                  rank->end().value_or(protocols::rank_end{}), rank->was_killed(), !rank->running()});
-    signals_.reset();
+    stops_.let_signals_go();
     return std::move(*outcome_);
   }
 
@@ -161,10 +130,10 @@ private:
     auto code = base::exit_code::done;
     switch (ended.how) {
     case drained:
-      code = interrupted_ ? base::exit_code::interrupted : base::exit_code::done;
+      code = stops_.interrupted() ? base::exit_code::interrupted : base::exit_code::done;
       break;
     case aborted:
-      code = interrupted_ ? base::exit_code::interrupted : base::exit_code::failed;
+      code = stops_.interrupted() ? base::exit_code::interrupted : base::exit_code::failed;
       break;
     case rank_failed:
     case parity_mismatch:
@@ -187,24 +156,13 @@ private:
   std::span<const std::size_t> wait() {
     TROUPE_FAULT_POINT("supervisor.idle");
     auto others = drills_.waitables();
-    others.insert(others.end(), {wake_.get(), signals_ ? signals_->fd() : -1});
-    return poll_.wait(ranks_, others, tick_ms);
+    const auto stops = stops_.waitables();
+    others.insert(others.end(), stops.begin(), stops.end());
+    return poll_.wait(ranks_.all(), others, tick_ms);
   }
 
   void take_stops() {
-    while (const auto signal = signals_ ? signals_->take() : std::nullopt) {
-      interrupted_ |= *signal == SIGINT;
-      stop(fmt::format("signal {} ({})", *signal, ::strsignal(*signal)));
-    }
-    std::uint64_t rung = 0;
-    if (::read(wake_.get(), &rung, sizeof rung) < 0)
-      return;
-    std::deque<std::string> reasons;
-    {
-      const std::lock_guard lock{stopping_};
-      reasons.swap(stop_reasons_);
-    }
-    for (auto& reason : reasons)
+    for (auto& reason : stops_.take())
       stop(std::move(reason));
   }
 
@@ -225,11 +183,7 @@ private:
     while (take_frame(rank)) { // its last words; the socket's buffer bounds them
     }
     read_output(rank);
-    record_.note(
-        {.item = static_cast<std::uint64_t>(rank.end()->number),
-         .peer = rank.plan().id,
-         .operation = rank.end()->how == protocols::rank_end::kind::signalled ? std::uint16_t{1} : std::uint16_t{0},
-         .action = flight_action::ended});
+    ranks_.note_end(rank);
     perform(life_->on_end(rank.plan().id, *rank.end(), base::now()));
   }
 
@@ -301,19 +255,18 @@ private:
   void watch_time() {
     const auto now = base::now();
     if (held_abort_ && now >= held_abort_->due) {
-      send(*ranks_[plan_.front().value], held_abort_->order);
+      send(plan_.front(), held_abort_->order);
       held_abort_.reset();
     }
-    for (const auto& rank : ranks_)
+    for (const auto& rank : ranks_.all())
       if (rank->running() && !rank->was_killed() && rank->control_lost() &&
           now >= *rank->control_lost() + control_lost_grace) {
         blame(*rank, {fault::timeout, "closed its control socket and did not leave"});
-        kill(*rank);
+        ranks_.kill(rank->plan().id);
       }
     record_.beat();
-    for (const auto& rank : ranks_)
-      if (rank->running() && !rank->was_killed())
-        look_at(*rank, now);
+    for (const auto& rank : plan_.ranks)
+      look_at(rank, now);
     perform(life_->on_tick(now));
 
     if (seen_ != life_->current()) {
@@ -324,13 +277,12 @@ private:
       journal_.note(waiting_line());
   }
 
-  void look_at(const supervised_rank& rank, time_point now) {
-    const auto id = rank.plan().id;
-    const auto seen = pulses_.at(id.value).look(now);
+  void look_at(const protocols::rank_plan& rank, time_point now) {
+    const auto seen = ranks_.look_at(rank.id, now);
     if (seen.newly_suspected)
-      journal_.note(fmt::format("{} gives no sign of life", rank.plan().label));
+      journal_.note(fmt::format("{} gives no sign of life", rank.label));
     if (seen.silent_peer && seen.silent_peer->value < plan_.ranks.size())
-      perform(life_->on_error(id,
+      perform(life_->on_error(rank.id,
                               {.code = static_cast<std::uint16_t>(fault::timeout),
                                .message = fmt::format("nothing comes from rank {} ({})", seen.silent_peer->value,
                                                       plan_.rank(*seen.silent_peer).label),
@@ -340,11 +292,7 @@ private:
                                .request = {}},
                               now));
     if (seen.is == protocols::pulse_judge::verdict::silent)
-      perform(life_->on_silent(id, seen.silent_for, now));
-  }
-
-  rank_pulse pulse_of(protocols::rank_id rank, protocols::generation born) const {
-    return {base::flight_file(paths().flight_folder(), rank, born), options_.spec.spec.timeouts};
+      perform(life_->on_silent(rank.id, seen.silent_for, now));
   }
 
   // ---- effects ----
@@ -373,7 +321,7 @@ private:
                      },
                      [&](const life_machine::kill_ranks& late) {
                        for (const auto id : late.ranks)
-                         kill(*ranks_[id.value]);
+                         ranks_.kill(id);
                      },
                      [&](const life_machine::restart_ranks& again) { restart(again); },
                      [&](const life_machine::cluster_ended& ended) { finish(ended); },
@@ -383,7 +331,7 @@ private:
 
   template <class Message>
   void send_all(const Message& message) {
-    for (const auto& rank : ranks_) {
+    for (const auto& rank : ranks_.all()) {
       const auto id = rank->plan().id;
       if (!rank->running() || life_->at(id) == protocols::life_state::spawned)
         continue;
@@ -392,40 +340,22 @@ private:
           held_abort_ = held_abort{message, base::now() + front_notice};
           continue;
         }
-      send(*rank, message);
+      send(id, message);
     }
-  }
-
-  void note_spawned(const supervised_rank& rank, protocols::generation born) {
-    record_.note({.item = static_cast<std::uint64_t>(rank.pid()),
-                  .number = born.value,
-                  .peer = rank.plan().id,
-                  .action = flight_action::spawned});
-  }
-
-  void kill(supervised_rank& rank) {
-    record_.note({.peer = rank.plan().id, .action = flight_action::killed});
-    rank.kill();
   }
 
   template <class Message>
   void send_some(const std::vector<protocols::rank_id>& to, const Message& message) {
     for (const auto id : to)
-      send(*ranks_[id.value], message);
+      send(id, message);
     if constexpr (std::is_same_v<Message, protocols::lost>)
       front_told_ = message.next == protocols::generation{};
   }
 
-  /// Each takes the place of the process that has ended; nothing of that one is looked at after this.
   void restart(const life_machine::restart_ranks& again) {
-    for (const auto id : again.ranks) {
-      auto started = launcher_->launch(plan_.rank(id), again.born);
-      if (!started)
+    for (const auto id : again.ranks)
+      if (const auto started = ranks_.start_again(id, again.born); !started)
         return stop_at_once(fmt::format("cannot start {} again: {}", plan_.rank(id).label, started.error().what));
-      ranks_[id.value] = std::move(*started);
-      pulses_[id.value] = pulse_of(id, again.born);
-      note_spawned(*ranks_[id.value], again.born);
-    }
   }
 
   void stop_at_once(std::string reason) {
@@ -433,13 +363,10 @@ private:
   }
 
   template <class Message>
-  void send(supervised_rank& rank, const Message& message) {
-    record_.note({.peer = rank.plan().id,
-                  .operation = static_cast<std::uint16_t>(Message::type),
-                  .action = flight_action::frame_sent});
-    const auto sent = rank.send(message);
+  void send(protocols::rank_id to, const Message& message) {
+    const auto sent = ranks_.send(to, message);
     if (!sent && sent.error().code != fault::peer_gone) // its end says more
-      blame(rank, sent.error());
+      blame(ranks_.at(to), sent.error());
   }
 
   // ---- what is seen from outside ----
@@ -458,7 +385,7 @@ private:
 
   void write_status() {
     job_status status{name_of(life_->current()), paths().front_socket().string(), {}};
-    for (const auto& rank : ranks_)
+    for (const auto& rank : ranks_.all())
       status.ranks.push_back(
           {rank->plan().id.value, rank->plan().label, std::string{protocols::name(rank->plan().role)}, rank->pid(),
            std::string{protocols::name(life_->at(rank->plan().id))}, life_->born(rank->plan().id).value});
@@ -479,16 +406,11 @@ private:
   job_directory directory_;
   std::string host_;
 
-  base::unique_fd wake_;
-  std::mutex stopping_; ///< guards `stop_reasons_`
-  std::deque<std::string> stop_reasons_;
+  base::flight_recorder record_;
+  stop_requests stops_;
   bool stop_asked_ = false;
-  bool interrupted_ = false; ///< by SIGINT
-  std::optional<stop_signals> signals_;
 
-  std::optional<rank_launcher> launcher_;               ///< its end is the end of the death pipe
-  std::vector<std::unique_ptr<supervised_rank>> ranks_; ///< by rank id
-  std::vector<rank_pulse> pulses_;                      ///< by rank id
+  rank_company ranks_{plan_, options_.spec.spec, directory_.paths(), record_};
   std::optional<life_machine> life_;
   supervisor_drills drills_{options_.spec.spec, plan_};
   bool front_told_ = false;
@@ -497,7 +419,6 @@ private:
   rank_poll poll_;
 
   job_journal journal_;
-  base::flight_recorder record_;
   job_status written_;
   life_machine::state seen_ = life_machine::state::starting;
 };

@@ -1,0 +1,73 @@
+#include "runtime/cluster/rank_company.hpp"
+
+#include <utility>
+
+#include "runtime/base/fault_point.hpp"
+#include "runtime/base/flight_files.hpp"
+
+namespace troupe::cluster {
+
+using namespace protocols;
+
+result<void> rank_company::start_all(rank_launcher::job_data how) {
+  auto launcher = rank_launcher::make(std::move(how));
+  if (!launcher)
+    return tl::unexpected{launcher.error()};
+  launcher_.emplace(std::move(*launcher));
+  constexpr generation first{1};
+  for (const auto& rank : plan_.ranks) {
+    auto started = launcher_->launch(rank, first);
+    if (!started)
+      return tl::unexpected{started.error()};
+    ranks_.push_back(std::move(*started));
+    pulses_.push_back(pulse_of(rank.id, first));
+    note_spawned(rank.id, first);
+    TROUPE_FAULT_POINT("supervisor.spawning");
+  }
+  return {};
+}
+
+result<void> rank_company::start_again(rank_id rank, generation born) {
+  auto started = launcher_->launch(plan_.rank(rank), born);
+  if (!started)
+    return tl::unexpected{started.error()};
+  ranks_[rank.value] = std::move(*started);
+  pulses_[rank.value] = pulse_of(rank, born);
+  note_spawned(rank, born);
+  return {};
+}
+
+void rank_company::kill(rank_id rank) {
+  record_.note({.peer = rank, .action = flight_action::killed});
+  at(rank).kill();
+}
+
+rank_pulse::sight rank_company::look_at(rank_id rank, time_point now) {
+  const auto& one = at(rank);
+  return one.running() && !one.was_killed() ? pulses_[rank.value].look(now) : rank_pulse::sight{};
+}
+
+void rank_company::note_end(const supervised_rank& rank) {
+  const bool by_signal = rank.end()->how == rank_end::kind::signalled;
+  record_.note({.item = static_cast<std::uint64_t>(rank.end()->number),
+                .peer = rank.plan().id,
+                .operation = by_signal ? std::uint16_t{1} : std::uint16_t{0},
+                .action = flight_action::ended});
+}
+
+void rank_company::note_spawned(rank_id rank, generation born) {
+  record_.note({.item = static_cast<std::uint64_t>(at(rank).pid()),
+                .number = born.value,
+                .peer = rank,
+                .action = flight_action::spawned});
+}
+
+void rank_company::note_sent(rank_id to, message_type type) {
+  record_.note({.peer = to, .operation = static_cast<std::uint16_t>(type), .action = flight_action::frame_sent});
+}
+
+rank_pulse rank_company::pulse_of(rank_id rank, generation born) const {
+  return {base::flight_file(paths_.flight_folder(), rank, born), spec_.timeouts};
+}
+
+} // namespace troupe::cluster
