@@ -59,7 +59,11 @@ result<void> mesh_executor::run() {
 
 result<void> mesh_executor::warm() {
   if (!leads()) {
-    if (auto got = parts_.plans->await(plan_bytes_, base::now() + parts_.step_deadline); !got)
+    auto got = [&] {
+      base::flight_span waiting{awaiting()};
+      return waiting.ends(parts_.plans->await(plan_bytes_, base::now() + parts_.step_deadline));
+    }();
+    if (!got)
       return got;
     if (auto read = decode_payload(plan_bytes_, plan_); !read)
       return read;
@@ -120,10 +124,14 @@ result<void> mesh_executor::follow() {
   }
 }
 
+/// A member that has nothing to do until its leader says so.
+flight_record mesh_executor::awaiting() const noexcept {
+  return {
+      .peer = parts_.cell.leader(), .group = parts_.cell.group.value_or(no_group), .action = flight_action::plan_await};
+}
+
 result<bool> mesh_executor::await_plan() {
-  base::flight_span waiting{{.peer = parts_.cell.leader(),
-                             .group = parts_.cell.group.value_or(no_group),
-                             .action = flight_action::plan_await}};
+  base::flight_span waiting{awaiting()};
   while (true) {
     auto got = parts_.plans->await(plan_bytes_, base::now() + follower_tick);
     if (got)

@@ -112,6 +112,7 @@ public:
 private:
   static protocols::flight_phase phase_of(protocols::plan_kind kind) noexcept;
   protocols::flight_record about(protocols::flight_action action) const noexcept;
+  protocols::flight_record awaiting() const noexcept;
 
   struct row { ///< an active sequence
     protocols::sequence_join what;

@@ -99,10 +99,13 @@ private:
   std::vector<rank_id> awaited(const flight_trace::rank_line& line) const;
   std::optional<rank_id> first_failure() const;
   std::optional<rank_id> most_awaited() const;
-  rank_id behind(rank_id blamed) const;
+  const flight_trace::rank_line* line_of(rank_id rank) const;
+  const flight_trace::rank_line* held_up_by_another(rank_id blamed) const;
+  std::string cause_text() const;
   bool counts(const flight_trace::rank_line& line) const;
   std::string line_text(const flight_trace::rank_line& line) const;
   std::string label_of(rank_id rank) const;
+  std::string named(rank_id rank) const;
 
   const std::vector<flight_story>& stories_;
   const cluster_plan* plan_;
@@ -291,24 +294,33 @@ std::optional<rank_id> tracer::most_awaited() const {
   return found == candidates.end() ? std::nullopt : std::optional{*found};
 }
 
+const flight_trace::rank_line* tracer::line_of(rank_id rank) const {
+  const auto found = std::ranges::find(out_.ranks, rank, &flight_trace::rank_line::rank);
+  return found == out_.ranks.end() ? nullptr : &*found;
+}
+
 /// A rank that left because another was late may be the first whose end is seen: a rank that is stopped ends later.
-rank_id tracer::behind(rank_id blamed) const {
+/// Returns the last of those that waited for each other, behind whom one stands that waited for nobody.
+const flight_trace::rank_line* tracer::held_up_by_another(rank_id blamed) const {
+  const flight_trace::rank_line* last = nullptr;
   std::set<rank_id> seen;
-  while (seen.insert(blamed).second) {
-    const auto line = std::ranges::find(out_.ranks, blamed, &flight_trace::rank_line::rank);
-    if (line == out_.ranks.end() || line->waits_for.size() != 1 || fault_from(line->in.what.outcome) != fault::timeout)
-      return blamed;
-    const auto next = std::ranges::find(out_.ranks, line->waits_for.front(), &flight_trace::rank_line::rank);
-    if (next == out_.ranks.end() || next->in.what.outcome != 0)
-      return blamed;
-    blamed = next->rank;
+  for (const auto* line = line_of(blamed); line != nullptr && seen.insert(line->rank).second;
+       line = line_of(line->waits_for.front())) {
+    if (line->waits_for.size() != 1 || fault_from(line->in.what.outcome) != fault::timeout)
+      break;
+    const auto* const next = line_of(line->waits_for.front());
+    if (next == nullptr || next->in.what.outcome != 0)
+      break;
+    last = line;
   }
-  return blamed;
+  return last;
 }
 
 std::optional<rank_id> tracer::first_failure() const {
-  if (verdict_)
-    return behind(verdict_->peer);
+  if (verdict_) {
+    const auto* const waited = held_up_by_another(verdict_->peer);
+    return waited == nullptr ? verdict_->peer : waited->waits_for.front();
+  }
   std::optional<rank_id> found;
   std::int64_t found_ns = 0;
   const auto consider = [&](rank_id rank, std::int64_t time_ns) {
@@ -338,8 +350,14 @@ std::string tracer::label_of(rank_id rank) const {
   return plan_ != nullptr && rank.value < plan_->ranks.size() ? plan_->rank(rank).label : std::string{};
 }
 
+/// "rank 3 (prefill.0/t1)".
+std::string tracer::named(rank_id rank) const {
+  const auto label = label_of(rank);
+  return rank_text(rank) + (label.empty() ? "" : " (" + label + ')');
+}
+
 std::string tracer::line_text(const flight_trace::rank_line& line) const {
-  auto text = rank_text(line.rank) + (line.label.empty() ? "" : " (" + line.label + ')') + ": ";
+  auto text = named(line.rank) + ": ";
   const auto& state = ranks_.at(line.rank);
   if (!line.recorded) {
     text += "left no record";
@@ -387,13 +405,24 @@ flight_trace tracer::run() {
     line.text = line_text(line);
   }
   out_.first = first_failure();
-  if (!recovered_ || !now_ns_)
-    out_.cause = supervisor_words_;
-  if (out_.cause.empty() && out_.first)
-    for (const auto& line : out_.ranks)
-      if (line.rank == *out_.first)
-        out_.cause = line.words;
+  out_.beyond_verdict = verdict_ && out_.first != verdict_->peer;
+  out_.cause = cause_text();
   return std::move(out_);
+}
+
+std::string tracer::cause_text() const {
+  auto text = recovered_ && now_ns_ ? std::string{} : supervisor_words_;
+  if (out_.beyond_verdict) {
+    constexpr std::string_view prefix = "first cause: ";
+    const auto* const waited = held_up_by_another(verdict_->peer);
+    return std::string{prefix} + named(*out_.first) + ", for which " + named(waited->rank) + " waited " +
+           in_words(waited->lasted_ns) + " in " + describe(waited->in.what, ranks_.at(waited->rank).story->groups) +
+           "; " + (text.starts_with(prefix) ? text.substr(prefix.size()) : text);
+  }
+  if (text.empty() && out_.first)
+    if (const auto* const line = line_of(*out_.first))
+      text = line->words;
+  return text;
 }
 
 } // namespace

@@ -35,7 +35,9 @@ struct flight_trace {
   };
 
   std::optional<rank_id> first; ///< nothing: no rank has failed
-  std::string cause;            ///< the supervisor's words, else the rank's own
+  /// The supervisor named a rank that had waited in vain for `first`, whose fault it could not see.
+  bool beyond_verdict = false;
+  std::string cause;            ///< who waited for `first`, then the supervisor's words; else the rank's own
   std::vector<rank_line> ranks; ///< by rank
 
   /// For people: who failed first and what it was in, then a line for each rank.

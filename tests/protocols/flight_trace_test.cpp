@@ -172,7 +172,30 @@ TEST_CASE("J1: a rank that is stopped is found behind the one that the superviso
   c.at(1).groups[0].entered = 8;
   c.saw_end(0, false, 74, 12'010);
   c.judged(0, 12'011);
-  CHECK(c.trace().first == rank_id{1});
+  const auto found = c.trace();
+  CHECK(found.first == rank_id{1});
+  CHECK(found.beyond_verdict);
+  CHECK(found.cause == "first cause: rank 1 (prefill.0/t1), for which rank 0 (prefill.0/t0) waited 10.00 s in "
+                       "all_reduce_sum of group prefill.0, call 17, phase prefill; rank 0 was blamed");
+}
+
+TEST_CASE("J1: a leader that never announces the warm-up is found behind the member that waited for its plan") {
+  cluster_stories c;
+  c.at(1).activities[0].what = {.time_ns = 1950 * ms,
+                                .peer = rank_id{0},
+                                .group = group_id{4},
+                                .action = flight_action::plan_await,
+                                .moment = flight_moment::begin};
+  c.leaves_by(1, fault::timeout, 4950);
+  c.at(0).activities[0].what = {.time_ns = 1950 * ms,
+                                .action = flight_action::life,
+                                .moment = flight_moment::begin,
+                                .phase = flight_phase::start};
+  c.judged(1, 4960);
+  const auto found = c.trace();
+  CHECK(found.first == rank_id{0});
+  CHECK(found.cause.starts_with("first cause: rank 0 (prefill.0/t0), for which rank 1 (prefill.0/t1) waited 3.00 s in "
+                                "awaiting a plan from rank 0 of group prefill.0; "));
 }
 
 TEST_CASE("J1: the fault that a rank raised of its own comes before all that others raise because of it") {

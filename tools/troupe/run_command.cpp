@@ -175,8 +175,9 @@ int run(run_options options) {
   const auto verdict = stop.seen() ? base::exit_code::interrupted : printer.verdict();
   const bool orderly =
       outcome.code == base::exit_code::done || (stop.seen() && outcome.code == base::exit_code::failed);
+  const auto report = orderly ? failure_report{} : report_failure((*supervisor)->paths(), outcome.first_cause);
   if (!orderly)
-    complain(outcome.code, failure_block((*supervisor)->paths()));
+    complain(outcome.code, report.block);
   else if (verdict == base::exit_code::failed)
     complain(outcome.code, fmt::format("logs of the ranks: {}", (folder / "logs").string()));
   else if (!named)
@@ -184,7 +185,7 @@ int run(run_options options) {
   if (!named)
     forget_old_runs(folder.parent_path(), spec->loaded.spec.name);
   if (!orderly)
-    return complain(outcome.code, outcome.first_cause);
+    return complain(outcome.code, report.cause);
   return static_cast<int>(verdict);
 }
 

@@ -199,15 +199,18 @@ int trace(const trace_options& options) {
 
 } // namespace
 
-std::string failure_block(const cluster::job_paths& paths) {
+failure_report report_failure(const cluster::job_paths& paths, const std::string& verdict) {
   cluster::job_record job;
   job.paths = paths;
-  auto text = fmt::format("logs of the ranks: {}\n", (paths.directory / "logs").string());
+  failure_report out{fmt::format("logs of the ranks: {}\n", (paths.directory / "logs").string()), verdict};
   const auto from = collect(job);
   if (!from || from->stories.empty())
-    return text;
-  text += fmt::format("what they were in, from: troupe trace {}\n", paths.directory.string());
-  return text + trace_of(*from).text();
+    return out;
+  const auto found = trace_of(*from);
+  out.block += fmt::format("what they were in, from: troupe trace {}\n{}", paths.directory.string(), found.text());
+  if (found.beyond_verdict)
+    out.cause = found.cause;
+  return out;
 }
 
 void add_trace(CLI::App& troupe, action& chosen) {

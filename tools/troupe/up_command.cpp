@@ -90,9 +90,11 @@ int up(const up_options& options) {
   const auto outcome = supervisor->run();
   progress.clear();
   const bool orderly = outcome.code == base::exit_code::done || outcome.code == base::exit_code::interrupted;
-  if (!orderly)
-    complain(outcome.code, failure_block(supervisor->paths()));
-  return complain(outcome.code, outcome.first_cause);
+  if (orderly)
+    return complain(outcome.code, outcome.first_cause);
+  const auto report = report_failure(supervisor->paths(), outcome.first_cause);
+  complain(outcome.code, report.block);
+  return complain(outcome.code, report.cause);
 }
 
 } // namespace
