@@ -18,6 +18,7 @@ struct drill_page {
   std::filesystem::path image; ///< empty: text only
   std::string prompt;
   std::vector<protocols::token_id> answer; ///< token ids; empty: not judged
+  std::uint32_t max_tokens = 128;          ///< that are asked for
 };
 
 enum class drill_moment {

@@ -172,6 +172,20 @@ TEST_CASE("J5: the matrix is whole: every fault, role and phase is run or says w
   CHECK(run > 500);
 }
 
+TEST_CASE("J5: a sample of the matrix, another one every day, passes") {
+  const auto days = std::chrono::floor<std::chrono::days>(std::chrono::system_clock::now()).time_since_epoch().count();
+  const auto seed = std::to_string(days);
+  CAPTURE(seed);
+  MESSAGE("troupe drill --matrix --sample 6 --seed ", seed);
+  const auto end =
+      run_troupe({"drill", "--matrix", "--folder", folder, "--sample", "6", "--seed", seed, "--json"}, 115s);
+  CAPTURE(end.out);
+  CAPTURE(end.err);
+  CHECK(end.in_time);
+  CHECK(end.exit_code == 0);
+  CHECK(lines_in(end.out) == 6);
+}
+
 TEST_CASE("a drill that cannot be used is told before anything is started, with exit code 3") {
   const scratch_folder here;
   const auto bad = here.write("bad.json", "{\"drill\": 1}");

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <iterator>
@@ -34,11 +35,26 @@ std::string content_of(const std::filesystem::path& file) {
   return out.str();
 }
 
-/// False for a zombie: it runs no more, and its parent may be nobody's to wake.
-bool is_alive(pid_t pid) {
-  const auto stat = content_of(std::filesystem::path{"/proc"} / std::to_string(pid) / "stat");
-  const auto state = stat.rfind(") ");
-  return state != std::string::npos && stat[state + 2] != 'Z' && stat[state + 2] != 'X';
+/// The living process of each rank, by the arguments that the supervisor with this pid gives its ranks.
+std::vector<std::pair<rank_id, pid_t>> ranks_of(pid_t supervisor) {
+  const auto marker = std::string{"--supervisor-pid"} + '\0' + std::to_string(supervisor) + '\0';
+  const auto number = std::string{"--rank"} + '\0';
+  std::vector<std::pair<rank_id, pid_t>> found;
+  std::error_code problem;
+  for (const auto& entry : std::filesystem::directory_iterator{"/proc", problem}) {
+    const auto name = entry.path().filename().string();
+    if (name.find_first_not_of("0123456789") != std::string::npos)
+      continue;
+    const auto arguments = content_of(entry.path() / "cmdline");
+    const auto rank = arguments.find(number);
+    if (rank == std::string::npos || arguments.find(marker) == std::string::npos)
+      continue;
+    if (const auto pid = static_cast<pid_t>(std::stol(name)); is_alive(pid))
+      found.emplace_back(
+          rank_id{static_cast<std::uint32_t>(std::strtoul(arguments.c_str() + rank + number.size(), nullptr, 10))},
+          pid);
+  }
+  return found;
 }
 
 [[noreturn]] void become(const std::vector<std::string>& command, pid_t parent, int out, int err) {
@@ -58,6 +74,12 @@ bool is_alive(pid_t pid) {
 }
 
 } // namespace
+
+bool is_alive(pid_t pid) {
+  const auto stat = content_of(std::filesystem::path{"/proc"} / std::to_string(pid) / "stat");
+  const auto state = stat.rfind(") ");
+  return state != std::string::npos && stat[state + 2] != 'Z' && stat[state + 2] != 'X';
+}
 
 drill_cluster::drill_cluster(pid_t pid, base::unique_fd pidfd, base::unique_fd out, base::unique_fd err,
                              std::filesystem::path directory)
@@ -158,19 +180,14 @@ std::vector<pid_t> drill_cluster::alive() const {
   std::vector<pid_t> found;
   if (!exit_code_ && is_alive(pid_))
     found.push_back(pid_);
-  const auto marker = std::string{"--supervisor-pid"} + '\0' + std::to_string(pid_) + '\0';
-  std::error_code problem;
-  for (const auto& entry : std::filesystem::directory_iterator{"/proc", problem}) {
-    const auto name = entry.path().filename().string();
-    if (name.find_first_not_of("0123456789") != std::string::npos)
-      continue;
-    const auto arguments = content_of(entry.path() / "cmdline");
-    if (arguments.find(marker) == std::string::npos)
-      continue;
-    if (const auto pid = static_cast<pid_t>(std::stol(name)); is_alive(pid))
-      found.push_back(pid);
-  }
+  for (const auto& [rank, pid] : ranks_of(pid_))
+    found.push_back(pid);
   return found;
+}
+
+std::map<rank_id, pid_t> drill_cluster::ranks() const {
+  const auto found = ranks_of(pid_);
+  return {found.begin(), found.end()};
 }
 
 } // namespace troupe::tools

@@ -3,6 +3,7 @@
 #include <sys/types.h>
 
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -15,6 +16,9 @@
 #include "runtime/cluster/job_status.hpp"
 
 namespace troupe::tools {
+
+/// False for a zombie: it runs no more, and its parent may be nobody's to wake.
+bool is_alive(pid_t pid);
 
 /// What the strikes file says: when something struck or was noticed, on the clock of this host.
 struct strike_line {
@@ -59,6 +63,8 @@ public:
 
   /// Processes of the job that live: the supervisor and whatever names it as its own.
   std::vector<pid_t> alive() const;
+  /// Of those, the ranks.
+  std::map<protocols::rank_id, pid_t> ranks() const;
 
 private:
   drill_cluster(pid_t pid, base::unique_fd pidfd, base::unique_fd out, base::unique_fd err,

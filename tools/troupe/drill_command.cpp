@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -9,6 +10,7 @@
 #include "tools/troupe/commands.hpp"
 #include "tools/troupe/drill_matrix.hpp"
 #include "tools/troupe/drill_report.hpp"
+#include "tools/troupe/drill_series.hpp"
 #include "tools/troupe/text.hpp"
 
 namespace troupe::tools {
@@ -25,6 +27,9 @@ struct drill_options {
   std::uint64_t seed = 1;
   std::string resume;
   bool json = false;
+  std::optional<series_kind> series;
+  std::uint32_t count = 0;
+  std::uint32_t seconds = 3600;
 };
 
 protocols::result<std::vector<cluster::drill>> drills_of(const drill_options& options) {
@@ -74,6 +79,15 @@ int list_matrix(const drill_options& options) {
 int run(const drill_options& options) {
   if (options.list)
     return list_matrix(options);
+  if (options.series)
+    return run_series({.kind = *options.series,
+                       .spec = options.spec.empty() ? options.folder + "/cluster.json" : options.spec,
+                       .pages = options.folder + "/pages.json",
+                       .count = options.count,
+                       .seconds = options.seconds,
+                       .seed = options.seed,
+                       .resume = options.resume,
+                       .json = options.json});
   const auto drills = drills_of(options);
   if (!drills)
     return complain(exit_code_of(drills.error().code), drills.error().what);
@@ -127,7 +141,7 @@ void add_drill(CLI::App& troupe, action& chosen) {
   auto* list = command->add_flag("--list", options->list, "the cells of the matrix, and why some cannot exist");
   command
       ->add_option("--folder", options->folder,
-                   "where the matrix's cluster.json and pages.json lie; default: "
+                   "where cluster.json and pages.json of the matrix and of series lie; default: "
                    "deploy/drills")
       ->type_name("DIR");
   command->add_option("--spec", options->spec, "a cluster to strike in place of each drill's own")->type_name("SPEC");
@@ -135,7 +149,19 @@ void add_drill(CLI::App& troupe, action& chosen) {
       ->type_name("N")
       ->check(CLI::Range(1, 1'000'000).description(""));
   command->add_option("--sample", options->sample, "so many of them, chosen by --seed; default: all")->type_name("N");
-  command->add_option("--seed", options->seed, "of --sample; default: 1")->type_name("N");
+  command->add_option("--seed", options->seed, "of --sample and --series; default: 1")->type_name("N");
+  const std::map<std::string, series_kind> kinds{
+      {"kills", series_kind::kills}, {"cycles", series_kind::cycles}, {"pressure", series_kind::pressure}};
+  auto* series =
+      command
+          ->add_option("--series", options->series,
+                       "kills: SIGKILL of any process at any time; cycles: launch, one question, drain, exit; "
+                       "pressure: overload and pauses just below the bound")
+          ->type_name("kills|cycles|pressure")
+          ->transform(CLI::CheckedTransformer(kinds).description(""));
+  command->add_option("--count", options->count, "trials of a series; default: 1000 kills, 2000 cycles")
+      ->type_name("N");
+  command->add_option("--seconds", options->seconds, "of pressure; default: 3600")->type_name("S");
   command->add_option("--resume", options->resume, "a summary: what has passed there is not run again")
       ->type_name("SUMMARY");
   command->add_flag("--json", options->json, "one JSON object a drill, as each ends");
@@ -144,11 +170,12 @@ void add_drill(CLI::App& troupe, action& chosen) {
   troupe drill --matrix --sample 20 --seed 7
   troupe drill --matrix --resume matrix.jsonl --json
   troupe drill --matrix --sample 24 --spec deploy/drills/cuda/cluster.json
+  troupe drill --series kills --count 100 --seed 7
 
 Exit codes: 0 all passed, 1 some did not, 2 usage, 3 a drill or its spec cannot be used.)");
   command->callback([=, &chosen] {
-    if (files->empty() && matrix->empty() && list->empty())
-      throw CLI::RequiredError("FILE or --matrix");
+    if (files->empty() && matrix->empty() && list->empty() && series->empty())
+      throw CLI::RequiredError("FILE, --matrix or --series");
     chosen = [options] { return run(*options); };
   });
 }

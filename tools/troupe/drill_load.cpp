@@ -22,6 +22,7 @@ constexpr int events_a_step = 256;
 result<embed::question> question_of(const cluster::drill_page& page) {
   embed::question question;
   question.prompt = page.prompt;
+  question.max_tokens = page.max_tokens;
   if (page.image.empty())
     return question;
   std::ifstream in{page.image, std::ios::binary};
@@ -40,6 +41,7 @@ drill_load::drill_load(const cluster::drill& what)
     : what_(what), left_(what.pages.size() * what.load.repeat), in_flight_max_(what.load.concurrency) {}
 
 result<void> drill_load::connect(const std::string& socket, rank_id front) {
+  questions_.clear();
   for (const auto& page : what_.pages) {
     auto question = question_of(page);
     if (!question)

@@ -40,6 +40,8 @@ public:
   void step(protocols::time_point now);
   /// No more is asked.
   void stop_asking() noexcept { left_ = 0; }
+  /// So many at a time from now on, until the front refuses one because it holds enough.
+  void ask_at_once(std::size_t most) noexcept { in_flight_max_ = most; }
   /// One more question, past those of the drill: answered rightly, and the cluster serves.
   void ask_probe() noexcept { ++left_; }
 

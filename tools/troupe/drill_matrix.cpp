@@ -13,111 +13,81 @@ using cluster::drill_outcome;
 
 namespace {
 
-constexpr std::array faults{matrix_fault::kill,
-                            matrix_fault::stop,
-                            matrix_fault::segfault,
-                            matrix_fault::abort,
-                            matrix_fault::throw_error,
-                            matrix_fault::wedge,
-                            matrix_fault::link_cut,
-                            matrix_fault::link_one_way,
-                            matrix_fault::completion_lost,
-                            matrix_fault::stale_grant,
-                            matrix_fault::duplicate_frame,
-                            matrix_fault::slow_consumer,
-                            matrix_fault::bad_alloc};
+enum class fault_kind { death, exception, silence, edge, write };
+
+struct fault_row {
+  matrix_fault fault;
+  std::string_view name;
+  fault_kind kind;
+  std::string_view action; ///< of the rule
+};
+constexpr std::array faults{
+    fault_row{matrix_fault::kill, "kill", fault_kind::death, "kill"},
+    fault_row{matrix_fault::stop, "stop", fault_kind::silence, "stop"},
+    fault_row{matrix_fault::segfault, "segfault", fault_kind::death, "segfault"},
+    fault_row{matrix_fault::abort, "abort", fault_kind::death, "abort"},
+    fault_row{matrix_fault::throw_error, "throw", fault_kind::exception, "throw"},
+    fault_row{matrix_fault::wedge, "wedge", fault_kind::silence, "wedge"},
+    fault_row{matrix_fault::link_cut, "link_cut", fault_kind::edge, "cut"},
+    fault_row{matrix_fault::link_one_way, "link_one_way", fault_kind::edge, "one_way"},
+    fault_row{matrix_fault::completion_lost, "completion_lost", fault_kind::write, "lose_completion"},
+    fault_row{matrix_fault::stale_grant, "stale_grant", fault_kind::write, "repeat_write"},
+    fault_row{matrix_fault::duplicate_frame, "duplicate_frame", fault_kind::edge, "duplicate"},
+    fault_row{matrix_fault::slow_consumer, "slow_consumer", fault_kind::edge, "unread"},
+    fault_row{matrix_fault::bad_alloc, "bad_alloc", fault_kind::exception, "bad_alloc"}};
 static_assert(faults.size() == matrix_fault_count);
 
-constexpr std::array roles{matrix_role::supervisor,     matrix_role::front,          matrix_role::encode,
-                           matrix_role::prefill_leader, matrix_role::prefill_worker, matrix_role::decode,
-                           matrix_role::link,           matrix_role::listener,       matrix_role::watchdog};
+struct role_row {
+  matrix_role role;
+  std::string_view name;
+  std::string_view label; ///< in cluster.json
+};
+constexpr std::array roles{role_row{matrix_role::supervisor, "supervisor", "supervisor"},
+                           role_row{matrix_role::front, "front", "front"},
+                           role_row{matrix_role::encode, "encode", "encode.0"},
+                           role_row{matrix_role::prefill_leader, "prefill_leader", "prefill.0/t0"},
+                           role_row{matrix_role::prefill_worker, "prefill_worker", "prefill.0/t1"},
+                           role_row{matrix_role::decode, "decode", "decode.0/t0"},
+                           role_row{matrix_role::link, "link", "prefill.0/t0"},
+                           role_row{matrix_role::listener, "listener", "prefill.0/t0"},
+                           role_row{matrix_role::watchdog, "watchdog", "prefill.0/t0"}};
 static_assert(roles.size() == matrix_role_count);
+
+/// A table's row is found by its enumerator.
+constexpr bool are_in_order() {
+  for (std::size_t i = 0; i < faults.size(); ++i)
+    if (static_cast<std::size_t>(faults[i].fault) != i)
+      return false;
+  for (std::size_t i = 0; i < roles.size(); ++i)
+    if (static_cast<std::size_t>(roles[i].role) != i)
+      return false;
+  return true;
+}
+static_assert(are_in_order());
+
+constexpr const fault_row& row_of(matrix_fault fault) {
+  return faults[static_cast<std::size_t>(fault)];
+}
+constexpr const role_row& row_of(matrix_role role) {
+  return roles[static_cast<std::size_t>(role)];
+}
+constexpr fault_kind kind_of(matrix_fault fault) {
+  return row_of(fault).kind;
+}
+constexpr std::string_view label_of(matrix_role role) {
+  return row_of(role).label;
+}
+
+std::string_view action_of(matrix_fault fault, matrix_role role) {
+  const bool reads = fault == matrix_fault::completion_lost && role == matrix_role::decode; // it is written to
+  return reads ? "lose_landing" : row_of(fault).action;
+}
 
 constexpr std::array phases{drill_phase::spawn,   drill_phase::handshake, drill_phase::grouping,
                             drill_phase::warm_up, drill_phase::idle,      drill_phase::preflight,
                             drill_phase::header,  drill_phase::payload,   drill_phase::collective,
                             drill_phase::emitted, drill_phase::hard_cut,  drill_phase::drain};
 static_assert(phases.size() == drill_phase_count);
-
-enum class fault_kind { death, exception, silence, edge, write };
-
-fault_kind kind_of(matrix_fault fault) {
-  switch (fault) {
-  case matrix_fault::kill:
-  case matrix_fault::segfault:
-  case matrix_fault::abort:
-    return fault_kind::death;
-  case matrix_fault::throw_error:
-  case matrix_fault::bad_alloc:
-    return fault_kind::exception;
-  case matrix_fault::stop:
-  case matrix_fault::wedge:
-    return fault_kind::silence;
-  case matrix_fault::link_cut:
-  case matrix_fault::link_one_way:
-  case matrix_fault::duplicate_frame:
-  case matrix_fault::slow_consumer:
-    return fault_kind::edge;
-  case matrix_fault::completion_lost:
-  case matrix_fault::stale_grant:
-    return fault_kind::write;
-  }
-  return fault_kind::death;
-}
-
-std::string_view action_of(matrix_fault fault, matrix_role role) {
-  switch (fault) {
-  case matrix_fault::kill:
-    return "kill";
-  case matrix_fault::stop:
-    return "stop";
-  case matrix_fault::segfault:
-    return "segfault";
-  case matrix_fault::abort:
-    return "abort";
-  case matrix_fault::throw_error:
-    return "throw";
-  case matrix_fault::wedge:
-    return "wedge";
-  case matrix_fault::link_cut:
-    return "cut";
-  case matrix_fault::link_one_way:
-    return "one_way";
-  case matrix_fault::completion_lost:
-    return role == matrix_role::decode ? "lose_landing" : "lose_completion";
-  case matrix_fault::stale_grant:
-    return "repeat_write";
-  case matrix_fault::duplicate_frame:
-    return "duplicate";
-  case matrix_fault::slow_consumer:
-    return "unread";
-  case matrix_fault::bad_alloc:
-    return "bad_alloc";
-  }
-  return {};
-}
-
-/// Of cluster.json.
-std::string_view label_of(matrix_role role) {
-  switch (role) {
-  case matrix_role::supervisor:
-    return "supervisor";
-  case matrix_role::front:
-    return "front";
-  case matrix_role::encode:
-    return "encode.0";
-  case matrix_role::prefill_leader:
-  case matrix_role::link:
-  case matrix_role::listener:
-  case matrix_role::watchdog:
-    return "prefill.0/t0";
-  case matrix_role::prefill_worker:
-    return "prefill.0/t1";
-  case matrix_role::decode:
-    return "decode.0/t0";
-  }
-  return {};
-}
 
 struct edge_end {
   std::string_view peer;
@@ -306,15 +276,13 @@ void expect_of_rank(matrix_cell& cell) {
   expect.exit_code = 6;
   // A process that is stopped is missed by its pulse, from the watchdog's first beat on; the main thread of a rank has
   // the deadline of the step that it does not take.
-  // In the warm-up the other member of the cell waits for it in a collective, whose deadline passes first.
+  // In the warm-up the other member of the cell waits for it, and a collective's deadline passes first.
   const bool member_tells =
       cell.fault == matrix_fault::wedge && cell.phase == drill_phase::warm_up && is_mesh(cell.role);
   const bool pulse_tells = cell.fault == matrix_fault::stop && cell.phase != drill_phase::spawn;
   if (is_start(cell.phase)) {
     const bool lanes_tell = cell.role == matrix_role::listener; // it runs on their thread, which is watched
     expect.exit_code = silent && !pulse_tells && !member_tells && !lanes_tell ? 7 : 6; // not ready in time
-    if (member_tells)
-      expect.cause = cell.role == matrix_role::decode ? "decode.0/t0 or decode.0/t1" : "prefill.0/t0 or prefill.0/t1";
   } else if (cell.phase == drill_phase::drain) {
     expect.exit_code = 6; // its watchdog tells of a wedged main thread before the drain's deadline
   } else {
@@ -391,6 +359,10 @@ matrix_cell cell_of(matrix_fault fault, matrix_role role, drill_phase phase) {
     cell.load.after_ms = 500;
   if (phase == drill_phase::drain)
     cell.load.end = cluster::drill_end::drain_early;
+  if (phase == drill_phase::drain && kind_of(fault) == fault_kind::edge) { // a drain long enough for two heartbeats
+    cell.load.repeat = 4;
+    cell.load.concurrency = 32;
+  }
   expect_of(cell);
   return cell;
 }
@@ -398,59 +370,10 @@ matrix_cell cell_of(matrix_fault fault, matrix_role role, drill_phase phase) {
 } // namespace
 
 std::string_view name(matrix_fault fault) noexcept {
-  switch (fault) {
-  case matrix_fault::kill:
-    return "kill";
-  case matrix_fault::stop:
-    return "stop";
-  case matrix_fault::segfault:
-    return "segfault";
-  case matrix_fault::abort:
-    return "abort";
-  case matrix_fault::throw_error:
-    return "throw";
-  case matrix_fault::wedge:
-    return "wedge";
-  case matrix_fault::link_cut:
-    return "link_cut";
-  case matrix_fault::link_one_way:
-    return "link_one_way";
-  case matrix_fault::completion_lost:
-    return "completion_lost";
-  case matrix_fault::stale_grant:
-    return "stale_grant";
-  case matrix_fault::duplicate_frame:
-    return "duplicate_frame";
-  case matrix_fault::slow_consumer:
-    return "slow_consumer";
-  case matrix_fault::bad_alloc:
-    return "bad_alloc";
-  }
-  return {};
+  return row_of(fault).name;
 }
-
 std::string_view name(matrix_role role) noexcept {
-  switch (role) {
-  case matrix_role::supervisor:
-    return "supervisor";
-  case matrix_role::front:
-    return "front";
-  case matrix_role::encode:
-    return "encode";
-  case matrix_role::prefill_leader:
-    return "prefill_leader";
-  case matrix_role::prefill_worker:
-    return "prefill_worker";
-  case matrix_role::decode:
-    return "decode";
-  case matrix_role::link:
-    return "link";
-  case matrix_role::listener:
-    return "listener";
-  case matrix_role::watchdog:
-    return "watchdog";
-  }
-  return {};
+  return row_of(role).name;
 }
 
 std::string matrix_cell::name() const {
@@ -461,10 +384,10 @@ std::string matrix_cell::name() const {
 
 std::vector<matrix_cell> matrix_cells() {
   std::vector<matrix_cell> cells;
-  for (const auto fault : faults)
-    for (const auto role : roles)
+  for (const auto& fault : faults)
+    for (const auto& role : roles)
       for (const auto phase : phases)
-        cells.push_back(cell_of(fault, role, phase));
+        cells.push_back(cell_of(fault.fault, role.role, phase));
   return cells;
 }
 

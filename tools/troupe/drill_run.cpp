@@ -2,7 +2,6 @@
 
 #include <poll.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,6 +12,7 @@
 #include "runtime/cluster/control_door.hpp"
 #include "runtime/cluster/spec_file.hpp"
 #include "tools/troupe/drill_cluster.hpp"
+#include "tools/troupe/drill_folder.hpp"
 
 namespace troupe::tools {
 
@@ -57,29 +57,6 @@ bool names_one_of(std::string_view line, std::string_view causes) {
     causes.remove_prefix(end + between.size());
   }
 }
-
-/// A folder for one run: short, for the names of sockets, and gone with it unless it is to be looked at.
-class run_folder {
-public:
-  run_folder() {
-    std::string name = "/tmp/troupe-drill-XXXXXX";
-    if (::mkdtemp(name.data()) != nullptr)
-      path_ = name;
-  }
-  ~run_folder() {
-    std::error_code ignored;
-    if (!keep_ && !path_.empty())
-      std::filesystem::remove_all(path_, ignored);
-  }
-  run_folder(const run_folder&) = delete;
-  run_folder& operator=(const run_folder&) = delete;
-  const std::filesystem::path& path() const noexcept { return path_; }
-  void keep() noexcept { keep_ = true; }
-
-private:
-  std::filesystem::path path_;
-  bool keep_ = false;
-};
 
 class drill_runner {
 public:
@@ -385,7 +362,7 @@ result<drill_result> run_drill(const cluster::drill& what, const std::function<v
   auto launching = plan_launch(what);
   if (!launching)
     return tl::unexpected{launching.error()};
-  run_folder folder;
+  drill_folder folder;
   if (folder.path().empty())
     return fail(fault::config_invalid, "cannot make a folder under /tmp");
   auto running = drill_cluster::launch(what.spec, job, folder.path(), launching->rules);
