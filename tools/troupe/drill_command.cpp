@@ -20,6 +20,7 @@ struct drill_options {
   std::vector<std::string> files;
   bool matrix = false;
   bool list = false;
+  std::string only;                     ///< part of a name
   std::string folder = "deploy/drills"; ///< of the matrix's spec and pages
   std::string spec;                     ///< in place of each drill's own; empty: its own
   std::uint32_t repeat = 1;
@@ -46,6 +47,7 @@ protocols::result<std::vector<cluster::drill>> drills_of(const drill_options& op
       return tl::unexpected(cells.error());
     std::ranges::move(*cells, std::back_inserter(drills));
   }
+  std::erase_if(drills, [&](const auto& drill) { return drill.name.find(options.only) == std::string::npos; });
   for (auto& drill : drills) {
     if (!options.spec.empty())
       drill.spec = std::filesystem::absolute(options.spec);
@@ -145,6 +147,7 @@ void add_drill(CLI::App& troupe, action& chosen) {
                    "deploy/drills")
       ->type_name("DIR");
   command->add_option("--spec", options->spec, "a cluster to strike in place of each drill's own")->type_name("SPEC");
+  command->add_option("--only", options->only, "those whose name has TEXT in it")->type_name("TEXT");
   command->add_option("--repeat", options->repeat, "so often each")
       ->type_name("N")
       ->check(CLI::Range(1, 1'000'000).description(""));
@@ -168,6 +171,7 @@ void add_drill(CLI::App& troupe, action& chosen) {
   command->footer(R"(Examples:
   troupe drill deploy/drills/prefill-worker-killed.json --repeat 10
   troupe drill --matrix --sample 20 --seed 7
+  troupe drill --matrix --only kill-decode --repeat 20
   troupe drill --matrix --resume matrix.jsonl --json
   troupe drill --matrix --sample 24 --spec deploy/drills/cuda/cluster.json
   troupe drill --series kills --count 100 --seed 7
