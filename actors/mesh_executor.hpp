@@ -19,6 +19,7 @@
 #include "protocols/encode_machine.hpp"
 #include "protocols/flight.hpp"
 #include "protocols/prefill_machine.hpp"
+#include "runtime/base/assert.hpp"
 
 namespace troupe::actors {
 
@@ -26,9 +27,19 @@ namespace troupe::actors {
 struct slot_area {
   std::span<std::byte> bytes;
   std::uint64_t slot_bytes = 0;
+  gpu::device_kind device = gpu::device_kind::cpu;
 
   std::span<std::byte> slot(protocols::slot_index which) const {
     return bytes.subspan(which.value * slot_bytes, slot_bytes);
+  }
+  /// `count` rows of a slot, from row `first` on: f32 [count, width].
+  gpu::tensor_view rows(protocols::slot_index which, std::uint32_t first, std::uint32_t count,
+                        std::uint32_t width) const {
+    TROUPE_ASSERT("slot", (std::uint64_t{first} + count) * width * sizeof(float) <= slot_bytes);
+    return {slot(which).data() + std::uint64_t{first} * width * sizeof(float),
+            gpu::element_kind::f32,
+            device,
+            {count, width}};
   }
 };
 
@@ -177,7 +188,6 @@ private:
   std::vector<float> hidden_in_;
   std::vector<float> hidden_out_;
   std::vector<float> logits_;
-  std::vector<float> tower_rows_; ///< of members, whose rows nobody reads
   std::vector<std::int32_t> votes_;
   std::vector<protocols::token_id> chosen_;
   std::vector<std::pair<protocols::sampling_options, std::uint64_t>> how_; ///< of each choice: options, answer index

@@ -41,8 +41,7 @@ result<void> mesh_executor::perform_warm(const mesh_plan& plan) {
   if (parts_.vision) {
     const auto side = parts_.facts.patch_pixels * parts_.facts.merge;
     const std::vector<std::byte> gray(std::size_t{side} * side * 3, std::byte{127});
-    tower_rows_.resize(parts_.facts.row_elements());
-    const std::array<gpu::models::vision_model::picture, 1> pictures{{{gray, side, side, tower_rows_}}};
+    const std::array<gpu::models::vision_model::picture, 1> pictures{{{gray, side, side, {}}}};
     if (parts_.mesh)
       if (auto begun = parts_.mesh->begin(plan.call, "warm", parts_.vision->collectives(1)); !begun)
         return begun;
@@ -74,15 +73,9 @@ result<void> mesh_executor::perform_encode(const mesh_plan& plan) {
     const auto side = parts_.facts.patch_pixels * parts_.facts.merge;
     if (side == 0 || item.height % side != 0 || item.width % side != 0 || pixel_bytes > parts_.pixels.slot_bytes)
       return fail(fault::bad_value, "picture of " + std::to_string(item.height) + " x " + std::to_string(item.width));
-    const auto elements = std::size_t{item.height / side} * (item.width / side) * parts_.facts.row_elements();
-    std::span<float> rows;
-    if (leads()) {
-      const auto slot = parts_.rows.slot(item.rows);
-      rows = {reinterpret_cast<float*>(slot.data()), elements};
-    } else {
-      tower_rows_.resize(elements);
-      rows = tower_rows_;
-    }
+    gpu::tensor_view rows; // the leader's alone are sent
+    if (leads())
+      rows = parts_.rows.rows(item.rows, 0, item.height / side * (item.width / side), parts_.facts.row_elements());
     const std::array<gpu::models::vision_model::picture, 1> pictures{
         {{parts_.pixels.slot(item.pixels).first(pixel_bytes), item.height, item.width, rows}}};
     if (parts_.mesh)
@@ -108,10 +101,10 @@ result<void> mesh_executor::perform_prefill(const mesh_plan& plan) {
   for (const auto& picture : piece.pictures) {
     const auto first = std::max(picture.first_token, piece.begin);
     const auto last = std::min(picture.first_token + picture.tokens, end);
-    const auto* const rows = reinterpret_cast<const float*>(parts_.rows.slot(picture.rows).data());
     pictures_.push_back({.first = first - piece.begin,
                          .count = last - first,
-                         .rows = rows + std::size_t{first - picture.first_token} * parts_.facts.row_elements()});
+                         .rows = parts_.rows.rows(picture.rows, first - picture.first_token, last - first,
+                                                  parts_.facts.row_elements())});
   }
   batch_.assign(1, {.ids = piece.ids,
                     .positions = piece.positions,

@@ -48,6 +48,12 @@ public:
   /// What `make` made in another process. Errors: transfer_failed.
   virtual protocols::result<std::unique_ptr<device_region>> open(const device_handle& of, std::size_t bytes) = 0;
   virtual std::unique_ptr<device_copies> make_copies() = 0;
+
+  struct room {
+    std::uint64_t unused = 0; ///< bytes, of all processes together
+    std::uint64_t whole = 0;
+  };
+  virtual protocols::result<room> left() = 0;
 };
 
 } // namespace troupe::fabric

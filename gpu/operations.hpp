@@ -96,4 +96,15 @@ public:
                                float scale, const tensor_view& out) const = 0;
 };
 
+/// from -> to, whichever of the two lies on `run`'s device and whichever on the host; both contiguous. As for `upload`
+/// and `download`: what was on the host is free at once, what goes there is there when the stream is synchronized.
+inline void copy_across(const operations& run, stream& on, const tensor_view& from, const tensor_view& to) {
+  if (from.device() == to.device())
+    run.copy(on, from, to);
+  else if (to.device() == device_kind::cpu)
+    run.download(on, from, {static_cast<std::byte*>(to.data()), to.bytes()});
+  else
+    run.upload(on, {static_cast<const std::byte*>(from.data()), from.bytes()}, to);
+}
+
 } // namespace troupe::gpu

@@ -144,6 +144,15 @@ public:
     return std::make_unique<opened_region>(device_, data, bytes, of);
   }
 
+  result<room> left() override {
+    device_.use();
+    std::size_t unused = 0;
+    std::size_t whole = 0;
+    if (const auto error = cudaMemGetInfo(&unused, &whole); error != cudaSuccess)
+      return fail(fault::executor_failed, words_of(error, "cudaMemGetInfo"));
+    return room{unused, whole};
+  }
+
   std::unique_ptr<fabric::device_copies> make_copies() override { return std::make_unique<stream_copies>(device_); }
 
 private:

@@ -64,6 +64,11 @@ protocols::result<model_facts> read_facts(const std::filesystem::path& folder);
 protocols::result<void> check_layout(const model_facts& facts, protocols::role_kind role, std::uint32_t tensor_parallel,
                                      std::uint32_t pipeline_parallel);
 
+struct shard;
+/// Bytes of the weights that a rank of `role` will hold, as `element` all of them. Errors: as `read_facts`.
+protocols::result<std::uint64_t> weight_bytes(const std::filesystem::path& folder, protocols::role_kind role,
+                                              const shard& part, element_kind element);
+
 /// Which part of a model this rank holds.
 struct shard {
   std::uint32_t tensor_parallel = 1;
@@ -110,7 +115,8 @@ public:
     std::span<const std::byte> rgb; ///< u8 [height, width, 3], already resized to multiples of patch x merge
     std::uint32_t height = 0;
     std::uint32_t width = 0;
-    std::span<float> rows; ///< out: [tokens, row_elements]
+    /// Out: f32 [tokens, row_elements], contiguous, of the host or of the model's device; none: nobody reads them here.
+    tensor_view rows;
   };
   /// Collectives that one `encode` of `pictures` issues on the mesh; 0 without tensor parallelism.
   virtual std::uint32_t collectives(std::size_t pictures) const noexcept = 0;
@@ -128,7 +134,7 @@ public:
   struct rows_at {
     std::uint32_t first = 0; ///< index within `ids`
     std::uint32_t count = 0;
-    const float* rows = nullptr; ///< [count, row_elements]
+    tensor_view rows; ///< f32 [count, row_elements], contiguous, of the host or of the model's device
   };
   struct sequence {
     std::span<const protocols::token_id> ids;               ///< new tokens of this step

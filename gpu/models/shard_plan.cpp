@@ -136,6 +136,28 @@ result<void> check_plan(const tensor_files& files, const std::vector<tensor_plan
   return {};
 }
 
+result<std::uint64_t> weight_bytes(const std::filesystem::path& folder, protocols::role_kind role, const shard& part,
+                                   element_kind element) {
+  const auto config = read_config(folder);
+  if (!config)
+    return tl::unexpected(config.error());
+  const bool tower = role == protocols::role_kind::encode;
+  const auto [first, last] = layers_of(config->facts, part);
+  const std::string layers = config->text.prefix + "layers.";
+  std::uint64_t elements = 0;
+  for (const tensor_plan& each : tower ? plan_vision(*config) : plan_text(*config)) {
+    if (!tower && each.name.starts_with(layers)) {
+      const auto number = std::stoul(each.name.substr(layers.size()));
+      if (number < first || number >= last)
+        continue;
+    }
+    const std::uint64_t whole =
+        std::accumulate(each.shape.begin(), each.shape.end(), std::uint64_t{1}, std::multiplies{});
+    elements += each.how == cut::whole || each.how == cut::first_rank ? whole : whole / part.tensor_parallel;
+  }
+  return elements * bytes_of(element);
+}
+
 shard_loader::shard_loader(const tensor_files& files, std::vector<tensor_plan> plan, const operations& run, stream& on,
                            shard part)
     : files_(files), plan_(std::move(plan)), run_(run), on_(on), part_(part) {}

@@ -111,7 +111,8 @@ result<void> text_decoder::judge(const sequence& each) const {
       return fail(fault::invalid_request,
                   "token " + std::to_string(id) + "; the vocabulary has " + number(facts.vocabulary));
   for (const rows_at& rows : each.pictures)
-    if (!facts.has_vision || !rows.rows || std::uint64_t{rows.first} + rows.count > each.ids.size())
+    if (!facts.has_vision || !rows.rows || rows.rows.elements() != std::int64_t{rows.count} * facts.row_elements() ||
+        std::uint64_t{rows.first} + rows.count > each.ids.size())
       return fail(fault::invalid_request, "picture rows at " + number(rows.first) + ", " + number(rows.count) +
                                               " of them, among " + number(each.ids.size()) + " tokens");
   return {};
@@ -226,7 +227,7 @@ void text_decoder::embed(std::span<const sequence> batch, const workspace& with)
   for (const sequence& each : batch) {
     for (const rows_at& rows : each.pictures) {
       const tensor_view here = with.rows.rows(row, rows.count);
-      run_->upload(*stream_, std::as_bytes(std::span{rows.rows, std::size_t{rows.count} * facts.row_elements()}), here);
+      copy_across(*run_, *stream_, rows.rows, here);
       if (part_.first_stage())
         run_->copy(*stream_, here.columns(0, facts.hidden), with.hidden.rows(token + rows.first, rows.count));
       row += rows.count;

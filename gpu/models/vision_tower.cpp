@@ -95,11 +95,12 @@ result<void> vision_tower::judge(const picture& each, const group* mesh) const {
                                             std::to_string(each.width) + "; valid here: multiples of " +
                                             std::to_string(side) + ", at most " +
                                             std::to_string(facts.picture_pixels_max) + " pixels");
-  if (each.rgb.size() != pixels * 3 || each.rows.size() != tokens * facts.row_elements())
+  const auto wanted = static_cast<std::int64_t>(tokens * facts.row_elements());
+  if (each.rgb.size() != pixels * 3 || (each.rows && each.rows.elements() != wanted))
     return fail(fault::invalid_request, std::to_string(each.rgb.size()) + " bytes in and " +
-                                            std::to_string(each.rows.size()) + " floats out for a picture that has " +
-                                            std::to_string(pixels * 3) + " and " +
-                                            std::to_string(tokens * facts.row_elements()));
+                                            std::to_string(each.rows.elements()) +
+                                            " floats out for a picture that has " + std::to_string(pixels * 3) +
+                                            " and " + std::to_string(wanted));
   if ((mesh ? mesh->size() : 1) != part_.tensor_parallel)
     return fail(fault::invalid_request, "a mesh of " + std::to_string(mesh ? mesh->size() : 1) +
                                             " ranks for a shard of " + std::to_string(part_.tensor_parallel));
@@ -220,7 +221,8 @@ result<void> vision_tower::encode_one(const picture& each, group* mesh) {
   if (mesh)
     if (auto summed = mesh->all_reduce_sum(*stream_, with.rows); !summed)
       return summed;
-  run_->download(*stream_, with.rows, std::as_writable_bytes(each.rows));
+  if (each.rows)
+    copy_across(*run_, *stream_, with.rows, each.rows);
   return stream_->synchronize();
 }
 

@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include "actors/kv_writes.hpp"
 #include "protocols/codec.hpp"
 #include "runtime/cluster/rank_world.hpp"
@@ -15,47 +17,88 @@ std::uint64_t whole_pages(std::uint64_t bytes) noexcept {
   return (bytes + page - 1) / page * page;
 }
 
-} // namespace
-
-result<void> rank_world::add_region(const std::string& purpose, std::uint32_t slots, std::uint64_t slot_bytes,
-                                    fabric::memory_kind kind) {
-  auto made = transfers_->register_region(slots * slot_bytes, kind);
-  if (!made)
-    return fail(made.error().code, "memory for " + purpose + ": " + made.error().what);
-  made->card.slot_bytes = slot_bytes;
-  context_.regions.emplace(purpose, *made);
-  return {};
+/// "15.3"
+std::string in_gib(std::uint64_t bytes) {
+  return fmt::format("{:.1f}", static_cast<double>(bytes) / (1 << 30));
 }
 
-result<void> rank_world::register_regions() {
+} // namespace
+
+std::vector<rank_world::wanted_region> rank_world::regions_of_mine() const {
   const auto& facts = context_.facts;
   const auto& bounds = context_.spec.limits;
   const auto pixels = whole_pages(facts.picture_bytes_max());
   const auto rows = whole_pages(std::uint64_t{facts.picture_tokens_max()} * facts.row_elements() * sizeof(float));
   const auto encode_cells = static_cast<std::uint32_t>(context_.plan.cells_of(role_kind::encode).size());
-
-  result<void> done;
-  const auto add = [&](const std::string& purpose, std::uint32_t slots, std::uint64_t bytes,
-                       fabric::memory_kind kind = fabric::memory_kind::host) {
-    if (done && slots * bytes > 0)
-      done = add_region(purpose, slots, bytes, kind);
-  };
   const auto where_computed = on_device() ? fabric::memory_kind::device : fabric::memory_kind::host;
+
+  std::vector<wanted_region> wanted;
+  const auto add = [&](const char* purpose, std::uint32_t slots, std::uint64_t bytes, fabric::memory_kind kind) {
+    if (slots * bytes > 0)
+      wanted.push_back({purpose, slots, bytes, kind});
+  };
   if (facts.has_vision && role_here(role_kind::front))
-    add("staging", encode_cells * bounds.pixel_slots, pixels);
+    add("staging", encode_cells * bounds.pixel_slots, pixels, fabric::memory_kind::host);
   if (const auto* const cell = cell_here(role_kind::encode)) {
-    add("pixels", bounds.pixel_slots, pixels);
+    add("pixels", bounds.pixel_slots, pixels, fabric::memory_kind::host);
     if (cell->leader() == context_.self)
-      add("tower", bounds.row_slots, rows);
+      add("tower", bounds.row_slots, rows, where_computed);
   }
   for (const auto role : {role_kind::prefill, role_kind::decode})
     if (const auto* const cell = cell_here(role)) {
       const auto layout = actors::layout_at(facts, context_.spec, *cell, *cell->place_of(context_.self));
       if (role == role_kind::prefill && facts.has_vision)
-        add("rows", bounds.row_slots, rows);
+        add("rows", bounds.row_slots, rows, where_computed);
       add(role == role_kind::prefill ? "kv.prefill" : "kv.decode", layout.blocks, layout.block_bytes(), where_computed);
     }
-  return done;
+  return wanted;
+}
+
+/// Said before anything is loaded, with the sum: what is needed beside it is small and the libraries' own.
+result<void> rank_world::check_device_room(const std::vector<wanted_region>& wanted) const {
+  if (!on_device())
+    return {};
+  std::string sum;
+  std::uint64_t needed = 0;
+  const auto add = [&](const std::string& what, std::uint64_t bytes) {
+    sum += (sum.empty() ? "" : ", ") + what + ' ' + in_gib(bytes);
+    needed += bytes;
+  };
+  for (const auto id : context_.plan.cells_on(context_.self)) {
+    const auto& cell = context_.plan.cell(id);
+    if (cell.role == role_kind::front || (cell.role == role_kind::encode && !context_.facts.has_vision))
+      continue;
+    const auto bytes =
+        gpu::models::weight_bytes(context_.model, cell.role, actors::shard_at(cell, *cell.place_of(context_.self)),
+                                  actors::element_of(context_.spec.model_dtype));
+    if (!bytes)
+      return tl::unexpected<failure>{bytes.error()};
+    add("weights (" + std::string{name(cell.role)} + ")", *bytes);
+  }
+  for (const auto& region : wanted)
+    if (region.kind == fabric::memory_kind::device)
+      add(region.purpose, region.slots * region.slot_bytes);
+  const auto left = device_memory_->left();
+  if (!left)
+    return tl::unexpected<failure>{left.error()};
+  if (needed > left->unused)
+    return fail(fault::no_memory, device_ + " has " + in_gib(left->unused) + " GiB free of " + in_gib(left->whole) +
+                                      "; this rank needs " + in_gib(needed) + " GiB: " + sum);
+  return {};
+}
+
+result<void> rank_world::register_regions() {
+  const auto wanted = regions_of_mine();
+  if (auto fits = check_device_room(wanted); !fits)
+    return fits;
+  for (const auto& region : wanted) {
+    auto made = transfers_->register_region(region.slots * region.slot_bytes, region.kind);
+    if (!made)
+      return fail(made.error().code, std::string{"memory for "} + region.purpose + ": " + made.error().what);
+    made->card.slot_bytes = region.slot_bytes;
+    context_.regions.emplace(region.purpose, *made);
+  }
+  return {};
 }
 
 std::vector<std::pair<rank_id, std::string>> rank_world::writers_of_mine() const {

@@ -130,8 +130,11 @@ result<void> rank_world::give_model(const cell_plan& cell, actors::mesh_executor
   const auto share = actors::shard_at(cell, parts.place);
   const auto area = [&](const char* purpose) {
     const auto found = context_.regions.find(purpose);
-    return found == context_.regions.end() ? actors::slot_area{}
-                                           : actors::slot_area{found->second.bytes, found->second.card.slot_bytes};
+    return found == context_.regions.end()
+               ? actors::slot_area{}
+               : actors::slot_area{found->second.bytes, found->second.card.slot_bytes,
+                                   found->second.kind == fabric::memory_kind::device ? gpu::device_kind::cuda
+                                                                                     : gpu::device_kind::cpu};
   };
   if (cell.role == role_kind::encode) {
     auto tower = folder_->load_vision(share);

@@ -90,8 +90,14 @@ private:
 
   // rank_memory.cpp
   protocols::result<void> register_regions();
-  protocols::result<void> add_region(const std::string& purpose, std::uint32_t slots, std::uint64_t slot_bytes,
-                                     fabric::memory_kind kind);
+  struct wanted_region {
+    const char* purpose;
+    std::uint32_t slots;
+    std::uint64_t slot_bytes;
+    fabric::memory_kind kind;
+  };
+  std::vector<wanted_region> regions_of_mine() const;
+  protocols::result<void> check_device_room(const std::vector<wanted_region>& wanted) const;
   protocols::result<void> find_device();
   protocols::result<void> give_device(gpu::group& group, protocols::time_point deadline);
   bool on_device() const { return context_.plan_of_self().device.kind != "cpu"; }

@@ -63,6 +63,21 @@ TEST_CASE("CUDA: clusters on GPUs read the golden pages in bf16, each beginning 
   }
 }
 
+TEST_CASE("CUDA: too little device memory is said before anything is loaded, with the sum") {
+  if (!cuda_or_skip())
+    return;
+  const scratch_folder here;
+  auto spec = nlohmann::json::parse(std::ifstream{on_gpus(here, "reader-one-rank.json", "f32")});
+  spec["limits"]["kv_tokens_max"] = 1u << 30;
+  const auto end = run_troupe({"run", here.write("large.json", spec.dump()), "--job", here.job(), "--run-dir",
+                               here / "jobs", "--prompt", "What is this?"},
+                              60s);
+  CAPTURE(end.err);
+  CHECK(end.exit_code != 0);
+  for (const auto* words : {"cuda:0 has ", " GiB free of ", "weights (prefill) ", "kv.prefill 8192.0", "kv.decode"})
+    CHECK(has(end.err, words));
+}
+
 TEST_CASE("CUDA: a GPU that is not there ends the start with one line that says which are") {
   const scratch_folder here;
   auto spec = nlohmann::json::parse(std::ifstream{on_gpus(here, "reader-one-rank.json", "f32")});

@@ -35,6 +35,7 @@ public:
     return opened;
   }
   std::unique_ptr<device_copies> make_copies() override { return std::make_unique<copies>(*this); }
+  result<room> left() override { return room{}; }
 
 private:
   struct region final : device_region {

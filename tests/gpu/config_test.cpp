@@ -202,3 +202,30 @@ TEST_CASE("interleaved sections turn every third angle by height and by width") 
   CHECK(std::ranges::count(axes, 1) == 20);
   CHECK(std::ranges::count(axes, 2) == 20);
 }
+
+TEST_CASE("weights are counted as the ranks of a layout will hold them, without opening them") {
+  // given: what stands in the published file behind its header
+  const auto folder = reader_folder;
+  std::ifstream file{folder / "model.safetensors", std::ios::binary};
+  std::uint64_t header = 0;
+  file.read(reinterpret_cast<char*>(&header), sizeof header);
+  const auto published = std::filesystem::file_size(folder / "model.safetensors") - sizeof header - header;
+
+  const auto bytes = [&](role_kind role, const models::shard& part, gpu::element_kind element) {
+    const auto counted = models::weight_bytes(folder, role, part, element);
+    REQUIRE(counted);
+    return *counted;
+  };
+  const auto tower = bytes(role_kind::encode, {}, gpu::element_kind::bf16);
+  const auto text = bytes(role_kind::decode, {}, gpu::element_kind::bf16);
+  CHECK(tower + text == published);
+  CHECK(bytes(role_kind::decode, {}, gpu::element_kind::f32) == 2 * text);
+
+  // and: two stages hold the whole between them, the tied embedding twice, for the last predicts with it
+  const auto first = bytes(role_kind::prefill, {.pipeline_parallel = 2, .stage = 0}, gpu::element_kind::bf16);
+  const auto halves = bytes(role_kind::prefill, {.tensor_parallel = 2}, gpu::element_kind::bf16);
+  CHECK(first > text / 2);
+  CHECK(first < text);
+  CHECK(halves > text / 2);
+  CHECK(halves < text);
+}

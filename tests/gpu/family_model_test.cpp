@@ -188,7 +188,7 @@ TEST_CASE("a Qwen3-VL of other sizes gives the reference's rows and logits, its 
     std::vector<std::vector<float>> all(tensor_parallel, std::vector<float>(tokens * facts.row_elements()));
     on_ranks(tensor_parallel, [&](std::uint32_t r) -> protocols::result<void> {
       const auto tower = take(expected.model().load_vision({.tensor_parallel = tensor_parallel, .mesh_rank = r}));
-      const models::vision_model::picture picture{page, height, width, all[r]};
+      const models::vision_model::picture picture{page, height, width, on_host(all[r], facts.row_elements())};
       mesh[r]->begin(protocols::call_id{1}, "encode", tower->collectives(1));
       auto done = tower->encode(std::span{&picture, 1}, mesh[r].get());
       return done ? mesh[r]->end() : done;
@@ -217,7 +217,7 @@ TEST_CASE("a Qwen3-VL of other sizes gives the reference's rows and logits, its 
   item.grid = {1, height / facts.patch_pixels, width / facts.patch_pixels};
   const auto positions = models::positions_of(ids, std::span{&item, 1}, facts.merge);
   const auto blocks = blocks_from(0, 4);
-  const models::text_model::rows_at picture{item.first_token, tokens, rows.data()};
+  const models::text_model::rows_at picture{item.first_token, tokens, on_host(rows, facts.row_elements())};
   const models::text_model::sequence prompt{ids, positions.positions, 0, blocks, std::span{&picture, 1}, true};
   for (const auto& [mesh, stages] : {std::pair{1U, 1U}, std::pair{2U, 1U}, std::pair{1U, 3U}}) {
     CAPTURE(stages);
@@ -290,7 +290,7 @@ TEST_CASE("a step that does not fit the model is refused before anything is comp
   CHECK(refusal(bad, logits) == "context_exceeded: 4097 tokens; at most 4096");
   bad = good;
   const std::vector<float> rows(576);
-  const models::text_model::rows_at beyond{1, 2, rows.data()};
+  const models::text_model::rows_at beyond{1, 2, on_host(rows, 288)};
   bad.pictures = std::span{&beyond, 1};
   CHECK(refusal(bad, logits) == "invalid_request: picture rows at 1, 2 of them, among 2 tokens");
   CHECK(refusal(good, std::span{logits}.first(319)) ==

@@ -24,7 +24,8 @@ struct reader_on {
 
   std::vector<float> encode(const golden_case& each) {
     std::vector<float> rows(std::size_t{each.picture.tokens} * folder->facts().row_elements());
-    const models::vision_model::picture picture{each.page.rgb, each.page.height, each.page.width, rows};
+    const models::vision_model::picture picture{each.page.rgb, each.page.height, each.page.width,
+                                                on_host(rows, folder->facts().row_elements())};
     take(tower->encode(std::span{&picture, 1}, nullptr));
     return rows;
   }
@@ -44,7 +45,8 @@ answer answer_to(reader_on& reader, const golden_case& of) {
   answer out;
   out.rows = reader.encode(of);
   const auto blocks = blocks_from(1, static_cast<std::uint32_t>(of.prompt.size() + of.answer.size() + 15) / 16);
-  const models::text_model::rows_at picture{of.picture.first_token, of.picture.tokens, out.rows.data()};
+  const models::text_model::rows_at picture{of.picture.first_token, of.picture.tokens,
+                                            on_host(out.rows, reader.folder->facts().row_elements())};
   out.logits = reader.forward({of.prompt, of.positions, 0, blocks, std::span{&picture, 1}, true});
   out.ids.push_back(models::choose(out.logits, {}, 0));
   const auto& ends = reader.folder->facts().end_tokens;

@@ -30,6 +30,14 @@ namespace models = gpu::models;
 inline const std::filesystem::path reader_folder = std::filesystem::path{TROUPE_SOURCE_DIR} / "deploy/models/reader";
 inline const std::filesystem::path golden_folder = std::filesystem::path{TROUPE_SOURCE_DIR} / "tests/golden";
 
+/// Rows of `width` floats on the host, as the models take and give them.
+inline gpu::tensor_view on_host(std::span<const float> values, std::int64_t width) {
+  return {const_cast<float*>(values.data()),
+          gpu::element_kind::f32,
+          gpu::device_kind::cpu,
+          {static_cast<std::int64_t>(values.size()) / width, width}};
+}
+
 /// Fails the test with the failure's words.
 template <class T>
 T take(protocols::result<T> outcome) {

@@ -26,8 +26,8 @@ std::vector<std::vector<float>> encode_all(std::uint32_t tensor_parallel) {
     for (const golden_case& each : golden_cases())
       rows[r].emplace_back(std::size_t{each.picture.tokens} * reader().facts().row_elements());
     for (std::size_t i = 0; i < golden_cases().size(); ++i)
-      pictures.push_back(
-          {golden_cases()[i].page.rgb, golden_cases()[i].page.height, golden_cases()[i].page.width, rows[r][i]});
+      pictures.push_back({golden_cases()[i].page.rgb, golden_cases()[i].page.height, golden_cases()[i].page.width,
+                          on_host(rows[r][i], reader().facts().row_elements())});
     if (mesh[r])
       mesh[r]->begin(protocols::call_id{1}, "encode", (*tower)->collectives(pictures.size()));
     auto done = (*tower)->encode(pictures, mesh[r].get());
@@ -48,7 +48,8 @@ prefilled prefill(text_company& company, const golden_case& of, const std::vecto
   prefilled out;
   const auto length = static_cast<std::uint32_t>(of.prompt.size() + of.answer.size());
   out.blocks = blocks_from(first_block, (length + 15) / 16);
-  const models::text_model::rows_at picture{of.picture.first_token, of.picture.tokens, rows.data()};
+  const models::text_model::rows_at picture{of.picture.first_token, of.picture.tokens,
+                                            on_host(rows, company.facts().row_elements())};
   const models::text_model::sequence prompt{.ids = of.prompt,
                                             .positions = of.positions,
                                             .context = 0,
@@ -154,7 +155,9 @@ TEST_CASE("a batch of prompts, chunks and decode steps gives each what it gets a
   const prefilled started = prefill(company, going, rows[2], 20);
   const std::uint32_t cut = parted.picture.first_token + 10;
   const auto parted_blocks = blocks_from(8, 7);
-  const models::text_model::rows_at before{parted.picture.first_token, 10, rows[5].data()};
+  const models::text_model::rows_at before{
+      parted.picture.first_token, 10,
+      on_host(std::span{rows[5]}.first(10 * company.facts().row_elements()), company.facts().row_elements())};
   const models::text_model::sequence head{.ids = std::span{parted.prompt}.first(cut),
                                           .positions = std::span{parted.positions}.first(cut),
                                           .context = 0,
@@ -165,9 +168,11 @@ TEST_CASE("a batch of prompts, chunks and decode steps gives each what it gets a
 
   // When all three go through one step.
   const auto whole_blocks = blocks_from(0, 5);
-  const models::text_model::rows_at all{whole.picture.first_token, whole.picture.tokens, rows[1].data()};
-  const models::text_model::rows_at rest{0, parted.picture.tokens - 10,
-                                         rows[5].data() + 10 * company.facts().row_elements()};
+  const models::text_model::rows_at all{whole.picture.first_token, whole.picture.tokens,
+                                        on_host(rows[1], company.facts().row_elements())};
+  const models::text_model::rows_at rest{
+      0, parted.picture.tokens - 10,
+      on_host(std::span{rows[5]}.subspan(10 * company.facts().row_elements()), company.facts().row_elements())};
   const token_id first = models::choose(started.logits, {}, 0);
   const auto length = static_cast<std::int32_t>(going.prompt.size());
   const auto next = plain_positions(length + going.delta, 1);
