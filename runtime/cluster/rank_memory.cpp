@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "actors/kv_writes.hpp"
+#include "fabric/device_memory.hpp"
 #include "protocols/codec.hpp"
 #include "runtime/cluster/rank_world.hpp"
 
