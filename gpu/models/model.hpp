@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "gpu/group.hpp"
+#include "gpu/models/running_batch.hpp"
 #include "gpu/tensor.hpp"
 #include "protocols/fault.hpp"
 #include "protocols/ids.hpp"
@@ -155,6 +156,16 @@ public:
   /// them, in order; filled on every mesh rank of the last stage.
   virtual protocols::result<void> forward(std::span<const sequence> batch, std::span<const float> hidden_in,
                                           std::span<float> hidden_out, std::span<float> logits, group* mesh) = 0;
+
+  /// Collectives of one opening of a batch, on the mesh: every size is run once, and run again where it is captured.
+  virtual std::uint32_t opening_collectives(const batch_options&) const noexcept { return 0; }
+  /// A batch to decode with (see running_batch), warmed up for every size that it can have. It must not outlive the
+  /// model; `forward` may run between its steps, on the same stream.
+  /// Errors: invalid_request, where this shard is one stage of several: a chain of stages steps with `forward`;
+  /// no_memory.
+  virtual protocols::result<std::unique_ptr<running_batch>> open_batch(const batch_options&, group*) {
+    return protocols::fail(protocols::fault::invalid_request, "this model runs no batch of its own");
+  }
 };
 
 /// An opened folder: the files are mapped once, models copy only their share.
