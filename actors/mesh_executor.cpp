@@ -31,7 +31,7 @@ mesh_executor::mesh_executor(parts made_of, events calls, admission_board& board
   rows_.reserve(parts_.batch_max);
   batch_.reserve(parts_.batch_max);
   positions_.reserve(parts_.batch_max);
-  emitted_.reserve(parts_.batch_max);
+  emitted_.reserve(std::size_t{parts_.batch_max} * (1 + parts_.steps_ahead));
 }
 
 result<void> mesh_executor::order(any_order what) {
@@ -290,9 +290,12 @@ void mesh_executor::enter(const join_order& order) {
   row one{.what = join.sequence,
           .context = join.sequence.context,
           .newest = join.first_token,
+          .place = 0,
+          .entered = 0,
           .answered = 1,
           .max_tokens = join.max_tokens,
           .end_tokens = join.end_tokens,
+          .ended = false,
           .leaving = false};
   const bool ends = std::find(one.end_tokens.begin(), one.end_tokens.end(), one.newest) != one.end_tokens.end();
   const auto finish = ends ? finish_reason::stop : one.max_tokens <= 1 ? finish_reason::length : finish_reason::none;
@@ -336,24 +339,12 @@ result<void> mesh_executor::step_batch() {
     entering_.push_back(std::move(joining_.front()));
     joining_.pop_front();
   }
+  emitted_.clear();
   if (auto done = announce_and_perform(); !done)
     return done;
   for (const auto request : step.leaves)
     calls_.on_left(request);
-
-  emitted_.clear();
-  for (std::size_t i = 0; i < rows_.size(); ++i) {
-    auto& one = rows_[i];
-    one.newest = chosen_[i];
-    const bool ends = std::find(one.end_tokens.begin(), one.end_tokens.end(), one.newest) != one.end_tokens.end();
-    const auto finish = ends                                 ? finish_reason::stop
-                        : one.answered + 1 >= one.max_tokens ? finish_reason::length
-                                                             : finish_reason::none;
-    emitted_.push_back({one.what.request, one.answered, one.newest, finish});
-    ++one.answered;
-    one.leaving = one.leaving || finish != finish_reason::none;
-  }
-  auto told = calls_.on_tokens(emitted_);
+  auto told = emitted_.empty() ? result<void>{} : calls_.on_tokens(emitted_);
   TROUPE_FAULT_POINT("decode.emitted");
   return told;
 }

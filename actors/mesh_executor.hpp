@@ -66,6 +66,7 @@ public:
     slot_area pixels;                                  ///< encode: what the front writes
     slot_area rows;                                    ///< encode leader: send ring; prefill: what encode writes
     std::uint32_t batch_max = 1;
+    std::uint32_t steps_ahead = 0; ///< begun before the one before is collected: 1 where a device works beside the host
     protocols::duration step_deadline{}; ///< of one announcement
     /// At work while the leader is at something that is no step: handing tokens on, taking an order. Steps are seen by
     /// the flight recorder.
@@ -128,11 +129,14 @@ private:
   struct row { ///< an active sequence
     protocols::sequence_join what;
     std::uint32_t context = 0;
+    protocols::token_id newest = 0; ///< that has been collected; in a chain of stages the leader's alone
+    std::uint32_t place = 0;        ///< in the running batch
+    std::uint64_t entered = 0;      ///< steps of the running batch that had begun before
     // leader only
-    protocols::token_id newest = 0;
     std::uint32_t answered = 0;
     std::uint32_t max_tokens = 0;
     std::vector<protocols::token_id> end_tokens;
+    bool ended = false; ///< its last token has been emitted
     bool leaving = false;
   };
 
@@ -157,6 +161,13 @@ private:
   protocols::result<void> perform_encode(const protocols::mesh_plan& plan);
   protocols::result<void> perform_prefill(const protocols::mesh_plan& plan);
   protocols::result<void> perform_decode(const protocols::mesh_plan& plan);
+  protocols::result<void> change_batch(const protocols::decode_step& step);
+  protocols::result<void> step_running(const protocols::mesh_plan& plan);
+  protocols::result<void> step_chain(const protocols::mesh_plan& plan);
+  protocols::result<void> open_running(const protocols::mesh_plan& plan);
+  void take_token(std::uint32_t place, protocols::token_id id);
+  /// The leader's: `one.newest` is a token of its answer.
+  void answer(row& one);
 
   /// One pass of this stage over `batch_`: receives hidden states from the stage before, hands them to the next, and
   /// leaves the chosen tokens in `chosen_` on the leader.
@@ -179,7 +190,10 @@ private:
   protocols::mesh_plan plan_;
   protocols::call_id next_call_{1};
   std::vector<std::byte> plan_bytes_;
-  std::vector<row> rows_;     ///< the batch, in the order of joining
+  std::vector<row> rows_;                               ///< the batch, in the order of joining
+  std::unique_ptr<gpu::models::running_batch> running_; ///< where one stage decodes; a chain of stages uses `forward`
+  std::uint64_t begun_ = 0;                             ///< steps of `running_`
+  std::uint64_t collected_ = 0;
   std::deque<row> joining_;   ///< leader: handed over, not yet announced
   std::vector<row> entering_; ///< leader: announced with the present plan
   std::vector<gpu::models::text_model::sequence> batch_;

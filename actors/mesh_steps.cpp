@@ -37,6 +37,9 @@ result<void> mesh_executor::perform_warm(const mesh_plan& plan) {
     how_.assign(1, {sampling_options{}, 0});
     if (auto done = forward(plan, "warm", ids.size(), 1); !done)
       return done;
+    if (parts_.cell.role == role_kind::decode && parts_.cell.pipeline_parallel == 1)
+      if (auto done = open_running(plan); !done)
+        return done;
   }
   if (parts_.vision) {
     const auto side = parts_.facts.patch_pixels * parts_.facts.merge;
@@ -117,48 +120,6 @@ result<void> mesh_executor::perform_prefill(const mesh_plan& plan) {
     return done;
   if (piece.last)
     calls_.on_prefilled(piece);
-  return {};
-}
-
-result<void> mesh_executor::perform_decode(const mesh_plan& plan) {
-  const auto& step = plan.decode;
-  std::erase_if(rows_, [&](const row& one) {
-    return std::find(step.leaves.begin(), step.leaves.end(), one.what.request) != step.leaves.end();
-  });
-  for (std::size_t i = 0; i < step.joins.size(); ++i) {
-    if (leads())
-      rows_.push_back(std::move(entering_[i]));
-    else
-      rows_.push_back({.what = step.joins[i], .context = step.joins[i].context, .end_tokens = {}});
-  }
-  entering_.clear();
-  if (step.ids.size() != rows_.size() || rows_.size() > parts_.batch_max) // before a collective is entered (B12)
-    return fail(fault::plan_mismatch, "decode step of " + std::to_string(step.ids.size()) + " rows, this rank has " +
-                                          std::to_string(rows_.size()));
-  if (rows_.empty())
-    return {};
-
-  positions_.clear();
-  for (const auto& one : rows_) {
-    const auto at = static_cast<std::int32_t>(one.context) + one.what.position_delta;
-    positions_.push_back({at, at, at});
-  }
-  batch_.clear();
-  how_.clear();
-  for (std::size_t i = 0; i < rows_.size(); ++i) {
-    const auto& one = rows_[i];
-    batch_.push_back({.ids = std::span{step.ids}.subspan(i, 1),
-                      .positions = std::span{positions_}.subspan(i, 1),
-                      .context = one.context,
-                      .blocks = one.what.blocks,
-                      .pictures = {},
-                      .wants_logits = true});
-    how_.emplace_back(one.what.sampling, one.context + 1 - one.what.context);
-  }
-  if (auto done = forward(plan, "decode", rows_.size(), rows_.size()); !done)
-    return done;
-  for (auto& one : rows_)
-    ++one.context;
   return {};
 }
 

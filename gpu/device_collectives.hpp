@@ -16,6 +16,8 @@ class collective_backend;
 class device_collectives {
 public:
   virtual ~device_collectives() = default;
+  /// Whether the device alone carries them out, so that they can be captured with what is around them.
+  virtual bool capturable() const noexcept = 0;
   /// Every member gets the same bits.
   virtual protocols::result<void> all_reduce_sum(stream& on, const tensor_view& values,
                                                  protocols::time_point deadline) = 0;

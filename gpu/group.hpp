@@ -103,6 +103,8 @@ public:
   /// From here on tensors of a device go this way; before the first of them. Those of the host go through the backend.
   void give_device(std::unique_ptr<device_collectives> collectives) { device_ = std::move(collectives); }
   collective_backend& backend() noexcept { return *backend_; }
+  /// Whether a step with collectives of this group can be captured.
+  bool capturable() const noexcept { return device_ && device_->capturable(); }
 
   /// Sums a contiguous f32 tensor, in `on`'s order: what follows on the stream reads the sum.
   protocols::result<void> all_reduce_sum(stream& on, const tensor_view& values);

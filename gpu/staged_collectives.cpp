@@ -15,6 +15,8 @@ public:
   staged_collectives(std::shared_ptr<const operations> run, collective_backend& host)
       : run_(std::move(run)), host_(host) {}
 
+  bool capturable() const noexcept override { return false; }
+
   result<void> all_reduce_sum(stream& on, const tensor_view& values, time_point deadline) override {
     mine_.resize(static_cast<std::size_t>(values.elements()));
     return fetch(on, values).and_then([&] { return host_.all_reduce_sum(mine_, deadline); }).map([&] {

@@ -29,6 +29,8 @@ class nccl_collectives final : public device_collectives {
 public:
   explicit nccl_collectives(ncclComm_t all) : all_(all) {}
 
+  bool capturable() const noexcept override { return true; }
+
   result<void> all_reduce_sum(stream& on, const tensor_view& values, time_point deadline) override {
     return enqueue(on, "ncclAllReduce", deadline, [&](cudaStream_t queue) {
       return ncclAllReduce(values.data(), values.data(), static_cast<std::size_t>(values.elements()), ncclFloat32,

@@ -39,6 +39,7 @@ result<std::shared_ptr<actors::mesh_executor>> rank_world::make_executor(const c
   parts.facts = context_.facts;
   parts.batch_max = context_.spec.limits.batch_max;
   parts.step_deadline = std::chrono::milliseconds{context_.spec.timeouts.collective_ms};
+  parts.steps_ahead = on_device() ? 1 : 0;
   parts.turn = context_.turns->claim("an executor stands still between two steps");
 
   const auto make_group = [&](group_id id) -> result<std::shared_ptr<gpu::group_lanes>> {

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <tuple>
 #include <vector>
@@ -71,11 +73,89 @@ public:
     return mesh && !logits.empty() ? mesh->all_reduce_sum(logits) : protocols::result<void>{};
   }
 
+  std::function<void(protocols::token_id&)> change_choice; ///< a rank that decides differently, of its running batch
+  protocols::result<std::unique_ptr<gpu::models::running_batch>> open_batch(const gpu::models::batch_options& how,
+                                                                            gpu::group* mesh) override;
+
 private:
   gpu::models::shard part_;
   gpu::models::kv_layout layout_;
   std::uint32_t steps_ = 0;
 };
+
+/// Steps of `counting_model`, which are over when they have begun.
+class counting_batch final : public gpu::models::running_batch {
+public:
+  counting_batch(counting_model& with, std::uint32_t rows_max, bool on_mesh)
+      : with_(with), rows_(rows_max), on_mesh_(on_mesh) {}
+
+  protocols::result<std::uint32_t> join(const joining& who) override {
+    const auto place = std::ranges::find_if(rows_, [](const auto& row) { return !row; }) - rows_.begin();
+    rows_.at(static_cast<std::size_t>(place)) = going{.newest = who.newest, .context = who.context};
+    ++size_;
+    return static_cast<std::uint32_t>(place);
+  }
+  protocols::result<void> leave(std::uint32_t place) override {
+    rows_.at(place).reset();
+    --size_;
+    return {};
+  }
+  std::uint32_t size() const noexcept override { return size_; }
+  std::uint32_t collectives() const noexcept override { return on_mesh_ ? with_.mesh_collectives(true) : 0; }
+
+  protocols::result<void> step(gpu::group* mesh) override {
+    std::vector<gpu::models::text_model::sequence> batch;
+    std::vector<chosen> tokens;
+    for (std::uint32_t place = 0; place < rows_.size(); ++place)
+      if (rows_[place]) {
+        batch.push_back({.ids = {&rows_[place]->newest, 1},
+                         .positions = {},
+                         .context = rows_[place]->context,
+                         .blocks = {},
+                         .pictures = {},
+                         .wants_logits = true});
+        tokens.push_back({place});
+      }
+    std::vector<float> logits(batch.size() * vocabulary);
+    if (auto done = with_.forward(batch, {}, {}, logits, mesh); !done)
+      return done;
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+      auto& row = *rows_[tokens[i].place];
+      const auto first = logits.begin() + static_cast<std::ptrdiff_t>(i * vocabulary);
+      row.newest = static_cast<protocols::token_id>(std::max_element(first, first + vocabulary) - first);
+      if (with_.change_choice)
+        with_.change_choice(row.newest);
+      ++row.context;
+      tokens[i].id = row.newest;
+    }
+    REQUIRE(on_their_way_.size() < steps_ahead_max);
+    on_their_way_.push_back(std::move(tokens));
+    return {};
+  }
+  protocols::result<std::span<const chosen>> collect(protocols::time_point) override {
+    REQUIRE_FALSE(on_their_way_.empty());
+    collected_ = std::move(on_their_way_.front());
+    on_their_way_.pop_front();
+    return collected_;
+  }
+
+private:
+  struct going {
+    protocols::token_id newest = 0;
+    std::uint32_t context = 0;
+  };
+  counting_model& with_;
+  std::vector<std::optional<going>> rows_;
+  bool on_mesh_;
+  std::uint32_t size_ = 0;
+  std::deque<std::vector<chosen>> on_their_way_;
+  std::vector<chosen> collected_;
+};
+
+inline protocols::result<std::unique_ptr<gpu::models::running_batch>>
+counting_model::open_batch(const gpu::models::batch_options& how, gpu::group* mesh) {
+  return std::make_unique<counting_batch>(*this, how.rows_max, mesh != nullptr);
+}
 
 class executor_company {
 public:

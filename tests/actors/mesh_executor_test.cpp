@@ -63,8 +63,15 @@ mesh_plan vote_of(call_id call) {
 struct shape {
   std::uint32_t tensor_parallel;
   std::uint32_t pipeline_parallel;
+  std::uint32_t steps_ahead = 0;
 };
 constexpr shape shapes[] = {{1, 1}, {2, 1}, {4, 1}, {1, 2}, {2, 2}};
+
+std::vector<shape> with_and_without_a_step_ahead() {
+  std::vector<shape> all{std::begin(shapes), std::end(shapes)};
+  all.insert(all.end(), {{1, 1, 1}, {2, 1, 1}, {4, 1, 1}});
+  return all;
+}
 
 } // namespace
 
@@ -134,10 +141,13 @@ TEST_CASE("A long prompt runs in pieces, each on every rank, and its token is ch
 }
 
 TEST_CASE("B18, F17: sequences join and leave the batch alike on every rank, one token a step and nothing else in it") {
-  for (const auto& of : shapes) {
+  for (const auto& of : with_and_without_a_step_ahead()) {
     CAPTURE(of.tensor_parallel);
     CAPTURE(of.pipeline_parallel);
+    CAPTURE(of.steps_ahead);
     executor_company all{of.tensor_parallel, of.pipeline_parallel};
+    for (auto& part : all.parts)
+      part.steps_ahead = of.steps_ahead;
     all.start();
     const auto has_left = [&](std::uint64_t request) {
       return [&all, request] { return std::ranges::find(all.left, request_id{request}) != all.left.end(); };
@@ -165,6 +175,18 @@ TEST_CASE("B18, F17: sequences join and leave the batch alike on every rank, one
       CHECK(std::all_of(model->log.begin() + 1, model->log.end(), [](const auto& each) { return each.ids == 1; }));
     }
   }
+}
+
+TEST_CASE("B11: a rank that chooses another token than its leader ends the next step, and is told both") {
+  executor_company all{2};
+  all.models[1]->change_choice = [steps = 0](token_id& id) mutable { id += ++steps == 3 ? 1 : 0; };
+  all.start();
+
+  all.order(join(1, 10, 100'000));
+
+  REQUIRE(all.until([&] { return all.ends[1].has_value(); }));
+  REQUIRE_FALSE(*all.ends[1]);
+  CHECK(all.ends[1]->error() == failure{fault::plan_mismatch, "token 14 of request 1 on this rank, the leader has 13"});
 }
 
 TEST_CASE("A sequence whose first token ends it never enters the batch") {
