@@ -16,6 +16,9 @@ public:
   protocols::result<std::unique_ptr<buffer>> allocate(std::size_t bytes) const override {
     return with_->allocate(bytes);
   }
+  protocols::result<std::unique_ptr<buffer>> allocate_shared(std::size_t bytes) const override {
+    return with_->allocate_shared(bytes);
+  }
   std::unique_ptr<stream> make_stream() const override { return with_->make_stream(); }
 
   void upload(stream& on, std::span<const std::byte> from, const tensor_view& to) const override {
@@ -87,6 +90,40 @@ public:
   void paged_attention(stream& on, const tensor_view& q, const tensor_view& pool, const paged_tokens& where,
                        float scale, const tensor_view& out) const override {
     with_->paged_attention(on, q, pool, where, scale, out);
+    count();
+  }
+  void norm_matmul(stream& on, const normed_rows& x, const tensor_view& weight, const tensor_view& bias,
+                   const tensor_view& out) const override {
+    with_->norm_matmul(on, x, weight, bias, out);
+    count();
+  }
+  void norm_matmul_silu(stream& on, const normed_rows& x, const tensor_view& weight, const tensor_view& bias,
+                        const tensor_view& out) const override {
+    with_->norm_matmul_silu(on, x, weight, bias, out);
+    count();
+  }
+  void matmul_add(stream& on, const tensor_view& x, const tensor_view& weight, const tensor_view& bias,
+                  const tensor_view& to) const override {
+    with_->matmul_add(on, x, weight, bias, to);
+    count();
+  }
+  void attend_new(stream& on, const new_heads& heads, const tensor_view& pool, const paged_tokens& where, float scale,
+                  const tensor_view& out) const override {
+    with_->attend_new(on, heads, pool, where, scale, out);
+    count();
+  }
+  void place_rows(stream& on, const batch_rows& rows, std::int64_t block_tokens, const tensor_view& frequencies,
+                  const paged_tokens& where, const tensor_view& cos, const tensor_view& sin) const override {
+    with_->place_rows(on, rows, block_tokens, frequencies, where, cos, sin);
+    count();
+  }
+  void sample(stream& on, const tensor_view& logits, const batch_rows& rows, const tensor_view& chosen) const override {
+    with_->sample(on, logits, rows, chosen);
+    count();
+  }
+  void advance_rows(stream& on, const batch_rows& rows, const tensor_view& context, const tensor_view& chosen,
+                    const tensor_view& turn, const tensor_view& told) const override {
+    with_->advance_rows(on, rows, context, chosen, turn, told);
     count();
   }
 

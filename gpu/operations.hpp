@@ -26,10 +26,38 @@ struct published_slice {
 
 /// Where the new tokens of a step stand in a paged pool of keys and values; i32 on the device.
 struct paged_tokens {
-  tensor_view slots;   ///< [tokens]: block x block tokens + place, where the token's keys and values go
+  tensor_view slots;   ///< [tokens]: block x block tokens + place, where the token's keys and values go; -1: nowhere
   tensor_view first;   ///< [sequences + 1]: first new token of each sequence, then their count
-  tensor_view context; ///< [sequences]: tokens that were in the pool before the step
+  tensor_view context; ///< [sequences]: tokens that were in the pool before the step; -1: it attends to nothing, and
+                       ///< what it would be given is left as it is
   tensor_view blocks;  ///< [sequences, most]: block numbers
+};
+
+/// Rows that count as divided by their root mean square and scaled.
+struct normed_rows {
+  tensor_view x;      ///< [m, k]
+  tensor_view weight; ///< f32 [k]
+  float epsilon = 0.0F;
+};
+
+/// What new tokens bring to the attention of one layer.
+struct new_heads {
+  tensor_view joined;               ///< [tokens, (query heads + 2 kv heads) x elements]: queries, keys, values
+  tensor_view query_norm, key_norm; ///< f32 [elements], or none: rms norms of each head before it is turned
+  float epsilon = 0.0F;             ///< theirs
+  tensor_view cos, sin;             ///< f32 [tokens, elements / 2]
+};
+
+/// The sequences of a running batch, one a row; i32 [rows] unless it says otherwise.
+struct batch_rows {
+  tensor_view ids;                ///< newest token, whose keys and values are not in the pool yet
+  tensor_view context;            ///< tokens that are in the pool; -1: nobody's row
+  tensor_view capacity;           ///< tokens that its blocks hold; a sequence that has as many rests
+  tensor_view shift;              ///< of a token: its position less its index
+  tensor_view answered;           ///< index of the token that is chosen next
+  tensor_view temperature, top_p; ///< f32
+  tensor_view seed;               ///< [2, rows]: lower and upper half
+  tensor_view blocks;             ///< [rows, most]
 };
 
 enum class gelu_kind : std::uint8_t { tanh, erf };
@@ -48,6 +76,9 @@ public:
   virtual device_kind device() const noexcept = 0;
   /// Zeroed. Errors: no_memory; executor_failed, what else the device reports.
   virtual protocols::result<std::unique_ptr<buffer>> allocate(std::size_t bytes) const = 0;
+  /// Host memory, zeroed, that the device reads and writes where it lies: what it holds is of the device for operations
+  /// and can be read by the host once they have happened. Errors: no_memory; executor_failed.
+  virtual protocols::result<std::unique_ptr<buffer>> allocate_shared(std::size_t bytes) const = 0;
   virtual std::unique_ptr<stream> make_stream() const = 0;
 
   // ---- between host and device; `to` and `from` contiguous. `from` is free when an upload returns, `to` is filled
@@ -94,6 +125,37 @@ public:
   /// Each new token attends to its sequence up to itself, read from the pool; query heads in groups share a kv head.
   virtual void paged_attention(stream& on, const tensor_view& q, const tensor_view& pool, const paged_tokens& where,
                                float scale, const tensor_view& out) const = 0;
+
+  // ---- several of the above in one, as layers are made of them: the same numbers within rounding, and on a device in
+  // as few launches as it can. Weights, norms and what is in the pool before must be there when the operation before
+  // this one begins: a device reads them ahead. ----
+  /// out [m, n] = norm(x) . weight [n, k] transposed + bias [n] (or none). The normed rows are of weight's kind.
+  virtual void norm_matmul(stream& on, const normed_rows& x, const tensor_view& weight, const tensor_view& bias,
+                           const tensor_view& out) const = 0;
+  /// out [m, n] = silu(h[:, :n]) * h[:, n:] with h = norm(x) . weight [2 n, k] transposed + bias [2 n], of out's kind
+  virtual void norm_matmul_silu(stream& on, const normed_rows& x, const tensor_view& weight, const tensor_view& bias,
+                                const tensor_view& out) const = 0;
+  /// to [m, n] += x [m, k] . weight [n, k] transposed + bias [n] (or none)
+  virtual void matmul_add(stream& on, const tensor_view& x, const tensor_view& weight, const tensor_view& bias,
+                          const tensor_view& to) const = 0;
+  /// Norms and turns the new tokens' queries and keys, stores their keys and values, and lets them attend.
+  /// out [tokens, query heads, elements]. What `heads.joined` holds afterwards is not said.
+  virtual void attend_new(stream& on, const new_heads& heads, const tensor_view& pool, const paged_tokens& where,
+                          float scale, const tensor_view& out) const = 0;
+
+  // ---- a running batch's own ----
+  /// Where the newest token of each row goes: where.slots, where.context, and the angles position x frequencies [half].
+  /// Rows of nobody and rows that rest go nowhere.
+  virtual void place_rows(stream& on, const batch_rows& rows, std::int64_t block_tokens, const tensor_view& frequencies,
+                          const paged_tokens& where, const tensor_view& cos, const tensor_view& sin) const = 0;
+  /// chosen [rows] from logits [rows, vocabulary] as gpu::choose does, in sums of 2^-44 of the largest weight: the
+  /// choice is another one only where the draw comes as near as that to the border between two tokens.
+  virtual void sample(stream& on, const tensor_view& logits, const batch_rows& rows,
+                      const tensor_view& chosen) const = 0;
+  /// Takes up what was chosen: ids, context and answered of the rows that where.context says went somewhere. Their
+  /// tokens, and -1 for the others, go to told [turns, rows] at `turn` [1] modulo turns, and `turn` is one more.
+  virtual void advance_rows(stream& on, const batch_rows& rows, const tensor_view& context, const tensor_view& chosen,
+                            const tensor_view& turn, const tensor_view& told) const = 0;
 };
 
 /// from -> to, whichever of the two lies on `run`'s device and whichever on the host; both contiguous. As for `upload`

@@ -154,6 +154,8 @@ void store_kv(const tensor_view& k, const tensor_view& v, const tensor_view& slo
   };
   for (std::int64_t token = 0; token < slots.shape(0); ++token) {
     const std::int32_t slot = slots.i32()[token];
+    if (slot == -1)
+      continue;
     const auto block = static_cast<std::int32_t>(slot / block_tokens);
     TROUPE_ASSERT("kv", slot >= 0 && block < pool.shape(0));
     for (std::int64_t head = 0; head < k.shape(1); ++head) {
@@ -175,6 +177,8 @@ void attend_paged(cpu_stream& on, const tensor_view& q, const tensor_view& pool,
                             .tokens = where.first.i32()[i + 1] - first,
                             .context = where.context.i32()[i],
                             .blocks = where.blocks.i32() + i * where.blocks.stride(0)};
+    if (of.context < 0)
+      continue;
     if (of.tokens < gather_tokens && pool.element() == element_kind::f32)
       attend_few(on, q, pool, of, scale, out);
     else

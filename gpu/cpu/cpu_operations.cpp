@@ -5,6 +5,7 @@
 #include <new>
 
 #include "gpu/cpu/attention.hpp"
+#include "gpu/cpu/batch.hpp"
 #include "gpu/cpu/cpu_stream.hpp"
 #include "gpu/cpu/kernels.hpp"
 #include "gpu/cpu/product.hpp"
@@ -72,6 +73,7 @@ public:
       return fail(fault::no_memory, std::to_string(bytes) + " bytes");
     return memory;
   }
+  result<std::unique_ptr<buffer>> allocate_shared(std::size_t bytes) const override { return allocate(bytes); }
   std::unique_ptr<stream> make_stream() const override { return std::make_unique<cpu_stream>(); }
 
   void upload(stream&, std::span<const std::byte> from, const tensor_view& to) const override {
@@ -143,26 +145,7 @@ public:
 
   void matmul(stream&, const tensor_view& x_as_is, const tensor_view& weight_as_is, const tensor_view& bias_as_is,
               const tensor_view& out_as_is) const override {
-    const widened left{x_as_is, access::read};
-    const widened right{weight_as_is, access::read};
-    const widened start{bias_as_is, access::read};
-    const widened product{out_as_is, access::write};
-    const tensor_view& x = left.view();
-    const tensor_view& weight = right.view();
-    const tensor_view& bias = start.view();
-    const tensor_view& out = product.view();
-    const std::int64_t m = x.shape(0);
-    const std::int64_t n = weight.shape(0);
-    const std::int64_t k = weight.shape(1);
-    TROUPE_ASSERT("matmul", x.rank() == 2 && x.shape(1) == k && out.shape(0) == m && out.shape(1) == n);
-    TROUPE_ASSERT("matmul", !bias || bias.shape(0) == n);
-    if (m == 0)
-      return;
-    if (bias)
-      for (std::int64_t row = 0; row < m; ++row)
-        std::memcpy(out.f32() + row * out.stride(0), bias.f32(), static_cast<std::size_t>(n) * sizeof(float));
-    multiply({.m = m, .n = n, .k = k, .right_transposed = true, .accumulate = static_cast<bool>(bias)}, x.f32(),
-             x.stride(0), weight.f32(), weight.stride(0), out.f32(), out.stride(0));
+    multiply_into(x_as_is, weight_as_is, bias_as_is, out_as_is, false);
   }
   void rms_norm(stream&, const tensor_view& x, const tensor_view& weight, float epsilon,
                 const tensor_view& out) const override {
@@ -233,11 +216,92 @@ public:
   void paged_attention(stream& on, const tensor_view& q, const tensor_view& pool, const paged_tokens& where,
                        float scale, const tensor_view& out) const override {
     const widened queries{q, access::read};
-    const widened answers{out, access::write};
+    const widened answers{out, access::change}; // rows of nobody stay as they are
     attend_paged(own(on), queries.view(), pool, where, scale, answers.view());
   }
 
+  void norm_matmul(stream& on, const normed_rows& x, const tensor_view& weight, const tensor_view& bias,
+                   const tensor_view& out) const override {
+    const auto floats = own(on).scratch(static_cast<std::size_t>(x.x.elements()));
+    const tensor_view normed{floats.data(), weight.element(), device_kind::cpu, {x.x.shape(0), x.x.shape(1)}};
+    rms_norm(on, x.x, x.weight, x.epsilon, normed);
+    matmul(on, normed, weight, bias, out);
+  }
+  void norm_matmul_silu(stream& on, const normed_rows& x, const tensor_view& weight, const tensor_view& bias,
+                        const tensor_view& out) const override {
+    const std::int64_t rows = x.x.shape(0);
+    const auto floats = own(on).scratch(static_cast<std::size_t>(x.x.elements() + rows * weight.shape(0)));
+    const tensor_view normed{floats.data(), weight.element(), device_kind::cpu, {rows, x.x.shape(1)}};
+    const tensor_view both{floats.data() + x.x.elements(), out.element(), device_kind::cpu, {rows, weight.shape(0)}};
+    rms_norm(on, x.x, x.weight, x.epsilon, normed);
+    matmul(on, normed, weight, bias, both);
+    silu_mul(on, both, out);
+  }
+  void matmul_add(stream&, const tensor_view& x, const tensor_view& weight, const tensor_view& bias,
+                  const tensor_view& to) const override {
+    multiply_into(x, weight, bias, to, true);
+  }
+  void attend_new(stream& on, const new_heads& heads, const tensor_view& pool, const paged_tokens& where, float scale,
+                  const tensor_view& out) const override {
+    const std::int64_t queries = out.shape(1);
+    const std::int64_t width = out.shape(2);
+    const std::int64_t keys = pool.shape(1);
+    const tensor_view q = heads.joined.columns(0, queries * width).split_last(queries);
+    const tensor_view k = heads.joined.columns(queries * width, keys * width).split_last(keys);
+    const tensor_view v = heads.joined.columns((queries + keys) * width, keys * width).split_last(keys);
+    if (heads.query_norm) {
+      rms_norm(on, q, heads.query_norm, heads.epsilon, q);
+      rms_norm(on, k, heads.key_norm, heads.epsilon, k);
+    }
+    rotate(on, q, heads.cos, heads.sin);
+    rotate(on, k, heads.cos, heads.sin);
+    store_kv(on, k, v, where.slots, pool);
+    paged_attention(on, q, pool, where, scale, out);
+  }
+
+  void place_rows(stream&, const batch_rows& rows, std::int64_t block_tokens, const tensor_view& frequencies,
+                  const paged_tokens& where, const tensor_view& cos, const tensor_view& sin) const override {
+    cpu::place_rows(rows, block_tokens, frequencies, where, cos, sin);
+  }
+  void sample(stream&, const tensor_view& logits, const batch_rows& rows, const tensor_view& chosen) const override {
+    cpu::sample(logits, rows, chosen);
+  }
+  void advance_rows(stream&, const batch_rows& rows, const tensor_view& context, const tensor_view& chosen,
+                    const tensor_view& turn, const tensor_view& told) const override {
+    cpu::advance_rows(rows, context, chosen, turn, told);
+  }
+
 private:
+  /// out [m, n] = (out +) x . weight transposed + bias
+  static void multiply_into(const tensor_view& x_as_is, const tensor_view& weight_as_is, const tensor_view& bias_as_is,
+                            const tensor_view& out_as_is, bool add) {
+    const widened left{x_as_is, access::read};
+    const widened right{weight_as_is, access::read};
+    const widened start{bias_as_is, access::read};
+    const widened product{out_as_is, add ? access::change : access::write};
+    const tensor_view& x = left.view();
+    const tensor_view& weight = right.view();
+    const tensor_view& bias = start.view();
+    const tensor_view& out = product.view();
+    const std::int64_t m = x.shape(0);
+    const std::int64_t n = weight.shape(0);
+    const std::int64_t k = weight.shape(1);
+    TROUPE_ASSERT("matmul", x.rank() == 2 && x.shape(1) == k && out.shape(0) == m && out.shape(1) == n);
+    TROUPE_ASSERT("matmul", !bias || bias.shape(0) == n);
+    if (m == 0)
+      return;
+    if (bias)
+      for (std::int64_t row = 0; row < m; ++row) {
+        float* const to = out.f32() + row * out.stride(0);
+        if (add)
+          best_kernels().add(to, bias.f32(), n);
+        else
+          std::memcpy(to, bias.f32(), static_cast<std::size_t>(n) * sizeof(float));
+      }
+    multiply({.m = m, .n = n, .k = k, .right_transposed = true, .accumulate = add || bias}, x.f32(), x.stride(0),
+             weight.f32(), weight.stride(0), out.f32(), out.stride(0));
+  }
+
   const kernels& run_ = best_kernels();
 };
 

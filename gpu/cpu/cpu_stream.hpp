@@ -8,9 +8,20 @@
 namespace troupe::gpu::cpu {
 
 /// The thread itself, with the scratch memory that operations on it use; it grows to the largest need and stays.
+/// What is put on it has happened at once, so every event has come, and captured work is what was to be captured.
 class cpu_stream final : public stream {
 public:
   protocols::result<void> synchronize() override { return {}; }
+
+  std::unique_ptr<stream_event> make_event() override { return std::make_unique<event>(); }
+  void record(stream_event&) override {}
+  protocols::result<void> await(const stream_event&, protocols::time_point) override { return {}; }
+
+  bool gains_by_capture() const noexcept override { return false; }
+  protocols::result<std::unique_ptr<captured_work>> capture(work what) override {
+    return std::make_unique<kept>(std::move(what));
+  }
+  protocols::result<void> launch(captured_work& what) override { return static_cast<kept&>(what).run(); }
 
   std::span<float> scratch(std::size_t floats) {
     if (scratch_.size() < floats)
@@ -19,6 +30,12 @@ public:
   }
 
 private:
+  class event final : public stream_event {};
+  struct kept final : captured_work {
+    explicit kept(work what) : run(std::move(what)) {}
+    work run;
+  };
+
   std::vector<float> scratch_;
 };
 

@@ -29,7 +29,7 @@ struct page_range {
 };
 __device__ __forceinline__ page_range pages_of(const page_tables& where, int sequence, int split, int splits,
                                                int block_shift) {
-  const int keys = where.context[sequence] + 1;
+  const int keys = where.context[sequence] + 1; // none in a row of nobody
   const int pages = (keys - 1 >> block_shift) + 1;
   const int each = (pages + splits - 1) / splits;
   return {min(split * each, pages), min((split + 1) * each, pages), keys};

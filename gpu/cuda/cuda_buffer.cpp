@@ -1,5 +1,7 @@
 #include "gpu/cuda/cuda_buffer.hpp"
 
+#include <cstring>
+
 namespace troupe::gpu::cuda {
 
 using protocols::fail;
@@ -25,6 +27,25 @@ protocols::result<std::unique_ptr<cuda_buffer>> cuda_buffer::make(const device& 
 cuda_buffer::~cuda_buffer() {
   device_.use();
   cudaFree(data_);
+}
+
+protocols::result<std::unique_ptr<buffer>> shared_buffer::make(const device& of, std::size_t bytes) {
+  of.use();
+  void* data = nullptr;
+  const cudaError_t error = bytes == 0 ? cudaSuccess : cudaHostAlloc(&data, bytes, cudaHostAllocMapped);
+  if (error != cudaSuccess) {
+    cudaGetLastError();
+    return fail(error == cudaErrorMemoryAllocation ? fault::no_memory : fault::executor_failed,
+                std::to_string(bytes) + " bytes of pinned memory: " + words_of(error, "cudaHostAlloc"));
+  }
+  if (bytes > 0)
+    std::memset(data, 0, bytes);
+  return std::unique_ptr<buffer>{new shared_buffer{of, data, bytes}};
+}
+
+shared_buffer::~shared_buffer() {
+  device_.use();
+  cudaFreeHost(data_);
 }
 
 } // namespace troupe::gpu::cuda

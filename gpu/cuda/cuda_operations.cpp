@@ -2,6 +2,7 @@
 
 #include "gpu/cuda/cuda_stream.hpp"
 #include "gpu/cuda/kernels.hpp"
+#include "gpu/cuda/weight_stream.hpp"
 
 namespace troupe::gpu::cuda {
 
@@ -55,6 +56,9 @@ public:
     if (error != cudaSuccess)
       return fail(fault::executor_failed, words_of(error, "cudaMemset"));
     return *std::move(memory);
+  }
+  result<std::unique_ptr<buffer>> allocate_shared(std::size_t bytes) const override {
+    return shared_buffer::make(device_, bytes);
   }
   std::unique_ptr<stream> make_stream() const override { return std::make_unique<cuda_stream>(device_); }
 
@@ -116,21 +120,7 @@ public:
 
   void matmul(stream& on, const tensor_view& x, const tensor_view& weight, const tensor_view& bias,
               const tensor_view& out) const override {
-    TROUPE_ASSERT("matmul", x.rank() == 2 && x.shape(1) == weight.shape(1));
-    TROUPE_ASSERT("matmul", out.shape(0) == x.shape(0) && out.shape(1) == weight.shape(0));
-    TROUPE_ASSERT("matmul", same_kind({x, weight}));
-    TROUPE_ASSERT("matmul", !bias || (bias.shape(0) == weight.shape(0) && same_kind({bias, out})));
-    if (x.shape(0) == 0)
-      return;
-    cuda_stream& queue = own(on);
-    queue.enqueue("matmul", [&](cudaStream_t handle) {
-      if (is_few_rows(x, weight))
-        return multiply_few_rows(handle, x, weight, bias, out);
-      if (auto words = queue.products().multiply(device_, handle, x, weight, bias, out); !words.empty())
-        queue.fail("matmul " + std::to_string(x.shape(0)) + " x " + std::to_string(weight.shape(0)) + " x " +
-                   std::to_string(x.shape(1)) + ": " + words);
-      return cudaSuccess;
-    });
+    multiply(own(on), {.x = x, .weight = weight, .bias = bias, .out = out});
   }
   void rms_norm(stream& on, const tensor_view& x, const tensor_view& weight, float epsilon,
                 const tensor_view& out) const override {
@@ -197,7 +187,118 @@ public:
                     [&](cudaStream_t handle) { return attend_paged_tiles(handle, q, pool, tables, scale, out); });
   }
 
+  void norm_matmul(stream& on, const normed_rows& x, const tensor_view& weight, const tensor_view& bias,
+                   const tensor_view& out) const override {
+    multiply_normed(own(on), x, {.weight = weight, .bias = bias, .out = out, .early = true});
+  }
+  void norm_matmul_silu(stream& on, const normed_rows& x, const tensor_view& weight, const tensor_view& bias,
+                        const tensor_view& out) const override {
+    multiply_normed(own(on), x,
+                    {.weight = weight, .bias = bias, .out = out, .end = product_end::silu_mul, .early = true});
+  }
+  void matmul_add(stream& on, const tensor_view& x, const tensor_view& weight, const tensor_view& bias,
+                  const tensor_view& to) const override {
+    multiply(own(on), {.x = x, .weight = weight, .bias = bias, .out = to, .end = product_end::add, .early = true});
+  }
+  void attend_new(stream& on, const new_heads& heads, const tensor_view& pool, const paged_tokens& where, float scale,
+                  const tensor_view& out) const override {
+    const std::int64_t queries = out.shape(1);
+    const std::int64_t width = out.shape(2);
+    const std::int64_t keys = pool.shape(1);
+    TROUPE_ASSERT("attention", width_of(heads.joined) == (queries + 2 * keys) * width && width == pool.shape(4));
+    cuda_stream& queue = own(on);
+    if (heads.joined.shape(0) == where.context.shape(0) && fits_step_attention(heads, pool, out)) {
+      const step_splits plan = plan_step_splits(pool, out, device_.multiprocessors);
+      void* const scratch = queue.scratch(plan.scratch_bytes);
+      std::uint32_t* const counters = queue.counters(plan.counters);
+      return queue.enqueue("attend_new", [&](cudaStream_t handle) {
+        return attend_new_tokens(handle, heads, pool, where, scale, plan, scratch, counters, out);
+      });
+    }
+    const tensor_view q = heads.joined.columns(0, queries * width).split_last(queries);
+    const tensor_view k = heads.joined.columns(queries * width, keys * width).split_last(keys);
+    const tensor_view v = heads.joined.columns((queries + keys) * width, keys * width).split_last(keys);
+    if (heads.query_norm) {
+      rms_norm(on, q, heads.query_norm, heads.epsilon, q);
+      rms_norm(on, k, heads.key_norm, heads.epsilon, k);
+    }
+    rotate(on, q, heads.cos, heads.sin);
+    rotate(on, k, heads.cos, heads.sin);
+    store_kv(on, k, v, where.slots, pool);
+    paged_attention(on, q, pool, where, scale, out);
+  }
+
+  void place_rows(stream& on, const batch_rows& rows, std::int64_t block_tokens, const tensor_view& frequencies,
+                  const paged_tokens& where, const tensor_view& cos, const tensor_view& sin) const override {
+    own(on).enqueue("place_rows", [&](cudaStream_t queue) {
+      return cuda::place_rows(queue, rows, static_cast<int>(block_tokens), frequencies, where.slots, where.context, cos,
+                              sin);
+    });
+  }
+  void sample(stream& on, const tensor_view& logits, const batch_rows& rows, const tensor_view& chosen) const override {
+    void* const scratch = own(on).scratch(sampling_scratch_bytes(logits));
+    own(on).enqueue("sample", [&](cudaStream_t queue) { return sample_rows(queue, logits, rows, chosen, scratch); });
+  }
+  void advance_rows(stream& on, const batch_rows& rows, const tensor_view& context, const tensor_view& chosen,
+                    const tensor_view& turn, const tensor_view& told) const override {
+    own(on).enqueue("advance_rows",
+                    [&](cudaStream_t queue) { return cuda::advance_rows(queue, rows, context, chosen, turn, told); });
+  }
+
 private:
+  /// Products of few rows by the kernels that stream the weight, others by cuBLASLt.
+  void multiply(cuda_stream& on, const few_rows_product& what) const {
+    const tensor_view& x = what.x;
+    const tensor_view& weight = what.weight;
+    const tensor_view& bias = what.bias;
+    const tensor_view& out = what.out;
+    TROUPE_ASSERT("matmul", x.rank() == 2 && x.shape(1) == weight.shape(1));
+    TROUPE_ASSERT("matmul", out.shape(0) == x.shape(0) && out.shape(1) == weight.shape(0));
+    TROUPE_ASSERT("matmul", same_kind({x, weight}));
+    TROUPE_ASSERT("matmul", !bias || (bias.shape(0) == weight.shape(0) && same_kind({bias, out})));
+    if (x.shape(0) == 0)
+      return;
+    const bool add = what.end == product_end::add;
+    on.enqueue(add ? "matmul_add" : "matmul", [&](cudaStream_t handle) {
+      if (fits_weight_stream(x, weight, out))
+        return stream_weights(handle, what);
+      if (!add && is_few_rows(x, weight))
+        return multiply_few_rows(handle, x, weight, bias, out);
+      if (auto words = on.products().multiply(device_, handle, x, weight, bias, out, add); !words.empty())
+        on.fail("matmul " + std::to_string(x.shape(0)) + " x " + std::to_string(weight.shape(0)) + " x " +
+                std::to_string(x.shape(1)) + ": " + words);
+      return cudaSuccess;
+    });
+  }
+
+  /// The same of rows that are normed before: on the way where that is possible, else in the stream's scratch memory.
+  void multiply_normed(cuda_stream& on, const normed_rows& x, few_rows_product what) const {
+    const bool paired = what.end == product_end::silu_mul;
+    TROUPE_ASSERT("matmul", what.weight.shape(0) == what.out.shape(1) * (paired ? 2 : 1));
+    if (x.x.shape(0) == 0)
+      return;
+    const bool streams =
+        fits_weight_stream(x.x, what.weight, what.out) && (!paired || what.out.element() == element_kind::bf16);
+    if (streams && fits_normed(x.x)) {
+      what.normed = &x;
+      return on.enqueue("norm_matmul", [&](cudaStream_t handle) { return stream_weights(handle, what); });
+    }
+    const std::int64_t rows = x.x.shape(0);
+    const tensor_view normed{nullptr, what.weight.element(), device_kind::cuda, {rows, x.x.shape(1)}};
+    const std::size_t normed_bytes = (normed.bytes() + 255) / 256 * 256;
+    const tensor_view both{nullptr, what.out.element(), device_kind::cuda, {rows, what.weight.shape(0)}};
+    auto* const scratch = static_cast<std::byte*>(on.scratch(normed_bytes + (paired && !streams ? both.bytes() : 0)));
+    what.x = {scratch, normed.element(), device_kind::cuda, {rows, x.x.shape(1)}};
+    rms_norm(on, x.x, x.weight, x.epsilon, what.x);
+    if (!paired)
+      return multiply(on, what);
+    if (streams)
+      return on.enqueue("norm_matmul_silu", [&](cudaStream_t handle) { return stream_weights(handle, what); });
+    const tensor_view gate_up{scratch + normed_bytes, both.element(), device_kind::cuda, {rows, both.shape(1)}};
+    multiply(on, {.x = what.x, .weight = what.weight, .bias = what.bias, .out = gate_up});
+    silu_mul(on, gate_up, what.out);
+  }
+
   gpu::cuda::device device_;
 };
 

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "gpu/tensor.hpp"
+#include "gpu/operations.hpp"
 
 /// The launches of the plug-in's own kernels, one family a .cu file. Shapes are checked by whoever calls; each returns
 /// what the calls that it makes report, and its launch's error is the thread's last error.
@@ -30,6 +30,7 @@ cudaError_t add_weighted_rows(cudaStream_t on, const tensor_view& table, const t
                               const tensor_view& weight, const tensor_view& to);
 
 // ---- norms.cu ----
+/// Begins early and awaits the kernels before it.
 cudaError_t rms_norm(cudaStream_t on, const tensor_view& x, const tensor_view& weight, float epsilon,
                      const tensor_view& out);
 cudaError_t layer_norm(cudaStream_t on, const tensor_view& x, const tensor_view& weight, const tensor_view& bias,
@@ -68,5 +69,31 @@ split_plan plan_splits(const tensor_view& q, const tensor_view& pool, const page
 /// Sequences with more than one new token are left to `attend_paged_tiles`.
 cudaError_t attend_split(cudaStream_t on, const tensor_view& q, const tensor_view& pool, const page_tables& where,
                          float scale, const split_plan& plan, void* scratch, const tensor_view& out);
+
+// ---- decode_attention.cu; all of a layer's attention for one new token a sequence ----
+struct step_splits {
+  int splits = 1;                ///< of a context, at most: the device decides how many are used
+  std::size_t scratch_bytes = 0; ///< for what they find
+  std::size_t counters = 0;
+};
+/// Whether `attend_new_tokens` can be used.
+bool fits_step_attention(const new_heads& heads, const tensor_view& pool, const tensor_view& out);
+step_splits plan_step_splits(const tensor_view& pool, const tensor_view& out, int multiprocessors);
+/// `joins`: counters at zero. Tables and older keys are read before the kernels before it have ended.
+cudaError_t attend_new_tokens(cudaStream_t on, const new_heads& heads, const tensor_view& pool,
+                              const paged_tokens& where, float scale, const step_splits& plan, void* scratch,
+                              std::uint32_t* joins, const tensor_view& out);
+
+// ---- batch.cu ----
+cudaError_t place_rows(cudaStream_t on, const batch_rows& rows, int block_tokens, const tensor_view& frequencies,
+                       const tensor_view& slots, const tensor_view& goes_to, const tensor_view& cos,
+                       const tensor_view& sin);
+cudaError_t advance_rows(cudaStream_t on, const batch_rows& rows, const tensor_view& goes_to, const tensor_view& chosen,
+                         const tensor_view& turn, const tensor_view& told);
+
+// ---- sampling.cu ----
+std::size_t sampling_scratch_bytes(const tensor_view& logits);
+cudaError_t sample_rows(cudaStream_t on, const tensor_view& logits, const batch_rows& rows, const tensor_view& chosen,
+                        void* scratch);
 
 } // namespace troupe::gpu::cuda

@@ -13,6 +13,8 @@ __global__ void store_tokens(int rows, int heads, int width, rows_of<const T> k,
   if (row >= rows || column >= width)
     return;
   const int slot = slots[row / heads];
+  if (slot == -1)
+    return;
   const int block = pool.page_of(slot);
   if (slot < 0 || block >= pool.blocks)
     __trap();

@@ -1,3 +1,4 @@
+#include "gpu/cuda/dependent.hpp"
 #include "gpu/cuda/kernels.hpp"
 #include "gpu/cuda/pack.hpp"
 
@@ -41,6 +42,8 @@ __device__ __forceinline__ void over_row(const T* row, int width, Body body) {
 template <int N, int Warps, class Out, class In>
 __global__ void rms_norm_rows(int rows, int width, rows_of<const In> x, const float* weight, float epsilon,
                               rows_of<Out> out) {
+  let_next_kernel_begin();
+  await_kernels_before();
   const int row = blockIdx.x * blockDim.y + threadIdx.y;
   if (row >= rows) // a whole warp or block
     return;
@@ -129,10 +132,11 @@ cudaError_t rms_norm(cudaStream_t on, const tensor_view& x, const tensor_view& w
       x, out,
       [&](auto packed, auto warps, auto out_kind, auto in_kind) {
         const dim3 threads = threads_of(warps());
-        rms_norm_rows<packed(), warps()><<<ceil_div(count_rows(x), threads.y), threads, 0, on>>>(
-            count_rows(x), width_of(x), rows_in<const typename decltype(in_kind)::type>(x), weight.f32(), epsilon,
-            rows_in<typename decltype(out_kind)::type>(out));
-        return cudaSuccess;
+        using to = typename decltype(out_kind)::type;
+        using from = typename decltype(in_kind)::type;
+        return launch_early(on, static_cast<unsigned>(ceil_div(count_rows(x), threads.y)), threads, 0,
+                            rms_norm_rows<packed(), warps(), to, from>, count_rows(x), width_of(x),
+                            rows_in<const from>(x), static_cast<const float*>(weight.f32()), epsilon, rows_in<to>(out));
       },
       weight);
 }

@@ -152,6 +152,8 @@ __global__ void __launch_bounds__(threads)
   if (where.first[sequence + 1] - token != 1)
     return;
   const page_range range = pages_of(where, sequence, 0, partial.splits, block_shift);
+  if (range.keys == 0)
+    return;
   const int pages = (range.keys - 1 >> block_shift) + 1;
   const int found = (pages + range.last - 1) / range.last; // the splits behind have no pages
 

@@ -126,7 +126,7 @@ std::string product_plans::find(const product_shape& shape, plan& into) {
 }
 
 std::string product_plans::multiply(const device& of, cudaStream_t on, const tensor_view& x, const tensor_view& weight,
-                                    const tensor_view& bias, const tensor_view& out) {
+                                    const tensor_view& bias, const tensor_view& out, bool add) {
   if (auto words = prepare(of); !words.empty())
     return words;
   const product_shape shape{.m = x.shape(0),
@@ -157,9 +157,9 @@ std::string product_plans::multiply(const device& of, cudaStream_t on, const ten
           cublasLtMatmulDescSetAttribute(with.how, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &start, sizeof start));
   }
   constexpr float one = 1.0F;
-  constexpr float zero = 0.0F;
+  const float kept = add ? 1.0F : 0.0F;
   check("cublasLtMatmul",
-        cublasLtMatmul(library_, with.how, &one, weight.data(), with.weight, x.data(), with.x, &zero, out.data(),
+        cublasLtMatmul(library_, with.how, &one, weight.data(), with.weight, x.data(), with.x, &kept, out.data(),
                        with.out, out.data(), with.out, &with.algorithm, workspace_->data(), workspace_->bytes(), on));
   return std::move(check).words();
 }

@@ -32,9 +32,9 @@ public:
   product_plans(const product_plans&) = delete;
   product_plans& operator=(const product_plans&) = delete;
 
-  /// out [m, n] = x [m, k] . weight [n, k] transposed + bias. Returns the words of what failed, or nothing.
+  /// out [m, n] = (out +) x [m, k] . weight [n, k] transposed + bias. Returns the words of what failed, or nothing.
   std::string multiply(const device& of, cudaStream_t on, const tensor_view& x, const tensor_view& weight,
-                       const tensor_view& bias, const tensor_view& out);
+                       const tensor_view& bias, const tensor_view& out, bool add = false);
 
 private:
   struct plan;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "gpu/models/decode_batch.hpp"
 #include "protocols/limits.hpp"
 
 namespace troupe::gpu::models {
@@ -11,22 +12,6 @@ using protocols::fail;
 using protocols::fault;
 using protocols::result;
 using protocols::limits::kv_block_tokens;
-
-struct text_decoder::step_shape {
-  std::int64_t tokens = 0;
-  std::int64_t sequences = 0;
-  std::int64_t blocks = 0; ///< most of any sequence
-  std::int64_t rows = 0;   ///< of pictures
-  std::int64_t logits = 0;
-};
-
-/// Tensors of a step. `delta` is what a layer's half adds to `hidden`, contiguous for the sum over the mesh.
-struct text_decoder::workspace {
-  tensor_view hidden, normed, qkv, mixed, delta, gate_up, activated;
-  tensor_view ids, last, cos, sin, rows;
-  tensor_view last_hidden, last_normed, logits, gathered, share;
-  paged_tokens where;
-};
 
 namespace {
 
@@ -49,7 +34,7 @@ text_decoder::text_decoder(const model_config& config, std::shared_ptr<const ope
       frequencies_(config.text.rope.frequencies(config.facts.head_elements)),
       axes_(config.text.rope.axes(config.facts.head_elements)), scratch_(*run_) {}
 
-result<std::unique_ptr<text_model>> text_decoder::load(const model_config& config, const tensor_files& files,
+result<std::unique_ptr<text_model>> text_decoder::make(const model_config& config, const weight_source& weights,
                                                        std::shared_ptr<const operations> run, const shard& part,
                                                        const kv_layout& layout, std::span<std::byte> kv,
                                                        element_kind element) {
@@ -62,16 +47,36 @@ result<std::unique_ptr<text_model>> text_decoder::load(const model_config& confi
                                             " bytes that is not laid out for this shard of " + config.facts.name +
                                             "; valid here: layout_of, " + number(own.bytes()) + " bytes");
   std::unique_ptr<text_decoder> model{new text_decoder{config, std::move(run), part, layout, kv, element}};
-  shard_loader loader{files, plan_text(config), *model->run_, *model->stream_, part};
-  if (auto loaded = model->load_weights(loader); !loaded)
+  if (auto loaded = model->load_weights(weights); !loaded)
     return tl::unexpected(loaded.error());
-  if (auto done = model->stream_->synchronize(); !done)
+  return model;
+}
+
+result<std::unique_ptr<text_model>> text_decoder::load(const model_config& config, const tensor_files& files,
+                                                       std::shared_ptr<const operations> run, const shard& part,
+                                                       const kv_layout& layout, std::span<std::byte> kv,
+                                                       element_kind element) {
+  const auto stream = run->make_stream();
+  shard_loader loader{files, plan_text(config), *run, *stream, part};
+  auto model = make(
+      config,
+      [&](weight& into, const std::vector<std::string>& names, element_kind kind) {
+        return loader.load(into, names, kind);
+      },
+      run, part, layout, kv, element);
+  if (!model)
+    return model;
+  if (auto done = stream->synchronize(); !done)
     return tl::unexpected(done.error());
   return model;
 }
 
 bool text_decoder::vocabulary_is_cut() const noexcept {
   return part_.tensor_parallel > 1 && config_.facts.vocabulary % part_.tensor_parallel == 0;
+}
+
+std::uint32_t text_decoder::opening_collectives(const batch_options& how) const noexcept {
+  return decode_batch::opening_collectives(*this, how);
 }
 
 std::uint32_t text_decoder::mesh_collectives(bool any_logits) const noexcept {
@@ -155,11 +160,9 @@ text_decoder::workspace text_decoder::describe(scratch& from, const step_shape& 
   const std::int64_t cut = vocabulary_is_cut() ? part_.tensor_parallel : 1;
   workspace with;
   with.hidden = from.take({shape.tokens, facts.hidden});
-  with.normed = from.take({shape.tokens, facts.hidden}, element_);
   with.qkv = from.take({shape.tokens, (query_heads_ + 2 * layout_.heads) * width}, element_);
   with.mixed = from.take({shape.tokens, query_heads_ * width}, element_);
   with.delta = from.take({shape.tokens, facts.hidden});
-  with.gate_up = from.take({shape.tokens, 2 * std::int64_t{intermediate_}}, element_);
   with.activated = from.take({shape.tokens, intermediate_}, element_);
   with.ids = from.take({shape.tokens}, element_kind::i32);
   with.cos = from.take({shape.tokens, width / 2});
@@ -167,7 +170,6 @@ text_decoder::workspace text_decoder::describe(scratch& from, const step_shape& 
   with.rows = from.take({shape.rows, facts.row_elements()});
   with.last = from.take({shape.logits}, element_kind::i32);
   with.last_hidden = from.take({shape.logits, facts.hidden});
-  with.last_normed = from.take({shape.logits, facts.hidden}, element_);
   with.logits = from.take({shape.logits, facts.vocabulary});
   with.share = from.take({cut > 1 ? shape.logits : 0, facts.vocabulary / cut});
   with.gathered = from.take({cut > 1 ? cut * shape.logits : 0, facts.vocabulary / cut});
@@ -251,63 +253,59 @@ void text_decoder::add_deepstack(std::span<const sequence> batch, std::uint32_t 
 }
 
 result<void> text_decoder::attend(const layer& of, std::uint32_t local, const workspace& with, group* mesh) {
-  const std::int64_t width = config_.facts.head_elements;
-  const std::int64_t kv_heads = layout_.heads;
   const float epsilon = config_.text.norm_epsilon;
-  const tensor_view q = with.qkv.columns(0, query_heads_ * width).split_last(query_heads_);
-  const tensor_view k = with.qkv.columns(query_heads_ * width, kv_heads * width).split_last(kv_heads);
-  const tensor_view v = with.qkv.columns((query_heads_ + kv_heads) * width, kv_heads * width).split_last(kv_heads);
-
-  run_->rms_norm(*stream_, with.hidden, of.input_norm.view, epsilon, with.normed);
-  run_->matmul(*stream_, with.normed, of.qkv.view, of.qkv_bias.view, with.qkv);
-  if (config_.text.head_norms) {
-    run_->rms_norm(*stream_, q, of.query_norm.view, epsilon, q);
-    run_->rms_norm(*stream_, k, of.key_norm.view, epsilon, k);
-  }
-  run_->rotate(*stream_, q, with.cos, with.sin);
-  run_->rotate(*stream_, k, with.cos, with.sin);
-  const tensor_view pool = pool_of(local);
-  run_->store_kv(*stream_, k, v, with.where.slots, pool);
-  run_->paged_attention(*stream_, q, pool, with.where, 1.0F / std::sqrt(static_cast<float>(width)),
-                        with.mixed.split_last(query_heads_));
-  run_->matmul(*stream_, with.mixed, of.output.view, of.output_bias.view, with.delta);
-  if (mesh)
-    if (auto summed = mesh->all_reduce_sum(*stream_, with.delta); !summed)
-      return summed;
-  run_->add(*stream_, with.hidden, with.delta);
-  return {};
+  run_->norm_matmul(*stream_, {with.hidden, of.input_norm.view, epsilon}, of.qkv.view, of.qkv_bias.view, with.qkv);
+  run_->attend_new(*stream_, {with.qkv, of.query_norm.view, of.key_norm.view, epsilon, with.cos, with.sin},
+                   pool_of(local), with.where, 1.0F / std::sqrt(static_cast<float>(config_.facts.head_elements)),
+                   with.mixed.split_last(query_heads_));
+  return add_product(with.mixed, of.output, of.output_bias, with, mesh);
 }
 
 result<void> text_decoder::transform(const layer& of, const workspace& with, group* mesh) {
-  run_->rms_norm(*stream_, with.hidden, of.mlp_norm.view, config_.text.norm_epsilon, with.normed);
-  run_->matmul(*stream_, with.normed, of.gate_up.view, of.gate_up_bias.view, with.gate_up);
-  run_->silu_mul(*stream_, with.gate_up, with.activated);
-  run_->matmul(*stream_, with.activated, of.down.view, of.down_bias.view, with.delta);
-  if (mesh)
-    if (auto summed = mesh->all_reduce_sum(*stream_, with.delta); !summed)
-      return summed;
+  run_->norm_matmul_silu(*stream_, {with.hidden, of.mlp_norm.view, config_.text.norm_epsilon}, of.gate_up.view,
+                         of.gate_up_bias.view, with.activated);
+  return add_product(with.activated, of.down, of.down_bias, with, mesh);
+}
+
+/// hidden += x . matrix transposed + bias, summed over the mesh.
+result<void> text_decoder::add_product(const tensor_view& x, const weight& matrix, const weight& bias,
+                                       const workspace& with, group* mesh) {
+  if (!mesh) {
+    run_->matmul_add(*stream_, x, matrix.view, bias.view, with.hidden);
+    return {};
+  }
+  run_->matmul(*stream_, x, matrix.view, bias.view, with.delta);
+  if (auto summed = mesh->all_reduce_sum(*stream_, with.delta); !summed)
+    return summed;
   run_->add(*stream_, with.hidden, with.delta);
   return {};
 }
 
-result<void> text_decoder::predict(const workspace& with, std::span<float> logits, group* mesh) {
-  if (logits.empty())
-    return {};
-  run_->gather(*stream_, with.hidden, with.last, with.last_hidden);
-  run_->rms_norm(*stream_, with.last_hidden, norm_.view, config_.text.norm_epsilon, with.last_normed);
+result<void> text_decoder::run_layer(std::uint32_t local, const workspace& with, group* mesh) {
+  if (auto done = attend(layers_[local], local, with, mesh); !done)
+    return done;
+  return transform(layers_[local], with, mesh);
+}
+
+/// with.logits of `rows` of hidden states.
+result<void> text_decoder::predict(const tensor_view& rows, const workspace& with, group* mesh) {
+  const normed_rows last{rows, norm_.view, config_.text.norm_epsilon};
   if (!vocabulary_is_cut()) {
-    run_->matmul(*stream_, with.last_normed, head_view_, {}, with.logits);
-  } else {
-    run_->matmul(*stream_, with.last_normed, head_view_, {}, with.share);
-    if (auto gathered = mesh->all_gather(*stream_, with.share, with.gathered); !gathered)
-      return gathered;
-    const std::int64_t rows = with.share.shape(0);
-    const std::int64_t columns = with.share.shape(1);
-    for (std::int64_t rank = 0; rank < part_.tensor_parallel; ++rank)
-      run_->copy(*stream_, with.gathered.rows(rank * rows, rows), with.logits.columns(rank * columns, columns));
+    run_->norm_matmul(*stream_, last, head_view_, {}, with.logits);
+    return {};
   }
-  run_->download(*stream_, with.logits, std::as_writable_bytes(logits));
+  run_->norm_matmul(*stream_, last, head_view_, {}, with.share);
+  if (auto gathered = mesh->all_gather(*stream_, with.share, with.gathered); !gathered)
+    return gathered;
+  const std::int64_t count = with.share.shape(0);
+  const std::int64_t columns = with.share.shape(1);
+  for (std::int64_t rank = 0; rank < part_.tensor_parallel; ++rank)
+    run_->copy(*stream_, with.gathered.rows(rank * count, count), with.logits.columns(rank * columns, columns));
   return {};
+}
+
+result<std::unique_ptr<running_batch>> text_decoder::open_batch(const batch_options& how, group* mesh) {
+  return decode_batch::open(*this, how, mesh);
 }
 
 result<void> text_decoder::forward(std::span<const sequence> batch, std::span<const float> hidden_in,
@@ -327,18 +325,18 @@ result<void> text_decoder::forward(std::span<const sequence> batch, std::span<co
 
   group* const sums = part_.tensor_parallel > 1 ? mesh : nullptr;
   for (std::uint32_t local = 0; local < layout_.layers; ++local) {
-    if (auto done = attend(layers_[local], local, *with, sums); !done)
-      return done;
-    if (auto done = transform(layers_[local], *with, sums); !done)
+    if (auto done = run_layer(local, *with, sums); !done)
       return done;
     if (const std::uint32_t level = layout_.first_layer + local; level < config_.facts.deepstack_levels)
       add_deepstack(batch, level, *with);
   }
-  if (part_.last_stage()) {
-    if (auto done = predict(*with, logits, sums); !done)
-      return done;
-  } else {
+  if (!part_.last_stage()) {
     run_->download(*stream_, with->hidden, std::as_writable_bytes(hidden_out));
+  } else if (shape->logits > 0) {
+    run_->gather(*stream_, with->hidden, with->last, with->last_hidden);
+    if (auto done = predict(with->last_hidden, *with, sums); !done)
+      return done;
+    run_->download(*stream_, with->logits, std::as_writable_bytes(logits));
   }
   return stream_->synchronize();
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -16,7 +17,15 @@ namespace troupe::gpu::models {
 /// Threads: the executor's.
 class text_decoder final : public text_model {
 public:
-  /// Errors: invalid_request (the layout is not this shard's), no_memory.
+  /// This rank's share of the named tensors as `element`, joined along their rows.
+  using weight_source =
+      std::function<protocols::result<void>(weight& into, const std::vector<std::string>& names, element_kind element)>;
+  /// Errors: invalid_request (the layout is not this shard's); those of `weights`.
+  static protocols::result<std::unique_ptr<text_model>> make(const model_config& config, const weight_source& weights,
+                                                             std::shared_ptr<const operations> run, const shard& part,
+                                                             const kv_layout& layout, std::span<std::byte> kv,
+                                                             element_kind element);
+  /// From published files. Errors: those of `make`; no_memory.
   static protocols::result<std::unique_ptr<text_model>> load(const model_config& config, const tensor_files& files,
                                                              std::shared_ptr<const operations> run, const shard& part,
                                                              const kv_layout& layout, std::span<std::byte> kv,
@@ -26,8 +35,12 @@ public:
   std::uint32_t mesh_collectives(bool any_logits) const noexcept override;
   protocols::result<void> forward(std::span<const sequence> batch, std::span<const float> hidden_in,
                                   std::span<float> hidden_out, std::span<float> logits, group* mesh) override;
+  std::uint32_t opening_collectives(const batch_options& how) const noexcept override;
+  protocols::result<std::unique_ptr<running_batch>> open_batch(const batch_options& how, group* mesh) override;
 
 private:
+  friend class decode_batch; // the same layers, on rows of its own
+
   struct layer {
     weight input_norm;
     weight qkv, qkv_bias; ///< this rank's query heads, key heads, value heads
@@ -37,13 +50,25 @@ private:
     weight gate_up, gate_up_bias;
     weight down, down_bias;
   };
-  struct workspace;
-  struct step_shape;
+  struct step_shape {
+    std::int64_t tokens = 0;
+    std::int64_t sequences = 0;
+    std::int64_t blocks = 0; ///< most of any sequence
+    std::int64_t rows = 0;   ///< of pictures
+    std::int64_t logits = 0;
+  };
+  /// Tensors of a step. `delta` is what a layer's half adds to `hidden`, contiguous for the sum over the mesh.
+  struct workspace {
+    tensor_view hidden, qkv, mixed, delta, activated;
+    tensor_view ids, last, cos, sin, rows;
+    tensor_view last_hidden, logits, gathered, share;
+    paged_tokens where;
+  };
 
   text_decoder(const model_config& config, std::shared_ptr<const operations> run, const shard& part,
                const kv_layout& layout, std::span<std::byte> kv, element_kind element);
-  protocols::result<void> load_weights(shard_loader& from);
-  protocols::result<void> load_layer(shard_loader& from, std::uint32_t number, layer& into);
+  protocols::result<void> load_weights(const weight_source& from);
+  protocols::result<void> load_layer(const weight_source& from, std::uint32_t number, layer& into);
 
   protocols::result<step_shape> judge(std::span<const sequence> batch, std::span<const float> hidden_in,
                                       std::span<const float> hidden_out, std::span<const float> logits,
@@ -56,7 +81,10 @@ private:
   void add_deepstack(std::span<const sequence> batch, std::uint32_t level, const workspace& with);
   protocols::result<void> attend(const layer& of, std::uint32_t local, const workspace& with, group* mesh);
   protocols::result<void> transform(const layer& of, const workspace& with, group* mesh);
-  protocols::result<void> predict(const workspace& with, std::span<float> logits, group* mesh);
+  protocols::result<void> add_product(const tensor_view& x, const weight& matrix, const weight& bias,
+                                      const workspace& with, group* mesh);
+  protocols::result<void> run_layer(std::uint32_t local, const workspace& with, group* mesh);
+  protocols::result<void> predict(const tensor_view& rows, const workspace& with, group* mesh);
   tensor_view pool_of(std::uint32_t local_layer) const;
   bool vocabulary_is_cut() const noexcept;
 

@@ -4,12 +4,12 @@ namespace troupe::gpu::models {
 
 using protocols::result;
 
-result<void> text_decoder::load_weights(shard_loader& from) {
+result<void> text_decoder::load_weights(const weight_source& from) {
   const std::string& prefix = config_.text.prefix;
   const std::string embeddings = prefix + "embed_tokens.weight";
   const bool tied_head = part_.last_stage() && config_.text.tied;
   if (part_.first_stage() || tied_head)
-    if (auto loaded = from.load(embeddings_, {embeddings}, element_); !loaded)
+    if (auto loaded = from(embeddings_, {embeddings}, element_); !loaded)
       return loaded;
   layers_.resize(layout_.layers);
   for (std::uint32_t i = 0; i < layout_.layers; ++i)
@@ -17,10 +17,10 @@ result<void> text_decoder::load_weights(shard_loader& from) {
       return loaded;
   if (!part_.last_stage())
     return {};
-  if (auto loaded = from.load(norm_, {prefix + "norm.weight"}, element_kind::f32); !loaded)
+  if (auto loaded = from(norm_, {prefix + "norm.weight"}, element_kind::f32); !loaded)
     return loaded;
   if (!tied_head) {
-    auto loaded = from.load(head_, {"lm_head.weight"}, element_);
+    auto loaded = from(head_, {"lm_head.weight"}, element_);
     head_view_ = head_.view;
     return loaded;
   }
@@ -29,7 +29,7 @@ result<void> text_decoder::load_weights(shard_loader& from) {
   return {};
 }
 
-result<void> text_decoder::load_layer(shard_loader& from, std::uint32_t number, layer& into) {
+result<void> text_decoder::load_layer(const weight_source& from, std::uint32_t number, layer& into) {
   const std::string name = config_.text.prefix + "layers." + std::to_string(number) + ".";
   const auto all = [&](std::vector<std::string> parts, const char* kind) {
     for (std::string& part : parts)
@@ -60,7 +60,7 @@ result<void> text_decoder::load_layer(shard_loader& from, std::uint32_t number, 
            wanted{into.down_bias, all({"mlp.down_proj"}, ".bias"), element_kind::f32, text.mlp_bias},
        })
     if (each.there)
-      if (auto loaded = from.load(each.into, each.names, each.element); !loaded)
+      if (auto loaded = from(each.into, each.names, each.element); !loaded)
         return loaded;
   return {};
 }

@@ -1,11 +1,15 @@
+#include <array>
 #include <cmath>
 #include <limits>
 #include <map>
+#include <random>
 #include <vector>
 
 #include <doctest/doctest.h>
+#include <xxhash.h>
 
 #include "gpu/models/model.hpp"
+#include "gpu/uniform_draw.hpp"
 
 using namespace troupe;
 using gpu::models::choose;
@@ -71,4 +75,13 @@ TEST_CASE("top_p keeps the likeliest tokens that reach it, and always one") {
   CHECK(seen(0.4F).size() == 1);
   CHECK(seen(0.0F).contains(1));
   CHECK(seen(0.0F).size() == 1);
+}
+
+TEST_CASE("G10: draws are XXH3 of seed and position") {
+  std::mt19937_64 from{11};
+  for (int i = 0; i < 1000; ++i) {
+    const std::array<std::uint64_t, 2> key{from(), i % 2 == 0 ? from() : static_cast<std::uint64_t>(i)};
+    CHECK(gpu::hash_pair(key[0], key[1]) == XXH3_64bits(key.data(), sizeof key));
+    CHECK(gpu::uniform_draw(key[0], key[1]) < 1.0);
+  }
 }

@@ -1,0 +1,447 @@
+#include "gpu/cuda/context_splits.hpp"
+#include "gpu/cuda/dependent.hpp"
+#include "gpu/cuda/tensor_cores.hpp"
+
+// A decode step's attention in one kernel, in bf16: heads are normed and turned, keys and values stored, contexts
+// attended to, split over blocks, and joined. The new key takes part from shared memory, so that no block waits for
+// what another stores; the older ones are asked for before the kernels before this one have ended. How many of the
+// splits a sequence uses is decided by its context on the device: a captured launch serves every length.
+
+namespace troupe::gpu::cuda {
+
+namespace {
+
+constexpr int threads = 32 * split_warps;
+constexpr int keys_at_once = 16;
+#ifndef PAGES_LEAST
+#define PAGES_LEAST split_warps
+#endif
+constexpr int pages_least = PAGES_LEAST; ///< of a split: one for each warp
+constexpr int splits_most = 32;
+
+struct task {
+  rows_of<const bf16> joined; ///< rows of tokens
+  int heads = 0;              ///< of queries
+  int kv_heads = 0;
+  int width = 0;
+  const float* query_norm = nullptr; ///< or none
+  const float* key_norm = nullptr;
+  float epsilon = 0.0F;
+  rows_of<const float> cos, sin;
+  const std::int32_t* slots = nullptr;
+  const std::int32_t* contexts = nullptr;
+  rows_of<const std::int32_t> blocks;
+  pool_view<bf16> pool;
+  float scale = 1.0F;
+  rows_of<bf16> out; ///< rows of tokens and heads
+  partial_view partial;
+  std::uint32_t* joins = nullptr; ///< [rows, kv_heads]: splits that are done
+};
+
+/// The splits of a context that are used, and the pages of each.
+struct split_shape {
+  int pages = 0; ///< that hold older keys
+  int each = 1;
+  int used = 1;
+
+  __device__ split_shape(int context, int block_shift, int splits) {
+    pages = (context + (1 << block_shift) - 1) >> block_shift;
+    each = max(pages_least, (pages + splits - 1) / splits);
+    used = max(1, (pages + each - 1) / each);
+  }
+};
+
+__device__ __forceinline__ unsigned low_halves(unsigned a, unsigned b) {
+  return __byte_perm(a, b, 0x5410);
+}
+__device__ __forceinline__ unsigned high_halves(unsigned a, unsigned b) {
+  return __byte_perm(a, b, 0x7632);
+}
+
+/// 16 keys and their values, as the lanes of a warp hold them: a lane has 8 neighbours of a row at a time.
+template <int D>
+struct key_tile {
+  static constexpr int key_parts = D / 32;          // 4 lanes read 8 elements each
+  static constexpr int value_parts = (D + 63) / 64; // 8 lanes do
+  uint4 key[key_parts][2];
+  uint4 value[value_parts][4];
+
+  /// Of rows `width` apart; those from `valid` on are zeros.
+  template <class Load>
+  __device__ __forceinline__ void read(const bf16* keys, const bf16* values, int valid, int width, Load load) {
+    const int high = threadIdx.x % 32 / 4;
+    const int low = threadIdx.x % 4;
+#pragma unroll
+    for (int p = 0; p < key_parts; ++p)
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        const int at = high + r * 8;
+        const int column = p * 32 + low * 8;
+        key[p][r] = at < valid && column < width ? load(keys + at * width + column) : uint4{};
+      }
+#pragma unroll
+    for (int p = 0; p < value_parts; ++p)
+#pragma unroll
+      for (int r = 0; r < 4; ++r) {
+        const int at = low * 2 + r % 2 + r / 2 * 8;
+        const int column = p * 64 + high * 8;
+        value[p][r] = at < valid && column < width ? load(values + at * width + column) : uint4{};
+      }
+  }
+};
+
+/// What a warp has found so far, for up to 8 query heads. Sums are [element][query]: of a lane, two queries.
+template <int D>
+struct running_sums {
+  static constexpr int parts = key_tile<D>::value_parts;
+  float sum[parts * 4][4] = {};
+  float top[2] = {lowest, lowest};
+  float total[2] = {};
+
+  __device__ __forceinline__ void add(const key_tile<D>& of, const uint4 (&query)[key_tile<D>::key_parts], int valid,
+                                      float scale) {
+    const int high = threadIdx.x % 32 / 4;
+    float score[4] = {}; // keys `high` and `high` + 8
+#pragma unroll
+    for (int p = 0; p < key_tile<D>::key_parts; ++p) {
+      multiply(score, {of.key[p][0].x, of.key[p][1].x, of.key[p][0].y, of.key[p][1].y}, query[p].x, query[p].y);
+      multiply(score, {of.key[p][0].z, of.key[p][1].z, of.key[p][0].w, of.key[p][1].w}, query[p].z, query[p].w);
+    }
+    if (high >= valid)
+      score[0] = score[1] = -INFINITY;
+    if (high + 8 >= valid)
+      score[2] = score[3] = -INFINITY;
+#pragma unroll
+    for (int c = 0; c < 2; ++c) {
+      float highest = fmaxf(top[c], fmaxf(score[c], score[c + 2]));
+#pragma unroll
+      for (int step = 4; step < 32; step *= 2)
+        highest = fmaxf(highest, __shfl_xor_sync(0xffff'ffffU, highest, step));
+      const float shrink = power_of_two((top[c] - highest) * scale);
+      top[c] = highest;
+      score[c] = power_of_two((score[c] - highest) * scale);
+      score[c + 2] = power_of_two((score[c + 2] - highest) * scale);
+      total[c] = total[c] * shrink + score[c] + score[c + 2];
+#pragma unroll
+      for (int t = 0; t < parts * 4; ++t) {
+        sum[t][c] *= shrink;
+        sum[t][c + 2] *= shrink;
+      }
+    }
+    const unsigned weight_low = transpose(join_pair(score[0], score[1]));
+    const unsigned weight_high = transpose(join_pair(score[2], score[3]));
+#pragma unroll
+    for (int p = 0; p < parts; ++p) {
+      const auto add_tile = [&](int number, unsigned a, unsigned b, unsigned c, unsigned d) {
+        multiply(sum[p * 4 + number], {low_halves(a, b), high_halves(a, b), low_halves(c, d), high_halves(c, d)},
+                 weight_low, weight_high);
+      };
+      const auto& v = of.value[p];
+      add_tile(0, v[0].x, v[1].x, v[2].x, v[3].x);
+      add_tile(1, v[0].y, v[1].y, v[2].y, v[3].y);
+      add_tile(2, v[0].z, v[1].z, v[2].z, v[3].z);
+      add_tile(3, v[0].w, v[1].w, v[2].w, v[3].w);
+    }
+  }
+
+  __device__ __forceinline__ void write(float (&found)[group_most][parts * 64 + 2], float scale) {
+    const int high = threadIdx.x % 32 / 4;
+    const int low = threadIdx.x % 4;
+#pragma unroll
+    for (int c = 0; c < 2; ++c) {
+#pragma unroll
+      for (int step = 4; step < 32; step *= 2)
+        total[c] += __shfl_xor_sync(0xffff'ffffU, total[c], step);
+      float* const to = found[low * 2 + c];
+      if (high == 0) {
+        to[0] = top[c] * scale;
+        to[1] = total[c];
+      }
+#pragma unroll
+      for (int t = 0; t < parts * 4; ++t) {
+        const int element = t / 4 * 64 + high * 8 + t % 4 * 2;
+        to[2 + element] = sum[t][c];
+        to[2 + element + 1] = sum[t][c + 2];
+      }
+    }
+  }
+};
+
+/// What a lane has of a head: two neighbours of the lower half and those that they turn with. A half is 64 at most.
+struct head_part {
+  float low[2] = {};
+  float high[2] = {};
+
+  static __device__ __forceinline__ int column() { return threadIdx.x % 32 * 2; }
+
+  template <class T>
+  __device__ __forceinline__ void read(const T* head, int half) {
+    if (column() >= half)
+      return;
+    const auto first = __ldcg(reinterpret_cast<const raw_pair<T>*>(head + column()));
+    const auto second = __ldcg(reinterpret_cast<const raw_pair<T>*>(head + half + column()));
+    load<2>(reinterpret_cast<const T*>(&first), low);
+    load<2>(reinterpret_cast<const T*>(&second), high);
+  }
+  __device__ __forceinline__ void write(bf16* head, int half) const {
+    if (column() >= half)
+      return;
+    store<2>(head + column(), low);
+    store<2>(head + half + column(), high);
+  }
+  /// By the whole warp, rounded as the operation for it does.
+  __device__ __forceinline__ void norm(const head_part& scale, float epsilon, int width) {
+    const float squares = sum_lanes(low[0] * low[0] + low[1] * low[1] + high[0] * high[0] + high[1] * high[1]);
+    const float factor = 1.0F / sqrtf(squares / static_cast<float>(width) + epsilon);
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      low[i] = static_cast<float>(static_cast<bf16>(low[i] * (factor * scale.low[i])));
+      high[i] = static_cast<float>(static_cast<bf16>(high[i] * (factor * scale.high[i])));
+    }
+  }
+  __device__ __forceinline__ void turn(const float (&cos)[2], const float (&sin)[2]) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const float turned = low[i] * cos[i] - high[i] * sin[i];
+      high[i] = high[i] * cos[i] + low[i] * sin[i];
+      low[i] = turned;
+    }
+  }
+
+private:
+  template <class T>
+  using raw_pair = std::conditional_t<sizeof(T) == 2, unsigned, float2>;
+};
+
+/// The splits of one sequence and group of heads into the answer. `shares` is of the block.
+__device__ __forceinline__ void join_splits(const task& of, int row, int first_head, int heads, int used,
+                                            float (&shares)[group_most][splits_most]) {
+  const int lane = threadIdx.x % 32;
+  for (int head = threadIdx.x / 32; head < heads; head += split_warps) {
+    const float* const from = of.partial.at(row, first_head + head, min(lane, used - 1));
+    const float own = __ldcg(from);
+    float total = __ldcg(from + 1);
+    float top = own;
+#pragma unroll
+    for (int step = 16; step > 0; step /= 2)
+      top = fmaxf(top, __shfl_xor_sync(0xffff'ffffU, top, step));
+    const float share = lane < used ? power_of_two(own - top) : 0.0F;
+    total = sum_lanes(share * total);
+    shares[head][lane] = share / total;
+  }
+  __syncthreads();
+  const int pairs = of.width / 2;
+  for (int at = threadIdx.x; at < heads * pairs; at += threads) {
+    const int head = at / pairs;
+    const int column = at % pairs * 2;
+    const float* const from = of.partial.at(row, first_head + head, 0) + 2 + column;
+    float sum[2] = {};
+    for (int first = 0; first < used; first += 8) {
+      float2 part[8];
+#pragma unroll
+      for (int i = 0; i < 8; ++i)
+        part[i] =
+            first + i < used ? __ldcg(reinterpret_cast<const float2*>(from + (first + i) * (of.width + 2))) : float2{};
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        const float share = first + i < used ? shares[head][first + i] : 0.0F;
+        sum[0] += share * part[i].x;
+        sum[1] += share * part[i].y;
+      }
+    }
+    store<2>(of.out[row * of.heads + first_head + head] + column, sum);
+  }
+}
+
+/// D: elements of a head, rounded up to 32; what is beyond `width` is zero. Blocks are [row, kv head, split].
+template <int D>
+__global__ void __launch_bounds__(threads, 4) attend_step(const task of) {
+  using tile = key_tile<D>;
+  let_next_kernel_begin();
+  const int row = blockIdx.x;
+  const int kv_head = blockIdx.y;
+  const int split = blockIdx.z;
+  const int context = of.contexts[row];
+  const split_shape shape{max(context, 0), of.pool.block_shift, of.partial.splits};
+  if (context < 0 || split >= shape.used) {
+    if (split == 0)
+      await_kernels_before();
+    return;
+  }
+  const int group = of.heads / of.kv_heads;
+  const int first_head = kv_head * group;
+  const int warp = threadIdx.x / 32;
+  const int high = threadIdx.x % 32 / 4;
+  const int low = threadIdx.x % 4;
+  const bool has_new = split == shape.used - 1;
+
+  // A piece is 16 keys of a page.
+  const int page_end = min((split + 1) * shape.each, shape.pages);
+  const std::int32_t* const blocks = of.blocks[row];
+  int page = split * shape.each + warp;
+  int first = 0;
+  tile keys;
+  const auto read = [&] {
+    const bf16* const run = of.pool.keys(blocks[page], kv_head) + first * of.width;
+    keys.read(run, run + of.pool.values, context - (page << of.pool.block_shift) - first, of.width,
+              [](const bf16* at) { return __ldcs(reinterpret_cast<const uint4*>(at)); });
+  };
+  if (page < page_end)
+    read();
+  const int half = of.width / 2;
+  float cos[2] = {};
+  float sin[2] = {};
+  head_part query_scale;
+  head_part key_scale;
+  if (head_part::column() < half) {
+    load<2>(of.cos[row] + head_part::column(), cos);
+    load<2>(of.sin[row] + head_part::column(), sin);
+  }
+  if (of.query_norm) {
+    query_scale.read(of.query_norm, half);
+    key_scale.read(of.key_norm, half);
+  }
+  const int slot = of.slots[row];
+  await_kernels_before();
+
+  // The queries of the group, and in the last split the new key and value: each is a warp's, and all of its come at
+  // once.
+  __shared__ __align__(16) bf16 queries[group_most][D];
+  __shared__ __align__(16) bf16 new_key[D];
+  __shared__ __align__(16) bf16 new_value[D];
+  const bf16* const token = of.joined[row];
+  const int wanted = group + (has_new ? 2 : 0);
+  constexpr int rounds = (group_most + 2 + split_warps - 1) / split_warps;
+  head_part part[rounds];
+#pragma unroll
+  for (int r = 0; r < rounds; ++r) {
+    const int each = warp + r * split_warps;
+    const int head = each < group    ? first_head + each
+                     : each == group ? of.heads + kv_head
+                                     : of.heads + of.kv_heads + kv_head;
+    if (each < wanted)
+      part[r].read(token + head * of.width, half);
+  }
+#pragma unroll
+  for (int r = 0; r < rounds; ++r) {
+    const int each = warp + r * split_warps;
+    if (each >= wanted)
+      break;
+    if (each <= group) {
+      if (of.query_norm)
+        part[r].norm(each < group ? query_scale : key_scale, of.epsilon, of.width);
+      part[r].turn(cos, sin);
+    }
+    part[r].write(each < group ? queries[each] : each == group ? new_key : new_value, half);
+  }
+  __syncthreads();
+  if (has_new && static_cast<int>(threadIdx.x) < of.width / 8) {
+    const int block = of.pool.page_of(slot);
+    if (slot < 0 || block >= of.pool.blocks)
+      __trap();
+    bf16* const to = of.pool.keys(block, kv_head) + of.pool.place_of(slot) * of.width + threadIdx.x * 8;
+    *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(new_key + threadIdx.x * 8);
+    *reinterpret_cast<uint4*>(to + of.pool.values) = *reinterpret_cast<const uint4*>(new_value + threadIdx.x * 8);
+  }
+  uint4 query[tile::key_parts] = {};
+  if (high < group)
+#pragma unroll
+    for (int p = 0; p < tile::key_parts; ++p)
+      if (p * 32 + low * 8 < of.width)
+        query[p] = *reinterpret_cast<const uint4*>(&queries[high][p * 32 + low * 8]);
+
+  const float scale = of.scale * log2_e;
+  running_sums<D> sums;
+  while (page < page_end) {
+    const int valid = context - (page << of.pool.block_shift) - first;
+    sums.add(keys, query, valid, scale);
+    if (first + keys_at_once < min(of.pool.block_tokens(), valid + first)) {
+      first += keys_at_once;
+    } else {
+      first = 0;
+      page += split_warps;
+    }
+    if (page < page_end)
+      read();
+  }
+  if (has_new && warp == split_warps - 1) {
+    keys.read(new_key, new_value, 1, of.width, [](const bf16* at) { return *reinterpret_cast<const uint4*>(at); });
+    sums.add(keys, query, 1, scale);
+  }
+
+  __shared__ float found[split_warps][group_most][tile::value_parts * 64 + 2];
+  sums.write(found[warp], scale);
+  __syncthreads();
+  partial_view partial = of.partial;
+  if (shape.used == 1)
+    partial.splits = 1; // then it is the answer
+  conclude(found, group, of.width, partial, row, first_head, of.out, row * of.heads + first_head);
+  if (shape.used == 1)
+    return;
+
+  // The last of the splits to come joins them.
+  __shared__ bool last;
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    std::uint32_t* const done = of.joins + row * of.kv_heads + kv_head;
+    last = atomicAdd(done, 1) == static_cast<unsigned>(shape.used - 1);
+    if (last)
+      *done = 0;
+  }
+  __syncthreads();
+  if (!last)
+    return;
+  __threadfence();
+  __shared__ float shares[group_most][splits_most];
+  join_splits(of, row, first_head, group, shape.used, shares);
+}
+
+} // namespace
+
+bool fits_step_attention(const new_heads& heads, const tensor_view& pool, const tensor_view& out) {
+  return heads.joined.element() == element_kind::bf16 && out.shape(1) / pool.shape(1) <= group_most &&
+         out.shape(2) % 8 == 0 && out.shape(2) <= 128 && packs_fit(8, pool) && packs_fit(8, heads.joined);
+}
+
+step_splits plan_step_splits(const tensor_view& pool, const tensor_view& out, int multiprocessors) {
+  constexpr int blocks_per_multiprocessor = 4;
+  const auto blocks = static_cast<int>(out.shape(0) * pool.shape(1));
+  const int splits = std::clamp(multiprocessors * blocks_per_multiprocessor / blocks, 1, splits_most);
+  return {splits, static_cast<std::size_t>(out.shape(0) * out.shape(1) * splits * (out.shape(2) + 2)) * sizeof(float),
+          static_cast<std::size_t>(blocks)};
+}
+
+cudaError_t attend_new_tokens(cudaStream_t on, const new_heads& heads, const tensor_view& pool,
+                              const paged_tokens& where, float scale, const step_splits& plan, void* scratch,
+                              std::uint32_t* joins, const tensor_view& out) {
+  const task of{.joined = rows_in<const bf16>(heads.joined),
+                .heads = static_cast<int>(out.shape(1)),
+                .kv_heads = static_cast<int>(pool.shape(1)),
+                .width = width_of(out),
+                .query_norm = static_cast<const float*>(heads.query_norm.data()),
+                .key_norm = static_cast<const float*>(heads.key_norm.data()),
+                .epsilon = heads.epsilon,
+                .cos = rows_in<const float>(heads.cos),
+                .sin = rows_in<const float>(heads.sin),
+                .slots = where.slots.i32(),
+                .contexts = where.context.i32(),
+                .blocks = rows_in<const std::int32_t>(where.blocks),
+                .pool = pool_in<bf16>(pool),
+                .scale = scale,
+                .out = rows_in<bf16>(out),
+                .partial = {static_cast<float*>(scratch), plan.splits, static_cast<int>(out.shape(1)), width_of(out)},
+                .joins = joins};
+  const dim3 blocks{static_cast<unsigned>(out.shape(0)), static_cast<unsigned>(pool.shape(1)),
+                    static_cast<unsigned>(plan.splits)};
+  const auto launch = [&](auto compiled) { return launch_early(on, blocks, threads, 0, attend_step<compiled()>, of); };
+  if (of.width <= 32)
+    return launch(std::integral_constant<int, 32>{});
+  if (of.width <= 64)
+    return launch(std::integral_constant<int, 64>{});
+  if (of.width <= 96)
+    return launch(std::integral_constant<int, 96>{});
+  return launch(std::integral_constant<int, 128>{});
+}
+
+} // namespace troupe::gpu::cuda

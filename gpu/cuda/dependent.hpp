@@ -1,0 +1,51 @@
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <utility>
+
+/// Kernels that begin while the one before them on their stream still runs: such a kernel may read what has long been
+/// there (weights, the pool's older keys) at once, so that the memory is never idle between two kernels, and waits
+/// before it touches what the kernels before it read or write. Every one of them must wait, in every block: what comes
+/// after it takes its end for the end of all before it. Included by .cu files alone.
+/// Source: CUDA programming guide, programmatic dependent launch.
+namespace troupe::gpu::cuda {
+
+/// Until all kernels before this one have ended and what they wrote can be read.
+__device__ __forceinline__ void await_kernels_before() {
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+}
+/// The kernel after this one may begin as soon as all blocks of this one have said so and there is room for it.
+__device__ __forceinline__ void let_next_kernel_begin() {
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+}
+
+/// Launches a kernel that awaits the kernels before itself.
+template <class... Parameters, class... Arguments>
+cudaError_t launch_early(cudaStream_t on, dim3 blocks, dim3 threads, std::size_t shared_bytes,
+                         void (*kernel)(Parameters...), Arguments&&... arguments) {
+  cudaLaunchAttribute attributes[2]{};
+  cudaLaunchAttribute& early = attributes[0];
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[1].id = cudaLaunchAttributePreferredSharedMemoryCarveout;
+  attributes[1].val.sharedMemCarveout = cudaSharedmemCarveoutMaxShared;
+  #ifdef NO_EARLY
+  early.val.programmaticStreamSerializationAllowed = 0;
+#else
+  early.val.programmaticStreamSerializationAllowed = 1;
+#endif
+  cudaLaunchConfig_t how{};
+  how.gridDim = blocks;
+  how.blockDim = threads;
+  how.dynamicSmemBytes = shared_bytes;
+  how.stream = on;
+  how.attrs = attributes;
+#ifdef NO_CARVE
+  how.numAttrs = 1;
+#else
+  how.numAttrs = 2;
+#endif
+  return cudaLaunchKernelEx(&how, kernel, std::forward<Arguments>(arguments)...);
+}
+
+} // namespace troupe::gpu::cuda

@@ -1,0 +1,411 @@
+#include "gpu/cuda/weight_stream.hpp"
+
+#include "gpu/cuda/dependent.hpp"
+#include "gpu/cuda/pack.hpp"
+#include "gpu/cuda/tensor_cores.hpp"
+
+// Products of up to 16 rows, whose time is the reading of the weight. A block makes a few outputs, and each of its
+// warps has its own columns of the weight's rows for them. A warp sends for 64 columns of these rows at a time, and for
+// the next before it uses what has come, in a ring of its own in shared memory: warps wait for each other only when
+// their sums are joined. Several blocks fit on a multiprocessor, and blocks of the next product take the places of
+// those that have ended: they fill their rings while others still compute, so that the memory never waits for a kernel
+// to begin or to end. Few large blocks would do with less, but then one multiprocessor that is given two is waited for
+// by all. Products are made on the tensor cores. Which element of a row stands where in an operand is free as long as
+// both operands agree, so operands are read 16 bytes at a time and nothing is shuffled.
+
+namespace troupe::gpu::cuda {
+
+namespace {
+
+#ifndef WARPS
+#define WARPS 8
+#endif
+#ifndef RING1
+#define RING1 6
+#endif
+#ifndef RING2
+#define RING2 5
+#endif
+#ifndef RING4
+#define RING4 3
+#endif
+#ifndef TROW
+#define TROW 2
+#endif
+#ifndef TFEW
+#define TFEW 2
+#endif
+#ifndef TMORE
+#define TMORE 4
+#endif
+constexpr int warps = WARPS;
+constexpr int threads = 32 * warps;
+constexpr int tile = 8;   ///< rows of the weight in one operand
+constexpr int piece = 64; ///< columns that a warp sends for at a time
+constexpr int halves = 2; ///< of a piece: 32 columns are two products of operands
+constexpr int normal_depth = 4096;
+constexpr int deepest_normed = 6144; ///< of what a block norms; a thread has its part in registers
+
+struct task {
+  const bf16* weight = nullptr;
+  std::int64_t weight_stride = 0;
+  int outputs = 0; ///< columns of out
+  int depth = 0;
+  int rows = 0; ///< of x
+  rows_of<const bf16> x = {};
+  const float* hidden = nullptr;
+  const float* norm = nullptr;
+  float epsilon = 0.0F;
+  const void* bias = nullptr;
+  rows_of<float> out_f32 = {};
+  rows_of<bf16> out_bf16 = {}; ///< one of the two
+  product_end end = product_end::store;
+};
+
+/// Pieces of so many tiles that a ring holds.
+template <int Tiles>
+constexpr int ring_of = Tiles == 1   ? RING1
+                        : Tiles == 2 ? RING2
+                                     : RING4;
+
+/// Where the parts of a block's shared memory begin, in bytes.
+struct shared_plan {
+  int x = 0, sums = 0, end = 0;
+};
+/// Tiles: of a piece. Shared: whether the one row of x lies in shared memory.
+template <int Tiles>
+__host__ __device__ constexpr shared_plan plan_shared(int depth, int rows, bool shared) {
+  shared_plan plan;
+  plan.x = warps * ring_of<Tiles> * Tiles * tile * piece * 2;
+  plan.sums = plan.x + (shared ? (depth * 2 + 15) / 16 * 16 : 0);
+  plan.end = plan.sums + warps * Tiles * tile * rows * 4;
+  return plan;
+}
+
+/// The first output of one of this block's tiles. Of a pair of tiles the first has rows of the lower half of the weight
+/// and the second those of the upper half, for the same outputs.
+template <int Tiles, bool Paired>
+__device__ __forceinline__ int output_of(int of_tile) {
+  return Paired ? (static_cast<int>(blockIdx.x) * (Tiles / 2) + of_tile / 2) * tile
+                : (static_cast<int>(blockIdx.x) * Tiles + of_tile) * tile;
+}
+
+/// A warp's pieces of the weight, one after another along its rows.
+template <int Tiles, bool Paired>
+class piece_ring {
+  static constexpr int ring = ring_of<Tiles>;
+  static constexpr int piece_elements = Tiles * tile * piece;
+  static constexpr int rows_at_once = 4; ///< 8 lanes bring 128 bytes of a row
+  static constexpr int fetches = Tiles * tile / rows_at_once;
+
+  int depth_;
+  bf16* memory_;
+  const bf16* from_[fetches]; ///< this lane's part of the next piece; null for what is behind the last row
+  int column_;                ///< of that part
+  int sent_ = 0;              ///< place of the next piece to be sent for
+  int used_ = 0;
+
+public:
+  __device__ piece_ring(const task& what, bf16* memory)
+      : depth_(what.depth), memory_(memory), column_(first_column() + part() * 8) {
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int i = 0; i < fetches; ++i) {
+      const int row = i * rows_at_once + lane / 8;
+      const int output = output_of<Tiles, Paired>(row / tile) + row % tile;
+      const int upper = Paired && row / tile % 2 == 1 ? what.outputs : 0;
+      from_[i] = output < what.outputs ? what.weight + (output + upper) * what.weight_stride + column_ : nullptr;
+    }
+#pragma unroll
+    for (int i = 0; i < ring; ++i)
+      send();
+  }
+  static __device__ int first_column() {
+    return static_cast<int>(threadIdx.x) / 32 * piece;
+  }
+
+  /// Sends for the next piece; nothing comes of one behind the last.
+  __device__ __forceinline__ void send() {
+    if (column_ < depth_) {
+      const int lane = threadIdx.x % 32;
+      bf16* const to = memory_ + sent_ * piece_elements;
+#pragma unroll
+      for (int i = 0; i < fetches; ++i) {
+        const int row = i * rows_at_once + lane / 8;
+        if (from_[i]) {
+          fetch(to + row * piece + place_of(row, part()) * 8, from_[i]);
+          from_[i] += warps * piece;
+        }
+      }
+      column_ += warps * piece;
+      sent_ = sent_ + 1 == ring ? 0 : sent_ + 1;
+    }
+    asm volatile("cp.async.commit_group;" ::: "memory");
+  }
+  /// Until the next piece to be used has come; then it is this.
+  __device__ __forceinline__ const bf16* receive() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(ring - 1) : "memory");
+    __syncwarp();
+    const bf16* const come = memory_ + used_ * piece_elements;
+    used_ = used_ + 1 == ring ? 0 : used_ + 1;
+    return come;
+  }
+  /// Where the 16 bytes of a row stand: those of neighbouring rows in different banks.
+  static __device__ __forceinline__ int place_of(int row, int part) {
+    return part ^ (row % 2 * 4);
+  }
+
+private:
+  /// Of the 16 bytes of a piece's row, this lane's.
+  static __device__ __forceinline__ int part() {
+    return threadIdx.x % 8;
+  }
+  static __device__ __forceinline__ void fetch(bf16* to, const bf16* from) {
+    asm volatile(
+        "cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(static_cast<unsigned>(__cvta_generic_to_shared(to))),
+        "l"(from)
+        : "memory");
+  }
+};
+
+__device__ __forceinline__ float sum_of_block(float value, float* const of_warp) {
+  value = sum_lanes(value);
+  if (threadIdx.x % 32 == 0)
+    of_warp[threadIdx.x / 32] = value;
+  __syncthreads();
+  value = 0.0F;
+#pragma unroll
+  for (int i = 0; i < warps; ++i)
+    value += of_warp[i];
+  return value;
+}
+
+/// The one row of x, normed by the whole block. Packs: most of 4 floats of a thread.
+template <int Packs>
+class normed_row {
+  float4 scale_[Packs];
+
+  static __device__ __forceinline__ int column_of(int pack) {
+    return (pack * threads + static_cast<int>(threadIdx.x)) * 4;
+  }
+
+public:
+  /// What is there before the row is.
+  __device__ __forceinline__ explicit normed_row(const task& what) {
+#pragma unroll
+    for (int i = 0; i < Packs; ++i)
+      if (column_of(i) < what.depth)
+        scale_[i] = __ldg(reinterpret_cast<const float4*>(what.norm + column_of(i)));
+  }
+  __device__ __forceinline__ void write(const task& what, bf16* const to, float* const sums) const {
+    float4 x[Packs];
+#pragma unroll
+    for (int i = 0; i < Packs; ++i)
+      if (column_of(i) < what.depth)
+        x[i] = __ldcg(reinterpret_cast<const float4*>(what.hidden + column_of(i)));
+    float squares = 0.0F;
+#pragma unroll
+    for (int i = 0; i < Packs; ++i)
+      if (column_of(i) < what.depth)
+        squares += x[i].x * x[i].x + x[i].y * x[i].y + x[i].z * x[i].z + x[i].w * x[i].w;
+    const float factor = 1.0F / sqrtf(sum_of_block(squares, sums) / static_cast<float>(what.depth) + what.epsilon);
+#pragma unroll
+    for (int i = 0; i < Packs; ++i)
+      if (column_of(i) < what.depth)
+        store<4>(to + column_of(i), {x[i].x * (factor * scale_[i].x), x[i].y * (factor * scale_[i].y),
+                                     x[i].z * (factor * scale_[i].z), x[i].w * (factor * scale_[i].w)});
+  }
+};
+
+/// How a block comes by x: one row in shared memory, as it is or normed, or several read as they are wanted.
+enum class x_from : std::uint8_t { row, normed_row, long_normed_row, memory };
+
+/// 8 elements of each of two rows of x: what a lane has of two operands.
+template <int Halves>
+struct x_part {
+  uint4 of[Halves];
+};
+
+template <int Tiles, int Halves, x_from From, bool Paired>
+__global__ void __launch_bounds__(threads, 512 / threads) multiply_streamed(const task what) {
+  constexpr bool shared_x = From != x_from::memory;
+  constexpr int at_once = Paired ? Tiles / 2 : Tiles;
+  extern __shared__ __align__(128) unsigned char raw[];
+  const shared_plan plan = plan_shared<Tiles>(what.depth, what.rows, shared_x);
+  auto* const row_of_x = reinterpret_cast<bf16*>(raw + plan.x);
+  auto* const sums = reinterpret_cast<float*>(raw + plan.sums);
+  const int warp = threadIdx.x / 32;
+  let_next_kernel_begin();
+  piece_ring<Tiles, Paired> ring{what, reinterpret_cast<bf16*>(raw) + warp * ring_of<Tiles> * Tiles * tile * piece};
+  if constexpr (From == x_from::row) {
+    await_kernels_before();
+#pragma unroll 4
+    for (int column = threadIdx.x * 8; column < what.depth; column += threads * 8)
+      *reinterpret_cast<uint4*>(row_of_x + column) = __ldcg(reinterpret_cast<const uint4*>(what.x[0] + column));
+  } else if constexpr (From == x_from::memory) {
+    await_kernels_before();
+  } else {
+    const normed_row<(From == x_from::normed_row ? normal_depth : deepest_normed) / (4 * threads)> x{what};
+    await_kernels_before();
+    x.write(what, row_of_x, sums);
+  }
+  if constexpr (shared_x)
+    __syncthreads();
+  const int lane = threadIdx.x % 32;
+  const int high = lane / 4; // of an operand: the row
+  const int low = lane % 4;  // and the columns
+
+  const int first_column = piece_ring<Tiles, Paired>::first_column();
+  const auto read_x = [&](int column) {
+    x_part<Halves> part{};
+#pragma unroll
+    for (int h = 0; h < Halves; ++h) {
+      const int row = high + h * 8;
+      if (row < what.rows && column < what.depth)
+        part.of[h] = shared_x ? *reinterpret_cast<const uint4*>(row_of_x + column + low * 8)
+                              : __ldcg(reinterpret_cast<const uint4*>(what.x[row] + column + low * 8));
+    }
+    return part;
+  };
+  x_part<Halves> next[halves];
+  if constexpr (!shared_x)
+#pragma unroll
+    for (int s = 0; s < halves; ++s)
+      next[s] = read_x(first_column + s * 32);
+
+  float sum[Tiles][4] = {};
+  for (int column = first_column; column < what.depth; column += warps * piece) {
+    x_part<Halves> part[halves];
+#pragma unroll
+    for (int s = 0; s < halves; ++s)
+      part[s] = shared_x ? read_x(column + s * 32) : next[s];
+    if constexpr (!shared_x) { // the next piece's, on their way while this one is multiplied
+      const int after = column + warps * piece < what.depth ? column + warps * piece : first_column;
+#pragma unroll
+      for (int s = 0; s < halves; ++s)
+        next[s] = read_x(after + s * 32);
+    }
+    const bf16* const rows = ring.receive();
+#pragma unroll
+    for (int s = 0; s < halves; ++s) {
+      if (column + s * 32 >= what.depth) // the same for the whole warp
+        continue;
+#pragma unroll
+      for (int i = 0; i < Tiles; ++i) {
+        const int place = piece_ring<Tiles, Paired>::place_of(high, s * 4 + low);
+        const uint4 weight = *reinterpret_cast<const uint4*>(rows + (i * tile + high) * piece + place * 8);
+        const uint4 a = part[s].of[0];
+        const uint4 b = Halves == 2 ? part[s].of[Halves - 1] : uint4{};
+        multiply(sum[i], {a.x, b.x, a.y, b.y}, weight.x, weight.y);
+        multiply(sum[i], {a.z, b.z, a.w, b.w}, weight.z, weight.w);
+      }
+    }
+    __syncwarp(); // the piece is used
+    ring.send();
+  }
+
+  // Each warp has the sums of its columns: [warp][tile][row of x][row of weight].
+  const int of_warp = Tiles * tile * what.rows;
+#pragma unroll
+  for (int i = 0; i < Tiles; ++i)
+#pragma unroll
+    for (int h = 0; h < Halves; ++h)
+      if (high + h * 8 < what.rows)
+        *reinterpret_cast<float2*>(sums + warp * of_warp + (i * what.rows + high + h * 8) * tile + low * 2) =
+            float2{sum[i][2 * h], sum[i][2 * h + 1]};
+  __syncthreads();
+  for (int i = threadIdx.x; i < at_once * tile * what.rows; i += threads) {
+    const int row = i / tile % what.rows;
+    const int number = i / tile / what.rows;
+    const int output = output_of<Tiles, Paired>(Paired ? 2 * number : number) + i % tile;
+    if (output >= what.outputs)
+      continue;
+    const auto whole = [&](int of_tile, int of_bias) {
+      float total = 0.0F;
+#pragma unroll
+      for (int w = 0; w < warps; ++w)
+        total += sums[w * of_warp + (of_tile * what.rows + row) * tile + i % tile];
+      if (what.bias)
+        total += what.out_bf16.data ? static_cast<float>(static_cast<const bf16*>(what.bias)[of_bias])
+                                    : static_cast<const float*>(what.bias)[of_bias];
+      return total;
+    };
+    if constexpr (Paired) {
+      // As it is when gate and up are stored in between.
+      const auto gate = static_cast<float>(static_cast<bf16>(whole(2 * number, output)));
+      const auto up = static_cast<float>(static_cast<bf16>(whole(2 * number + 1, output + what.outputs)));
+      what.out_bf16[row][output] = static_cast<bf16>(gate / (1.0F + expf(-gate)) * up);
+    } else {
+      const float value = whole(number, output);
+      if (what.out_bf16.data)
+        what.out_bf16[row][output] = static_cast<bf16>(value);
+      else if (what.end == product_end::add)
+        what.out_f32[row][output] = __ldcg(what.out_f32[row] + output) + value;
+      else
+        what.out_f32[row][output] = value;
+    }
+  }
+}
+
+template <int Tiles, int Halves, x_from From, bool Paired>
+cudaError_t launch(cudaStream_t on, const task& what, bool early) {
+  const int bytes = plan_shared<Tiles>(what.depth, what.rows, From != x_from::memory).end;
+  const auto kernel = multiply_streamed<Tiles, Halves, From, Paired>;
+  if (const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+      error != cudaSuccess)
+    return error;
+  const auto blocks = static_cast<unsigned>(ceil_div(what.outputs, (Paired ? Tiles / 2 : Tiles) * tile));
+  if (early)
+    return launch_early(on, blocks, threads, static_cast<std::size_t>(bytes), kernel, what);
+  kernel<<<blocks, threads, static_cast<std::size_t>(bytes), on>>>(what);
+  return cudaSuccess;
+}
+
+} // namespace
+
+bool fits_weight_stream(const tensor_view& x, const tensor_view& weight, const tensor_view& out) {
+  return weight.element() == element_kind::bf16 && x.shape(0) <= 16 && width_of(weight) % 32 == 0 &&
+         packs_fit(8, weight) && (x.element() != element_kind::bf16 || packs_fit(8, x)) && out.rank() == 2;
+}
+
+bool fits_normed(const tensor_view& x) {
+  return x.shape(0) == 1 && x.element() == element_kind::f32 && width_of(x) <= deepest_normed && packs_fit(4, x);
+}
+
+cudaError_t stream_weights(cudaStream_t on, const few_rows_product& product) {
+  TROUPE_ASSERT("matmul", product.end != product_end::add || product.out.element() == element_kind::f32);
+  TROUPE_ASSERT("matmul", product.end != product_end::silu_mul || product.out.element() == element_kind::bf16);
+  const tensor_view& x = product.normed ? product.normed->x : product.x;
+  task what{.weight = static_cast<const bf16*>(product.weight.data()),
+            .weight_stride = product.weight.stride(0),
+            .outputs = width_of(product.out),
+            .depth = width_of(product.weight),
+            .rows = static_cast<int>(x.shape(0)),
+            .bias = product.bias.data(),
+            .end = product.end};
+  if (product.out.element() == element_kind::bf16)
+    what.out_bf16 = rows_in<bf16>(product.out);
+  else
+    what.out_f32 = rows_in<float>(product.out);
+  if (product.normed) {
+    what.hidden = x.f32();
+    what.norm = product.normed->weight.f32();
+    what.epsilon = product.normed->epsilon;
+  } else {
+    what.x = rows_in<const bf16>(x);
+  }
+  const auto with_pairs = [&](auto paired) {
+    constexpr bool pairs = decltype(paired)::value;
+    if (product.normed)
+      return what.depth <= normal_depth ? launch<2, 1, x_from::normed_row, pairs>(on, what, product.early)
+                                        : launch<2, 1, x_from::long_normed_row, pairs>(on, what, product.early);
+    if (what.rows == 1)
+      return launch < pairs ? 2 : TROW, 1, x_from::row, pairs > (on, what, product.early);
+    if (what.rows <= 8)
+      return launch<TFEW, 1, x_from::memory, pairs>(on, what, product.early);
+    return launch<TMORE, 2, x_from::memory, pairs>(on, what, product.early);
+  };
+  return product.end == product_end::silu_mul ? with_pairs(std::true_type{}) : with_pairs(std::false_type{});
+}
+
+} // namespace troupe::gpu::cuda

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "gpu/operations.hpp"
+
+namespace troupe::gpu::cuda {
+
+/// What becomes of the sums of a product.
+enum class product_end : std::uint8_t {
+  store,    ///< out = x . weight transposed + bias, f32 or bf16
+  add,      ///< out (f32) += that
+  silu_mul, ///< weight has twice as many rows as out columns: out (bf16) = silu(lower half) * upper half
+};
+
+/// A product of few rows in bf16. The reading of the weight bounds it, and it reads it at what the memory gives.
+struct few_rows_product {
+  tensor_view x = {};                  ///< bf16 [m, k]
+  const normed_rows* normed = nullptr; ///< instead of `x`, of one row: normed by every block for itself
+  tensor_view weight = {};             ///< bf16 [n, k]
+  tensor_view bias = {};               ///< of out's kind, or none
+  tensor_view out = {};
+  product_end end = product_end::store;
+  /// Whether it may begin before the kernels before it have ended: the weight must then be no result of theirs.
+  bool early = false;
+};
+
+/// Whether rows and alignment fit.
+bool fits_weight_stream(const tensor_view& x, const tensor_view& weight, const tensor_view& out);
+/// Whether a row of x can be normed on the way, instead of by a kernel of its own.
+bool fits_normed(const tensor_view& x);
+cudaError_t stream_weights(cudaStream_t on, const few_rows_product& product);
+
+} // namespace troupe::gpu::cuda

@@ -1,0 +1,256 @@
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "gpu/cuda/cuda_operations.hpp"
+#include "gpu/cuda/cuda_stream.hpp"
+#include "gpu/models/decode_batch.hpp"
+#include "gpu/models/text_decoder.hpp"
+#include "protocols/limits.hpp"
+#include "runtime/base/clock.hpp"
+#include "tools/bench/fill_random.hpp"
+#include "tools/bench/read_all.hpp"
+
+// Decode steps of models of published shapes with random weights, made on the device. A step must read every weight and
+// every key and value of its contexts once: those bytes over the card's read bandwidth, measured in the same run, are
+// the limit. Beside it, the same graph launched in a bare loop, and what the host spends on a step.
+//   decode_bench [8b|1b|4b] [batch context]...
+
+using namespace troupe;
+using namespace troupe::gpu;
+using namespace troupe::gpu::models;
+using clock_type = std::chrono::steady_clock;
+
+namespace {
+
+constexpr int steps_timed = 100;
+constexpr int rounds = 5;
+
+void require(const protocols::result<void>& done) {
+  if (done)
+    return;
+  std::fprintf(stderr, "%s\n", protocols::to_string(done.error()).c_str());
+  std::exit(1);
+}
+template <class T>
+T take(protocols::result<T> outcome) {
+  if (!outcome)
+    require(tl::unexpected(outcome.error()));
+  return *std::move(outcome);
+}
+
+double median(std::vector<double> values) {
+  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2), values.end());
+  return values[values.size() / 2];
+}
+
+model_config shape_of(const std::string& name) {
+  model_config config;
+  model_facts& facts = config.facts;
+  facts.name = name;
+  facts.context_max = 40'960;
+  facts.head_elements = 128;
+  facts.query_heads = 32;
+  facts.kv_heads = 8;
+  config.text.prefix = "model.";
+  config.text.rope.theta = 1e6;
+  if (name == "8b") { // Qwen3 8B
+    facts.vocabulary = 151'936;
+    facts.hidden = 4096;
+    facts.layers = 36;
+    facts.intermediate = 12'288;
+    config.text.head_norms = true;
+  } else if (name == "4b") { // Qwen3 4B
+    facts.vocabulary = 151'936;
+    facts.hidden = 2560;
+    facts.layers = 36;
+    facts.intermediate = 9728;
+    config.text.head_norms = true;
+    config.text.tied = true;
+  } else { // Llama 3.2 1B
+    facts.vocabulary = 128'256;
+    facts.hidden = 2048;
+    facts.layers = 16;
+    facts.head_elements = 64;
+    facts.intermediate = 8192;
+    config.text.tied = true;
+  }
+  return config;
+}
+
+class random_model {
+public:
+  random_model(std::shared_ptr<const operations> run, const std::string& name, std::uint32_t kv_tokens)
+      : run_(std::move(run)), config_(shape_of(name)), stream_(run_->make_stream()),
+        layout_(layout_of(config_.facts, {}, kv_tokens, element_kind::bf16)),
+        pool_(take(run_->allocate(layout_.bytes()))) {
+    bench::fill_bf16(handle(), pool_->data(), pool_->bytes() / 2, 0.0F, 1.0F, 1);
+    const auto plan = plan_text(config_);
+    std::uint32_t seed = 2;
+    const auto weights = [&](weight& into, const std::vector<std::string>& names,
+                             element_kind element) -> protocols::result<void> {
+      std::int64_t rows = 0;
+      std::int64_t columns = 1;
+      for (const std::string& each : names) {
+        const auto found = std::ranges::find(plan, each, &tensor_plan::name);
+        rows += static_cast<std::int64_t>(found->shape[0]);
+        columns = found->shape.size() > 1 ? static_cast<std::int64_t>(found->shape[1]) : 1;
+      }
+      const auto count = static_cast<std::size_t>(rows * columns);
+      into.memory = take(run_->allocate(count * bytes_of(element)));
+      into.view = {into.memory->data(), element, device_kind::cuda, {rows, columns}};
+      if (element == element_kind::bf16) {
+        bench::fill_bf16(handle(), into.view.data(), count, 0.0F, 1.7F / std::sqrt(static_cast<float>(columns)),
+                         seed++);
+        weight_bytes_ += names.front().find("embed_tokens") != std::string::npos && !config_.text.tied
+                             ? 0 // of which a step reads a few rows
+                             : count * 2;
+      } else {
+        bench::fill_f32(handle(), into.view.data(), count, 1.0F, 0.1F, seed++);
+      }
+      return {};
+    };
+    model_ = take(
+        text_decoder::make(config_, weights, run_, {}, layout_, {pool_->data(), pool_->bytes()}, element_kind::bf16));
+    require(stream_->synchronize());
+  }
+
+  text_model& model() { return *model_; }
+  const model_config& config() const { return config_; }
+  double weight_bytes() const { return static_cast<double>(weight_bytes_); }
+  double kv_bytes(double tokens) const {
+    return tokens * static_cast<double>(layout_.block_bytes()) / protocols::limits::kv_block_tokens;
+  }
+  std::uint32_t blocks() const { return layout_.blocks; }
+  cudaStream_t handle() { return static_cast<cuda::cuda_stream&>(*stream_).handle(); }
+  stream& on() { return *stream_; }
+
+private:
+  std::shared_ptr<const operations> run_;
+  model_config config_;
+  std::unique_ptr<stream> stream_;
+  kv_layout layout_;
+  std::unique_ptr<buffer> pool_;
+  std::unique_ptr<text_model> model_;
+  std::size_t weight_bytes_ = 0;
+};
+
+/// Bytes a second that a kernel which does nothing else reads.
+double read_bandwidth(random_model& with, const operations& run) {
+  constexpr std::size_t bytes = std::size_t{4} << 30;
+  const auto memory = take(run.allocate(bytes));
+  const auto sink = take(run.allocate(4));
+  int multiprocessors = 0;
+  cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, 0);
+  bench::fill_bf16(with.handle(), memory->data(), bytes / 2, 0.0F, 1.0F, 9);
+  require(with.on().synchronize());
+  cudaEvent_t began = nullptr;
+  cudaEvent_t ended = nullptr;
+  cudaEventCreate(&began);
+  cudaEventCreate(&ended);
+  std::vector<double> taken;
+  for (int round = -2; round < 9; ++round) {
+    cudaEventRecord(began, with.handle());
+    for (int i = 0; i < 4; ++i)
+      bench::read_all(with.handle(), memory->data(), bytes, reinterpret_cast<float*>(sink->data()), multiprocessors);
+    cudaEventRecord(ended, with.handle());
+    require(with.on().synchronize());
+    float milliseconds = 0.0F;
+    cudaEventElapsedTime(&milliseconds, began, ended);
+    if (round >= 0)
+      taken.push_back(milliseconds / 1e3 / 4);
+  }
+  return static_cast<double>(bytes) / median(taken);
+}
+
+protocols::time_point soon() {
+  return base::now() + std::chrono::seconds{10};
+}
+
+void measure(random_model& with, double bandwidth, std::uint32_t rows, std::uint32_t context) {
+  const auto opened = clock_type::now();
+  const auto batch = take(with.model().open_batch({.rows_max = rows}, nullptr));
+  const std::chrono::duration<double> opening = clock_type::now() - opened;
+  const std::uint32_t each = with.blocks() / rows;
+  for (std::uint32_t row = 0; row < rows; ++row) {
+    std::vector<protocols::block_index> blocks;
+    for (std::uint32_t i = 0; i < each; ++i)
+      blocks.emplace_back(i * rows + row); // no two neighbours
+    take(batch->join(
+        {.newest = static_cast<protocols::token_id>(row + 1), .context = context, .blocks = blocks, .sampling = {}}));
+  }
+  for (int i = 0; i < 10; ++i) {
+    require(batch->step(nullptr));
+    take(batch->collect(soon()));
+  }
+
+  // As an executor steps: one ahead, tokens collected behind it.
+  double host = 0.0;
+  std::vector<double> taken;
+  std::uint64_t steps = 10;
+  for (int round = 0; round < rounds; ++round) {
+    require(batch->step(nullptr));
+    const auto began = clock_type::now();
+    for (int i = 0; i < steps_timed; ++i) {
+      const auto before = clock_type::now();
+      require(batch->step(nullptr));
+      host += std::chrono::duration<double>(clock_type::now() - before).count();
+      take(batch->collect(soon()));
+    }
+    taken.push_back(std::chrono::duration<double>(clock_type::now() - began).count() / steps_timed);
+    take(batch->collect(soon()));
+    steps += steps_timed + 1;
+  }
+  host /= rounds * steps_timed;
+  const double step = median(taken);
+
+  // The same graph, and nothing else.
+  auto& bare = static_cast<decode_batch&>(*batch);
+  auto work = take(bare.on().capture([&] { return bare.run(rows, nullptr); }));
+  std::vector<double> alone;
+  for (int round = 0; round < rounds; ++round) {
+    require(bare.on().launch(*work));
+    require(bare.on().synchronize());
+    const auto began = clock_type::now();
+    for (int i = 0; i < steps_timed; ++i)
+      require(bare.on().launch(*work));
+    require(bare.on().synchronize());
+    alone.push_back(std::chrono::duration<double>(clock_type::now() - began).count() / steps_timed);
+  }
+
+  const double tokens = static_cast<double>(rows) * (context + static_cast<double>(steps) / 2);
+  const double limit = (with.weight_bytes() + with.kv_bytes(tokens)) / bandwidth;
+  std::printf("| %s | %u | %u | %.3f | %.0f | %.3f | %.1f %% | %.3f | %.3f | %.1f | %.2f |\n",
+              with.config().facts.name.c_str(), rows, context, step * 1e3, rows / step, limit * 1e3,
+              100.0 * limit / step, median(alone) * 1e3, step / median(alone), host * 1e6, opening.count());
+  std::fflush(stdout);
+}
+
+} // namespace
+
+int main(int count, char** arguments) {
+  const std::string name = count > 1 ? arguments[1] : "8b";
+  std::vector<std::pair<std::uint32_t, std::uint32_t>> wanted;
+  for (int i = 2; i + 1 < count; i += 2)
+    wanted.emplace_back(std::strtoul(arguments[i], nullptr, 10), std::strtoul(arguments[i + 1], nullptr, 10));
+  if (wanted.empty())
+    wanted = {{1, 1024}, {8, 1024}, {32, 1024}, {1, 8192}, {8, 8192}, {32, 8192}};
+  std::uint32_t kv_tokens = 0;
+  for (const auto& [rows, context] : wanted)
+    kv_tokens = std::max(kv_tokens, rows * (context + 2048));
+  const auto run = take(cuda::make_operations(0));
+  random_model model{run, name, kv_tokens};
+  const double bandwidth = read_bandwidth(model, *run);
+  std::printf("%s: %.2f GB of weights a step, read bandwidth %.0f GB/s\n\n", name.c_str(), model.weight_bytes() / 1e9,
+              bandwidth / 1e9);
+  std::printf(
+      "| model | batch | context | ms a step | tokens/s | limit, ms | share of it | bare loop, ms | ratio | host, us a "
+      "step | opening, s |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n");
+  for (const auto& [rows, context] : wanted)
+    measure(model, bandwidth, rows, context);
+  return 0;
+}
