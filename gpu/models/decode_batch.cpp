@@ -48,15 +48,9 @@ bool decode_batch::captures(const text_decoder& with, const batch_options& how) 
   return how.capture && with.stream_->gains_by_capture();
 }
 
-/// The sums of the layers, the gathering of logits, and what rank 0 chose.
-std::uint32_t decode_batch::step_collectives(const text_decoder& with) noexcept {
-  const std::uint32_t of_forward = with.mesh_collectives(true);
-  return of_forward == 0 ? 0 : of_forward + 1;
-}
-
 std::uint32_t decode_batch::opening_collectives(const text_decoder& with, const batch_options& how) noexcept {
   const auto sizes = static_cast<std::uint32_t>(std::bit_width(std::bit_ceil(how.rows_max)));
-  return step_collectives(with) * sizes * (captures(with, how) ? 2 : 1);
+  return with.mesh_collectives(true) * sizes * (captures(with, how) ? 2 : 1);
 }
 
 result<std::unique_ptr<running_batch>> decode_batch::open(text_decoder& with, const batch_options& how, group* mesh) {
@@ -257,10 +251,6 @@ result<void> decode_batch::run(std::uint32_t rows, group* mesh) {
     return done;
   const tensor_view choice = chosen_.rows(0, rows);
   run.sample(on, with.logits, table, choice);
-  // One rank decides (B11), though every rank of the mesh has the same logits.
-  if (sums)
-    if (auto told = sums->broadcast({static_cast<std::byte*>(choice.data()), choice.bytes()}, 0); !told)
-      return told;
   run.advance_rows(on, table, with.where.context, choice, turn_, told_.columns(0, rows));
   return {};
 }

@@ -25,7 +25,7 @@ public:
   protocols::result<std::uint32_t> join(const joining& who) override;
   protocols::result<void> leave(std::uint32_t place) override;
   std::uint32_t size() const noexcept override { return size_; }
-  std::uint32_t collectives() const noexcept override { return captures_ ? 0 : step_collectives(with_); }
+  std::uint32_t collectives() const noexcept override { return captures_ ? 0 : with_.mesh_collectives(true); }
   protocols::result<void> step(group* mesh) override;
   protocols::result<std::span<const chosen>> collect(protocols::time_point deadline) override;
 
@@ -47,7 +47,6 @@ private:
   };
 
   decode_batch(text_decoder& with, const batch_options& how);
-  static std::uint32_t step_collectives(const text_decoder& with) noexcept;
   static bool captures(const text_decoder& with, const batch_options& how) noexcept;
 
   protocols::result<void> allocate();
