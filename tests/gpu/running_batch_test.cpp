@@ -158,11 +158,12 @@ void check_golden(const std::string& device) {
   const auto batch = take(with.text->open_batch({.rows_max = 8}, nullptr));
   std::map<std::uint32_t, answering> at_place;
   for (const golden_case& each : golden_cases()) {
-    std::vector<float> rows(std::size_t{each.picture.tokens} * with.folder->facts().row_elements());
-    const models::vision_model::picture picture{each.page.rgb, each.page.height, each.page.width, rows};
+    const auto width = with.folder->facts().row_elements();
+    std::vector<float> rows(std::size_t{each.picture.tokens} * width);
+    const models::vision_model::picture picture{each.page.rgb, each.page.height, each.page.width, on_host(rows, width)};
     take(tower->encode(std::span{&picture, 1}, nullptr));
     const auto blocks = with.blocks_for(each.prompt.size() + each.answer.size());
-    const models::text_model::rows_at at{each.picture.first_token, each.picture.tokens, rows.data()};
+    const models::text_model::rows_at at{each.picture.first_token, each.picture.tokens, on_host(rows, width)};
     const auto logits = with.logits_of({each.prompt, each.positions, 0, blocks, std::span{&at, 1}, true});
     const token_id newest = models::choose(logits, {}, 0);
     const auto place = take(batch->join({.newest = newest,
