@@ -37,8 +37,11 @@ TEST_CASE(
     "B10, B13: ranks of a job whose environments differ leave before a group is made, and the diff is the cause") {
   const tests::run_directory root;
   const std::string torn = "case \"$*\" in *'--rank 1 '*) export NCCL_ALGO=Tree;; esac; exec \"$@\"";
+  auto stubs = cluster::read_spec_text(
+      R"({ "troupe": 1, "name": "torn", "pools": { "stub": { "role": "stub", "cells": 3 } } })", "/tmp/torn.json");
+  REQUIRE_MESSAGE(stubs, stubs.error().what);
   auto prepared = cluster::supervisor::prepare(
-      {.spec = tests::spec_of(R"("stub": { "role": "stub", "cells": 3 })"),
+      {.spec = *std::move(stubs),
        .job = "torn",
        .root = root.path(),
        .rank_command = {"/bin/sh", "-c", torn, "sh", std::string{TROUPE_BINARY_DIR} + "/troupe", "rank"},

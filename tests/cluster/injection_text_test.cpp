@@ -82,7 +82,7 @@ TEST_CASE("a delivered message's fields are typed values: a list or an object, i
   const auto cancelled =
       rule_of(R"(rank=decode.0,action=deliver,message=cancel,fields=[5, "so], he said, \"{"],source=front)");
   REQUIRE_MESSAGE(cancelled, cancelled.error().what);
-  CHECK(cancelled->rule.payload.size() == 8 + 4 + 18);
+  CHECK(cancelled->rule.payload.size() == 8 + 4 + 16);
 
   CHECK(problem_of("rank=decode.0,action=deliver,message=release,fields={\"reqest\": 5}") ==
         "release: unknown field 'reqest'; did you mean 'request'?");
