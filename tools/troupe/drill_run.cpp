@@ -45,19 +45,6 @@ std::string text_of(const cluster::written_rule& rule) {
   return text;
 }
 
-/// `causes` are "front" or "front or decode.0/t0".
-bool names_one_of(std::string_view line, std::string_view causes) {
-  constexpr std::string_view between = " or ";
-  while (true) { // ends with the last of them
-    const auto end = causes.find(between);
-    if (line.find(causes.substr(0, end)) != std::string_view::npos)
-      return true;
-    if (end == std::string_view::npos)
-      return false;
-    causes.remove_prefix(end + between.size());
-  }
-}
-
 class drill_runner {
 public:
   drill_runner(const cluster::drill& what, cluster_plan plan, drill_cluster running,
@@ -239,7 +226,7 @@ private:
       problem(fmt::format("{} processes are left", out_.left_alive));
     judge_outcome();
     if (!expect.cause.empty() && out_.exit_code != 0) {
-      out_.cause_right = names_one_of(out_.last_line, expect.cause);
+      out_.cause_right = names_cause(out_.last_line, expect.cause);
       if (!*out_.cause_right)
         problem(fmt::format("the last line does not name {}: {}", expect.cause, out_.last_line));
     }
@@ -353,6 +340,21 @@ result<launch_plan> plan_launch(const cluster::drill& what) {
 }
 
 } // namespace
+
+bool names_cause(std::string_view line, std::string_view causes) {
+  constexpr std::string_view prefix = "first cause: ";
+  constexpr std::string_view between = " or ";
+  if (const auto at = line.find(prefix); at != std::string_view::npos)
+    line = line.substr(at, line.find(')', at) - at); // who waited for it, and who says so, comes after it
+  while (true) {                                     // ends with the last of them
+    const auto end = causes.find(between);
+    if (line.find(causes.substr(0, end)) != std::string_view::npos)
+      return true;
+    if (end == std::string_view::npos)
+      return false;
+    causes.remove_prefix(end + between.size());
+  }
+}
 
 result<void> check_drill(const cluster::drill& what) {
   return plan_launch(what).map([](const auto&) {});

@@ -28,6 +28,9 @@ struct drill_result {
   std::string kept;                  ///< the job's directory, of a drill that did not pass
 };
 
+/// Whether the last line of a command that failed names one of `causes` ("front", "front or decode.0/t0") first.
+bool names_cause(std::string_view line, std::string_view causes);
+
 /// What can be known to be wrong with a drill before a process is started. Errors: config_invalid (its spec cannot be
 /// used, a rule names no rank of it).
 protocols::result<void> check_drill(const cluster::drill& what);

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "runtime/base/clock.hpp"
+#include "tools/troupe/drill_run.hpp"
 
 namespace troupe::tools {
 
@@ -164,7 +165,7 @@ private:
       return; // it had nothing left to do
     if (code != 6 || (plan_.when == kill_moment::serving && plan_.victim != setup_.plan.front()))
       out_.problem(fmt::format("exit code {}: {}", code, line));
-    else if (line.find(setup_.plan.rank(plan_.victim).label) == std::string::npos)
+    else if (!names_cause(line, setup_.plan.rank(plan_.victim).label))
       out_.problem("the last line does not name it: " + line);
   }
 
