@@ -8,7 +8,6 @@
 #include <span>
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include "protocols/life_machine.hpp"
 #include "runtime/base/assert.hpp"
@@ -20,6 +19,7 @@
 #include "runtime/cluster/rank_poll.hpp"
 #include "runtime/cluster/stop_requests.hpp"
 #include "runtime/cluster/supervisor_drills.hpp"
+#include "runtime/cluster/supervisor_view.hpp"
 
 namespace troupe::cluster {
 namespace {
@@ -126,27 +126,7 @@ private:
   }
 
   void finish(const life_machine::cluster_ended& ended) {
-    using enum life_machine::outcome;
-    auto code = base::exit_code::done;
-    switch (ended.how) {
-    case drained:
-      code = stops_.interrupted() ? base::exit_code::interrupted : base::exit_code::done;
-      break;
-    case aborted:
-      code = stops_.interrupted() ? base::exit_code::interrupted : base::exit_code::failed;
-      break;
-    case rank_failed:
-    case parity_mismatch:
-      code = base::exit_code::rank_failed;
-      break;
-    case start_timeout:
-      code = base::exit_code::start_timeout;
-      break;
-    case drain_timeout:
-      code = base::exit_code::drain_timeout;
-      break;
-    }
-    outcome_ = cluster_outcome{code, ended.cause, {}};
+    outcome_ = cluster_outcome{exit_code_of(ended.how, stops_.interrupted()), ended.cause, {}};
     if (!ended.cause.empty())
       record_.say(ended.cause);
   }
@@ -274,7 +254,7 @@ private:
       journal_.entered(seen_, now);
     }
     if (journal_.is_overdue(now))
-      journal_.note(waiting_line());
+      journal_.note(waiting_line(plan_, *life_));
   }
 
   void look_at(const protocols::rank_plan& rank, time_point now) {
@@ -371,24 +351,11 @@ private:
 
   // ---- what is seen from outside ----
 
-  /// "starting: waiting for decode.0 (joined)".
-  std::string waiting_line() const {
-    constexpr std::size_t named_max = 8;
-    std::vector<std::string> waiting;
-    for (const auto& rank : plan_.ranks)
-      if (life_->waits_for(rank.id))
-        waiting.push_back(fmt::format("{} ({})", rank.label, protocols::name(life_->at(rank.id))));
-    const auto more = waiting.size() > named_max ? fmt::format(" and {} more", waiting.size() - named_max) : "";
-    waiting.resize(std::min(waiting.size(), named_max));
-    return fmt::format("{}: waiting for {}{}", name_of(seen_), fmt::join(waiting, ", "), more);
-  }
-
   void write_status() {
-    job_status status{name_of(life_->current()), paths().front_socket().string(), {}};
+    std::vector<pid_t> pids;
     for (const auto& rank : ranks_.all())
-      status.ranks.push_back(
-          {rank->plan().id.value, rank->plan().label, std::string{protocols::name(rank->plan().role)}, rank->pid(),
-           std::string{protocols::name(life_->at(rank->plan().id))}, life_->born(rank->plan().id).value});
+      pids.push_back(rank->pid());
+    auto status = status_of(plan_, *life_, pids, paths().front_socket().string());
     if (status == written_)
       return;
     if (const auto done = directory_.write_status(to_json(status)); !done)
