@@ -50,7 +50,7 @@ struct slot_area {
 /// it announces cannot differ. While sequences are active the leader steps without returning to any mailbox: an order
 /// is looked for between two steps, and tokens go out on a lane of their own (DESIGN decision 3).
 ///
-/// Contract: A7, A9, A24, A25, B11, B15, B18, B20, E19, F17.
+/// Contract: A7, A9, A24, A25, B11, B15, B18, B20, E19, F17, G7.
 /// Threads: `run` owns the thread that calls it and everything below; `order`, `stop` from any.
 class mesh_executor {
 public:

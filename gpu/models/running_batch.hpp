@@ -32,7 +32,7 @@ namespace troupe::gpu::models {
 /// An executor that would rather know at once calls step and collect by turns.
 ///
 /// On a mesh each rank chooses for itself, from the same logits; that all chose the same is for the executor to
-/// compare, which tells every rank what the first was told (B11).
+/// compare, which tells every rank what the first was told (G7).
 ///
 /// Contract: B15 (a step allocates nothing), B20, G1, G4.
 /// Threads: the executor's.

@@ -142,12 +142,19 @@ TEST_CASE("C50: a wire whose peers have torn their ends down sleeps, and stops a
   while (seen.gone().size() < 3)
     REQUIRE(seen.wait_for_end());
 
-  // Three turns of an idle wire take its naps' time; of one that spins, microseconds.
-  const auto turns = wire.turns();
+  // Five turns of an idle wire take its naps' time; of one that spins, microseconds, however often they are taken.
+  const auto five_turns = [&] {
+    const auto turns = wire.turns();
+    const auto began = std::chrono::steady_clock::now();
+    while (wire.turns() < turns + 5)
+      std::this_thread::yield();
+    return std::chrono::steady_clock::now() - began;
+  };
+  auto longest = five_turns();
+  for (int attempt = 0; attempt < 10 && longest <= 200ms; ++attempt) // the last end may still be at work
+    longest = std::max(longest, five_turns());
+  CHECK(longest > 200ms);
   const auto began = std::chrono::steady_clock::now();
-  while (wire.turns() < turns + 5)
-    std::this_thread::yield();
-  CHECK(std::chrono::steady_clock::now() - began > 200ms);
   wire.stop();
   CHECK(std::chrono::steady_clock::now() - began < 10s);
 }

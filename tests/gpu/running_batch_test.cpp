@@ -260,7 +260,7 @@ TEST_CASE("a running batch refuses what it cannot do, by name") {
   CHECK_FALSE(with.text->open_batch({.rows_max = 0}, nullptr));
 }
 
-TEST_CASE("B11: the ranks of a mesh step a batch alike, with as many collectives as they announce") {
+TEST_CASE("A25: the ranks of a mesh step a batch alike, with as many collectives as they announce") {
   // Given two ranks that share the heads, and a sequence on both
   constexpr std::uint32_t size = 2;
   decoder_on alone{"cpu"};

@@ -4,7 +4,7 @@
 Needs a GPU, PyTorch and transformers; the answers of all layouts of a family are compared with one reference.
 In f32 the ids must be equal. In bf16 two programs round differently, and a greedy choice between near ties differs with it.
 So the ids of both are judged by the same weights in f32: how far the logit of each id lies behind the best after the same
-ids before it. Troupe's worst may be at most --slack times the worst of transformers' own run in bf16.
+ids before it. Troupe's worst may be at most --tie, or --slack times the worst of transformers' own run in bf16.
 """
 
 import argparse
@@ -168,6 +168,7 @@ def main():
     parser.add_argument("--dtype", default="f32", choices=("f32", "bf16"))
     parser.add_argument("--widths", nargs="+", type=int, default=[1, 2, 4], help="degrees of tensor parallelism")
     parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--tie", type=float, default=0.05, help="in standard deviations of a row of logits")
     parser.add_argument("--slack", type=float, default=1.5, help="of bf16 against transformers' own")
     parser.add_argument("--work", default="/tmp/troupe-parity", help="where folders are written, and removed again")
     args = parser.parse_args()
@@ -195,7 +196,7 @@ def main():
             elif answers:
                 ours = max(furthest_behind(model, given, answers[(page, text)]) for page, text, given, _ in cases)
                 verdict = f"at most {ours:.3f} deviations behind f32's best, transformers in bf16 {own:.3f}"
-                problems = [verdict] if ours > args.slack * own else []
+                problems = [verdict] if ours > max(args.tie, args.slack * own) else []
             failed += bool(problems)
             outcome = f"FAILED: {'; '.join(problems)}" if problems else f"{verdict}  ({told})"
             print(f"{family:9} {args.dtype} tp{width}  {outcome}", flush=True)
