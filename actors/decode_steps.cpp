@@ -31,7 +31,7 @@ result<void> mesh_executor::perform_decode(const mesh_plan& plan) {
 }
 
 /// Leaves, then joins, as announced. The ranks of a mesh choose each token for themselves, from the same logits; that
-/// they chose the same is checked here, a step later, against what the leader was told (G7).
+/// they chose the same is checked here, a step later, against what the leader was told (B11, G7).
 result<void> mesh_executor::change_batch(const decode_step& step) {
   for (const auto request : step.leaves) {
     const auto found = std::ranges::find(rows_, request, [](const row& one) { return one.what.request; });

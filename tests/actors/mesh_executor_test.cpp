@@ -177,7 +177,7 @@ TEST_CASE("B18, F17: sequences join and leave the batch alike on every rank, one
   }
 }
 
-TEST_CASE("G7: a rank that chooses another token than its leader ends the next step, and is told both") {
+TEST_CASE("B11, G7: a rank that chooses another token than its leader ends the next step, and is told both") {
   executor_company all{2};
   all.models[1]->change_choice = [steps = 0](token_id& id) mutable { id += ++steps == 3 ? 1 : 0; };
   all.start();
