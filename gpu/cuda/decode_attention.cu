@@ -13,10 +13,7 @@ namespace {
 
 constexpr int threads = 32 * split_warps;
 constexpr int keys_at_once = 16;
-#ifndef PAGES_LEAST
-#define PAGES_LEAST split_warps
-#endif
-constexpr int pages_least = PAGES_LEAST; ///< of a split: one for each warp
+constexpr int pages_least = split_warps; ///< of a split: one for each warp
 constexpr int splits_most = 32;
 
 struct task {

@@ -6,9 +6,9 @@
 
 /// Kernels that begin while the one before them on their stream still runs: such a kernel may read what has long been
 /// there (weights, the pool's older keys) at once, so that the memory is never idle between two kernels, and waits
-/// before it touches what the kernels before it read or write. Every one of them must wait, in every block: what comes
-/// after it takes its end for the end of all before it. Included by .cu files alone.
-/// Source: CUDA programming guide, programmatic dependent launch.
+/// before it touches what the kernels before it read or write. Of every one of them a block must wait, whatever there
+/// is to do: what comes after it takes its end for the end of all before it. Included by .cu files alone. Source: CUDA
+/// programming guide, programmatic dependent launch.
 namespace troupe::gpu::cuda {
 
 /// Until all kernels before this one have ended and what they wrote can be read.
@@ -24,27 +24,16 @@ __device__ __forceinline__ void let_next_kernel_begin() {
 template <class... Parameters, class... Arguments>
 cudaError_t launch_early(cudaStream_t on, dim3 blocks, dim3 threads, std::size_t shared_bytes,
                          void (*kernel)(Parameters...), Arguments&&... arguments) {
-  cudaLaunchAttribute attributes[2]{};
-  cudaLaunchAttribute& early = attributes[0];
+  cudaLaunchAttribute early{};
   early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attributes[1].id = cudaLaunchAttributePreferredSharedMemoryCarveout;
-  attributes[1].val.sharedMemCarveout = cudaSharedmemCarveoutMaxShared;
-  #ifdef NO_EARLY
-  early.val.programmaticStreamSerializationAllowed = 0;
-#else
   early.val.programmaticStreamSerializationAllowed = 1;
-#endif
   cudaLaunchConfig_t how{};
   how.gridDim = blocks;
   how.blockDim = threads;
   how.dynamicSmemBytes = shared_bytes;
   how.stream = on;
-  how.attrs = attributes;
-#ifdef NO_CARVE
+  how.attrs = &early;
   how.numAttrs = 1;
-#else
-  how.numAttrs = 2;
-#endif
   return cudaLaunchKernelEx(&how, kernel, std::forward<Arguments>(arguments)...);
 }
 

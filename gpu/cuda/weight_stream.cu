@@ -17,28 +17,7 @@ namespace troupe::gpu::cuda {
 
 namespace {
 
-#ifndef WARPS
-#define WARPS 8
-#endif
-#ifndef RING1
-#define RING1 6
-#endif
-#ifndef RING2
-#define RING2 5
-#endif
-#ifndef RING4
-#define RING4 3
-#endif
-#ifndef TROW
-#define TROW 2
-#endif
-#ifndef TFEW
-#define TFEW 2
-#endif
-#ifndef TMORE
-#define TMORE 4
-#endif
-constexpr int warps = WARPS;
+constexpr int warps = 8;
 constexpr int threads = 32 * warps;
 constexpr int tile = 8;   ///< rows of the weight in one operand
 constexpr int piece = 64; ///< columns that a warp sends for at a time
@@ -62,22 +41,23 @@ struct task {
   product_end end = product_end::store;
 };
 
-/// Pieces of so many tiles that a ring holds.
-template <int Tiles>
-constexpr int ring_of = Tiles == 1   ? RING1
-                        : Tiles == 2 ? RING2
-                                     : RING4;
+/// Pieces that a ring holds, by the tiles of the weight and of x in a piece: so many that two or three blocks fit
+/// on a multiprocessor (measured: more in fewer blocks and fewer in more are slower).
+template <int Tiles, int Halves>
+constexpr int ring_of = Halves == 0  ? 4
+                        : Tiles == 2 ? 3
+                                     : 2;
 
 /// Where the parts of a block's shared memory begin, in bytes.
 struct shared_plan {
   int x = 0, sums = 0, end = 0;
 };
-/// Tiles: of a piece. Shared: whether the one row of x lies in shared memory.
-template <int Tiles>
-__host__ __device__ constexpr shared_plan plan_shared(int depth, int rows, bool shared) {
+/// Tiles, Halves: of a piece; without any of x in it, its one row lies behind the rings.
+template <int Tiles, int Halves>
+__host__ __device__ constexpr shared_plan plan_shared(int depth, int rows) {
   shared_plan plan;
-  plan.x = warps * ring_of<Tiles> * Tiles * tile * piece * 2;
-  plan.sums = plan.x + (shared ? (depth * 2 + 15) / 16 * 16 : 0);
+  plan.x = warps * ring_of<Tiles, Halves> * (Tiles + Halves) * tile * piece * 2;
+  plan.sums = plan.x + (Halves == 0 ? (depth * 2 + 15) / 16 * 16 : 0);
   plan.end = plan.sums + warps * Tiles * tile * rows * 4;
   return plan;
 }
@@ -90,13 +70,15 @@ __device__ __forceinline__ int output_of(int of_tile) {
                 : (static_cast<int>(blockIdx.x) * Tiles + of_tile) * tile;
 }
 
-/// A warp's pieces of the weight, one after another along its rows.
-template <int Tiles, bool Paired>
+/// A warp's pieces of the weight, one after another along its rows, and with them those of x (Halves: of 8 rows each,
+/// where there are several rows of x).
+template <int Tiles, int Halves, bool Paired>
 class piece_ring {
-  static constexpr int ring = ring_of<Tiles>;
-  static constexpr int piece_elements = Tiles * tile * piece;
+  static constexpr int ring = ring_of<Tiles, Halves>;
+  static constexpr int piece_elements = (Tiles + Halves) * tile * piece;
   static constexpr int rows_at_once = 4; ///< 8 lanes bring 128 bytes of a row
-  static constexpr int fetches = Tiles * tile / rows_at_once;
+  static constexpr int of_weight = Tiles * tile / rows_at_once;
+  static constexpr int fetches = (Tiles + Halves) * tile / rows_at_once;
 
   int depth_;
   bf16* memory_;
@@ -106,41 +88,56 @@ class piece_ring {
   int used_ = 0;
 
 public:
+  /// Sends for the first pieces of the weight.
   __device__ piece_ring(const task& what, bf16* memory)
       : depth_(what.depth), memory_(memory), column_(first_column() + part() * 8) {
     const int lane = threadIdx.x % 32;
 #pragma unroll
     for (int i = 0; i < fetches; ++i) {
       const int row = i * rows_at_once + lane / 8;
-      const int output = output_of<Tiles, Paired>(row / tile) + row % tile;
-      const int upper = Paired && row / tile % 2 == 1 ? what.outputs : 0;
-      from_[i] = output < what.outputs ? what.weight + (output + upper) * what.weight_stride + column_ : nullptr;
+      if (i < of_weight) {
+        const int output = output_of<Tiles, Paired>(row / tile) + row % tile;
+        const int upper = Paired && row / tile % 2 == 1 ? what.outputs : 0;
+        from_[i] = output < what.outputs ? what.weight + (output + upper) * what.weight_stride + column_ : nullptr;
+      } else {
+        const int of_x = row - Tiles * tile;
+        from_[i] = of_x < what.rows ? what.x[of_x] + column_ : nullptr;
+      }
     }
 #pragma unroll
-    for (int i = 0; i < ring; ++i)
-      send();
+    for (int i = 0; i < ring; ++i) {
+      fetch_part<0, of_weight>(i, i * warps * piece);
+      if constexpr (Halves == 0)
+        commit();
+    }
   }
   static __device__ int first_column() {
     return static_cast<int>(threadIdx.x) / 32 * piece;
   }
 
+  /// Once x is there.
+  __device__ __forceinline__ void send_for_x() {
+    if constexpr (Halves > 0) {
+#pragma unroll
+      for (int i = 0; i < ring; ++i) {
+        fetch_part<of_weight, fetches>(i, i * warps * piece);
+        commit();
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < fetches; ++i)
+      from_[i] += from_[i] ? ring * warps * piece : 0;
+    column_ += ring * warps * piece;
+  }
   /// Sends for the next piece; nothing comes of one behind the last.
   __device__ __forceinline__ void send() {
-    if (column_ < depth_) {
-      const int lane = threadIdx.x % 32;
-      bf16* const to = memory_ + sent_ * piece_elements;
+    fetch_part<0, fetches>(sent_, 0);
+    commit();
 #pragma unroll
-      for (int i = 0; i < fetches; ++i) {
-        const int row = i * rows_at_once + lane / 8;
-        if (from_[i]) {
-          fetch(to + row * piece + place_of(row, part()) * 8, from_[i]);
-          from_[i] += warps * piece;
-        }
-      }
-      column_ += warps * piece;
-      sent_ = sent_ + 1 == ring ? 0 : sent_ + 1;
-    }
-    asm volatile("cp.async.commit_group;" ::: "memory");
+    for (int i = 0; i < fetches; ++i)
+      from_[i] += from_[i] ? warps * piece : 0;
+    column_ += warps * piece;
+    sent_ = sent_ + 1 == ring ? 0 : sent_ + 1;
   }
   /// Until the next piece to be used has come; then it is this.
   __device__ __forceinline__ const bf16* receive() {
@@ -160,11 +157,24 @@ private:
   static __device__ __forceinline__ int part() {
     return threadIdx.x % 8;
   }
-  static __device__ __forceinline__ void fetch(bf16* to, const bf16* from) {
-    asm volatile(
-        "cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(static_cast<unsigned>(__cvta_generic_to_shared(to))),
-        "l"(from)
-        : "memory");
+  static __device__ __forceinline__ void commit() {
+    asm volatile("cp.async.commit_group;" ::: "memory");
+  }
+
+  template <int First, int Last>
+  __device__ __forceinline__ void fetch_part(int place, int columns_on) {
+    if (column_ + columns_on >= depth_)
+      return;
+    bf16* const to = memory_ + place * piece_elements;
+#pragma unroll
+    for (int i = First; i < Last; ++i) {
+      const int row = i * rows_at_once + static_cast<int>(threadIdx.x) % 32 / 8;
+      if (from_[i])
+        asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(
+                         static_cast<unsigned>(__cvta_generic_to_shared(to + row * piece + place_of(row, part()) * 8))),
+                     "l"(from_[i] + columns_on)
+                     : "memory");
+    }
   }
 };
 
@@ -217,85 +227,65 @@ public:
   }
 };
 
-/// How a block comes by x: one row in shared memory, as it is or normed, or several read as they are wanted.
-enum class x_from : std::uint8_t { row, normed_row, long_normed_row, memory };
-
-/// 8 elements of each of two rows of x: what a lane has of two operands.
-template <int Halves>
-struct x_part {
-  uint4 of[Halves];
-};
+/// How a block comes by x: one row in shared memory, as it is or normed, or several rows with the pieces.
+enum class x_from : std::uint8_t { row, normed_row, long_normed_row, pieces };
 
 template <int Tiles, int Halves, x_from From, bool Paired>
-__global__ void __launch_bounds__(threads, 512 / threads) multiply_streamed(const task what) {
-  constexpr bool shared_x = From != x_from::memory;
+__global__ void __launch_bounds__(threads, 2) multiply_streamed(const task what) {
   constexpr int at_once = Paired ? Tiles / 2 : Tiles;
+  constexpr int results = Halves == 0 ? 1 : Halves; ///< of 8 rows of x
+  using pieces = piece_ring<Tiles, Halves, Paired>;
   extern __shared__ __align__(128) unsigned char raw[];
-  const shared_plan plan = plan_shared<Tiles>(what.depth, what.rows, shared_x);
+  const shared_plan plan = plan_shared<Tiles, Halves>(what.depth, what.rows);
   auto* const row_of_x = reinterpret_cast<bf16*>(raw + plan.x);
   auto* const sums = reinterpret_cast<float*>(raw + plan.sums);
   const int warp = threadIdx.x / 32;
   let_next_kernel_begin();
-  piece_ring<Tiles, Paired> ring{what, reinterpret_cast<bf16*>(raw) + warp * ring_of<Tiles> * Tiles * tile * piece};
+  pieces ring{what, reinterpret_cast<bf16*>(raw + warp * (plan.x / warps))};
   if constexpr (From == x_from::row) {
     await_kernels_before();
 #pragma unroll 4
     for (int column = threadIdx.x * 8; column < what.depth; column += threads * 8)
       *reinterpret_cast<uint4*>(row_of_x + column) = __ldcg(reinterpret_cast<const uint4*>(what.x[0] + column));
-  } else if constexpr (From == x_from::memory) {
+  } else if constexpr (From == x_from::pieces) {
     await_kernels_before();
   } else {
     const normed_row<(From == x_from::normed_row ? normal_depth : deepest_normed) / (4 * threads)> x{what};
     await_kernels_before();
     x.write(what, row_of_x, sums);
   }
-  if constexpr (shared_x)
+  ring.send_for_x();
+  if constexpr (Halves == 0)
     __syncthreads();
   const int lane = threadIdx.x % 32;
   const int high = lane / 4; // of an operand: the row
   const int low = lane % 4;  // and the columns
 
-  const int first_column = piece_ring<Tiles, Paired>::first_column();
-  const auto read_x = [&](int column) {
-    x_part<Halves> part{};
-#pragma unroll
-    for (int h = 0; h < Halves; ++h) {
-      const int row = high + h * 8;
-      if (row < what.rows && column < what.depth)
-        part.of[h] = shared_x ? *reinterpret_cast<const uint4*>(row_of_x + column + low * 8)
-                              : __ldcg(reinterpret_cast<const uint4*>(what.x[row] + column + low * 8));
-    }
-    return part;
-  };
-  x_part<Halves> next[halves];
-  if constexpr (!shared_x)
-#pragma unroll
-    for (int s = 0; s < halves; ++s)
-      next[s] = read_x(first_column + s * 32);
-
   float sum[Tiles][4] = {};
-  for (int column = first_column; column < what.depth; column += warps * piece) {
-    x_part<Halves> part[halves];
-#pragma unroll
-    for (int s = 0; s < halves; ++s)
-      part[s] = shared_x ? read_x(column + s * 32) : next[s];
-    if constexpr (!shared_x) { // the next piece's, on their way while this one is multiplied
-      const int after = column + warps * piece < what.depth ? column + warps * piece : first_column;
-#pragma unroll
-      for (int s = 0; s < halves; ++s)
-        next[s] = read_x(after + s * 32);
-    }
+  for (int column = pieces::first_column(); column < what.depth; column += warps * piece) {
     const bf16* const rows = ring.receive();
 #pragma unroll
     for (int s = 0; s < halves; ++s) {
       if (column + s * 32 >= what.depth) // the same for the whole warp
         continue;
+      const int place = pieces::place_of(high, s * 4 + low);
+      const auto read = [&](int of_tile) {
+        return *reinterpret_cast<const uint4*>(rows + (of_tile * tile + high) * piece + place * 8);
+      };
+      uint4 a{};
+      uint4 b{};
+      if constexpr (Halves == 0) {
+        if (high == 0)
+          a = *reinterpret_cast<const uint4*>(row_of_x + column + s * 32 + low * 8);
+      } else {
+        if (high < what.rows)
+          a = read(Tiles);
+        if (Halves == 2 && high + 8 < what.rows)
+          b = read(Tiles + Halves - 1);
+      }
 #pragma unroll
       for (int i = 0; i < Tiles; ++i) {
-        const int place = piece_ring<Tiles, Paired>::place_of(high, s * 4 + low);
-        const uint4 weight = *reinterpret_cast<const uint4*>(rows + (i * tile + high) * piece + place * 8);
-        const uint4 a = part[s].of[0];
-        const uint4 b = Halves == 2 ? part[s].of[Halves - 1] : uint4{};
+        const uint4 weight = read(i);
         multiply(sum[i], {a.x, b.x, a.y, b.y}, weight.x, weight.y);
         multiply(sum[i], {a.z, b.z, a.w, b.w}, weight.z, weight.w);
       }
@@ -309,7 +299,7 @@ __global__ void __launch_bounds__(threads, 512 / threads) multiply_streamed(cons
 #pragma unroll
   for (int i = 0; i < Tiles; ++i)
 #pragma unroll
-    for (int h = 0; h < Halves; ++h)
+    for (int h = 0; h < results; ++h)
       if (high + h * 8 < what.rows)
         *reinterpret_cast<float2*>(sums + warp * of_warp + (i * what.rows + high + h * 8) * tile + low * 2) =
             float2{sum[i][2 * h], sum[i][2 * h + 1]};
@@ -349,7 +339,7 @@ __global__ void __launch_bounds__(threads, 512 / threads) multiply_streamed(cons
 
 template <int Tiles, int Halves, x_from From, bool Paired>
 cudaError_t launch(cudaStream_t on, const task& what, bool early) {
-  const int bytes = plan_shared<Tiles>(what.depth, what.rows, From != x_from::memory).end;
+  const int bytes = plan_shared<Tiles, Halves>(what.depth, what.rows).end;
   const auto kernel = multiply_streamed<Tiles, Halves, From, Paired>;
   if (const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
       error != cudaSuccess)
@@ -396,14 +386,15 @@ cudaError_t stream_weights(cudaStream_t on, const few_rows_product& product) {
   }
   const auto with_pairs = [&](auto paired) {
     constexpr bool pairs = decltype(paired)::value;
+    if (product.normed && what.depth <= normal_depth)
+      return launch<2, 0, x_from::normed_row, pairs>(on, what, product.early);
     if (product.normed)
-      return what.depth <= normal_depth ? launch<2, 1, x_from::normed_row, pairs>(on, what, product.early)
-                                        : launch<2, 1, x_from::long_normed_row, pairs>(on, what, product.early);
+      return launch<2, 0, x_from::long_normed_row, pairs>(on, what, product.early);
     if (what.rows == 1)
-      return launch < pairs ? 2 : TROW, 1, x_from::row, pairs > (on, what, product.early);
+      return launch<2, 0, x_from::row, pairs>(on, what, product.early);
     if (what.rows <= 8)
-      return launch<TFEW, 1, x_from::memory, pairs>(on, what, product.early);
-    return launch<TMORE, 2, x_from::memory, pairs>(on, what, product.early);
+      return launch<2, 1, x_from::pieces, pairs>(on, what, product.early);
+    return launch<4, 2, x_from::pieces, pairs>(on, what, product.early);
   };
   return product.end == product_end::silu_mul ? with_pairs(std::true_type{}) : with_pairs(std::false_type{});
 }

@@ -2,7 +2,7 @@
 
 #include <cuda_runtime_api.h>
 
-#include "gpu/operations.hpp"
+#include "gpu/cuda/kernels.hpp"
 
 namespace troupe::gpu::cuda {
 
