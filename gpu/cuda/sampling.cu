@@ -1,22 +1,17 @@
 #include "gpu/cuda/dependent.hpp"
 #include "gpu/cuda/kernels.hpp"
 #include "gpu/cuda/pack.hpp"
+#include "gpu/cuda/token_weights.hpp"
 #include "gpu/uniform_draw.hpp"
 
 // A choice for each row of logits, as gpu::choose makes it, in three kernels: blocks find the likeliest token of their
 // part of the row; where a row is sampled, they add up the weights by size; then a block a row finds the token in which
-// the draw falls among those of one size. Weights are whole numbers of 2^-44 of the largest, so that their sums do not
-// depend on the order in which they are made.
+// the draw falls among those of one size.
 
 namespace troupe::gpu::cuda {
 
 namespace {
 
-using u64 = unsigned long long;
-
-constexpr int weight_bits = 44; // with at most 2^20 tokens a sum has 64 bits
-constexpr int size_bits = 6;    // of a weight below its leading one: a size is 1.6 % wide
-constexpr int sizes = (weight_bits + 1) << size_bits;
 constexpr int id_bits = 20;
 
 constexpr int part_threads = 256;
@@ -62,33 +57,6 @@ __device__ __forceinline__ u64 likeliest_of(const sampled_rows& of, int row) {
   for (int part = threadIdx.x % 32; part < of.parts; part += 32)
     best = max(best, of.likeliest[row * of.parts + part]);
   return highest_of_lanes(best);
-}
-
-/// What makes a logit a weight.
-struct weighing {
-  double largest = 0.0;
-  double temperature = 1.0;
-
-  __device__ __forceinline__ u64 of(float logit) const {
-    const double weight = exp((logit - largest) / temperature);
-    return weight > 0.0 ? static_cast<u64>(weight * static_cast<double>(u64{1} << weight_bits)) : 0; // not so for NaN
-  }
-  /// The logit of a weight, within rounding.
-  __device__ __forceinline__ double logit_of(u64 weight) const {
-    return largest + temperature * (log(static_cast<double>(weight)) - weight_bits * 0.6931471805599453);
-  }
-};
-__device__ __forceinline__ int size_of(u64 weight) {
-  const int leading = 63 - __clzll(static_cast<long long>(weight));
-  const u64 below = leading >= size_bits ? weight >> (leading - size_bits) : weight << (size_bits - leading);
-  return leading << size_bits | static_cast<int>(below & ((1 << size_bits) - 1));
-}
-/// The lowest weight of a size.
-__device__ __forceinline__ u64 lowest_of_size(int size) {
-  const int leading = size >> size_bits;
-  const u64 digits = (size & ((1 << size_bits) - 1)) | 1 << size_bits;
-  return leading >= size_bits ? digits << (leading - size_bits)
-                              : (digits + (u64{1} << (size_bits - leading)) - 1) >> (size_bits - leading);
 }
 
 __global__ void __launch_bounds__(part_threads) find_likeliest(sampled_rows of) {
