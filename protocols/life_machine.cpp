@@ -203,7 +203,8 @@ void life_machine::begin_recovery(effects& out, const std::vector<rank_id>& unit
   state_ = state::recovering;
   newest_ = newest_.next();
   ordered_ = life_state::joined;
-  deadline_ = now + std::chrono::milliseconds{timeouts_.kill_ms};
+  // Others serve meanwhile; a process that is starved, or lets go of a device, may take long to die of SIGKILL.
+  deadline_ = now + std::chrono::milliseconds{timeouts_.start_ms};
   supervision_ = supervision_machine{names_of(plan_, hosts_)}; // of what it has heard, nothing bears on the next cause
   out.push_back(news{cause.text + "; " + restarts_.count_text(cause.rank)});
 

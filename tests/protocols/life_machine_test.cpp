@@ -468,6 +468,22 @@ TEST_CASE("C46: a second cell lost during a recovery joins it, with a later gene
   CHECK(c.end(2, killed, at(11s)) == effects{life::restart_ranks{all_but_front, generation{3}}});
 }
 
+TEST_CASE(
+    "C13: a lost cell may take as long as a start to die, and a process that does not die then ends the cluster") {
+  recovery c;
+  c.end(2, killed, at(10s));
+  CHECK(c.machine.on_tick(at(10s) + 60s - 1ns).empty());
+  SUBCASE("it dies at last") {
+    CHECK(c.end(1, killed, at(69s)) == effects{life::restart_ranks{c.unit, generation{2}}});
+    CHECK(c.machine.on_tick(at(10s) + 60s).empty()); // the new generation has a deadline of its own
+  }
+  SUBCASE("it does not") {
+    const auto out = c.machine.on_tick(at(10s) + 60s);
+    CHECK(c.machine.current() == life::state::aborting);
+    CHECK_FALSE(out.empty());
+  }
+}
+
 TEST_CASE("C13: a recovery has the deadline of a start, and whom it waits for is lost again") {
   recovery c;
   c.lose_prefill();
