@@ -64,8 +64,8 @@ findings impure_includes(const source_file& file) {
   if (!file.under("protocols/"))
     return found;
   for (const auto& line : includes_of(file)) {
-    const bool digest = line.target == "xxhash.h" &&
-                        (file.path == "protocols/frame.cpp" || file.path == "protocols/prompt_digest.cpp");
+    const bool digest =
+        line.target == "xxhash.h" && (file.path == "protocols/frame.cpp" || file.path == "protocols/prompt_digest.cpp");
     if (!line.quoted && !digest && std::ranges::find(pure, line.target) == pure.end())
       found.push_back(at(file, line.offset, "<" + line.target + "> does not belong into a pure machine"));
   }

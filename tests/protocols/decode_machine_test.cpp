@@ -177,8 +177,9 @@ TEST_CASE_FIXTURE(leader_fixture, "I24: blocks are lent again at once when every
   }
 }
 
-TEST_CASE_FIXTURE(member_fixture,
-                  "D10, I15: a member grants to every prefill rank that shares heads, and reports when all have written") {
+TEST_CASE_FIXTURE(
+    member_fixture,
+    "D10, I15: a member grants to every prefill rank that shares heads, and reports when all have written") {
   const auto grants = sent<grant_blocks>(machine.on_reserve_blocks(reserve, at(0ms)));
   REQUIRE(grants.size() == 2);
   CHECK(grants[0].first == prefill_leader);
