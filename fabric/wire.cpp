@@ -243,6 +243,8 @@ void wire::run() {
   std::chrono::steady_clock::time_point flush_until{};
   while (true) {
     turns_.fetch_add(1, std::memory_order_relaxed);
+    const bool stopping =
+        stopping_.load(); // before the posts are taken: what was handed in before `stop` is among them
     take_posts();
     send_heartbeats(base::now());
     bool moved = false;
@@ -272,7 +274,7 @@ void wire::run() {
     accept_waiting_clients();
 
     const auto now = base::now();
-    if (stopping_.load()) {
+    if (stopping) {
       if (flush_until == std::chrono::steady_clock::time_point{})
         flush_until = now + protocols::limits::wire_flush_deadline;
       if (!queued || now >= flush_until)
