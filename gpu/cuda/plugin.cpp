@@ -5,6 +5,7 @@
 #include "gpu/cuda/device_faults.hpp"
 #include "gpu/cuda/ipc_memory.hpp"
 #include "gpu/cuda/nccl_collectives.hpp"
+#include "gpu/cuda/numerics.hpp"
 
 TROUPE_PLUGIN
 
@@ -14,6 +15,12 @@ extern "C" __attribute__((visibility("default"))) void
 troupe_make_operations(const gpu::device_request& wanted,
                        protocols::result<std::shared_ptr<const gpu::operations>>& made) {
   made = gpu::cuda::make_operations(wanted.number);
+}
+
+extern "C" __attribute__((visibility("default"))) void troupe_describe_numerics(const gpu::device_request& wanted,
+                                                                                std::string& line) {
+  if (const auto opened = gpu::cuda::open_device(wanted.number))
+    line = gpu::cuda::describe_numerics(*opened);
 }
 
 extern "C" __attribute__((visibility("default"))) unsigned troupe_count_devices() {

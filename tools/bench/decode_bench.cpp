@@ -13,6 +13,7 @@
 #include "protocols/limits.hpp"
 #include "runtime/base/clock.hpp"
 #include "tools/bench/fill_random.hpp"
+#include "tools/bench/must.hpp"
 #include "tools/bench/read_all.hpp"
 
 // Decode steps of models of published shapes with random weights, made on the device. A step must read every weight and
@@ -21,6 +22,7 @@
 //   decode_bench [8b|1b|4b] [batch context]...
 
 using namespace troupe;
+using bench::must;
 using namespace troupe::gpu;
 using namespace troupe::gpu::models;
 using clock_type = std::chrono::steady_clock;
@@ -29,19 +31,6 @@ namespace {
 
 constexpr int steps_timed = 100;
 constexpr int rounds = 5;
-
-void require(const protocols::result<void>& done) {
-  if (done)
-    return;
-  std::fprintf(stderr, "%s\n", protocols::to_string(done.error()).c_str());
-  std::exit(1);
-}
-template <class T>
-T take(protocols::result<T> outcome) {
-  if (!outcome)
-    require(tl::unexpected(outcome.error()));
-  return *std::move(outcome);
-}
 
 double median(std::vector<double> values) {
   std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2), values.end());
@@ -87,7 +76,7 @@ public:
   random_model(std::shared_ptr<const operations> run, const std::string& name, std::uint32_t kv_tokens)
       : run_(std::move(run)), config_(shape_of(name)), stream_(run_->make_stream()),
         layout_(layout_of(config_.facts, {}, kv_tokens, element_kind::bf16)),
-        pool_(take(run_->allocate(layout_.bytes()))) {
+        pool_(must(run_->allocate(layout_.bytes()))) {
     bench::fill_bf16(handle(), pool_->data(), pool_->bytes() / 2, 0.0F, 1.0F, 1);
     const auto plan = plan_text(config_);
     std::uint32_t seed = 2;
@@ -101,7 +90,7 @@ public:
         columns = found->shape.size() > 1 ? static_cast<std::int64_t>(found->shape[1]) : 1;
       }
       const auto count = static_cast<std::size_t>(rows * columns);
-      into.memory = take(run_->allocate(count * bytes_of(element)));
+      into.memory = must(run_->allocate(count * bytes_of(element)));
       into.view = {into.memory->data(), element, device_kind::cuda, {rows, columns}};
       if (element == element_kind::bf16) {
         bench::fill_bf16(handle(), into.view.data(), count, 0.0F, 1.7F / std::sqrt(static_cast<float>(columns)),
@@ -114,9 +103,9 @@ public:
       }
       return {};
     };
-    model_ = take(
+    model_ = must(
         text_decoder::make(config_, weights, run_, {}, layout_, {pool_->data(), pool_->bytes()}, element_kind::bf16));
-    require(stream_->synchronize());
+    must(stream_->synchronize());
   }
 
   text_model& model() { return *model_; }
@@ -142,12 +131,12 @@ private:
 /// Bytes a second that a kernel which does nothing else reads.
 double read_bandwidth(random_model& with, const operations& run) {
   constexpr std::size_t bytes = std::size_t{4} << 30;
-  const auto memory = take(run.allocate(bytes));
-  const auto sink = take(run.allocate(4));
+  const auto memory = must(run.allocate(bytes));
+  const auto sink = must(run.allocate(4));
   int multiprocessors = 0;
   cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, 0);
   bench::fill_bf16(with.handle(), memory->data(), bytes / 2, 0.0F, 1.0F, 9);
-  require(with.on().synchronize());
+  must(with.on().synchronize());
   cudaEvent_t began = nullptr;
   cudaEvent_t ended = nullptr;
   cudaEventCreate(&began);
@@ -158,7 +147,7 @@ double read_bandwidth(random_model& with, const operations& run) {
     for (int i = 0; i < 4; ++i)
       bench::read_all(with.handle(), memory->data(), bytes, reinterpret_cast<float*>(sink->data()), multiprocessors);
     cudaEventRecord(ended, with.handle());
-    require(with.on().synchronize());
+    must(with.on().synchronize());
     float milliseconds = 0.0F;
     cudaEventElapsedTime(&milliseconds, began, ended);
     if (round >= 0)
@@ -173,19 +162,19 @@ protocols::time_point soon() {
 
 void measure(random_model& with, double bandwidth, std::uint32_t rows, std::uint32_t context) {
   const auto opened = clock_type::now();
-  const auto batch = take(with.model().open_batch({.rows_max = rows}, nullptr));
+  const auto batch = must(with.model().open_batch({.rows_max = rows}, nullptr));
   const std::chrono::duration<double> opening = clock_type::now() - opened;
   const std::uint32_t each = with.blocks() / rows;
   for (std::uint32_t row = 0; row < rows; ++row) {
     std::vector<protocols::block_index> blocks;
     for (std::uint32_t i = 0; i < each; ++i)
       blocks.emplace_back(i * rows + row); // no two neighbours
-    take(batch->join(
+    must(batch->join(
         {.newest = static_cast<protocols::token_id>(row + 1), .context = context, .blocks = blocks, .sampling = {}}));
   }
   for (int i = 0; i < 10; ++i) {
-    require(batch->step(nullptr));
-    take(batch->collect(soon()));
+    must(batch->step(nullptr));
+    must(batch->collect(soon()));
   }
 
   // As an executor steps: one ahead, tokens collected behind it.
@@ -193,16 +182,16 @@ void measure(random_model& with, double bandwidth, std::uint32_t rows, std::uint
   std::vector<double> taken;
   std::uint64_t steps = 10;
   for (int round = 0; round < rounds; ++round) {
-    require(batch->step(nullptr));
+    must(batch->step(nullptr));
     const auto began = clock_type::now();
     for (int i = 0; i < steps_timed; ++i) {
       const auto before = clock_type::now();
-      require(batch->step(nullptr));
+      must(batch->step(nullptr));
       host += std::chrono::duration<double>(clock_type::now() - before).count();
-      take(batch->collect(soon()));
+      must(batch->collect(soon()));
     }
     taken.push_back(std::chrono::duration<double>(clock_type::now() - began).count() / steps_timed);
-    take(batch->collect(soon()));
+    must(batch->collect(soon()));
     steps += steps_timed + 1;
   }
   host /= rounds * steps_timed;
@@ -210,15 +199,15 @@ void measure(random_model& with, double bandwidth, std::uint32_t rows, std::uint
 
   // The same graph, and nothing else.
   auto& bare = static_cast<decode_batch&>(*batch);
-  auto work = take(bare.on().capture([&] { return bare.run(rows, nullptr); }));
+  auto work = must(bare.on().capture([&] { return bare.run(rows, nullptr); }));
   std::vector<double> alone;
   for (int round = 0; round < rounds; ++round) {
-    require(bare.on().launch(*work));
-    require(bare.on().synchronize());
+    must(bare.on().launch(*work));
+    must(bare.on().synchronize());
     const auto began = clock_type::now();
     for (int i = 0; i < steps_timed; ++i)
-      require(bare.on().launch(*work));
-    require(bare.on().synchronize());
+      must(bare.on().launch(*work));
+    must(bare.on().synchronize());
     alone.push_back(std::chrono::duration<double>(clock_type::now() - began).count() / steps_timed);
   }
 
@@ -242,7 +231,7 @@ int main(int count, char** arguments) {
   std::uint32_t kv_tokens = 0;
   for (const auto& [rows, context] : wanted)
     kv_tokens = std::max(kv_tokens, rows * (context + 2048));
-  const auto run = take(cuda::make_operations(0));
+  const auto run = must(cuda::make_operations(0));
   random_model model{run, name, kv_tokens};
   const double bandwidth = read_bandwidth(model, *run);
   std::printf("%s: %.2f GB of weights a step, read bandwidth %.0f GB/s\n\n", name.c_str(), model.weight_bytes() / 1e9,

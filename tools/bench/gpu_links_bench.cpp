@@ -26,21 +26,14 @@
 #include "runtime/base/clock.hpp"
 #include "runtime/base/flight_files.hpp"
 #include "runtime/base/unique_fd.hpp"
+#include "tools/bench/must.hpp"
 
 namespace {
 
 using namespace troupe;
+using bench::must;
 using namespace std::chrono_literals;
 
-template <class Value>
-Value must(protocols::result<Value> outcome) {
-  if (!outcome) {
-    std::fprintf(stderr, "gpu_links_bench: %s\n", to_string(outcome.error()).c_str());
-    std::exit(1);
-  }
-  if constexpr (!std::is_void_v<Value>)
-    return std::move(*outcome);
-}
 void must(cudaError_t error) {
   if (error != cudaSuccess) {
     std::fprintf(stderr, "gpu_links_bench: %s\n", cudaGetErrorString(error));

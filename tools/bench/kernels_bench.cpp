@@ -8,6 +8,7 @@
 
 #include "gpu/cuda/cuda_operations.hpp"
 #include "gpu/cuda/cuda_stream.hpp"
+#include "tools/bench/must.hpp"
 #include "tools/bench/read_all.hpp"
 
 // The CUDA plug-in's operations at the shapes of an 8B model, each against what the card can do: bytes over the read
@@ -16,6 +17,7 @@
 // rotate through more memory than the second-level cache holds.
 
 using namespace troupe;
+using bench::must;
 using gpu::element_kind;
 using gpu::tensor_view;
 
@@ -26,28 +28,15 @@ constexpr int calls_a_round = 24;
 constexpr std::size_t rotated_bytes = std::size_t{2} << 30;
 constexpr std::int64_t block_tokens = 16;
 
-void require(const protocols::result<void>& done) {
-  if (done)
-    return;
-  std::fprintf(stderr, "%s\n", protocols::to_string(done.error()).c_str());
-  std::exit(1);
-}
-template <class T>
-T take(protocols::result<T> outcome) {
-  if (!outcome)
-    require(tl::unexpected(outcome.error()));
-  return *std::move(outcome);
-}
-
 enum class limit : std::uint8_t { bytes, operations };
 
 class card {
 public:
-  card() : run_(take(gpu::cuda::make_operations(0))), stream_(run_->make_stream()) {
+  card() : run_(must(gpu::cuda::make_operations(0))), stream_(run_->make_stream()) {
     cudaEventCreate(&began_);
     cudaEventCreate(&ended_);
     cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, 0);
-    noise_ = take(run_->allocate(rotated_bytes));
+    noise_ = must(run_->allocate(rotated_bytes));
     std::mt19937 from{7};
     std::normal_distribution<float> draw;
     std::vector<gpu::bfloat16> some(1 << 20);
@@ -57,7 +46,7 @@ public:
     for (std::size_t at = 0; at + bytes.size() <= rotated_bytes; at += bytes.size())
       run_->upload(*stream_, bytes,
                    {noise_->data() + at, element_kind::bf16, gpu::device_kind::cuda, {std::int64_t{1} << 20}});
-    require(stream_->synchronize());
+    must(stream_->synchronize());
   }
 
   const gpu::operations& run() const { return *run_; }
@@ -75,7 +64,7 @@ public:
   }
   tensor_view room(std::initializer_list<std::int64_t> shape, element_kind element = element_kind::bf16) {
     const tensor_view measure{nullptr, element, gpu::device_kind::cuda, shape};
-    rooms_.push_back(take(run_->allocate(measure.bytes())));
+    rooms_.push_back(must(run_->allocate(measure.bytes())));
     return {rooms_.back()->data(), element, gpu::device_kind::cuda, shape};
   }
   tensor_view integers(const std::vector<std::int32_t>& values, std::initializer_list<std::int64_t> shape) {
@@ -94,7 +83,7 @@ public:
       for (int i = 0; i < calls_a_round; ++i)
         body(turn++);
       cudaEventRecord(ended_, handle());
-      require(stream_->synchronize());
+      must(stream_->synchronize());
       float milliseconds = 0.0F;
       cudaEventElapsedTime(&milliseconds, began_, ended_);
       if (round >= 0)

@@ -26,10 +26,12 @@
 #include "fabric/transfer.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/unique_fd.hpp"
+#include "tools/bench/must.hpp"
 
 namespace {
 
 using namespace troupe;
+using bench::must;
 using namespace std::chrono_literals;
 using fabric::bulk_kind;
 
@@ -39,16 +41,6 @@ constexpr std::array<std::size_t, 8> sizes{4 << 10, 16 << 10, 64 << 10, 256 << 1
 constexpr std::size_t depth_max = 8;
 constexpr int rounds = 5;
 const fabric::fabric_options fabric_defaults{};
-
-template <class Value>
-Value must(protocols::result<Value> outcome) {
-  if (!outcome) {
-    std::fprintf(stderr, "transfers_bench: %s\n", to_string(outcome.error()).c_str());
-    std::exit(1);
-  }
-  if constexpr (!std::is_void_v<Value>)
-    return std::move(*outcome);
-}
 
 /// Sends and takes plain values between parent and child.
 class pipe_end {
