@@ -9,8 +9,14 @@
 
 namespace troupe::fabric {
 
-/// What another process of this host opens a device's memory by.
-using device_handle = std::array<std::byte, 64>;
+/// What another process of this host opens a device's memory by; it says which device, too.
+using device_handle = std::array<std::byte, 80>;
+
+/// How a device gets at another's memory.
+enum class device_reach : std::uint8_t {
+  direct,        ///< by its own loads and stores, and by its copy engines
+  by_way_of_host ///< the driver copies through the host: slow, right
+};
 
 /// One allocation of a device's memory: made here, or opened from a peer's handle. Its end frees or closes it.
 class device_region {
@@ -21,6 +27,7 @@ public:
 
   virtual std::span<std::byte> bytes() const noexcept = 0; ///< addresses of the device
   virtual const device_handle& handle() const noexcept = 0;
+  virtual device_reach reach() const noexcept { return device_reach::direct; }
 
 protected:
   device_region() = default;
@@ -32,8 +39,8 @@ class device_copies {
 public:
   virtual ~device_copies() = default;
   /// Pieces were checked against both regions. Returns before they are copied. Errors: executor_failed.
-  virtual protocols::result<void> begin(std::span<const write_piece> pieces, const std::byte* source,
-                                        std::byte* target) = 0;
+  virtual protocols::result<void> begin(std::span<const write_piece> pieces, const std::byte* source, std::byte* target,
+                                        device_reach reach) = 0;
   /// Whether everything that was begun is in the target's memory. Errors: executor_failed.
   virtual protocols::result<bool> finished() = 0;
 };

@@ -5,6 +5,7 @@
 
 #include "runtime/base/assert.hpp"
 #include "runtime/base/clock.hpp"
+#include "runtime/base/log.hpp"
 
 namespace troupe::fabric {
 
@@ -124,8 +125,13 @@ result<void> shared_memory_engine::attach_region(rank_id rank, const protocols::
   if (!answer.mapped())
     return tl::unexpected{std::move(answer.mapped().error())};
   const auto judgement = judge(*answer.mapped());
-  if (judgement)
+  if (judgement) {
+    if (answer.mapped()->reach() == device_reach::by_way_of_host)
+      base::log_info("the GPU of {} cannot be reached from this rank's, so writes to region {} there go by way of the "
+                     "host",
+                     of_rank(rank), card.region);
     from->regions.emplace(card.region, std::move(*answer.mapped()));
+  }
   return judgement;
 }
 
@@ -165,6 +171,7 @@ result<void> shared_memory_engine::post(write_request request, ready_event) {
     write.source = source.bytes().data();
     write.target = target->bytes().data();
     write.on_device = source.on_device();
+    write.reach = target->reach();
     posted_.push(std::move(write));
     wake = std::exchange(asleep_, false);
   }

@@ -43,6 +43,7 @@ private:
     peer_pointer to; ///< none: this rank itself
     piece_walk walk;
     bool on_device = false; ///< both ends
+    device_reach reach{};   ///< of the target
     bool begun = false;     ///< the device has been told
   };
 

@@ -98,7 +98,7 @@ result<bool> shared_memory_engine::copy(accepted& write, std::uint64_t& budget) 
   if (!write.on_device)
     return copy_some(write.walk, write.request.pieces, write.source, write.target, budget);
   if (!write.begun)
-    if (auto begun = device_copies_->begin(write.request.pieces, write.source, write.target); !begun)
+    if (auto begun = device_copies_->begin(write.request.pieces, write.source, write.target, write.reach); !begun)
       return tl::unexpected{begun.error()};
   write.begun = true;
   return device_copies_->finished();

@@ -26,6 +26,7 @@ public:
   int file() const noexcept { return std::get<region_memory>(memory_).file(); }
   /// Of a device's memory only.
   const device_handle& handle() const noexcept { return device()->handle(); }
+  device_reach reach() const noexcept { return on_device() ? device()->reach() : device_reach::direct; }
 
 private:
   const device_region* device() const noexcept {

@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 
+#include "fabric/device_memory.hpp"
 #include "protocols/fault.hpp"
 #include "protocols/ids.hpp"
 #include "protocols/time.hpp"
@@ -37,7 +38,7 @@ struct transfer_note {
   std::uint32_t region = 0;
   std::uint32_t on_device = 0; ///< `handle` is one
   std::uint64_t bytes = 0;
-  std::array<std::byte, 64> handle{};
+  device_handle handle{};
 };
 
 struct received_note {

@@ -1,22 +1,58 @@
 #include "gpu/cuda/ipc_memory.hpp"
 
+#include <cstdlib>
 #include <cstring>
-#include <vector>
+#include <string_view>
 
 #include "gpu/cuda/cuda_buffer.hpp"
+#include "gpu/cuda/stream_copies.hpp"
 
 namespace troupe::gpu::cuda {
 
 using fabric::device_handle;
 using fabric::device_region;
-using fabric::write_piece;
 using protocols::fail;
 using protocols::fault;
 using protocols::result;
 
 namespace {
 
-static_assert(sizeof(cudaIpcMemHandle_t) == sizeof(device_handle));
+/// What a handle holds.
+struct named_memory {
+  cudaIpcMemHandle_t memory{};
+  cudaUUID_t owner{}; ///< the GPU that it lies on
+};
+static_assert(sizeof(named_memory) == sizeof(device_handle));
+
+result<cudaUUID_t> identity_of(int number) {
+  cudaDeviceProp facts{};
+  if (const auto error = cudaGetDeviceProperties(&facts, number); error != cudaSuccess)
+    return fail(fault::executor_failed, words_of(error, "cudaGetDeviceProperties"));
+  return facts.uuid;
+}
+
+/// The GPU's number in this process.
+result<device> find_device(const cudaUUID_t& wanted) {
+  const auto count = static_cast<int>(count_devices());
+  for (int number = 0; number < count; ++number) {
+    const auto identity = identity_of(number);
+    if (!identity)
+      return tl::unexpected(identity.error());
+    if (std::memcmp(&*identity, &wanted, sizeof wanted) == 0)
+      return device{.number = number};
+  }
+  return fail(fault::transfer_failed, "a peer's memory lies on a GPU that this process does not see");
+}
+
+/// NCCL's own word for a machine whose links are not to be used is heard here too.
+bool reaches(const device& from, const device& to) {
+  if (from.number == to.number)
+    return true;
+  const char* const barred = std::getenv("NCCL_P2P_DISABLE");
+  int can = 0;
+  return (barred == nullptr || std::string_view{barred} == "0") &&
+         cudaDeviceCanAccessPeer(&can, from.number, to.number) == cudaSuccess && can != 0;
+}
 
 class made_region final : public device_region {
 public:
@@ -33,8 +69,9 @@ private:
 
 class opened_region final : public device_region {
 public:
-  opened_region(const device& on, void* data, std::size_t bytes, const device_handle& handle)
-      : device_(on), data_(static_cast<std::byte*>(data)), bytes_(bytes), handle_(handle) {}
+  opened_region(const device& on, void* data, std::size_t bytes, const device_handle& handle,
+                fabric::device_reach reach)
+      : device_(on), data_(static_cast<std::byte*>(data)), bytes_(bytes), handle_(handle), reach_(reach) {}
   ~opened_region() override {
     device_.use();
     cudaIpcCloseMemHandle(data_);
@@ -42,74 +79,14 @@ public:
 
   std::span<std::byte> bytes() const noexcept override { return {data_, bytes_}; }
   const device_handle& handle() const noexcept override { return handle_; }
+  fabric::device_reach reach() const noexcept override { return reach_; }
 
 private:
   device device_;
   std::byte* data_;
   std::size_t bytes_;
   device_handle handle_;
-};
-
-/// On a stream of their own, so that they neither wait for what is computed nor hold it up.
-class stream_copies final : public fabric::device_copies {
-public:
-  explicit stream_copies(const device& on) : device_(on) {
-    device_.use();
-    failed_ = cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking);
-    if (failed_ == cudaSuccess)
-      failed_ = cudaEventCreateWithFlags(&done_, cudaEventDisableTiming);
-  }
-  ~stream_copies() override {
-    device_.use();
-    if (done_)
-      cudaEventDestroy(done_);
-    if (stream_)
-      cudaStreamDestroy(stream_);
-  }
-
-  result<void> begin(std::span<const write_piece> pieces, const std::byte* source, std::byte* target) override {
-    if (failed_ != cudaSuccess)
-      return fail(fault::executor_failed, words_of(failed_, "a stream for copies"));
-    device_.use();
-    sources_.clear();
-    targets_.clear();
-    sizes_.clear();
-    for (const auto& piece : pieces)
-      if (piece.bytes > 0) {
-        sources_.push_back(source + piece.source_offset);
-        targets_.push_back(target + piece.target_offset);
-        sizes_.push_back(piece.bytes);
-      }
-    if (!sizes_.empty()) {
-      cudaMemcpyAttributes how{};
-      how.srcAccessOrder = cudaMemcpySrcAccessOrderStream;
-      std::size_t of_first = 0;
-      if (const auto error = cudaMemcpyBatchAsync(targets_.data(), sources_.data(), sizes_.data(), sizes_.size(), &how,
-                                                  &of_first, 1, stream_);
-          error != cudaSuccess)
-        return fail(fault::executor_failed, words_of(error, "cudaMemcpyBatchAsync"));
-    }
-    if (const auto error = cudaEventRecord(done_, stream_); error != cudaSuccess)
-      return fail(fault::executor_failed, words_of(error, "cudaEventRecord"));
-    return {};
-  }
-
-  result<bool> finished() override {
-    device_.use();
-    const auto state = cudaEventQuery(done_);
-    if (state == cudaSuccess || state == cudaErrorNotReady)
-      return state == cudaSuccess;
-    return fail(fault::executor_failed, words_of(state, "a copy between regions"));
-  }
-
-private:
-  device device_;
-  cudaStream_t stream_ = nullptr;
-  cudaEvent_t done_ = nullptr;
-  cudaError_t failed_ = cudaSuccess;
-  std::vector<const void*> sources_;
-  std::vector<void*> targets_;
-  std::vector<std::size_t> sizes_;
+  fabric::device_reach reach_;
 };
 
 class ipc_memory final : public fabric::device_memory {
@@ -120,12 +97,15 @@ public:
     auto memory = cuda_buffer::make(device_, bytes);
     if (!memory)
       return tl::unexpected(memory.error());
-    cudaIpcMemHandle_t given{};
+    const auto owner = identity_of(device_.number);
+    if (!owner)
+      return tl::unexpected(owner.error());
+    named_memory given{.memory = {}, .owner = *owner};
     const char* call = "cudaMemset";
     auto error = cudaMemset((*memory)->data(), 0, bytes);
     if (error == cudaSuccess) {
       call = "cudaIpcGetMemHandle";
-      error = cudaIpcGetMemHandle(&given, (*memory)->data());
+      error = cudaIpcGetMemHandle(&given.memory, (*memory)->data());
     }
     if (error != cudaSuccess)
       return fail(fault::executor_failed, words_of(error, call));
@@ -135,13 +115,21 @@ public:
   }
 
   result<std::unique_ptr<device_region>> open(const device_handle& of, std::size_t bytes) override {
-    device_.use();
-    cudaIpcMemHandle_t given{};
+    named_memory given{};
     std::memcpy(&given, of.data(), of.size());
+    const auto owner = find_device(given.owner);
+    if (!owner)
+      return tl::unexpected(owner.error());
+    // What cannot be reached from here is opened on its own GPU: the driver can still copy there.
+    const bool direct = reaches(device_, *owner);
+    const device& on = direct ? device_ : *owner;
+    on.use();
     void* data = nullptr;
-    if (const auto error = cudaIpcOpenMemHandle(&data, given, cudaIpcMemLazyEnablePeerAccess); error != cudaSuccess)
+    if (const auto error = cudaIpcOpenMemHandle(&data, given.memory, cudaIpcMemLazyEnablePeerAccess);
+        error != cudaSuccess)
       return fail(fault::transfer_failed, words_of(error, "cudaIpcOpenMemHandle"));
-    return std::make_unique<opened_region>(device_, data, bytes, of);
+    return std::make_unique<opened_region>(
+        on, data, bytes, of, direct ? fabric::device_reach::direct : fabric::device_reach::by_way_of_host);
   }
 
   result<room> left() override {
@@ -153,7 +141,7 @@ public:
     return room{unused, whole};
   }
 
-  std::unique_ptr<fabric::device_copies> make_copies() override { return std::make_unique<stream_copies>(device_); }
+  std::unique_ptr<fabric::device_copies> make_copies() override { return cuda::make_copies(device_); }
 
 private:
   device device_;

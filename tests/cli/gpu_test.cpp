@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 
@@ -61,6 +62,19 @@ TEST_CASE("CUDA: clusters on GPUs read the golden pages in bf16, each beginning 
         if (answer["image"] == page.image)
           CHECK(answer["token_ids"][0] == page.ids.front());
   }
+}
+
+TEST_CASE("CUDA: GPUs that do not reach each other's memory are served by way of the host, with the same ids") {
+  if (!cuda_or_skip())
+    return;
+  ::setenv("NCCL_P2P_DISABLE", "1", 1);
+  const auto answers = read_golden_pages("reader-tp2-tp2.json", "f32");
+  ::unsetenv("NCCL_P2P_DISABLE");
+  CHECK(answers.size() == golden_pages().size());
+  for (const auto& answer : answers)
+    for (const auto& page : golden_pages())
+      if (answer["image"] == page.image)
+        CHECK(answer["token_ids"] == nlohmann::json(page.ids));
 }
 
 TEST_CASE("CUDA: too little device memory is said before anything is loaded, with the sum") {

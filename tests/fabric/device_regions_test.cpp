@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 #include "fabric/device_memory.hpp"
 #include "tests/fabric/transfer_harness.hpp"
@@ -16,7 +17,9 @@ namespace {
 /// when its end is asked for the second time.
 class pretended_memory final : public device_memory {
 public:
-  bool breaks = false; ///< copies fail when they are asked for
+  bool breaks = false;                       ///< copies fail when they are asked for
+  device_reach reach = device_reach::direct; ///< of what is opened
+  std::optional<device_reach> copied_by;     ///< the newest copy
 
   result<std::unique_ptr<device_region>> make(std::size_t bytes) override {
     auto made = std::make_unique<region>();
@@ -32,6 +35,7 @@ public:
     std::memcpy(&data, of.data(), sizeof data);
     opened->view = {data, bytes};
     opened->name = of;
+    opened->how = reach;
     return opened;
   }
   std::unique_ptr<device_copies> make_copies() override { return std::make_unique<copies>(*this); }
@@ -42,15 +46,19 @@ private:
     std::vector<std::byte> owned;
     std::span<std::byte> view;
     device_handle name{};
+    device_reach how = device_reach::direct;
 
     std::span<std::byte> bytes() const noexcept override { return view; }
     const device_handle& handle() const noexcept override { return name; }
+    device_reach reach() const noexcept override { return how; }
   };
 
   struct copies final : device_copies {
-    explicit copies(const pretended_memory& memory) : of(memory) {}
+    explicit copies(pretended_memory& memory) : of(memory) {}
 
-    result<void> begin(std::span<const write_piece> what, const std::byte* source, std::byte* target) override {
+    result<void> begin(std::span<const write_piece> what, const std::byte* source, std::byte* target,
+                       device_reach way) override {
+      of.copied_by = way;
       pieces.assign(what.begin(), what.end());
       from = source;
       to = target;
@@ -67,7 +75,7 @@ private:
       return true;
     }
 
-    const pretended_memory& of;
+    pretended_memory& of;
     std::vector<write_piece> pieces;
     const std::byte* from = nullptr;
     std::byte* to = nullptr;
@@ -85,7 +93,8 @@ struct pair_on_device {
     protocols::endpoint at;
   } writer, reader;
 
-  pair_on_device() {
+  explicit pair_on_device(device_reach reach = device_reach::direct) {
+    memory->reach = reach;
     open(writer, 0);
     open(reader, 1);
     REQUIRE(writer.engine->attach_peer(reader.at, within(patience)));
@@ -146,6 +155,15 @@ TEST_CASE("I25: what the device reports ends that write alone, and a write betwe
   REQUIRE(with.write(with.writer.of_host.id, with.reader.of_host.id, {{0, 0, 8}}));
   REQUIRE(with.writer.log.wait_delivered(2));
   CHECK(with.writer.log.delivered().back().outcome);
+}
+
+TEST_CASE("a device that cannot be reached is copied to by way of the host") {
+  for (const auto reach : {device_reach::direct, device_reach::by_way_of_host}) {
+    pair_on_device with{reach};
+    REQUIRE(with.write(with.writer.of_device.id, with.reader.of_device.id, {{0, 0, 8}}));
+    REQUIRE(with.writer.log.wait_delivered(1));
+    CHECK(with.memory->copied_by == reach);
+  }
 }
 
 TEST_CASE("a rank without a device is refused regions of one") {

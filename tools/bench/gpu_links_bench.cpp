@@ -86,11 +86,14 @@ constexpr std::size_t region_bytes = std::size_t{4} << 30;
 struct hand_over {
   const char* name;
   std::size_t bytes;
-  std::size_t piece; ///< one block and head over all layers of an 8B shape: 36 x 2 x 16 x 128 x 2 bytes
+  std::size_t piece; ///< of an 8B shape: 36 x 2 x 16 x 128 x 2 bytes a head of a block over all layers, whole blocks
+                     ///< where both sides hold all 8 heads, all at once where the blocks follow each other
 };
 constexpr std::array hand_overs{hand_over{"20 MB, pieces of 288 KiB", 20'054'016, 294'912},
+                                hand_over{"20 MB, pieces of 2.25 MiB", 20'054'016, 8 * 294'912},
                                 hand_over{"20 MB, one piece", 20'054'016, 20'054'016},
                                 hand_over{"4 GB, pieces of 288 KiB", 4'000'186'368, 294'912},
+                                hand_over{"4 GB, pieces of 2.25 MiB", 4'000'186'368, 8 * 294'912},
                                 hand_over{"4 GB, one piece", 4'000'186'368, 4'000'186'368}};
 
 std::unique_ptr<fabric::transfer_engine> make_engine(std::uint32_t rank) {
