@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -9,11 +8,8 @@
 #include "gpu/cuda/cuda_operations.hpp"
 #include "gpu/cuda/cuda_stream.hpp"
 #include "gpu/models/decode_batch.hpp"
-#include "gpu/models/text_decoder.hpp"
-#include "protocols/limits.hpp"
 #include "runtime/base/clock.hpp"
-#include "tools/bench/fill_random.hpp"
-#include "tools/bench/must.hpp"
+#include "tools/bench/random_model.hpp"
 #include "tools/bench/read_all.hpp"
 
 // Decode steps of models of published shapes with random weights, made on the device. A step must read every weight and
@@ -22,7 +18,9 @@
 //   decode_bench [8b|1b|4b] [batch context]...
 
 using namespace troupe;
+using bench::median;
 using bench::must;
+using bench::random_model;
 using namespace troupe::gpu;
 using namespace troupe::gpu::models;
 using clock_type = std::chrono::steady_clock;
@@ -31,102 +29,6 @@ namespace {
 
 constexpr int steps_timed = 100;
 constexpr int rounds = 5;
-
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2), values.end());
-  return values[values.size() / 2];
-}
-
-model_config shape_of(const std::string& name) {
-  model_config config;
-  model_facts& facts = config.facts;
-  facts.name = name;
-  facts.context_max = 40'960;
-  facts.head_elements = 128;
-  facts.query_heads = 32;
-  facts.kv_heads = 8;
-  config.text.prefix = "model.";
-  config.text.rope.theta = 1e6;
-  if (name == "8b") { // Qwen3 8B
-    facts.vocabulary = 151'936;
-    facts.hidden = 4096;
-    facts.layers = 36;
-    facts.intermediate = 12'288;
-    config.text.head_norms = true;
-  } else if (name == "4b") { // Qwen3 4B
-    facts.vocabulary = 151'936;
-    facts.hidden = 2560;
-    facts.layers = 36;
-    facts.intermediate = 9728;
-    config.text.head_norms = true;
-    config.text.tied = true;
-  } else { // Llama 3.2 1B
-    facts.vocabulary = 128'256;
-    facts.hidden = 2048;
-    facts.layers = 16;
-    facts.head_elements = 64;
-    facts.intermediate = 8192;
-    config.text.tied = true;
-  }
-  return config;
-}
-
-class random_model {
-public:
-  random_model(std::shared_ptr<const operations> run, const std::string& name, std::uint32_t kv_tokens)
-      : run_(std::move(run)), config_(shape_of(name)), stream_(run_->make_stream()),
-        layout_(layout_of(config_.facts, {}, kv_tokens, element_kind::bf16)),
-        pool_(must(run_->allocate(layout_.bytes()))) {
-    bench::fill_bf16(handle(), pool_->data(), pool_->bytes() / 2, 0.0F, 1.0F, 1);
-    const auto plan = plan_text(config_);
-    std::uint32_t seed = 2;
-    const auto weights = [&](weight& into, const std::vector<std::string>& names,
-                             element_kind element) -> protocols::result<void> {
-      std::int64_t rows = 0;
-      std::int64_t columns = 1;
-      for (const std::string& each : names) {
-        const auto found = std::ranges::find(plan, each, &tensor_plan::name);
-        rows += static_cast<std::int64_t>(found->shape[0]);
-        columns = found->shape.size() > 1 ? static_cast<std::int64_t>(found->shape[1]) : 1;
-      }
-      const auto count = static_cast<std::size_t>(rows * columns);
-      into.memory = must(run_->allocate(count * bytes_of(element)));
-      into.view = {into.memory->data(), element, device_kind::cuda, {rows, columns}};
-      if (element == element_kind::bf16) {
-        bench::fill_bf16(handle(), into.view.data(), count, 0.0F, 1.7F / std::sqrt(static_cast<float>(columns)),
-                         seed++);
-        weight_bytes_ += names.front().find("embed_tokens") != std::string::npos && !config_.text.tied
-                             ? 0 // of which a step reads a few rows
-                             : count * 2;
-      } else {
-        bench::fill_f32(handle(), into.view.data(), count, 1.0F, 0.1F, seed++);
-      }
-      return {};
-    };
-    model_ = must(
-        text_decoder::make(config_, weights, run_, {}, layout_, {pool_->data(), pool_->bytes()}, element_kind::bf16));
-    must(stream_->synchronize());
-  }
-
-  text_model& model() { return *model_; }
-  const model_config& config() const { return config_; }
-  double weight_bytes() const { return static_cast<double>(weight_bytes_); }
-  double kv_bytes(double tokens) const {
-    return tokens * static_cast<double>(layout_.block_bytes()) / protocols::limits::kv_block_tokens;
-  }
-  std::uint32_t blocks() const { return layout_.blocks; }
-  cudaStream_t handle() { return static_cast<cuda::cuda_stream&>(*stream_).handle(); }
-  stream& on() { return *stream_; }
-
-private:
-  std::shared_ptr<const operations> run_;
-  model_config config_;
-  std::unique_ptr<stream> stream_;
-  kv_layout layout_;
-  std::unique_ptr<buffer> pool_;
-  std::unique_ptr<text_model> model_;
-  std::size_t weight_bytes_ = 0;
-};
 
 /// Bytes a second that a kernel which does nothing else reads.
 double read_bandwidth(random_model& with, const operations& run) {
