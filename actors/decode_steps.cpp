@@ -130,7 +130,7 @@ result<void> mesh_executor::step_chain(const mesh_plan& plan) {
                       .wants_logits = true});
     how_.emplace_back(one.what.sampling, one.context + 1 - one.what.context);
   }
-  if (auto done = forward(plan, "decode", rows_.size(), rows_.size()); !done)
+  if (auto done = forward(plan, "decode", rows_.size()); !done)
     return done;
   for (std::size_t i = 0; i < rows_.size(); ++i) {
     ++rows_[i].context;

@@ -169,10 +169,8 @@ private:
   /// The leader's: `one.newest` is a token of its answer.
   void answer(row& one);
 
-  /// One pass of this stage over `batch_`: receives hidden states from the stage before, hands them to the next, and
-  /// leaves the chosen tokens in `chosen_` on the leader.
-  protocols::result<void> forward(const protocols::mesh_plan& plan, std::string_view phase, std::size_t tokens,
-                                  std::size_t choices);
+  /// One pass of this stage over `batch_`; leaves the chosen tokens in `chosen_` on the leader.
+  protocols::result<void> forward(const protocols::mesh_plan& plan, std::string_view phase, std::size_t choices);
 
   parts parts_;
   events calls_;
@@ -199,8 +197,6 @@ private:
   std::vector<gpu::models::text_model::sequence> batch_;
   std::vector<std::array<std::int32_t, 3>> positions_;
   std::vector<gpu::models::text_model::rows_at> pictures_;
-  std::vector<float> hidden_in_;
-  std::vector<float> hidden_out_;
   std::vector<float> logits_;
   std::vector<std::int32_t> votes_;
   std::vector<protocols::token_id> chosen_;

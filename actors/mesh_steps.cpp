@@ -9,6 +9,27 @@ namespace troupe::actors {
 
 using namespace protocols;
 
+namespace {
+
+/// The rank at the same place of the mesh before, and of the one behind.
+class cell_hops final : public gpu::models::stage_hops {
+public:
+  cell_hops(gpu::group& cell, std::uint32_t place, std::uint32_t width) : cell_(cell), place_(place), width_(width) {}
+  result<void> receive(gpu::stream& on, const gpu::tensor_view& hidden) override {
+    return cell_.receive(on, hidden, place_ - width_);
+  }
+  result<void> send(gpu::stream& on, const gpu::tensor_view& hidden) override {
+    return cell_.send(on, hidden, place_ + width_);
+  }
+
+private:
+  gpu::group& cell_;
+  std::uint32_t place_;
+  std::uint32_t width_;
+};
+
+} // namespace
+
 /// Every collective once and the smallest shapes once, so that the first request pays for nothing (B20).
 result<void> mesh_executor::perform_warm(const mesh_plan& plan) {
   std::array<float, 8> few{};
@@ -35,7 +56,7 @@ result<void> mesh_executor::perform_warm(const mesh_plan& plan) {
     batch_.assign(
         1, {.ids = ids, .positions = positions, .context = 0, .blocks = blocks, .pictures = {}, .wants_logits = true});
     how_.assign(1, {sampling_options{}, 0});
-    if (auto done = forward(plan, "warm", ids.size(), 1); !done)
+    if (auto done = forward(plan, "warm", 1); !done)
       return done;
     if (parts_.cell.role == role_kind::decode && parts_.cell.pipeline_parallel == 1)
       if (auto done = open_running(plan); !done)
@@ -116,15 +137,14 @@ result<void> mesh_executor::perform_prefill(const mesh_plan& plan) {
                     .pictures = pictures_,
                     .wants_logits = piece.last});
   how_.assign(piece.last ? 1 : 0, {piece.sampling, 0});
-  if (auto done = forward(plan, "prefill", piece.ids.size(), how_.size()); !done)
+  if (auto done = forward(plan, "prefill", how_.size()); !done)
     return done;
   if (piece.last)
     calls_.on_prefilled(piece);
   return {};
 }
 
-result<void> mesh_executor::forward(const mesh_plan& plan, std::string_view phase, std::size_t tokens,
-                                    std::size_t choices) {
+result<void> mesh_executor::forward(const mesh_plan& plan, std::string_view phase, std::size_t choices) {
   const bool pipelined = parts_.cell.pipeline_parallel > 1;
   const auto width = parts_.cell.tensor_parallel;
   const bool chooses = choices > 0;
@@ -139,18 +159,13 @@ result<void> mesh_executor::forward(const mesh_plan& plan, std::string_view phas
     if (auto begun = parts_.cell_group->begin(plan.call, phase, hops); !begun)
       return begun;
   }
-  hidden_in_.resize(stage_ > 0 ? tokens * parts_.facts.hidden : 0);
-  hidden_out_.resize(last_stage() ? 0 : tokens * parts_.facts.hidden);
   logits_.resize(last_stage() ? choices * parts_.facts.vocabulary : 0);
 
-  if (stage_ > 0)
-    if (auto done = parts_.cell_group->receive(place_ - width, std::as_writable_bytes(std::span{hidden_in_})); !done)
-      return done;
-  if (auto done = parts_.text->forward(batch_, hidden_in_, hidden_out_, logits_, parts_.mesh.get()); !done)
+  std::optional<cell_hops> hops;
+  if (pipelined)
+    hops.emplace(*parts_.cell_group, place_, width);
+  if (auto done = parts_.text->forward(batch_, hops ? &*hops : nullptr, logits_, parts_.mesh.get()); !done)
     return done;
-  if (!last_stage())
-    if (auto done = parts_.cell_group->send(place_ + width, std::as_bytes(std::span{hidden_out_})); !done)
-      return done;
 
   // Only the leader of the last stage chooses: one decision, told to the leader of the cell, which announces it with
   // the next plan. That every rank of the mesh has the same logits is no reason to let every rank decide (B11).

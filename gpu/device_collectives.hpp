@@ -24,6 +24,11 @@ public:
   /// `all` holds a piece like `mine` of every member, in member order.
   virtual protocols::result<void> all_gather(stream& on, const tensor_view& mine, const tensor_view& all,
                                              protocols::time_point deadline) = 0;
+  /// Point to point; the other side calls the counterpart.
+  virtual protocols::result<void> send(stream& on, const tensor_view& values, std::uint32_t to,
+                                       protocols::time_point deadline) = 0;
+  virtual protocols::result<void> receive(stream& on, const tensor_view& values, std::uint32_t from,
+                                          protocols::time_point deadline) = 0;
 };
 
 /// By way of the host: down, through `host`, up. For GPUs that have no faster way, and for several ranks on one GPU.

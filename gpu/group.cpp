@@ -86,6 +86,26 @@ result<void> group::all_gather(stream& on, const tensor_view& mine, const tensor
                [&](time_point deadline) { return device_->all_gather(on, mine, all, deadline); });
 }
 
+result<void> group::send(stream& on, const tensor_view& values, std::uint32_t to) {
+  TROUPE_ASSERT("hop", values.contiguous());
+  const auto bytes = std::as_bytes(floats_of(values));
+  if (values.device() == device_kind::cpu)
+    return send(to, bytes);
+  TROUPE_ASSERT("hop", device_ != nullptr);
+  return issue_with(collective_kind::hop, bytes.size(), to,
+                    [&](time_point deadline) { return device_->send(on, values, to, deadline); });
+}
+
+result<void> group::receive(stream& on, const tensor_view& values, std::uint32_t from) {
+  TROUPE_ASSERT("hop", values.contiguous());
+  const auto bytes = std::as_writable_bytes(floats_of(values));
+  if (values.device() == device_kind::cpu)
+    return receive(from, bytes);
+  TROUPE_ASSERT("hop", device_ != nullptr);
+  return issue_with(collective_kind::hop, bytes.size(), from,
+                    [&](time_point deadline) { return device_->receive(on, values, from, deadline); });
+}
+
 result<void> group::all_reduce_sum(std::span<float> values) {
   return issue(collective_kind::all_reduce_sum, values.size(), no_peer,
                [&](time_point deadline) { return backend_->all_reduce_sum(values, deadline); });

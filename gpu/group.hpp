@@ -110,6 +110,9 @@ public:
   protocols::result<void> all_reduce_sum(stream& on, const tensor_view& values);
   /// The same of `mine` [...] into `all` [members, ...].
   protocols::result<void> all_gather(stream& on, const tensor_view& mine, const tensor_view& all);
+  /// A hop of a contiguous f32 tensor, in `on`'s order.
+  protocols::result<void> send(stream& on, const tensor_view& values, std::uint32_t to);
+  protocols::result<void> receive(stream& on, const tensor_view& values, std::uint32_t from);
 
   protocols::result<void> all_reduce_sum(std::span<float> values);
   protocols::result<void> all_reduce_min(std::span<std::int32_t> values);

@@ -32,6 +32,18 @@ public:
     });
   }
 
+  result<void> send(stream& on, const tensor_view& values, std::uint32_t to, time_point deadline) override {
+    mine_.resize(static_cast<std::size_t>(values.elements()));
+    return fetch(on, values).and_then([&] { return host_.send(to, std::as_bytes(std::span{mine_}), deadline); });
+  }
+
+  result<void> receive(stream& on, const tensor_view& values, std::uint32_t from, time_point deadline) override {
+    mine_.resize(static_cast<std::size_t>(values.elements()));
+    return host_.receive(from, std::as_writable_bytes(std::span{mine_}), deadline).map([&] {
+      run_->upload(on, std::as_bytes(std::span{mine_}), values);
+    });
+  }
+
 private:
   result<void> fetch(stream& on, const tensor_view& from) {
     run_->download(on, from, std::as_writable_bytes(std::span{mine_}));

@@ -45,6 +45,20 @@ public:
     });
   }
 
+  result<void> send(stream& on, const tensor_view& values, std::uint32_t to, time_point deadline) override {
+    return enqueue(on, "ncclSend", deadline, [&](cudaStream_t queue) {
+      return ncclSend(values.data(), static_cast<std::size_t>(values.elements()), ncclFloat32, static_cast<int>(to),
+                      all_, queue);
+    });
+  }
+
+  result<void> receive(stream& on, const tensor_view& values, std::uint32_t from, time_point deadline) override {
+    return enqueue(on, "ncclRecv", deadline, [&](cudaStream_t queue) {
+      return ncclRecv(values.data(), static_cast<std::size_t>(values.elements()), ncclFloat32, static_cast<int>(from),
+                      all_, queue);
+    });
+  }
+
   /// Until what was begun is on its stream.
   result<void> settle(const char* call, ncclResult_t state, time_point deadline) {
     while (state == ncclInProgress) {

@@ -125,6 +125,15 @@ public:
   virtual protocols::result<void> encode(std::span<const picture> pictures, group* mesh) = 0;
 };
 
+/// How the hidden states of a step come from the stage before and go to the next: f32 [tokens, hidden] of the model's
+/// device, contiguous, in the order of its stream. Errors of both: those of the group that carries them.
+class stage_hops {
+public:
+  virtual ~stage_hops() = default;
+  virtual protocols::result<void> receive(stream& on, const tensor_view& hidden) = 0;
+  virtual protocols::result<void> send(stream& on, const tensor_view& hidden) = 0;
+};
+
 /// The text model of one rank: its stage's layers, its share of the heads.
 /// Threads: the executor's. Allocates nothing in `forward` once it has seen the largest batch.
 class text_model {
@@ -151,11 +160,10 @@ public:
   /// Collectives of one `forward` on the mesh; the hops between stages are counted by the caller's cell group.
   virtual std::uint32_t mesh_collectives(bool any_logits) const noexcept = 0;
 
-  /// Runs this stage over a batch. `hidden_in` [tokens, hidden] comes from the stage before (unused in the first);
-  /// `hidden_out` goes to the next (empty in the last). `logits`: one row [vocabulary] for each sequence that wants
-  /// them, in order; filled on every mesh rank of the last stage.
-  virtual protocols::result<void> forward(std::span<const sequence> batch, std::span<const float> hidden_in,
-                                          std::span<float> hidden_out, std::span<float> logits, group* mesh) = 0;
+  /// Runs this stage over a batch. `hops`: null for a model of one stage. `logits`: one row [vocabulary] for each
+  /// sequence that wants them, in order; filled on every mesh rank of the last stage.
+  virtual protocols::result<void> forward(std::span<const sequence> batch, stage_hops* hops, std::span<float> logits,
+                                          group* mesh) = 0;
 
   /// Collectives of one opening of a batch, on the mesh: every size is run once, and run again where it is captured.
   virtual std::uint32_t opening_collectives(const batch_options&) const noexcept { return 0; }

@@ -123,9 +123,8 @@ result<void> text_decoder::judge(const sequence& each) const {
   return {};
 }
 
-result<text_decoder::step_shape> text_decoder::judge(std::span<const sequence> batch, std::span<const float> hidden_in,
-                                                     std::span<const float> hidden_out, std::span<const float> logits,
-                                                     const group* mesh) const {
+result<text_decoder::step_shape> text_decoder::judge(std::span<const sequence> batch, const stage_hops* hops,
+                                                     std::span<const float> logits, const group* mesh) const {
   step_shape shape{.sequences = static_cast<std::int64_t>(batch.size())};
   for (const sequence& each : batch) {
     if (auto valid = judge(each); !valid)
@@ -136,18 +135,14 @@ result<text_decoder::step_shape> text_decoder::judge(std::span<const sequence> b
     for (const rows_at& rows : each.pictures)
       shape.rows += rows.count;
   }
-  const auto floats = static_cast<std::size_t>(shape.tokens) * config_.facts.hidden;
-  const std::size_t wanted_in = part_.first_stage() ? 0 : floats;
-  const std::size_t wanted_out = part_.last_stage() ? 0 : floats;
-  const std::size_t wanted_logits =
-      part_.last_stage() ? static_cast<std::size_t>(shape.logits) * config_.facts.vocabulary : 0;
-  if (shape.tokens == 0 || (wanted_in != 0 && hidden_in.size() != wanted_in) || hidden_out.size() != wanted_out ||
-      logits.size() != wanted_logits)
+  const std::size_t wanted = part_.last_stage() ? static_cast<std::size_t>(shape.logits) * config_.facts.vocabulary : 0;
+  if (shape.tokens == 0 || logits.size() != wanted)
     return fail(fault::invalid_request, "a step of " + number(static_cast<std::uint64_t>(shape.tokens)) +
-                                            " tokens takes " + number(wanted_in) + " floats in, " + number(wanted_out) +
-                                            " out and " + number(wanted_logits) + " logits, and was given " +
-                                            number(hidden_in.size()) + ", " + number(hidden_out.size()) + ", " +
+                                            " tokens gives " + number(wanted) + " logits, and was given room for " +
                                             number(logits.size()));
+  if (hops == nullptr && part_.pipeline_parallel > 1)
+    return fail(fault::invalid_request,
+                "stage " + number(part_.stage) + " of " + number(part_.pipeline_parallel) + " without its neighbours");
   if ((mesh ? mesh->size() : 1) != part_.tensor_parallel)
     return fail(fault::invalid_request, "a mesh of " + number(mesh ? mesh->size() : 1) + " ranks for a shard of " +
                                             number(part_.tensor_parallel));
@@ -308,9 +303,9 @@ result<std::unique_ptr<running_batch>> text_decoder::open_batch(const batch_opti
   return decode_batch::open(*this, how, mesh);
 }
 
-result<void> text_decoder::forward(std::span<const sequence> batch, std::span<const float> hidden_in,
-                                   std::span<float> hidden_out, std::span<float> logits, group* mesh) {
-  const auto shape = judge(batch, hidden_in, hidden_out, logits, mesh);
+result<void> text_decoder::forward(std::span<const sequence> batch, stage_hops* hops, std::span<float> logits,
+                                   group* mesh) {
+  const auto shape = judge(batch, hops, logits, mesh);
   if (!shape)
     return tl::unexpected(shape.error());
   const auto with = scratch_.place([&](scratch& from) { return describe(from, *shape); });
@@ -320,7 +315,8 @@ result<void> text_decoder::forward(std::span<const sequence> batch, std::span<co
   write_tables(batch, *shape);
   upload_tables(*with);
   if (!part_.first_stage())
-    run_->upload(*stream_, std::as_bytes(hidden_in), with->hidden);
+    if (auto came = hops->receive(*stream_, with->hidden); !came)
+      return came;
   embed(batch, *with);
 
   group* const sums = part_.tensor_parallel > 1 ? mesh : nullptr;
@@ -331,7 +327,8 @@ result<void> text_decoder::forward(std::span<const sequence> batch, std::span<co
       add_deepstack(batch, level, *with);
   }
   if (!part_.last_stage()) {
-    run_->download(*stream_, with->hidden, std::as_writable_bytes(hidden_out));
+    if (auto gone = hops->send(*stream_, with->hidden); !gone)
+      return gone;
   } else if (shape->logits > 0) {
     run_->gather(*stream_, with->hidden, with->last, with->last_hidden);
     if (auto done = predict(with->last_hidden, *with, sums); !done)

@@ -33,8 +33,8 @@ public:
 
   const kv_layout& kv() const noexcept override { return layout_; }
   std::uint32_t mesh_collectives(bool any_logits) const noexcept override;
-  protocols::result<void> forward(std::span<const sequence> batch, std::span<const float> hidden_in,
-                                  std::span<float> hidden_out, std::span<float> logits, group* mesh) override;
+  protocols::result<void> forward(std::span<const sequence> batch, stage_hops* hops, std::span<float> logits,
+                                  group* mesh) override;
   std::uint32_t opening_collectives(const batch_options& how) const noexcept override;
   protocols::result<std::unique_ptr<running_batch>> open_batch(const batch_options& how, group* mesh) override;
 
@@ -70,9 +70,8 @@ private:
   protocols::result<void> load_weights(const weight_source& from);
   protocols::result<void> load_layer(const weight_source& from, std::uint32_t number, layer& into);
 
-  protocols::result<step_shape> judge(std::span<const sequence> batch, std::span<const float> hidden_in,
-                                      std::span<const float> hidden_out, std::span<const float> logits,
-                                      const group* mesh) const;
+  protocols::result<step_shape> judge(std::span<const sequence> batch, const stage_hops* hops,
+                                      std::span<const float> logits, const group* mesh) const;
   protocols::result<void> judge(const sequence& each) const;
   workspace describe(scratch& from, const step_shape& shape) const;
   void write_tables(std::span<const sequence> batch, const step_shape& shape);

@@ -16,6 +16,7 @@
 
 #include "actors/mesh_executor.hpp"
 #include "fabric/connect.hpp"
+#include "gpu/cpu/cpu_stream.hpp"
 
 /// A cell whose ranks are threads of this process, with real groups over shared-memory lanes.
 namespace troupe::tests {
@@ -46,8 +47,8 @@ public:
   std::uint32_t mesh_collectives(bool any_logits) const noexcept override {
     return part_.last_stage() && any_logits ? 2 : 1;
   }
-  protocols::result<void> forward(std::span<const sequence> batch, std::span<const float> hidden_in,
-                                  std::span<float> hidden_out, std::span<float> logits, gpu::group* mesh) override {
+  protocols::result<void> forward(std::span<const sequence> batch, gpu::models::stage_hops* hops,
+                                  std::span<float> logits, gpu::group* mesh) override {
     if (before_forward)
       if (auto planted = before_forward(); !planted)
         return planted;
@@ -56,20 +57,33 @@ public:
     if (mesh)
       if (auto done = mesh->all_reduce_sum({&rows, 1}); !done)
         return done;
+    std::size_t tokens = 0;
+    for (const auto& one : batch)
+      tokens += one.ids.size();
+    states_.assign(tokens * hidden, 0.0F);
+    const gpu::tensor_view states{states_.data(),
+                                  gpu::element_kind::f32,
+                                  gpu::device_kind::cpu,
+                                  {static_cast<std::int64_t>(tokens), std::int64_t{hidden}}};
+    if (!part_.first_stage())
+      if (auto came = hops->receive(stream_, states); !came)
+        return came;
     std::size_t token = 0;
     std::size_t wanted = 0;
     std::ranges::fill(logits, 0.0F);
     for (const auto& one : batch) {
       log.push_back({steps_, one.ids.size(), one.context});
       for (const auto& id : one.ids) {
-        const float value = part_.first_stage() ? static_cast<float>(id) : hidden_in[token * hidden];
-        if (!part_.last_stage())
-          hidden_out[token * hidden] = value;
+        const float value = part_.first_stage() ? static_cast<float>(id) : states_[token * hidden];
+        states_[token * hidden] = value;
         ++token;
         if (part_.last_stage() && one.wants_logits && &id == &one.ids.back())
           logits[wanted++ * vocabulary + static_cast<std::size_t>(value + 1) % vocabulary] = 1.0F / rows;
       }
     }
+    if (!part_.last_stage())
+      if (auto gone = hops->send(stream_, states); !gone)
+        return gone;
     return mesh && !logits.empty() ? mesh->all_reduce_sum(logits) : protocols::result<void>{};
   }
 
@@ -79,6 +93,8 @@ public:
 
 private:
   gpu::models::shard part_;
+  gpu::cpu::cpu_stream stream_;
+  std::vector<float> states_; ///< of a step's tokens
   gpu::models::kv_layout layout_;
   std::uint32_t steps_ = 0;
 };
@@ -117,7 +133,7 @@ public:
         tokens.push_back({place});
       }
     std::vector<float> logits(batch.size() * vocabulary);
-    if (auto done = with_.forward(batch, {}, {}, logits, mesh); !done)
+    if (auto done = with_.forward(batch, nullptr, logits, mesh); !done)
       return done;
     for (std::size_t i = 0; i < tokens.size(); ++i) {
       auto& row = *rows_[tokens[i].place];

@@ -214,9 +214,9 @@ TEST_CASE("A24, A25: a model that issues other collectives than planned fails be
       std::uint32_t mesh_collectives(bool any) const noexcept override {
         return static_cast<std::uint32_t>(static_cast<int>(model->mesh_collectives(any)) - difference);
       }
-      result<void> forward(std::span<const sequence> batch, std::span<const float> in, std::span<float> out,
-                           std::span<float> logits, gpu::group* mesh) override {
-        return model->forward(batch, in, out, logits, mesh);
+      result<void> forward(std::span<const sequence> batch, gpu::models::stage_hops* hops, std::span<float> logits,
+                           gpu::group* mesh) override {
+        return model->forward(batch, hops, logits, mesh);
       }
       std::shared_ptr<text_model> model;
       int difference;

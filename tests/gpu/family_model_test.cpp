@@ -266,7 +266,7 @@ TEST_CASE("a step that does not fit the model is refused before anything is comp
   std::vector<float> logits(320);
   const models::text_model::sequence good{ids, positions, 0, blocks, {}, true};
   const auto refusal = [&](const models::text_model::sequence& each, std::span<float> into) {
-    const auto done = model->forward(std::span{&each, 1}, {}, {}, into, nullptr);
+    const auto done = model->forward(std::span{&each, 1}, nullptr, into, nullptr);
     return done ? std::string{} : std::string{protocols::name(done.error().code)} + ": " + done.error().what;
   };
   REQUIRE(refusal(good, logits).empty());
@@ -294,5 +294,13 @@ TEST_CASE("a step that does not fit the model is refused before anything is comp
   bad.pictures = std::span{&beyond, 1};
   CHECK(refusal(bad, logits) == "invalid_request: picture rows at 1, 2 of them, among 2 tokens");
   CHECK(refusal(good, std::span{logits}.first(319)) ==
-        "invalid_request: a step of 2 tokens takes 0 floats in, 0 out and 320 logits, and was given 0, 0, 319");
+        "invalid_request: a step of 2 tokens gives 320 logits, and was given room for 319");
+
+  const models::shard first{1, 0, 2, 0};
+  const models::kv_layout half = models::layout_of(reader->facts(), first, 64);
+  std::vector<std::byte> half_pool(half.bytes());
+  const auto stage = take(reader->load_text(first, half, half_pool));
+  const auto done = stage->forward(std::span{&good, 1}, nullptr, {}, nullptr);
+  REQUIRE_FALSE(done);
+  CHECK(done.error().what == "stage 0 of 2 without its neighbours");
 }

@@ -31,7 +31,7 @@ struct reader_on {
   }
   std::vector<float> forward(const models::text_model::sequence& part) {
     std::vector<float> logits(folder->facts().vocabulary);
-    take(text->forward(std::span{&part, 1}, {}, {}, logits, nullptr));
+    take(text->forward(std::span{&part, 1}, nullptr, logits, nullptr));
     return logits;
   }
 };

@@ -235,13 +235,22 @@ TEST_CASE("B24: a second thread is refused while one is inside the group") {
   CHECK(contains(refused, "second thread"));
 }
 
+template <class Member>
+concept can_be_root = requires(gpu::group& of, Member one, std::span<std::byte> bytes) {
+  of.broadcast(bytes, one);
+};
+template <class Member>
+concept can_be_source = requires(gpu::group& of, Member one, std::span<std::byte> bytes) {
+  of.receive(one, bytes);
+};
+template <class Member>
+concept can_be_target = requires(gpu::group& of, Member one, std::span<std::byte> bytes) {
+  of.send(one, bytes);
+};
+
 TEST_CASE("B7: a rank's id cannot be passed for its place in a group") {
-  using bytes = std::span<std::byte>;
-  static_assert(std::is_invocable_v<decltype(&gpu::group::broadcast), gpu::group&, bytes, std::uint32_t>);
-  static_assert(!std::is_invocable_v<decltype(&gpu::group::broadcast), gpu::group&, bytes, rank_id>);
-  static_assert(std::is_invocable_v<decltype(&gpu::group::receive), gpu::group&, std::uint32_t, bytes>);
-  static_assert(!std::is_invocable_v<decltype(&gpu::group::receive), gpu::group&, rank_id, bytes>);
-  static_assert(!std::is_invocable_v<decltype(&gpu::group::send), gpu::group&, rank_id, bytes>);
+  static_assert(can_be_root<std::uint32_t> && can_be_source<std::uint32_t> && can_be_target<std::uint32_t>);
+  static_assert(!can_be_root<rank_id> && !can_be_source<rank_id> && !can_be_target<rank_id>);
   cast all{2}; // ranks 10 and 11
   std::vector<std::byte> some(8);
   REQUIRE(all.groups[0]->begin(call_id{1}, "test", 1));

@@ -94,6 +94,22 @@ inline void on_ranks(std::uint32_t size, const std::function<protocols::result<v
       FAIL(protocols::to_string(each.error()));
 }
 
+/// What a stage is given by the one before and leaves for the next, of a host's memory.
+class kept_hops final : public models::stage_hops {
+public:
+  std::vector<float> hidden;
+
+  protocols::result<void> receive(gpu::stream&, const gpu::tensor_view& into) override {
+    REQUIRE(hidden.size() == static_cast<std::size_t>(into.elements()));
+    std::ranges::copy(hidden, into.f32());
+    return {};
+  }
+  protocols::result<void> send(gpu::stream&, const gpu::tensor_view& from) override {
+    hidden.assign(from.f32(), from.f32() + from.elements());
+    return {};
+  }
+};
+
 /// One text model cut into stages x mesh ranks, all in this process.
 class text_company {
 public:
@@ -117,17 +133,13 @@ public:
 
   /// Logits of the sequences that want them, as every mesh rank of the last stage has them.
   std::vector<float> forward(std::span<const models::text_model::sequence> batch) {
-    std::size_t tokens = 0;
     std::size_t rows = 0;
-    for (const auto& each : batch) {
-      tokens += each.ids.size();
+    for (const auto& each : batch)
       rows += each.wants_logits ? 1 : 0;
-    }
-    std::vector<float> hidden;
+    std::vector<kept_hops> hops(mesh_size_);
     std::vector<std::vector<float>> logits(mesh_size_);
     for (std::size_t s = 0; s < stages_.size(); ++s) {
       const bool last = s + 1 == stages_.size();
-      std::vector<std::vector<float>> out(mesh_size_, std::vector<float>(last ? 0 : tokens * facts_.hidden));
       for (auto& each : logits)
         each.assign(last ? rows * facts_.vocabulary : 0, 0.0F);
       on_ranks(mesh_size_, [&](std::uint32_t r) {
@@ -135,14 +147,13 @@ public:
         gpu::group* const mesh = part.mesh.empty() ? nullptr : part.mesh[r].get();
         if (mesh)
           mesh->begin(protocols::call_id{++calls_[r]}, "forward", part.models[r]->mesh_collectives(rows > 0));
-        auto done = part.models[r]->forward(batch, hidden, out[r], logits[r], mesh);
+        auto done = part.models[r]->forward(batch, &hops[r], logits[r], mesh);
         return done && mesh ? mesh->end() : done;
       });
       for (std::uint32_t r = 1; r < mesh_size_; ++r) {
-        CHECK(out[r] == out[0]);
+        CHECK(hops[r].hidden == hops[0].hidden);
         CHECK(logits[r] == logits[0]);
       }
-      hidden = out[0];
     }
     return logits[0];
   }

@@ -46,7 +46,7 @@ struct decoder_on {
   }
   std::vector<float> logits_of(const models::text_model::sequence& part) {
     std::vector<float> logits(folder->facts().vocabulary);
-    take(text->forward(std::span{&part, 1}, {}, {}, logits, nullptr));
+    take(text->forward(std::span{&part, 1}, nullptr, logits, nullptr));
     return logits;
   }
 };
@@ -304,7 +304,7 @@ TEST_CASE("A25: the ranks of a mesh step a batch alike, with as many collectives
     std::vector<float> logits(folder->facts().vocabulary);
     if (auto done = counted(ranks[r]->mesh_collectives(true),
                             [&] {
-                              return ranks[r]->forward(std::span{&prompt, 1}, {}, {}, logits, mesh[r].get());
+                              return ranks[r]->forward(std::span{&prompt, 1}, nullptr, logits, mesh[r].get());
                             });
         !done)
       return done;
