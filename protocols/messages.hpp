@@ -205,10 +205,12 @@ struct joined {
   static constexpr auto type = message_type::joined;
   endpoint at;
   std::uint32_t pid = 0;
+  std::string device = {}; ///< that the rank computes on: "cpu", "cuda:1"; empty: on none
 
   template <class Self, class Archive>
   static void fields(Self& self, Archive& archive) {
     archive.required(self.at, self.pid);
+    archive.appended(self.device);
   }
   bool operator==(const joined&) const = default;
 };

@@ -4,7 +4,7 @@
 
 namespace troupe::cluster {
 
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(job_status::rank, id, label, role, pid, state, generation)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(job_status::rank, id, label, role, pid, device, state, generation)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(job_status, state, front_socket, ranks)
 
 std::string to_json(const job_status& status) {

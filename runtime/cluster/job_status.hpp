@@ -19,7 +19,8 @@ struct job_status {
     std::string label;
     std::string role;
     pid_t pid = 0;
-    std::string state; ///< protocols::life_state by name
+    std::string device; ///< "cpu", "cuda:1"; empty: it computes nothing, or has not said yet
+    std::string state;  ///< protocols::life_state by name
     std::uint32_t generation = 0;
 
     bool operator==(const rank&) const = default;

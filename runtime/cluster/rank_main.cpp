@@ -233,7 +233,7 @@ result<void> rank_life::build(const launch& start) {
   base::flight().reached(life_state::joined);
   if (auto said = life_.on_reached(life_state::joined); !said)
     return tl::unexpected<failure>{said.error()};
-  return link_.send(joined{*at, static_cast<std::uint32_t>(::getpid())});
+  return link_.send(joined{*at, static_cast<std::uint32_t>(::getpid()), world_->device()});
 }
 
 result<void> rank_life::reached(life_state here) {

@@ -70,6 +70,7 @@ public:
   /// Where the main thread says that it is at work.
   actors::busy_sign watch_main_thread() { return context_.turns->claim("the rank's main thread stands still"); }
 
+  const std::string& device() const noexcept { return device_; } ///< once opened
   bool is_front() const { return role_here(protocols::role_kind::front); }
   /// The two ranks are in one cell: neither goes on without the other.
   bool shares_fate_with(protocols::rank_id peer) const;

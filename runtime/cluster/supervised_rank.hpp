@@ -24,6 +24,9 @@ public:
 
   const protocols::rank_plan& plan() const noexcept { return plan_; }
   pid_t pid() const noexcept { return process_.pid(); }
+  /// As it has said of itself; empty: nothing yet, or on none.
+  const std::string& device() const noexcept { return device_; }
+  void computes_on(std::string device) { device_ = std::move(device); }
   bool running() const noexcept { return !end_; }
   const std::optional<protocols::rank_end>& end() const noexcept { return end_; }
   bool was_killed() const noexcept { return killed_; }
@@ -55,6 +58,7 @@ public:
 private:
   const protocols::rank_plan& plan_;
   child_process process_;
+  std::string device_;
   control_link link_;
   line_cutter lines_;
   log_file log_;

@@ -210,7 +210,10 @@ private:
     const auto id = rank.plan().id;
     const auto type = frame.header.type;
     if (type == message_type::joined)
-      return decode<protocols::joined>(frame, [&](const auto& said) { return life_->on_joined(id, said); });
+      return decode<protocols::joined>(frame, [&](const auto& said) {
+        ranks_.at(id).computes_on(said.device);
+        return life_->on_joined(id, said);
+      });
     if (type == message_type::agree)
       return decode<protocols::agree>(frame, [&](const auto& said) { return life_->on_agree(id, said, base::now()); });
     if (type == message_type::progress)
@@ -352,10 +355,7 @@ private:
   // ---- what is seen from outside ----
 
   void write_status() {
-    std::vector<pid_t> pids;
-    for (const auto& rank : ranks_.all())
-      pids.push_back(rank->pid());
-    auto status = status_of(plan_, *life_, pids, paths().front_socket().string());
+    auto status = status_of(ranks_.all(), *life_, paths().front_socket().string());
     if (status == written_)
       return;
     if (const auto done = directory_.write_status(to_json(status)); !done)

@@ -11,12 +11,19 @@ namespace troupe::cluster {
 
 using namespace protocols;
 
-job_status status_of(const cluster_plan& plan, const life_machine& life, std::span<const pid_t> pids,
+job_status status_of(std::span<const std::unique_ptr<supervised_rank>> ranks, const life_machine& life,
                      std::string front_socket) {
   job_status status{name_of(life.current()), std::move(front_socket), {}};
-  for (const auto& rank : plan.ranks)
-    status.ranks.push_back({rank.id.value, rank.label, std::string{name(rank.role)}, pids[rank.id.value],
-                            std::string{name(life.at(rank.id))}, life.born(rank.id).value});
+  for (const auto& each : ranks) {
+    const auto& rank = each->plan();
+    status.ranks.push_back({.id = rank.id.value,
+                            .label = rank.label,
+                            .role = std::string{name(rank.role)},
+                            .pid = each->pid(),
+                            .device = each->device(),
+                            .state = std::string{name(life.at(rank.id))},
+                            .generation = life.born(rank.id).value});
+  }
   return status;
 }
 

@@ -1,21 +1,21 @@
 #pragma once
 
+#include <memory>
 #include <span>
 #include <string>
-
-#include <sys/types.h>
 
 #include "protocols/cluster_plan.hpp"
 #include "protocols/life_machine.hpp"
 #include "runtime/base/exit_code.hpp"
 #include "runtime/cluster/job_status.hpp"
+#include "runtime/cluster/supervised_rank.hpp"
 
 /// What a supervisor shows of its cluster to those outside.
 namespace troupe::cluster {
 
-/// `pids` by rank; all have been started.
-job_status status_of(const protocols::cluster_plan& plan, const protocols::life_machine& life,
-                     std::span<const pid_t> pids, std::string front_socket);
+/// `ranks` by number; all have been started.
+job_status status_of(std::span<const std::unique_ptr<supervised_rank>> ranks, const protocols::life_machine& life,
+                     std::string front_socket);
 
 /// "starting: waiting for decode.0 (joined)".
 std::string waiting_line(const protocols::cluster_plan& plan, const protocols::life_machine& life);

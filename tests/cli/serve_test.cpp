@@ -36,7 +36,7 @@ TEST_CASE("A job is brought up, asked, listed, its logs are read, and it is brou
     CHECK(lines.exit_code == 0);
     CHECK(json_lines(lines.out).size() == golden_pages().size());
   }
-  SUBCASE("listed with its ranks and their pids") {
+  SUBCASE("listed with its ranks and their pids and devices") {
     const auto listed = run_troupe({"ps", "--json", "--run-dir", here / "jobs"});
     REQUIRE(listed.exit_code == 0);
     bool found = false;
@@ -49,6 +49,7 @@ TEST_CASE("A job is brought up, asked, listed, its logs are read, and it is brou
       for (const auto& rank : each["ranks"]) {
         CHECK(std::ranges::count(ranks, rank["pid"].get<pid_t>()) == 1);
         CHECK(rank["state"] == "ready");
+        CHECK(rank["device"] == "cpu");
       }
     }
     CHECK(found);

@@ -45,7 +45,7 @@ def milliseconds(text):
 
 
 def serve(troupe, spec, asked, tokens):
-    """Answers of one cluster: launch, median first token and time of one further token, in ms."""
+    """Of one cluster, in ms: its launch, the phases before a first token, one further token."""
     done = subprocess.run(
         [troupe, "run", spec, "--pages", asked, "--max-tokens", str(tokens), "--json"], capture_output=True, text=True
     )
@@ -56,12 +56,14 @@ def serve(troupe, spec, asked, tokens):
     if not timed:
         sys.exit("no answer was long enough to time its tokens")
     each = sorted(answer["phases_ms"]["decode"] / (answer["tokens"] - 1) for answer in timed)
-    first = sorted(
-        sum(ms for phase, ms in answer["phases_ms"].items() if phase not in ("queue", "decode")) for answer in timed
+    # Of the fastest first token: where its time went, without the wait for the answer before.
+    first = min(
+        ({phase: ms for phase, ms in answer["phases_ms"].items() if phase not in ("queue", "decode")} for answer in timed),
+        key=lambda phases: sum(phases.values()),
     )
     told = subprocess.run([troupe, "run", spec, "--prompt", "a", "--max-tokens", "2"], capture_output=True, text=True)
     launch = milliseconds(re.search(r"^launch ([\d.]+ \w+),", told.stderr, re.MULTILINE).group(1))
-    return launch, first[len(first) // 2], each[len(each) // 2]
+    return launch, first, each[len(each) // 2]
 
 
 @torch.no_grad()
@@ -90,7 +92,11 @@ def main():
             json.dump([{"prompt": f"{QUESTION} {i}"} for i in range(args.answers)], file)
         launch, first, each = serve(args.troupe, spec, asked, args.tokens)
         base = base or each
-        print(f"{width:5}  {launch:4.0f} ms  {first:8.1f} ms  {each:.3f} ms  {base / each:.2f} times", flush=True)
+        spent = ", ".join(f"{phase} {ms:.1f}" for phase, ms in first.items())
+        print(
+            f"{width:5}  {launch:4.0f} ms  {sum(first.values()):8.1f} ms  {each:.3f} ms  {base / each:.2f} times  ({spent})",
+            flush=True,
+        )
     shutil.rmtree(args.work)
 
 

@@ -87,9 +87,10 @@ std::optional<cluster::job_status> status_of(const cluster::job_record& job) {
 }
 
 table rank_table(const cluster::job_status& status) {
-  table ranks{{{"rank", table::side::right}, {"role"}, {"label"}, {"pid", table::side::right}, {"state"}}};
+  table ranks{{{"rank", table::side::right}, {"role"}, {"label"}, {"pid", table::side::right}, {"device"}, {"state"}}};
   for (const auto& rank : status.ranks)
-    ranks.add({std::to_string(rank.id), rank.role, rank.label, std::to_string(rank.pid), rank.state});
+    ranks.add({std::to_string(rank.id), rank.role, rank.label, std::to_string(rank.pid),
+               rank.device.empty() ? "-" : rank.device, rank.state});
   return ranks;
 }
 
@@ -100,6 +101,7 @@ nlohmann::ordered_json as_json(const cluster::job_status& status) {
                      {"role", rank.role},
                      {"label", rank.label},
                      {"pid", rank.pid},
+                     {"device", rank.device},
                      {"state", rank.state},
                      {"generation", rank.generation}});
   return {{"state", status.state}, {"front_socket", status.front_socket}, {"ranks", ranks}};
