@@ -103,3 +103,17 @@ TEST_CASE("CUDA: a GPU that is not there ends the start with one line that says 
   CHECK(end.exit_code != 0);
   CHECK((has(end.err, "device cuda:64") || has(end.err, "libtroupe_cuda.so: not there")));
 }
+
+TEST_CASE("CUDA: C7, C18: a rank whose peer is struck in a captured step or a sum ends with its process, and the cell "
+          "comes back") {
+  if (!cuda_or_skip())
+    return;
+  const std::string folder = TROUPE_SOURCE_DIR "/deploy/drills/";
+  for (const auto* name : {"prefill-worker-killed.json", "cuda/device-hangs.json", "cuda/device-broken.json"}) {
+    const auto end = run_troupe({"drill", folder + name, "--spec", folder + "cuda/cluster.json", "--json"}, 120s);
+    CAPTURE(name);
+    CAPTURE(end.out);
+    CAPTURE(end.err);
+    CHECK(end.exit_code == 0);
+  }
+}
