@@ -53,18 +53,6 @@ result<unsigned> count_devices(const std::string& kind) {
   return symbol<count_devices_function>(kind, count_devices_symbol).map([](auto* count) { return count(); });
 }
 
-result<collectives_key> make_collectives_key(const std::string& device) {
-  const auto wanted = read_device(device);
-  if (!wanted)
-    return tl::unexpected(wanted.error());
-  const auto make = symbol<make_collectives_key_function>(wanted->kind, make_collectives_key_symbol);
-  if (!make)
-    return tl::unexpected(make.error());
-  result<collectives_key> made;
-  (**make)(made);
-  return made;
-}
-
 result<std::unique_ptr<device_collectives>> join_collectives(const std::string& device, const collectives_seat& seat,
                                                              protocols::time_point deadline) {
   const auto wanted = read_device(device);

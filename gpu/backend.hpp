@@ -1,6 +1,5 @@
 #pragma once
 
-#include <array>
 #include <memory>
 #include <string>
 
@@ -22,16 +21,9 @@ protocols::result<unsigned> count_devices(const std::string& kind);
 /// Errors: as for `open_operations`.
 protocols::result<std::shared_ptr<fabric::device_memory>> open_device_memory(const std::string& device);
 
-/// What the members of a group find each other by; one of them makes it, all of them get it.
-using collectives_key = std::array<std::byte, 128>;
-struct collectives_seat {
-  collectives_key key{};
-  std::uint32_t self = 0;
-  std::uint32_t size = 1;
-};
-/// Errors: as for `open_operations`; executor_failed.
-protocols::result<collectives_key> make_collectives_key(const std::string& device);
-/// Every member calls it, each with a device of its own. Errors: timeout, executor_failed.
+/// Exchanges between the members that joining takes, on every one of them.
+inline constexpr std::uint32_t join_exchanges = 3;
+/// Every member calls it, each with a device of its own. Errors: timeout, executor_failed; those of the exchanges.
 protocols::result<std::unique_ptr<device_collectives>>
 join_collectives(const std::string& device, const collectives_seat& seat, protocols::time_point deadline);
 
@@ -66,8 +58,6 @@ using count_devices_function = unsigned();
 inline constexpr const char* make_device_memory_symbol = "troupe_make_device_memory";
 using make_device_memory_function = void(const device_request& wanted,
                                          protocols::result<std::shared_ptr<fabric::device_memory>>& made);
-inline constexpr const char* make_collectives_key_symbol = "troupe_make_collectives_key";
-using make_collectives_key_function = void(protocols::result<collectives_key>& made);
 inline constexpr const char* strike_device_symbol = "troupe_strike_device";
 using strike_device_function = void(const device_request& wanted, const device_fault& what,
                                     protocols::result<void>& struck);

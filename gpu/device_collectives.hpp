@@ -1,7 +1,12 @@
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
+#include <string>
+#include <type_traits>
+#include <vector>
 
 #include "gpu/operations.hpp"
 #include "protocols/time.hpp"
@@ -18,8 +23,16 @@ public:
   virtual ~device_collectives() = default;
   /// Whether the device alone carries them out, so that they can be captured with what is around them.
   virtual bool capturable() const noexcept = 0;
+  /// What carries them out, for the log.
+  virtual std::string form() const = 0;
+  /// Members, a bit each, for whom the device says that it has waited for a while in a collective and still does. Asks
+  /// nothing of the device. 0 also where the device cannot say. Threads: any.
+  virtual std::uint32_t awaited() const noexcept { return 0; }
   /// Every member gets the same bits.
   virtual protocols::result<void> all_reduce_sum(stream& on, const tensor_view& values,
+                                                 protocols::time_point deadline) = 0;
+  /// to += the sum of `values`, which hold something else afterwards. `to` is of the same shape.
+  virtual protocols::result<void> all_reduce_add(stream& on, const tensor_view& values, const tensor_view& to,
                                                  protocols::time_point deadline) = 0;
   /// `all` holds a piece like `mine` of every member, in member order.
   virtual protocols::result<void> all_gather(stream& on, const tensor_view& mine, const tensor_view& all,
@@ -30,6 +43,24 @@ public:
   virtual protocols::result<void> receive(stream& on, const tensor_view& values, std::uint32_t from,
                                           protocols::time_point deadline) = 0;
 };
+
+/// A member's place, and how it tells the others what they find each other by.
+struct collectives_seat {
+  std::uint32_t self = 0;
+  std::uint32_t size = 1;
+  /// Hands `mine` to every member and takes theirs, in member order, by way of the host. Everybody makes the same
+  /// calls.
+  std::function<protocols::result<void>(std::span<const std::byte> mine, std::span<std::byte> all)> exchange;
+};
+/// What every member has at this place, in member order.
+template <class Plain>
+protocols::result<std::vector<Plain>> exchange(const collectives_seat& seat, const Plain& mine) {
+  static_assert(std::is_trivially_copyable_v<Plain>);
+  std::vector<Plain> all(seat.size);
+  return seat.exchange(std::as_bytes(std::span{&mine, 1}), std::as_writable_bytes(std::span{all})).map([&] {
+    return std::move(all);
+  });
+}
 
 /// By way of the host: down, through `host`, up. For GPUs that have no faster way, and for several ranks on one GPU.
 /// `host` outlives it.

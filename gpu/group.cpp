@@ -1,5 +1,7 @@
 #include "gpu/group.hpp"
 
+#include <algorithm>
+#include <functional>
 #include <utility>
 
 #include "runtime/base/assert.hpp"
@@ -75,6 +77,17 @@ result<void> group::all_reduce_sum(stream& on, const tensor_view& values) {
   TROUPE_ASSERT("all_reduce_sum", device_ != nullptr);
   return issue(collective_kind::all_reduce_sum, static_cast<std::size_t>(values.elements()), no_peer,
                [&](time_point deadline) { return device_->all_reduce_sum(on, values, deadline); });
+}
+
+result<void> group::all_reduce_add(stream& on, const tensor_view& values, const tensor_view& to) {
+  TROUPE_ASSERT("all_reduce_add", values.contiguous() && to.contiguous() && values.elements() == to.elements());
+  if (values.device() == device_kind::cpu)
+    return all_reduce_sum(floats_of(values)).map([&] {
+      std::ranges::transform(floats_of(to), floats_of(values), floats_of(to).begin(), std::plus{});
+    });
+  TROUPE_ASSERT("all_reduce_add", device_ != nullptr);
+  return issue(collective_kind::all_reduce_sum, static_cast<std::size_t>(values.elements()), no_peer,
+               [&](time_point deadline) { return device_->all_reduce_add(on, values, to, deadline); });
 }
 
 result<void> group::all_gather(stream& on, const tensor_view& mine, const tensor_view& all) {

@@ -108,6 +108,8 @@ public:
 
   /// Sums a contiguous f32 tensor, in `on`'s order: what follows on the stream reads the sum.
   protocols::result<void> all_reduce_sum(stream& on, const tensor_view& values);
+  /// Adds that sum to `to`, of the same shape; `values` hold something else afterwards.
+  protocols::result<void> all_reduce_add(stream& on, const tensor_view& values, const tensor_view& to);
   /// The same of `mine` [...] into `all` [members, ...].
   protocols::result<void> all_gather(stream& on, const tensor_view& mine, const tensor_view& all);
   /// A hop of a contiguous f32 tensor, in `on`'s order.

@@ -16,12 +16,18 @@ public:
       : run_(std::move(run)), host_(host) {}
 
   bool capturable() const noexcept override { return false; }
+  std::string form() const override { return "the host"; }
 
   result<void> all_reduce_sum(stream& on, const tensor_view& values, time_point deadline) override {
     mine_.resize(static_cast<std::size_t>(values.elements()));
     return fetch(on, values).and_then([&] { return host_.all_reduce_sum(mine_, deadline); }).map([&] {
       run_->upload(on, std::as_bytes(std::span{mine_}), values);
     });
+  }
+
+  result<void> all_reduce_add(stream& on, const tensor_view& values, const tensor_view& to,
+                              time_point deadline) override {
+    return all_reduce_sum(on, values, deadline).map([&] { run_->add(on, to, values); });
   }
 
   result<void> all_gather(stream& on, const tensor_view& mine, const tensor_view& all, time_point deadline) override {

@@ -36,6 +36,16 @@ inline constexpr std::size_t picture_chunk_bytes = 256 * 1024;
 /// Of a job's log file; beyond it the file takes the place of the old one that is kept, and a new one begins.
 inline constexpr std::uintmax_t log_file_bytes_max = 16u * 1024 * 1024;
 
+/// A member's part of a sum or gather between GPUs of one host that our own kernels carry out; a larger one is the
+/// library's. One bound for all ranks: they must take the same way.
+inline constexpr std::size_t peer_part_bytes_max = 512 * 1024;
+/// Up to this each member of three or more gets all parts and adds them itself; a larger sum is shared out.
+inline constexpr std::size_t peer_sum_whole_bytes_max = 64 * 1024;
+/// A GPU that waits for another in a collective says so after this, and gives up so long after the collective's
+/// deadline: the host, which can say whose fault it is, is to be the first.
+inline constexpr std::chrono::milliseconds peer_wait_told{50};
+inline constexpr std::chrono::milliseconds peer_wait_margin{2'000};
+
 inline constexpr std::chrono::milliseconds connect_deadline{10'000};    ///< from roster to a welcomed edge
 inline constexpr std::chrono::milliseconds wire_flush_deadline{200};    ///< what a leaving rank still has to say
 inline constexpr std::chrono::milliseconds collective_deadline{10'000}; ///< one collective of a step
@@ -54,6 +64,8 @@ static_assert(frame_header_bytes < unauthenticated_frame_bytes_max);
 static_assert(unauthenticated_frame_bytes_max < frame_bytes_max_default);
 static_assert(picture_chunk_bytes + frame_header_bytes + 64 <= frame_bytes_max_default);
 static_assert(retry_pause > first_cause_grace);
+static_assert(peer_sum_whole_bytes_max < peer_part_bytes_max);
+static_assert(peer_wait_told < peer_wait_margin);
 static_assert(transfer_deadline < room_deadline, "a transfer ends before its room does");
 static_assert(slot_quarantine >= transfer_deadline, "a write in flight must not land in the next tenant");
 

@@ -2,6 +2,9 @@
 
 #include <sched.h>
 
+#include <algorithm>
+
+#include "gpu/cuda/peer_sums.hpp"
 #include "runtime/base/clock.hpp"
 
 namespace troupe::gpu::cuda {
@@ -47,7 +50,16 @@ void cuda_stream::fail(std::string words) {
     failed_ = std::move(words);
 }
 
+void cuda_stream::heed(const std::shared_ptr<const peer_report>& report) {
+  if (std::ranges::find(reports_, report) == reports_.end())
+    reports_.push_back(report);
+}
+
 result<void> cuda_stream::outcome() const {
+  for (const auto& report : reports_)
+    if (*const_cast<const volatile std::uint32_t*>(&report->given_up) != 0)
+      return protocols::fail(fault::timeout, "cuda:" + std::to_string(device_.number) +
+                                                 " has waited too long for the other GPUs in a sum");
   if (failed_)
     return protocols::fail(fault::executor_failed, "cuda:" + std::to_string(device_.number) + " " + *failed_);
   return {};

@@ -10,6 +10,8 @@
 
 namespace troupe::gpu::cuda {
 
+struct peer_report;
+
 /// A CUDA stream with what operations on it share: scratch memory and the plans of matrix products.
 /// An operation has no outcome of its own: its call returns before the device has begun. The first error that a call
 /// reports is kept with the call's name, nothing more is enqueued, and `synchronize`, `await` and `launch` give it.
@@ -48,6 +50,9 @@ public:
   }
   void fail(std::string words);
 
+  /// A kernel of this stream may say there that it has given up, in host memory: the stream has failed then.
+  void heed(const std::shared_ptr<const peer_report>& report);
+
   /// Device memory that holds until the next operation on this stream; null when the stream has failed or there is
   /// none.
   void* scratch(std::size_t bytes);
@@ -61,6 +66,7 @@ private:
   device device_;
   cudaStream_t handle_ = nullptr;
   std::optional<std::string> failed_;
+  std::vector<std::shared_ptr<const peer_report>> reports_;
   bool captured_ = false;
   std::unique_ptr<cuda_buffer> scratch_;
   std::unique_ptr<cuda_buffer> counters_;

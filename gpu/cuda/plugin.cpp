@@ -6,6 +6,7 @@
 #include "gpu/cuda/ipc_memory.hpp"
 #include "gpu/cuda/nccl_collectives.hpp"
 #include "gpu/cuda/numerics.hpp"
+#include "gpu/cuda/peer_collectives.hpp"
 
 TROUPE_PLUGIN
 
@@ -34,16 +35,13 @@ troupe_make_device_memory(const gpu::device_request& wanted,
 }
 
 extern "C" __attribute__((visibility("default"))) void
-troupe_make_collectives_key(protocols::result<gpu::collectives_key>& made) {
-  made = gpu::cuda::make_nccl_key();
-}
-
-extern "C" __attribute__((visibility("default"))) void
 troupe_join_collectives(const gpu::device_request& wanted, const gpu::collectives_seat& seat,
                         protocols::time_point deadline,
                         protocols::result<std::unique_ptr<gpu::device_collectives>>& made) {
   made = gpu::cuda::open_device(wanted.number).and_then([&](const gpu::cuda::device& on) {
-    return gpu::cuda::join_nccl(on, seat, deadline);
+    return gpu::cuda::join_nccl(on, seat, deadline).and_then([&](auto library) {
+      return gpu::cuda::join_peers(on, seat, std::move(library));
+    });
   });
 }
 

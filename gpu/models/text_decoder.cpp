@@ -270,10 +270,7 @@ result<void> text_decoder::add_product(const tensor_view& x, const weight& matri
     return {};
   }
   run_->matmul(*stream_, x, matrix.view, bias.view, with.delta);
-  if (auto summed = mesh->all_reduce_sum(*stream_, with.delta); !summed)
-    return summed;
-  run_->add(*stream_, with.hidden, with.delta);
-  return {};
+  return mesh->all_reduce_add(*stream_, with.delta, with.hidden);
 }
 
 result<void> text_decoder::run_layer(std::uint32_t local, const workspace& with, group* mesh) {

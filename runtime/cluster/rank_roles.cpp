@@ -107,24 +107,26 @@ result<void> rank_world::give_device(gpu::group& group, time_point deadline) {
     group.give_device(gpu::stage_collectives(*std::move(run), group.backend()));
     return {};
   }
-  gpu::collectives_seat seat{.key = {}, .self = group.self(), .size = group.size()};
-  if (group.self() == 0) {
-    auto key = gpu::make_collectives_key(device_);
-    if (!key)
-      return tl::unexpected<failure>{key.error()};
-    seat.key = *key;
-  }
-  if (auto told =
-          group.begin(call_id{}, "group", 1).and_then([&] { return group.broadcast(seat.key, 0); }).and_then([&] {
-            return group.end();
-          });
-      !told)
-    return told;
-  auto joined = gpu::join_collectives(device_, seat, deadline);
+  if (auto begun = group.begin(call_id{}, "group", gpu::join_exchanges * group.size()); !begun)
+    return begun;
+  const auto tell_all = [&](std::span<const std::byte> mine, std::span<std::byte> all) -> result<void> {
+    for (std::uint32_t member = 0; member < group.size(); ++member) {
+      const auto piece = all.subspan(member * mine.size(), mine.size());
+      if (member == group.self())
+        std::ranges::copy(mine, piece.begin());
+      if (auto told = group.broadcast(piece, member); !told)
+        return told;
+    }
+    return {};
+  };
+  auto joined =
+      gpu::join_collectives(device_, {.self = group.self(), .size = group.size(), .exchange = tell_all}, deadline);
   if (!joined)
     return fail(joined.error().code, "group " + group.plan().name + ": " + joined.error().what);
+  if (group.self() == 0)
+    base::log_info("group {}: sums by {}", group.plan().name, (*joined)->form());
   group.give_device(*std::move(joined));
-  return {};
+  return group.end();
 }
 
 result<void> rank_world::give_model(const cell_plan& cell, actors::mesh_executor::parts& parts) {

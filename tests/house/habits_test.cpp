@@ -26,7 +26,9 @@ const std::vector<habit> habits{
     {"infinite", "Every wait has a deadline; a request to a dead actor is never answered."},
     {"detach",
      "A thread that nobody joins outlives what it uses; threads have an owner.",
-     {{"runtime/cluster/rank_main.cpp", "the watch on the death pipe lives as long as the process, which it ends"}}},
+     {{"runtime/cluster/rank_main.cpp", "the watch on the death pipe lives as long as the process, which it ends"},
+      {"gpu/cuda/nccl_collectives.cpp",
+       "a library's start that waits for peers that never come ends with the process"}}},
     {"std::system", "A shell between us and a process hides its exit code and its death."},
 };
 

@@ -1,9 +1,7 @@
 /// What the runtime adds between GPUs, each figure beside the call that it stands on, in the same run:
 ///   writes of keys and values from GPU 0 to GPU 1 through the transfer engine, beside cudaMemcpyPeer
-///   all-reduce through the group that checks and records it, beside ncclAllReduce
 /// Two processes, a GPU each. Needs two GPUs.
 #include <cuda_runtime_api.h>
-#include <nccl.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -21,8 +19,6 @@
 
 #include "fabric/transfer.hpp"
 #include "gpu/backend.hpp"
-#include "gpu/cuda/cuda_stream.hpp"
-#include "gpu/group.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/flight_files.hpp"
 #include "runtime/base/unique_fd.hpp"
@@ -40,13 +36,6 @@ void must(cudaError_t error) {
     std::exit(1);
   }
 }
-void must(ncclResult_t code) {
-  if (code != ncclSuccess) {
-    std::fprintf(stderr, "gpu_links_bench: %s\n", ncclGetErrorString(code));
-    std::exit(1);
-  }
-}
-
 /// Plain values between the two.
 class other_side {
 public:
@@ -184,76 +173,6 @@ void bench_writes(other_side& reader) {
   engine->stop();
 }
 
-// ---- all-reduce ---------------------------------------------------------------------------------------------------
-
-/// Hosts are not asked for anything here.
-class no_host final : public gpu::collective_backend {
-  using result = protocols::result<void>;
-  result all_reduce_sum(std::span<float>, protocols::time_point) override { return {}; }
-  result all_reduce_min(std::span<std::int32_t>, protocols::time_point) override { return {}; }
-  result all_gather(std::span<const float>, std::span<float>, protocols::time_point) override { return {}; }
-  result broadcast(std::span<std::byte>, std::uint32_t, protocols::time_point) override { return {}; }
-  result send(std::uint32_t, std::span<const std::byte>, protocols::time_point) override { return {}; }
-  result receive(std::uint32_t, std::span<std::byte>, protocols::time_point) override { return {}; }
-};
-
-void bench_sums(std::uint32_t self, other_side& other) {
-  const auto device = "cuda:" + std::to_string(self);
-  const auto run = must(gpu::open_operations(device, 1));
-  const auto stream = run->make_stream();
-  const auto queue = static_cast<gpu::cuda::cuda_stream&>(*stream).handle();
-  const auto agree = [&](gpu::collectives_key key) {
-    if (self == 0)
-      other.put(key);
-    return self == 0 ? key : other.take<gpu::collectives_key>();
-  };
-  const protocols::group_plan plan{protocols::group_id{0}, "mesh", {protocols::rank_id{0}, protocols::rank_id{1}}};
-  gpu::group group{plan, self, std::make_unique<no_host>(), 10s};
-  group.give_device(must(gpu::join_collectives(
-      device, {.key = agree(must(gpu::make_collectives_key(device))), .self = self, .size = 2}, base::now() + 20s)));
-
-  ncclUniqueId id{};
-  const auto bare_key = agree(must(gpu::make_collectives_key(device)));
-  std::copy(bare_key.begin(), bare_key.end(), reinterpret_cast<std::byte*>(&id));
-  must(cudaSetDevice(static_cast<int>(self)));
-  ncclComm_t bare = nullptr;
-  must(ncclCommInitRank(&bare, 2, id, static_cast<int>(self)));
-
-  constexpr std::size_t largest = std::size_t{256} << 20;
-  const auto memory = must(run->allocate(largest));
-  if (self == 0)
-    std::printf("\nall-reduce of f32, one after another on a stream   ncclAllReduce    the group   ratio   more\n");
-  protocols::call_id call{1};
-  for (const std::size_t bytes : {std::size_t{8}, std::size_t{4} << 10, std::size_t{256} << 10, std::size_t{1} << 20,
-                                  std::size_t{16} << 20, largest}) {
-    const std::uint32_t count = bytes > (4 << 20) ? 20 : 200;
-    const gpu::tensor_view values{
-        memory->data(), gpu::element_kind::f32, gpu::device_kind::cuda, {static_cast<std::int64_t>(bytes / 4)}};
-    std::vector<double> theirs, ours;
-    for (int round = 0; round < 15; ++round) {
-      other.meet();
-      auto begun = base::now();
-      for (std::uint32_t i = 0; i < count; ++i)
-        must(ncclAllReduce(values.data(), values.data(), bytes / 4, ncclFloat32, ncclSum, bare, queue));
-      must(cudaStreamSynchronize(queue));
-      theirs.push_back(seconds_since(begun) / count);
-      other.meet();
-      must(group.begin(call, "decode", count));
-      call = call.next();
-      begun = base::now();
-      for (std::uint32_t i = 0; i < count; ++i)
-        must(group.all_reduce_sum(*stream, values));
-      must(stream->synchronize());
-      ours.push_back(seconds_since(begun) / count);
-      must(group.end());
-    }
-    if (self == 0)
-      std::printf("%12zu bytes                                 %10.2f us %10.2f us  %6.3f  %+.2f us\n", bytes,
-                  median(theirs) * 1e6, median(ours) * 1e6, median(ours) / median(theirs),
-                  (median(ours) - median(theirs)) * 1e6);
-  }
-}
-
 void play(std::uint32_t self, int socket) {
   other_side other{socket};
   const auto folder = std::filesystem::temp_directory_path() / ("troupe-gpu-links-" + std::to_string(::getpid()));
@@ -266,7 +185,6 @@ void play(std::uint32_t self, int socket) {
     bench_writes(other);
   else
     read_writes(other);
-  bench_sums(self, other);
   std::filesystem::remove_all(folder);
 }
 
