@@ -74,8 +74,8 @@ private:
             part_most + 1};
   }
 
-  std::vector<float> numbers_of(std::uint32_t member, std::uint64_t what, std::size_t count) const {
-    std::mt19937_64 random{seed_ + 1000 * what + member};
+  std::vector<float> numbers_of(std::uint32_t of, std::uint64_t what, std::size_t count) const {
+    std::mt19937_64 random{seed_ + 1000 * what + of};
     std::uniform_real_distribution<float> spread{-1000.0F, 1000.0F};
     std::vector<float> numbers(count);
     std::ranges::generate(numbers, [&] { return spread(random); });

@@ -13,21 +13,19 @@
 #include <memory>
 #include <vector>
 
-#include "gpu/backend.hpp"
 #include "gpu/cuda/cuda_operations.hpp"
 #include "gpu/cuda/cuda_stream.hpp"
-#include "gpu/cuda/nccl_collectives.hpp"
-#include "gpu/cuda/peer_collectives.hpp"
 #include "gpu/group.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/flight_files.hpp"
-#include "tools/bench/forked_members.hpp"
-#include "tools/bench/must.hpp"
+#include "tools/bench/device_mesh.hpp"
+#include "tools/bench/random_model.hpp"
 
 namespace {
 
 using namespace troupe;
 using bench::forked_members;
+using bench::median;
 using bench::must;
 using namespace std::chrono_literals;
 
@@ -44,35 +42,16 @@ void must(ncclResult_t code) {
   }
 }
 
-/// Hosts are not asked for anything here.
-class no_host final : public gpu::collective_backend {
-  using result = protocols::result<void>;
-  result all_reduce_sum(std::span<float>, protocols::time_point) override { return {}; }
-  result all_reduce_min(std::span<std::int32_t>, protocols::time_point) override { return {}; }
-  result all_gather(std::span<const float>, std::span<float>, protocols::time_point) override { return {}; }
-  result broadcast(std::span<std::byte>, std::uint32_t, protocols::time_point) override { return {}; }
-  result send(std::uint32_t, std::span<const std::byte>, protocols::time_point) override { return {}; }
-  result receive(std::uint32_t, std::span<std::byte>, protocols::time_point) override { return {}; }
-};
-
-double median(std::vector<double> of) {
-  std::nth_element(of.begin(), of.begin() + static_cast<std::ptrdiff_t>(of.size() / 2), of.end());
-  return of[of.size() / 2];
-}
-
 class member {
 public:
   member(std::uint32_t self, forked_members& all)
-      : self_(self), all_(all), on_(must(gpu::cuda::open_device(self))), run_(must(gpu::cuda::make_operations(self))),
-        stream_(run_->make_stream()), queue_(static_cast<gpu::cuda::cuda_stream&>(*stream_).handle()),
-        seat_{self, all.count(), [this](auto mine, auto whole) { return all_.exchange(self_, mine, whole); }},
-        library_(make_group(must(gpu::cuda::join_nccl(on_, seat_, base::now() + 20s)))),
-        ours_(make_group(
-            must(gpu::cuda::join_peers(on_, seat_, must(gpu::cuda::join_nccl(on_, seat_, base::now() + 20s)))))) {
+      : self_(self), all_(all), run_(must(gpu::cuda::make_operations(self))), stream_(run_->make_stream()),
+        queue_(static_cast<gpu::cuda::cuda_stream&>(*stream_).handle()), library_(bench::make_mesh(self, all, true)),
+        ours_(bench::make_mesh(self, all)) {
     ncclUniqueId mine{};
     if (self == 0)
       must(ncclGetUniqueId(&mine));
-    const auto keys = must(gpu::exchange(seat_, mine));
+    const auto keys = must(gpu::exchange(bench::seat_of(self, all), mine));
     must(cudaSetDevice(static_cast<int>(self)));
     must(ncclCommInitRank(&bare_, static_cast<int>(all.count()), keys.front(), static_cast<int>(self)));
     memory_ = must(run_->allocate(largest));
@@ -109,17 +88,6 @@ public:
 private:
   static constexpr std::uint32_t captured_sums = 72; ///< as a step of 36 layers has
   static constexpr std::uint32_t launches = 10;
-
-  std::unique_ptr<gpu::group> make_group(std::unique_ptr<gpu::device_collectives> by) {
-    protocols::group_plan plan{protocols::group_id{0}, "mesh", {}};
-    for (std::uint32_t each = 0; each < all_.count(); ++each)
-      plan.members.emplace_back(each);
-    if (self_ == 0)
-      std::printf("a group whose sums are by %s\n", by->form().c_str());
-    auto made = std::make_unique<gpu::group>(plan, self_, std::make_unique<no_host>(), 10s);
-    made->give_device(std::move(by));
-    return made;
-  }
 
   protocols::result<void> sum_bare(const gpu::tensor_view& values) {
     must(ncclAllReduce(values.data(), values.data(), static_cast<std::size_t>(values.elements()), ncclFloat32, ncclSum,
@@ -170,11 +138,9 @@ private:
 
   std::uint32_t self_;
   forked_members& all_;
-  gpu::cuda::device on_;
   std::shared_ptr<const gpu::operations> run_;
   std::unique_ptr<gpu::stream> stream_;
   cudaStream_t queue_;
-  gpu::collectives_seat seat_;
   std::unique_ptr<gpu::group> library_;
   std::unique_ptr<gpu::group> ours_;
   ncclComm_t bare_ = nullptr;

@@ -59,21 +59,25 @@ inline gpu::models::model_config shape_of(const std::string& name) {
 /// One rank's text model with its pool. Threads: one. A benchmark that is refused memory ends.
 class random_model {
 public:
-  random_model(std::shared_ptr<const gpu::operations> run, const std::string& name, std::uint32_t kv_tokens)
+  random_model(std::shared_ptr<const gpu::operations> run, const std::string& name, std::uint32_t kv_tokens,
+               const gpu::models::shard& part = {})
       : run_(std::move(run)), config_(shape_of(name)), stream_(run_->make_stream()),
-        layout_(gpu::models::layout_of(config_.facts, {}, kv_tokens, gpu::element_kind::bf16)),
+        layout_(gpu::models::layout_of(config_.facts, part, kv_tokens, gpu::element_kind::bf16)),
         pool_(must(run_->allocate(layout_.bytes()))) {
     fill_bf16(handle(), pool_->data(), pool_->bytes() / 2, 0.0F, 1.0F, 1);
     const auto plan = gpu::models::plan_text(config_);
-    std::uint32_t seed = 2;
+    std::uint32_t seed = 2; // the same on every rank of a mesh, for what all of them have whole
     const auto weights = [&](gpu::models::weight& into, const std::vector<std::string>& names,
                              gpu::element_kind element) -> protocols::result<void> {
       std::int64_t rows = 0;
       std::int64_t columns = 1;
       for (const std::string& each : names) {
         const auto found = std::ranges::find(plan, each, &gpu::models::tensor_plan::name);
-        rows += static_cast<std::int64_t>(found->shape[0]);
+        const std::int64_t ways = part.tensor_parallel;
+        const bool by_rows = found->how == gpu::models::cut::rows || found->how == gpu::models::cut::rows_if_even;
+        rows += static_cast<std::int64_t>(found->shape[0]) / (by_rows ? ways : 1);
         columns = found->shape.size() > 1 ? static_cast<std::int64_t>(found->shape[1]) : 1;
+        columns /= found->how == gpu::models::cut::columns ? ways : 1;
       }
       const auto count = static_cast<std::size_t>(rows * columns);
       into.memory = must(run_->allocate(count * gpu::bytes_of(element)));
@@ -88,8 +92,8 @@ public:
       }
       return {};
     };
-    model_ = must(gpu::models::text_decoder::make(config_, weights, run_, {}, layout_, {pool_->data(), pool_->bytes()},
-                                                  gpu::element_kind::bf16));
+    model_ = must(gpu::models::text_decoder::make(config_, weights, run_, part, layout_,
+                                                  {pool_->data(), pool_->bytes()}, gpu::element_kind::bf16));
     must(stream_->synchronize());
   }
 
