@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "protocols/codec.hpp"
+#include "protocols/late_step.hpp"
 #include "protocols/prompt_digest.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/fault_point.hpp"
@@ -213,7 +214,24 @@ result<void> mesh_executor::perform(const mesh_plan& plan) {
     return fail(fault::bad_value, "plan kind " + std::to_string(static_cast<int>(plan.kind)));
   }();
   completed_.fetch_add(1, std::memory_order_relaxed);
-  return step.ends(std::move(done));
+  return step.ends(find_late(plan, std::move(done)));
+}
+
+/// A step that did not end in time because another member's GPU has not come ends by its name, here and in the record.
+result<void> mesh_executor::find_late(const mesh_plan& plan, result<void> done) {
+  if (done || !parts_.mesh)
+    return done;
+  auto judged = judge_late_step(done.error(), parts_.mesh->plan(), parts_.mesh->awaited());
+  if (!judged.peer)
+    return done;
+  base::flight_span waiting{{.call = plan.call,
+                             .peer = *judged.peer,
+                             .group = parts_.mesh->plan().id,
+                             .operation = static_cast<std::uint16_t>(collective_kind::all_reduce_sum),
+                             .action = flight_action::collective,
+                             .phase = phase_of(plan.kind)}};
+  (void)waiting.ends(std::move(done)); // late is what it is; whose fault that is stands beside
+  return tl::unexpected<failure>{std::move(judged.cause)};
 }
 
 // ---- the leader's orders ------------------------------------------------------------------------------------------

@@ -156,6 +156,7 @@ private:
   protocols::result<bool> await_plan();
   protocols::result<void> announce_and_perform();
   protocols::result<void> perform(const protocols::mesh_plan& plan);
+  protocols::result<void> find_late(const protocols::mesh_plan& plan, protocols::result<void> done);
   protocols::result<void> perform_warm(const protocols::mesh_plan& plan);
   protocols::result<void> perform_vote(const protocols::mesh_plan& plan);
   protocols::result<void> perform_encode(const protocols::mesh_plan& plan);

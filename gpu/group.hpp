@@ -106,6 +106,9 @@ public:
   /// Whether a step with collectives of this group can be captured.
   bool capturable() const noexcept { return device_ && device_->capturable(); }
 
+  /// Members, a bit each, for whom this rank's device says that it waits in a collective. Asks nothing of the device.
+  std::uint32_t awaited() const noexcept { return device_ ? device_->awaited() : 0; }
+
   /// Sums a contiguous f32 tensor, in `on`'s order: what follows on the stream reads the sum.
   protocols::result<void> all_reduce_sum(stream& on, const tensor_view& values);
   /// Adds that sum to `to`, of the same shape; `values` hold something else afterwards.

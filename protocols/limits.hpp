@@ -40,7 +40,7 @@ inline constexpr std::uintmax_t log_file_bytes_max = 16u * 1024 * 1024;
 /// library's. One bound for all ranks: they must take the same way.
 inline constexpr std::size_t peer_part_bytes_max = 512 * 1024;
 /// Up to this each member of three or more gets all parts and adds them itself; a larger sum is shared out.
-inline constexpr std::size_t peer_sum_whole_bytes_max = 64 * 1024;
+inline constexpr std::size_t peer_sum_whole_bytes_max = 128 * 1024;
 /// A GPU that waits for another in a collective says so after this, and gives up so long after the collective's
 /// deadline: the host, which can say whose fault it is, is to be the first.
 inline constexpr std::chrono::milliseconds peer_wait_told{50};

@@ -126,21 +126,22 @@ public:
 #pragma unroll
     for (int member = 0; member < Most; ++member)
       of[member] = member == seat_.self ? mine : numbers_of(seen[member]);
-    return has_come(missing);
+    return has_come(missing == 0);
   }
-  /// The same of one other member.
-  __device__ bool take(std::uint32_t member, std::uint32_t at, pair& numbers) {
+  /// What one other member has added up. Nothing is told of it: whose part it lacks is known to whoever waits for
+  /// parts.
+  __device__ bool take_sum(std::uint32_t member, std::uint32_t at, pair& numbers) {
     item seen = look(place(seat_.self, member, at));
-    while (!is_of(seen, generation_) && waits_on(1U << member))
+    while (!is_of(seen, generation_) && waits_on(0))
       seen = look(place(seat_.self, member, at));
     numbers = numbers_of(seen);
-    return has_come(is_of(seen, generation_) ? 0 : 1U << member);
+    return has_come(is_of(seen, generation_));
   }
 
 private:
   static constexpr std::uint32_t looks_between_times = 64;
 
-  /// Between two looks. False: no longer.
+  /// Between two looks; tells now and then for whom it waits, if for anybody. False: it has waited too long.
   __device__ __forceinline__ bool waits_on(std::uint32_t missing) {
     if (++looks_ % looks_between_times != 0)
       return true;
@@ -150,11 +151,12 @@ private:
     if (now - told_ < patience_.told_ns)
       return true;
     told_ = now;
-    tell(missing);
+    if (missing != 0)
+      tell(missing);
     return now - began_ < patience_.longest_ns;
   }
-  __device__ __forceinline__ bool has_come(std::uint32_t missing) {
-    if (missing != 0) {
+  __device__ __forceinline__ bool has_come(bool all) {
+    if (!all) {
       seat_.state[1] = 1;
       *const_cast<volatile std::uint32_t*>(&seat_.report->given_up) = 1;
     } else if (told_ != began_) {
@@ -162,7 +164,7 @@ private:
     }
     looks_ = 0;
     began_ = told_ = 0;
-    return missing == 0;
+    return all;
   }
   __device__ void tell(std::uint32_t missing) const {
     *const_cast<volatile std::uint32_t*>(&seat_.report->missing) = missing;
@@ -265,7 +267,7 @@ __global__ void __launch_bounds__(sum_threads)
   bool well = true;
   for_others([&](std::uint32_t member, std::uint32_t at) {
     pair sum;
-    if (well && (well = with.take(member, at, sum)))
+    if (well && (well = with.take_sum(member, at, sum)))
       call.store(at, sum);
   });
 }

@@ -384,6 +384,17 @@ TEST_CASE("C15: a member that never comes ends the step at its deadline") {
   CHECK(all.ends[0]->error().code == fault::timeout);
 }
 
+TEST_CASE("C8: a step that is late because a peer's GPU has not come ends by the name of that one") {
+  executor_company all{2, 1, 200ms};
+  all.parts[0].cell_group->give_device(std::make_unique<waiting_gpu>());
+  all.start({1});
+  REQUIRE(all.until([&] { return all.ends[0].has_value(); }));
+  CAPTURE(words(all.ends[0]));
+  REQUIRE_FALSE(*all.ends[0]);
+  CHECK(all.ends[0]->error().code == fault::peer_gone);
+  CHECK(words(all.ends[0]).find("for rank " + std::to_string(all.cell.ranks[1].value)) != std::string::npos);
+}
+
 TEST_CASE("A9, C9: a leader that stops takes its members out of their loops, and one that dies leaves none waiting") {
   SUBCASE("stops, with a sequence in the batch") {
     executor_company all{4};
