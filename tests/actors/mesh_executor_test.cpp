@@ -21,6 +21,22 @@ std::vector<block_index> blocks_for(std::size_t tokens) {
   return blocks;
 }
 
+/// Of a GPU that waits for member 1; on the host's tensors it carries nothing out.
+class waiting_gpu final : public gpu::device_collectives {
+  bool capturable() const noexcept override { return false; }
+  std::string form() const override { return "nothing"; }
+  std::uint32_t awaited() const noexcept override { return 0b10; }
+  result<void> all_reduce_sum(gpu::stream&, const gpu::tensor_view&, time_point) override { return {}; }
+  result<void> all_reduce_add(gpu::stream&, const gpu::tensor_view&, const gpu::tensor_view&, time_point) override {
+    return {};
+  }
+  result<void> all_gather(gpu::stream&, const gpu::tensor_view&, const gpu::tensor_view&, time_point) override {
+    return {};
+  }
+  result<void> send(gpu::stream&, const gpu::tensor_view&, std::uint32_t, time_point) override { return {}; }
+  result<void> receive(gpu::stream&, const gpu::tensor_view&, std::uint32_t, time_point) override { return {}; }
+};
+
 actors::mesh_executor::join_order join(std::uint64_t request, token_id first, std::uint32_t max_tokens) {
   return {{.sequence = {.request = request_id{request},
                         .context = 5,
