@@ -178,8 +178,10 @@ result<std::unique_ptr<device_collectives>> join_peers(const device& on, const c
       made->hindrance = "member " + std::to_string(member) + " has no memory for it";
     } else if (member != seat.self) {
       auto opened = (*memory)->open((*doors)[member].inbox, bytes);
-      if (opened)
+      if (opened && (*opened)->reach() == fabric::device_reach::direct)
         made->inboxes[member] = *std::move(opened);
+      else if (opened)
+        made->hindrance = "the memory of member " + std::to_string(member) + " is out of reach";
       else
         made->hindrance = "the memory of member " + std::to_string(member) + " is out of reach, " + opened.error().what;
     }

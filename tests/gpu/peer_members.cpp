@@ -1,6 +1,7 @@
 /// One process a GPU: sums and gathers between GPUs, as a rank gets them, against sums on the host in member order.
 ///   troupe_peer_members MEMBERS SEED      "skipped: no device" and 0 where there are too few GPUs
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -50,6 +51,8 @@ public:
     captured();
     if (wrong_ == 0)
       left_alone();
+    if (wrong_ == 0)
+      skipped();
     return wrong_ == 0 ? 0 : 1;
   }
 
@@ -203,6 +206,23 @@ private:
         ++wrong_;
         std::printf("member %u waits for %#x and ended with %s\n", self_, awaited,
                     ended ? "nothing" : protocols::to_string(ended.error()).c_str());
+      }
+    }
+    all_.meet();
+  }
+
+  /// The last member knows of a second group and does not join it: the others' start ends with its deadline.
+  void skipped() {
+    const bool skips = self_ == all_.count() - 1;
+    const auto tell = [this](auto mine, auto whole) { return all_.exchange(self_, mine, whole); };
+    if (skips) {
+      must(gpu::exchange(gpu::collectives_seat{self_, all_.count(), tell}, std::array<std::byte, 128>{}));
+    } else {
+      const auto joined = gpu::join_collectives(device(), {self_, all_.count(), tell}, base::now() + 500ms);
+      if (joined || joined.error().code != protocols::fault::timeout) {
+        ++wrong_;
+        std::printf("member %u joined a group without member %u, or ended with %s\n", self_, all_.count() - 1,
+                    joined ? "nothing" : protocols::to_string(joined.error()).c_str());
       }
     }
     all_.meet();
