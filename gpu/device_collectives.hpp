@@ -28,6 +28,8 @@ public:
   /// Members, a bit each, for whom the device says that it has waited for a while in a collective and still does. Asks
   /// nothing of the device. 0 also where the device cannot say. Threads: any.
   virtual std::uint32_t awaited() const noexcept { return 0; }
+  /// What comes next belongs to another step.
+  virtual void begin_step() noexcept {}
   /// Every member gets the same bits.
   virtual protocols::result<void> all_reduce_sum(stream& on, const tensor_view& values,
                                                  protocols::time_point deadline) = 0;

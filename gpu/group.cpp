@@ -29,6 +29,8 @@ group::group(group_plan plan, std::uint32_t self, std::unique_ptr<collective_bac
 result<void> group::begin(call_id call, std::string_view phase, std::uint32_t expected) {
   backend_->begin_call(call);
   phase_ = phase_named(phase);
+  if (device_)
+    device_->begin_step();
   return plan_check_.begin(call, phase, expected);
 }
 
