@@ -32,13 +32,12 @@ inline gpu::collectives_seat seat_of(std::uint32_t self, forked_members& all) {
 
 /// `library_alone`: without the kernels for small sums.
 inline std::unique_ptr<gpu::group> make_mesh(std::uint32_t self, forked_members& all, bool library_alone = false) {
-  using namespace std::chrono_literals;
   protocols::group_plan plan{protocols::group_id{0}, "mesh", {}};
   for (std::uint32_t each = 0; each < all.count(); ++each)
     plan.members.emplace_back(each);
   const auto on = must(gpu::cuda::open_device(self));
   const auto seat = seat_of(self, all);
-  auto by = must(gpu::cuda::join_nccl(on, seat, base::now() + 20s));
+  auto by = must(gpu::cuda::join_nccl(on, seat, base::now() + std::chrono::seconds{20}));
   if (!library_alone)
     by = must(gpu::cuda::join_peers(on, seat, std::move(by)));
   if (self == 0)
