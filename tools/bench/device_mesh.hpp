@@ -42,7 +42,7 @@ inline std::unique_ptr<gpu::group> make_mesh(std::uint32_t self, forked_members&
     by = must(gpu::cuda::join_peers(on, seat, std::move(by)));
   if (self == 0)
     std::printf("a group of %u: sums by %s\n", all.count(), by->form().c_str());
-  auto made = std::make_unique<gpu::group>(plan, self, std::make_unique<no_host>(), 10s);
+  auto made = std::make_unique<gpu::group>(plan, self, std::make_unique<no_host>(), std::chrono::seconds{10});
   made->give_device(std::move(by));
   return made;
 }
