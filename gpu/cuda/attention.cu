@@ -186,10 +186,10 @@ cudaError_t attend_tiles(cudaStream_t on, const tensor_view& q, const tensor_vie
     return cudaSuccess;
   return with_type(q.element(), [&](auto kind) {
     using type = typename decltype(kind)::type;
-    const strided_keys<type> keys{rows_in<const type>(k), rows_in<const type>(v), static_cast<int>(k.shape(0))};
     if constexpr (std::is_same_v<type, bf16>)
       if (packs_fit(8, q, k, v, out))
-        return attend_bf16(on, q, keys, scale, out);
+        return attend_bf16(on, q, k, v, scale, out);
+    const strided_keys<type> keys{rows_in<const type>(k), rows_in<const type>(v), static_cast<int>(k.shape(0))};
     return attend_with<type>(on, ceil_div(q.shape(0), tile), q, keys, scale, out, k, v);
   });
 }
@@ -204,7 +204,7 @@ cudaError_t attend_paged_tiles(cudaStream_t on, const tensor_view& q, const tens
                                 width_of(q)};
     if constexpr (std::is_same_v<type, bf16>)
       if (packs_fit(8, q, pool, out))
-        return attend_bf16(on, q, keys, scale, out);
+        return attend_bf16(on, q, pool, keys, scale, out);
     return attend_with<type>(on, tiles, q, keys, scale, out, pool);
   });
 }

@@ -13,6 +13,12 @@ struct query_tile {
   int context = 0; ///< keys that all of its queries see: query r sees context + r + 1 of them, and `keys` at most
 };
 
+/// Where keys lie that are read together.
+struct key_place {
+  int block = 0;
+  int row = 0; ///< of the first of them, in the block
+};
+
 /// Keys and values that lie as rows.
 template <class T>
 struct strided_keys {
@@ -28,6 +34,7 @@ struct strided_keys {
   __device__ int head_of(int query_head) const { return query_head; }
   __device__ const T* key(int head, int number) const { return k.data + number * k.outer + head * k.inner; }
   __device__ const T* value(int head, int number) const { return v.data + number * v.outer + head * v.inner; }
+  __device__ key_place place_of(int number) const { return {0, number}; }
 };
 
 /// Keys and values of a pool's blocks, each query up to its own place.
@@ -59,16 +66,19 @@ struct paged_keys {
   }
   __device__ int head_of(int query_head) const { return query_head / group; }
   __device__ const T* key(int head, int number) const {
-    const int block = where.blocks[sequence * where.blocks_stride + pool.page_of(number)];
-    return pool.keys(block, head) + pool.place_of(number) * width;
+    const key_place at = place_of(number);
+    return pool.keys(at.block, head) + at.row * width;
   }
   __device__ const T* value(int head, int number) const { return key(head, number) + pool.values; }
+  __device__ key_place place_of(int number) const {
+    return {where.blocks[sequence * where.blocks_stride + pool.page_of(number)], pool.place_of(number)};
+  }
 };
 
 /// The tensor cores' kernels, for bf16 that can be read 16 bytes at a time (attention_bf16.cu).
-cudaError_t attend_bf16(cudaStream_t on, const tensor_view& q, const strided_keys<bf16>& keys, float scale,
+cudaError_t attend_bf16(cudaStream_t on, const tensor_view& q, const tensor_view& k, const tensor_view& v, float scale,
                         const tensor_view& out);
-cudaError_t attend_bf16(cudaStream_t on, const tensor_view& q, const paged_keys<bf16>& keys, float scale,
-                        const tensor_view& out);
+cudaError_t attend_bf16(cudaStream_t on, const tensor_view& q, const tensor_view& pool, const paged_keys<bf16>& keys,
+                        float scale, const tensor_view& out);
 
 } // namespace troupe::gpu::cuda

@@ -15,6 +15,7 @@
 // bandwidth, or floating-point operations over the rate of the largest product, both measured in the same run.
 // Times are a call's share of a queue of calls, by the device's clock: the median of rounds after a warm-up. The inputs
 // rotate through more memory than the second-level cache holds.
+//   kernels_bench [part of an operation's name]
 
 using namespace troupe;
 using bench::must;
@@ -32,7 +33,8 @@ enum class limit : std::uint8_t { bytes, operations };
 
 class card {
 public:
-  card() : run_(must(gpu::cuda::make_operations(0))), stream_(run_->make_stream()) {
+  explicit card(std::string wanted)
+      : run_(must(gpu::cuda::make_operations(0))), stream_(run_->make_stream()), wanted_(std::move(wanted)) {
     cudaEventCreate(&began_);
     cudaEventCreate(&ended_);
     cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, 0);
@@ -114,6 +116,8 @@ public:
 
   /// `work`: bytes that must move, or floating-point operations, of one call.
   void measure(const std::string& name, limit by, double work, const std::function<void(int)>& body) {
+    if (name.find(wanted_) == std::string::npos)
+      return forget();
     const double each = seconds(body);
     const double reached = work / each;
     const bool moves = by == limit::bytes;
@@ -126,6 +130,7 @@ public:
 private:
   std::shared_ptr<const gpu::operations> run_;
   std::unique_ptr<gpu::stream> stream_;
+  std::string wanted_;
   std::unique_ptr<gpu::buffer> noise_;
   std::vector<std::unique_ptr<gpu::buffer>> rooms_;
   cudaEvent_t began_ = nullptr;
@@ -249,8 +254,8 @@ void attention(card& with) {
 
 } // namespace
 
-int main() {
-  card with;
+int main(int count, char** arguments) {
+  card with{count > 1 ? arguments[1] : ""};
   with.ceilings();
   products(with);
   rows(with);
