@@ -2,7 +2,8 @@
 
 #include <charconv>
 
-#include "gpu/counted_operations.hpp"
+#include "gpu/observed_operations.hpp"
+#include "runtime/base/flight_recorder.hpp"
 #include "runtime/base/plugin.hpp"
 
 namespace troupe::gpu {
@@ -46,7 +47,10 @@ result<std::shared_ptr<const operations>> open_operations(const std::string& dev
   (**make)({.number = wanted->number, .threads = threads}, made);
   if (!made)
     return made;
-  return count_operations(*std::move(made));
+  // Each counts as progress of its thread: a watchdog that saw none during a long forward would take a rank that
+  // computes for one that is wedged (C4).
+  return observe_operations(*std::move(made),
+                            [](stream&, const char*, const tensor_view&) { base::flight().tick(); });
 }
 
 result<unsigned> count_devices(const std::string& kind) {
