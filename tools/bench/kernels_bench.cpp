@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
+#include <numeric>
 #include <random>
 #include <string>
 #include <vector>
@@ -28,6 +29,7 @@ constexpr int rounds = 15;
 constexpr int calls_a_round = 24;
 constexpr std::size_t rotated_bytes = std::size_t{2} << 30;
 constexpr std::int64_t block_tokens = 16;
+constexpr std::int64_t pool_layers = 36; // of a prompt's pool: a layer's keys lie between those of the others
 
 enum class limit : std::uint8_t { bytes, operations };
 
@@ -114,20 +116,25 @@ public:
     std::printf("%-52s %10s %12s %8s\n", "operation, bf16", "us", "reached", "share");
   }
 
-  /// `work`: bytes that must move, or floating-point operations, of one call.
-  void measure(const std::string& name, limit by, double work, const std::function<void(int)>& body) {
-    if (name.find(wanted_) == std::string::npos)
-      return forget();
+  /// `work`: bytes that must move, or floating-point operations, of one call. Rooms are forgotten unless they are kept.
+  void measure(const std::string& name, limit by, double work, const std::function<void(int)>& body,
+               bool keep = false) {
+    if (name.find(wanted_) != std::string::npos)
+      show(name, by, work, body);
+    if (!keep)
+      forget();
+  }
+
+private:
+  void show(const std::string& name, limit by, double work, const std::function<void(int)>& body) {
     const double each = seconds(body);
     const double reached = work / each;
     const bool moves = by == limit::bytes;
     std::printf("%-52s %10.2f %7.1f %s %7.1f%%\n", name.c_str(), each * 1e6, reached / (moves ? 1e9 : 1e12),
                 moves ? "GB/s" : "TF/s", 100.0 * reached / (moves ? bytes_a_second_ : operations_a_second_));
     std::fflush(stdout);
-    forget();
   }
 
-private:
   std::shared_ptr<const gpu::operations> run_;
   std::unique_ptr<gpu::stream> stream_;
   std::string wanted_;
@@ -196,41 +203,77 @@ void rows(card& with) {
   }
 }
 
-struct paged_shape {
-  std::int64_t sequences, tokens, context; ///< `tokens`: new ones of each
-};
+constexpr std::int64_t queries = 32, heads = 8, width = 128; // of attention: heads of queries, heads of keys, elements
 
-/// Attention of 32 query heads over 8 heads of keys of 128 elements.
-void paged(card& with, const paged_shape& shape) {
-  constexpr std::int64_t queries = 32, heads = 8, width = 128;
-  const std::int64_t keys = shape.context + shape.tokens;
+/// New tokens of one prompt in a pool of all layers: attention alone, and with all that a layer does before it.
+void prompt(card& with, std::int64_t tokens, std::int64_t context) {
+  const std::int64_t blocks = (context + tokens) / block_tokens;
+  constexpr std::int64_t run = 2 * block_tokens * width;
+  std::vector<std::int32_t> order(static_cast<std::size_t>(blocks));
+  std::iota(order.begin(), order.end(), 0);
+  std::shuffle(order.begin(), order.end(), std::mt19937{3});
+  std::vector<std::int32_t> slots;
+  for (std::int64_t at = context; at < context + tokens; ++at)
+    slots.push_back(static_cast<std::int32_t>(order[static_cast<std::size_t>(at / block_tokens)] * block_tokens +
+                                              at % block_tokens));
+  const gpu::paged_tokens where{.slots = with.integers(slots, {tokens}),
+                                .first = with.integers({0, static_cast<std::int32_t>(tokens)}, {2}),
+                                .context = with.integers({static_cast<std::int32_t>(context)}, {1}),
+                                .blocks = with.integers(order, {1, blocks})};
+  const tensor_view memory = with.room({blocks, heads, pool_layers, run});
+  with.run().copy(with.on(), with.noise(0, {blocks * heads, pool_layers * run}),
+                  memory.reshape({blocks * heads, pool_layers * run}));
+  const auto pool = [&](int turn) {
+    return tensor_view{static_cast<std::byte*>(memory.data()) + turn % pool_layers * run * 2,
+                       element_kind::bf16,
+                       gpu::device_kind::cuda,
+                       {blocks, heads, 2, block_tokens, width}}
+        .with_stride(0, heads * pool_layers * run)
+        .with_stride(1, pool_layers * run);
+  };
+  const tensor_view joined = with.room({tokens, (queries + 2 * heads) * width});
+  with.run().copy(with.on(), with.noise(1, {tokens, joined.shape(1)}), joined);
+  const tensor_view norm = with.room({width}, element_kind::f32);
+  const tensor_view cos = with.room({tokens, width / 2}, element_kind::f32);
+  const tensor_view sin = with.room({tokens, width / 2}, element_kind::f32);
+  with.run().copy(with.on(), with.noise(2, {1, width}), norm.reshape({1, width}));
+  for (const tensor_view& angles : {cos, sin})
+    with.run().copy(with.on(), with.noise(3, {tokens, width / 2}), angles);
+  const tensor_view out = with.room({tokens, queries, width});
+  const auto seen = static_cast<double>(tokens) * (static_cast<double>(context) + static_cast<double>(tokens) / 2);
+  const double work = seen * static_cast<double>(queries * width) * 4;
+  const std::string size = number(tokens) + " new, context " + number(context);
+  const tensor_view q = joined.columns(0, queries * width).split_last(queries);
+  with.measure(
+      "paged_attention of a prompt, " + size, limit::operations, work,
+      [&](int turn) { with.run().paged_attention(with.on(), q, pool(turn), where, 0.088F, out); }, true);
+  with.measure("attend_new of a prompt, " + size, limit::operations, work, [&](int turn) {
+    with.run().attend_new(with.on(), {joined, norm, norm, 1e-6F, cos, sin}, pool(turn), where, 0.088F, out);
+  });
+}
+
+/// One new token of each sequence.
+void paged(card& with, std::int64_t sequences, std::int64_t context) {
+  const std::int64_t keys = context + 1;
   const std::int64_t pages = (keys + block_tokens - 1) / block_tokens;
-  const std::int64_t blocks = shape.sequences * pages;
+  const std::int64_t blocks = sequences * pages;
   std::vector<std::int32_t> order(static_cast<std::size_t>(blocks));
   for (std::size_t i = 0; i < order.size(); ++i)
     order[i] = static_cast<std::int32_t>(i);
   std::shuffle(order.begin(), order.end(), std::mt19937{3});
   std::vector<std::int32_t> first;
-  for (std::int64_t i = 0; i <= shape.sequences; ++i)
-    first.push_back(static_cast<std::int32_t>(i * shape.tokens));
-  const std::vector<std::int32_t> contexts(static_cast<std::size_t>(shape.sequences),
-                                           static_cast<std::int32_t>(shape.context));
+  for (std::int64_t i = 0; i <= sequences; ++i)
+    first.push_back(static_cast<std::int32_t>(i));
+  const std::vector<std::int32_t> contexts(static_cast<std::size_t>(sequences), static_cast<std::int32_t>(context));
   const gpu::paged_tokens where{.slots = {},
-                                .first = with.integers(first, {shape.sequences + 1}),
-                                .context = with.integers(contexts, {shape.sequences}),
-                                .blocks = with.integers(order, {shape.sequences, pages})};
-  const std::int64_t tokens = shape.sequences * shape.tokens;
-  const tensor_view q = with.noise(0, {tokens, queries, width});
-  const tensor_view out = with.room({tokens, queries, width});
-  const bool decode = shape.tokens == 1;
-  const double seen = static_cast<double>(shape.sequences) *
-                      (static_cast<double>(shape.context) + static_cast<double>(shape.tokens) / 2) *
-                      static_cast<double>(shape.tokens);
-  const double moved = static_cast<double>(shape.sequences * keys * heads * width) * 4;
-  with.measure("paged_attention " + number(shape.sequences) + " x " + number(shape.tokens) + " new, context " +
-                   number(shape.context),
-               decode ? limit::bytes : limit::operations,
-               decode ? moved : seen * static_cast<double>(queries * width) * 4, [&](int turn) {
+                                .first = with.integers(first, {sequences + 1}),
+                                .context = with.integers(contexts, {sequences}),
+                                .blocks = with.integers(order, {sequences, pages})};
+  const tensor_view q = with.noise(0, {sequences, queries, width});
+  const tensor_view out = with.room({sequences, queries, width});
+  const double moved = static_cast<double>(sequences * keys * heads * width) * 4;
+  with.measure("paged_attention " + number(sequences) + " x 1 new, context " + number(context), limit::bytes, moved,
+               [&](int turn) {
                  with.run().paged_attention(with.on(), q, with.noise(turn, {blocks, heads, 2, block_tokens, width}),
                                             where, 0.088F, out);
                });
@@ -239,9 +282,10 @@ void paged(card& with, const paged_shape& shape) {
 void attention(card& with) {
   for (const std::int64_t context : {1023, 8191})
     for (const std::int64_t sequences : {1, 8, 32})
-      paged(with, {sequences, 1, context});
-  paged(with, {1, 2048, 0});
-  paged(with, {1, 8192, 0});
+      paged(with, sequences, context);
+  prompt(with, 2048, 0);
+  prompt(with, 2048, 6144);
+  prompt(with, 8192, 0);
   for (const std::int64_t tokens : {1024, 4096}) {
     const tensor_view joined = with.noise(0, {tokens, 3 * 16 * 72});
     const tensor_view out = with.room({tokens, 16, 72});
