@@ -49,8 +49,7 @@ result<std::shared_ptr<const operations>> open_operations(const std::string& dev
     return made;
   // Each counts as progress of its thread: a watchdog that saw none during a long forward would take a rank that
   // computes for one that is wedged (C4).
-  return observe_operations(*std::move(made),
-                            [](stream&, const char*, const tensor_view&) { base::flight().tick(); });
+  return observe_operations(*std::move(made), [](stream&, const char*, const tensor_view&) { base::flight().tick(); });
 }
 
 result<unsigned> count_devices(const std::string& kind) {

@@ -1,4 +1,5 @@
 #include "gpu/cuda/bulk_copies.hpp"
+#include "gpu/cuda/dependent.hpp"
 #include "gpu/cuda/query_tiles.hpp"
 #include "gpu/cuda/tensor_cores.hpp"
 
@@ -27,10 +28,10 @@ constexpr int computing_registers = 240;
 /// Barriers of threads, by number; 0 is the whole block's.
 enum named_barrier : int { turn_of_first = 1, turn_of_second = 2, cleared = 3 };
 __device__ __forceinline__ void await_threads(int barrier) {
-  asm volatile("bar.sync %0, %1;" ::"r"(barrier), "n"(groups* group_threads) : "memory");
+  asm volatile("bar.sync %0, %1;" ::"r"(barrier), "n"(groups * group_threads) : "memory");
 }
 __device__ __forceinline__ void release_threads(int barrier) {
-  asm volatile("bar.arrive %0, %1;" ::"r"(barrier), "n"(groups* group_threads) : "memory");
+  asm volatile("bar.arrive %0, %1;" ::"r"(barrier), "n"(groups * group_threads) : "memory");
 }
 
 /// D: elements of a head, rounded up to what is compiled; the rest is zero.
@@ -153,8 +154,12 @@ public:
 
 private:
   /// The groups begin their products by turns, so that one takes its softmax while the other multiplies.
-  __device__ __forceinline__ void await_turn() { await_threads(turn_of_first + group_); }
-  __device__ __forceinline__ void pass_turn() { release_threads(turn_of_second - group_); }
+  __device__ __forceinline__ void await_turn() {
+    await_threads(turn_of_first + group_);
+  }
+  __device__ __forceinline__ void pass_turn() {
+    release_threads(turn_of_second - group_);
+  }
 
   __device__ __forceinline__ void begin_scores(int tile) {
     const int stage = tile % stages;
@@ -176,8 +181,7 @@ private:
     open_products();
 #pragma unroll
     for (int step = 0; step < key_rows / 16; ++step)
-      multiply_columns<D>(sum_, weight_[step],
-                          matrix_at(&shared_.values[stage][0][step * 16][0], tiles::part_bytes));
+      multiply_columns<D>(sum_, weight_[step], matrix_at(&shared_.values[stage][0][step * 16][0], tiles::part_bytes));
     close_products();
   }
   /// Scores become weights relative to the largest so far, by which the sums are yet to be shrunk.
@@ -260,6 +264,7 @@ private:
 template <int D, class Keys>
 __global__ void __launch_bounds__(threads, 1)
     attend(const __grid_constant__ sources from, Keys keys, int width, float scale, rows_of<bf16> out) {
+  await_kernels_before();
   extern __shared__ __align__(1024) unsigned char raw[];
   auto& shared = *reinterpret_cast<shared_tiles<D>*>(raw);
   // The last tiles see most keys: they begin first. Heads that share keys run side by side.
@@ -309,8 +314,7 @@ cudaError_t launch(cudaStream_t on, int tiles, const sources& from, int heads, c
       error != cudaSuccess)
     return error;
   const dim3 grid{static_cast<unsigned>(heads), static_cast<unsigned>(tiles)};
-  kernel<<<grid, threads, bytes, on>>>(from, keys, width, scale, rows_in<bf16>(out));
-  return cudaSuccess;
+  return launch_early(on, grid, threads, bytes, kernel, from, keys, width, scale, rows_in<bf16>(out));
 }
 
 /// Describes what `keys` finds, and chooses the head size that is compiled.
@@ -321,9 +325,9 @@ cudaError_t attend_from(cudaStream_t on, int tiles, const tensor_view& q, const 
   from.piece_rows = piece_rows;
   const int heads = static_cast<int>(q.shape(1));
   const int width = width_of(q);
-  for (const auto& [rows, tile_rows, to] : {std::tuple{tiled_in(q), query_rows, &from.queries},
-                                            std::tuple{k, piece_rows, &from.keys},
-                                            std::tuple{v, piece_rows, &from.values}})
+  for (const auto& [rows, tile_rows, to] :
+       {std::tuple{tiled_in(q), query_rows, &from.queries}, std::tuple{k, piece_rows, &from.keys},
+        std::tuple{v, piece_rows, &from.values}})
     if (const cudaError_t error = describe_tiles(rows, tile_rows, *to); error != cudaSuccess)
       return error;
   if (width <= 64)

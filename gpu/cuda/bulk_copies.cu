@@ -33,10 +33,9 @@ cudaError_t describe_tiles(const tiled_rows& of, int tile_rows, CUtensorMap& to)
                              stride(of.blocks, of.block_stride)};
   const cuuint32_t box[]{swizzled_elements, static_cast<cuuint32_t>(tile_rows), 1, 1};
   const cuuint32_t every[]{1, 1, 1, 1};
-  const CUresult made =
-      encode(&to, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4, const_cast<void*>(of.data), shape, strides, box, every,
-             CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-             CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const CUresult made = encode(&to, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4, const_cast<void*>(of.data), shape, strides,
+                               box, every, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                               CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   return made == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
 }
 

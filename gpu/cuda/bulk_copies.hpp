@@ -20,14 +20,14 @@ public:
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(address()) : "memory");
   }
   __device__ __forceinline__ void arrive_announcing(int bytes) {
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(address()), "r"(bytes)
-                 : "memory");
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(address()), "r"(bytes) : "memory");
   }
   __device__ __forceinline__ void await(int parity) {
-    asm volatile("{\n.reg .pred turned;\n"
-                 "again:\nmbarrier.try_wait.parity.shared::cta.b64 turned, [%0], %1;\n@!turned bra again;\n}" ::"r"(address()),
-                 "r"(parity)
-                 : "memory");
+    asm volatile(
+        "{\n.reg .pred turned;\n"
+        "again:\nmbarrier.try_wait.parity.shared::cta.b64 turned, [%0], %1;\n@!turned bra again;\n}" ::"r"(address()),
+        "r"(parity)
+        : "memory");
   }
   __device__ __forceinline__ unsigned address() const { return shared_address(&state_); }
 

@@ -177,12 +177,15 @@ public:
                              .sequences = static_cast<int>(where.context.shape(0)),
                              .blocks_most = static_cast<int>(where.blocks.shape(1))};
     cuda_stream& queue = own(on);
-    const split_plan plan = plan_splits(q, pool, tables, device_.multiprocessors);
-    void* const scratch = plan.scratch_bytes ? queue.scratch(plan.scratch_bytes) : nullptr;
-    queue.enqueue("paged_attention", [&](cudaStream_t handle) {
-      return attend_split(handle, q, pool, tables, scale, plan, scratch, out);
-    });
-    if (q.shape(0) > tables.sequences) // then some sequence has more than one new token
+    const bool some_have_more = q.shape(0) > tables.sequences; // than one new token
+    if (tables.sequences > 1 || !some_have_more) {
+      const split_plan plan = plan_splits(q, pool, tables, device_.multiprocessors);
+      void* const scratch = plan.scratch_bytes ? queue.scratch(plan.scratch_bytes) : nullptr;
+      queue.enqueue("paged_attention", [&](cudaStream_t handle) {
+        return attend_split(handle, q, pool, tables, scale, plan, scratch, out);
+      });
+    }
+    if (some_have_more)
       queue.enqueue("paged_attention",
                     [&](cudaStream_t handle) { return attend_paged_tiles(handle, q, pool, tables, scale, out); });
   }
@@ -216,15 +219,12 @@ public:
       });
     }
     const tensor_view q = heads.joined.columns(0, queries * width).split_last(queries);
-    const tensor_view k = heads.joined.columns(queries * width, keys * width).split_last(keys);
-    const tensor_view v = heads.joined.columns((queries + keys) * width, keys * width).split_last(keys);
-    if (heads.query_norm) {
-      rms_norm(on, q, heads.query_norm, heads.epsilon, q);
-      rms_norm(on, k, heads.key_norm, heads.epsilon, k);
-    }
-    rotate(on, q, heads.cos, heads.sin);
-    rotate(on, k, heads.cos, heads.sin);
-    store_kv(on, k, v, where.slots, pool);
+    if (fits_settling(heads, pool))
+      queue.enqueue("attend_new", [&](cudaStream_t handle) {
+        return settle_heads(handle, heads, static_cast<int>(queries), where.slots, pool);
+      });
+    else
+      settle(on, heads, q, where.slots, pool);
     paged_attention(on, q, pool, where, scale, out);
   }
 
@@ -246,6 +246,23 @@ public:
   }
 
 private:
+  /// What new tokens bring, one operation after the other.
+  void settle(stream& on, const new_heads& heads, const tensor_view& q, const tensor_view& slots,
+              const tensor_view& pool) const {
+    const std::int64_t keys = pool.shape(1);
+    const std::int64_t columns = keys * pool.shape(4);
+    const std::int64_t first = q.shape(1) * q.shape(2);
+    const tensor_view k = heads.joined.columns(first, columns).split_last(keys);
+    const tensor_view v = heads.joined.columns(first + columns, columns).split_last(keys);
+    if (heads.query_norm) {
+      rms_norm(on, q, heads.query_norm, heads.epsilon, q);
+      rms_norm(on, k, heads.key_norm, heads.epsilon, k);
+    }
+    rotate(on, q, heads.cos, heads.sin);
+    rotate(on, k, heads.cos, heads.sin);
+    store_kv(on, k, v, slots, pool);
+  }
+
   /// Products of few rows by the kernels that stream the weight, others by cuBLASLt.
   void multiply(cuda_stream& on, const few_rows_product& what) const {
     const tensor_view& x = what.x;

@@ -53,6 +53,14 @@ struct page_tables {
 cudaError_t store_kv(cudaStream_t on, const tensor_view& k, const tensor_view& v, const tensor_view& slots,
                      const tensor_view& pool);
 
+// ---- new_heads.cu; heads of many new tokens before they attend ----
+/// Whether `settle_heads` can be used.
+bool fits_settling(const new_heads& heads, const tensor_view& pool);
+/// Norms and turns queries where they are and keys on their way to the pool, and stores the values. Begins early and
+/// awaits the kernels before it.
+cudaError_t settle_heads(cudaStream_t on, const new_heads& heads, int query_heads, const tensor_view& slots,
+                         const tensor_view& pool);
+
 // ---- attention.cu; tiles of queries, for many queries a sequence ----
 cudaError_t attend_tiles(cudaStream_t on, const tensor_view& q, const tensor_view& k, const tensor_view& v, float scale,
                          const tensor_view& out);
