@@ -2,10 +2,10 @@
 ///   troupe_peer_members MEMBERS SEED      "skipped: no device" and 0 where there are too few GPUs
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <memory>
 #include <random>
 #include <string>
@@ -119,7 +119,8 @@ private:
   void compare(const char* what, std::size_t count, const std::vector<float>& found, const std::vector<float>& wanted,
                bool exact) {
     for (std::size_t i = 0; i < wanted.size(); ++i)
-      if (exact ? std::memcmp(&found[i], &wanted[i], sizeof(float)) != 0 : !(std::abs(found[i] - wanted[i]) < 0.01F)) {
+      if (exact ? std::bit_cast<std::uint32_t>(found[i]) != std::bit_cast<std::uint32_t>(wanted[i])
+                : !(std::abs(found[i] - wanted[i]) < 0.01F)) {
         if (wrong_++ < 5)
           std::printf("member %u, %s of %zu, number %zu: %.9g, not %.9g\n", self_, what, count, i,
                       static_cast<double>(found[i]), static_cast<double>(wanted[i]));
