@@ -119,7 +119,7 @@ public:
                                              .blocks = blocks_,
                                              .pictures = {},
                                              .wants_logits = last};
-      must(with_.model().forward({&one, 1}, {}, {}, last ? std::span{logits_} : std::span<float>{}, nullptr));
+      must(with_.model().forward({&one, 1}, nullptr, last ? std::span{logits_} : std::span<float>{}, nullptr));
     }
   }
 

@@ -30,6 +30,21 @@ def seconds(forward, tokens, rounds=5):
     return statistics.median(taken)
 
 
+@torch.inference_mode()
+def product_rate(side=8192, calls=8):
+    a, b = (torch.randn(side, side, device="cuda") for _ in range(2))
+    taken = []
+    for _ in range(11):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        for _ in range(calls):
+            a @ b.T
+        torch.cuda.synchronize()
+        taken.append((time.perf_counter() - start) / calls)
+    return 2 * side**3 / statistics.median(taken[2:])
+
+
+print(f"bf16 product of 8192 cubed: {product_rate() / 1e12:.0f} TFLOP/s")
 for tokens in lengths:
     print(f"| {name} | {tokens} | transformers, eager | {seconds(model, tokens) * 1e3:.1f} ms |", flush=True)
 compiled = torch.compile(model)
