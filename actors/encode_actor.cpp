@@ -1,6 +1,9 @@
 #include "actors/encode_actor.hpp"
 
+#include <algorithm>
+
 #include "actors/periods.hpp"
+#include "runtime/base/assert.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/fault_point.hpp"
 
@@ -46,23 +49,28 @@ caf::behavior encode_actor::make_behavior() {
       },
       [this](const envelope<grant_rows>& grant) { perform(machine_->on_grant(grant.source, grant.body, base::now())); },
       [this](const encoded& news) {
+        if (const auto found = shipping_.find(news.room); found != shipping_.end())
+          found->second.ready = news.ready;
+        perform(machine_->on_encoded(news.room, base::now()));
+      },
+      [this](const tower_ended& news) {
         if (const auto found = shipping_.find(news.room); found != shipping_.end()) {
-          report_timing(rank_, role_kind::encode, found->second.first, phase::encode, news.began, news.ended);
-          found->second.second = news.ended;
+          report_timing(rank_, role_kind::encode, found->second.request, phase::encode, news.began, news.ended);
+          found->second.computed = news.ended;
+          report_shipped(found);
         }
-        perform(machine_->on_encoded(news.room, news.ended));
       },
       [this](const cargo_delivered& end) {
         TROUPE_FAULT_POINT("encode.delivered");
         const auto now = base::now();
         perform(machine_->on_written(end.room, end.part, end.outcome, now));
         if (const auto found = shipping_.find(end.room); found != shipping_.end() && machine_->ended(end.room)) {
-          report_timing(rank_, role_kind::encode, found->second.first, phase::rows, found->second.second, now);
-          shipping_.erase(found);
+          found->second.delivered = now;
+          report_shipped(found);
         }
       },
       [this](const envelope<cancel>& word) {
-        std::erase_if(shipping_, [&](const auto& each) { return each.second.first == word.body.request; });
+        std::erase_if(shipping_, [&](const auto& each) { return each.second.request == word.body.request; });
         perform(machine_->on_cancel(word.body.request, base::now()));
       },
       [this](tick_atom) {
@@ -78,7 +86,7 @@ void encode_actor::perform(encode_machine::effects what) {
     if (auto* const message = std::get_if<send_message>(&effect))
       deliver(rank_, role_kind::encode, std::move(*message));
     else if (const auto* const tower = std::get_if<encode_machine::run_tower>(&effect)) {
-      shipping_[tower->item.room] = {tower->request, base::now()};
+      shipping_[tower->item.room] = shipment{tower->request, nullptr, std::nullopt, std::nullopt};
       if (auto taken = executor_->order(mesh_executor::encode_order{tower->item}); !taken)
         rank_.fail_rank(taken.error(), "encode");
     } else
@@ -86,7 +94,18 @@ void encode_actor::perform(encode_machine::effects what) {
   }
 }
 
+/// The rows may be delivered before the executor's thread has seen the tower end.
+void encode_actor::report_shipped(std::map<room_id, shipment>::iterator what) {
+  const auto& [request, ready, computed, delivered] = what->second;
+  if (!computed || !delivered)
+    return;
+  report_timing(rank_, role_kind::encode, request, phase::rows, std::min(*computed, *delivered), *delivered);
+  shipping_.erase(what);
+}
+
 void encode_actor::write_rows(const encode_machine::write_rows& write) {
+  const auto shipped = shipping_.find(write.room);
+  TROUPE_ASSERT("E16", shipped != shipping_.end());
   const auto& source = rank_.regions.at("tower");
   const auto target = rank_.peer_regions.at(write.to, "rows");
   const auto bytes = std::uint64_t{write.rows} * rank_.facts.row_elements() * sizeof(float);
@@ -100,7 +119,7 @@ void encode_actor::write_rows(const encode_machine::write_rows& write) {
                              .completion_data = completion_data(cargo::rows, write.room),
                              .deadline = base::now() + std::chrono::milliseconds{rank_.spec.timeouts.transfer_ms},
                              .cookie = cookie_of(cargo::rows, write.room, write.part)},
-                            fabric::ready_event::already());
+                            fabric::ready_event::behind(shipped->second.ready));
   if (!posted)
     caf::anon_send(this, cargo_delivered{cargo::rows, write.room, write.part, posted});
   TROUPE_FAULT_POINT("encode.rows_posted");

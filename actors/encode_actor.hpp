@@ -26,10 +26,19 @@ private:
   void perform(protocols::encode_machine::effects what);
   void write_rows(const protocols::encode_machine::write_rows& write);
 
+  /// A picture's rows on their way.
+  struct shipment {
+    protocols::request_id request;
+    std::shared_ptr<const fabric::device_event> ready;
+    std::optional<protocols::time_point> computed; ///< for timings
+    std::optional<protocols::time_point> delivered;
+  };
+  void report_shipped(std::map<protocols::room_id, shipment>::iterator what);
+
   const protocols::cell_plan& cell_;
   std::shared_ptr<mesh_executor> executor_;
-  std::optional<protocols::encode_machine> machine_;                                               ///< leader only
-  std::map<protocols::room_id, std::pair<protocols::request_id, protocols::time_point>> shipping_; ///< for timings
+  std::optional<protocols::encode_machine> machine_; ///< leader only
+  std::map<protocols::room_id, shipment> shipping_;
 };
 
 } // namespace troupe::actors

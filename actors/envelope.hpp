@@ -1,11 +1,13 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <utility>
 #include <vector>
 
 #include <caf/all.hpp>
 
+#include "fabric/device_memory.hpp"
 #include "protocols/mesh_plan.hpp"
 #include "protocols/serve_message.hpp"
 #include "protocols/time.hpp"
@@ -56,6 +58,10 @@ struct voted {
 };
 struct encoded {
   protocols::room_id room;
+  std::shared_ptr<const fabric::device_event> ready; ///< of the rows; none: they are there
+};
+struct tower_ended {
+  protocols::room_id room;
   protocols::time_point began;
   protocols::time_point ended;
 };
@@ -64,6 +70,7 @@ struct prefilled { ///< on every rank of the cell
   protocols::room_id kv_room;
   protocols::cell_id decode_cell;
   std::vector<protocols::block_index> blocks;
+  std::shared_ptr<const fabric::device_event> ready; ///< of keys and values; none: they are there
 };
 struct first_token {
   protocols::request_id request;
@@ -92,6 +99,7 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::cargo_delivered)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::writers_gone)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::voted)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::encoded)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::tower_ended)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::prefilled)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::first_token)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::left_batch)

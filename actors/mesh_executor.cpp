@@ -214,6 +214,11 @@ result<void> mesh_executor::perform(const mesh_plan& plan) {
     return fail(fault::bad_value, "plan kind " + std::to_string(static_cast<int>(plan.kind)));
   }();
   completed_.fetch_add(1, std::memory_order_relaxed);
+  note_captures();
+  // A device does not know what it was asked for.
+  if (!done && (done.error().code == fault::executor_failed || done.error().code == fault::timeout))
+    done = fail(done.error().code, std::string{name(phase_of(plan.kind))} + ", call " +
+                                       std::to_string(plan.call.value) + ": " + done.error().what);
   return step.ends(find_late(plan, std::move(done)));
 }
 
@@ -232,6 +237,23 @@ result<void> mesh_executor::find_late(const mesh_plan& plan, result<void> done) 
                              .phase = phase_of(plan.kind)}};
   (void)waiting.ends(std::move(done)); // late is what it is; whose fault that is stands beside
   return tl::unexpected<failure>{std::move(judged.cause)};
+}
+
+gpu::models::capture_counts mesh_executor::captures() const noexcept {
+  auto counts = parts_.vision ? parts_.vision->captures() : gpu::models::capture_counts{};
+  if (running_) {
+    counts.graphs += running_->captures().graphs;
+    counts.eager += running_->captures().eager;
+  }
+  return counts;
+}
+
+void mesh_executor::note_captures() noexcept {
+  const auto now = captures();
+  if (now == noted_)
+    return;
+  base::flight().captured(std::int64_t{now.graphs} - noted_.graphs, now.eager - noted_.eager);
+  noted_ = now;
 }
 
 // ---- the leader's orders ------------------------------------------------------------------------------------------
@@ -255,7 +277,7 @@ result<void> mesh_executor::obey(any_order what) {
                           plan_.pictures = {order.item};
                           if (auto done = announce_and_perform(); !done)
                             return done;
-                          calls_.on_encoded(order.item.room, began);
+                          calls_.on_tower_ended(order.item.room, began);
                           return {};
                         },
                         [&](const prefill_order& order) -> result<void> { return prefill_in_pieces(order.what); },

@@ -67,7 +67,8 @@ public:
     slot_area rows;                                    ///< encode leader: send ring; prefill: what encode writes
     std::uint32_t batch_max = 1;
     std::uint32_t steps_ahead = 0; ///< begun before the one before is collected: 1 where a device works beside the host
-    protocols::duration step_deadline{}; ///< of one announcement
+    protocols::duration step_deadline{};         ///< of one announcement
+    const std::atomic<bool>* captures = nullptr; ///< whether steps are captured where they can be; none: they are
     /// At work while the leader is at something that is no step: handing tokens on, taking an order. Steps are seen by
     /// the flight recorder.
     busy_sign turn;
@@ -92,12 +93,18 @@ public:
   };
   using any_order = std::variant<vote_order, encode_order, prefill_order, join_order, leave_order>;
 
+  /// When the device has done what is handed on; none: it has (E12).
+  using moment = std::shared_ptr<const gpu::stream_event>;
+
   /// Called on the executor's thread; they hand on and return. Those of the leader unless said otherwise.
   struct events {
     std::function<void(protocols::request_id, std::vector<protocols::admission>)> on_voted;
-    std::function<void(protocols::room_id, protocols::time_point began)> on_encoded;
-    /// Every rank: the last piece of the prompt has run and `blocks` hold its keys and values.
-    std::function<void(const protocols::prefill_step&)> on_prefilled;
+    /// The pixels have been read, and the rows are there at `ready`.
+    std::function<void(protocols::room_id, moment ready)> on_encoded;
+    /// The tower has ended, and was begun when it says.
+    std::function<void(protocols::room_id, protocols::time_point began)> on_tower_ended;
+    /// Every rank: the last piece of the prompt is on its way, and `blocks` hold its keys and values at `ready`.
+    std::function<void(const protocols::prefill_step&, moment ready)> on_prefilled;
     std::function<void(protocols::request_id, protocols::token_id first, std::int32_t position_delta,
                        std::uint64_t digest, protocols::time_point began)>
         on_first_token;
@@ -158,6 +165,10 @@ private:
   protocols::result<void> perform(const protocols::mesh_plan& plan);
   protocols::result<void> find_late(const protocols::mesh_plan& plan, protocols::result<void> done);
   protocols::result<void> perform_warm(const protocols::mesh_plan& plan);
+  protocols::result<void> warm_text(const protocols::mesh_plan& plan, std::uint32_t tokens);
+  protocols::result<void> compare_captures(const protocols::mesh_plan& plan);
+  gpu::models::capture_counts captures() const noexcept;
+  void note_captures() noexcept;
   protocols::result<void> perform_vote(const protocols::mesh_plan& plan);
   protocols::result<void> perform_encode(const protocols::mesh_plan& plan);
   protocols::result<void> perform_prefill(const protocols::mesh_plan& plan);
@@ -193,8 +204,9 @@ private:
   std::unique_ptr<gpu::models::running_batch> running_; ///< where one stage decodes; a chain of stages uses `forward`
   std::uint64_t begun_ = 0;                             ///< steps of `running_`
   std::uint64_t collected_ = 0;
-  std::deque<row> joining_;   ///< leader: handed over, not yet announced
-  std::vector<row> entering_; ///< leader: announced with the present plan
+  gpu::models::capture_counts noted_; ///< in the flight recorder
+  std::deque<row> joining_;           ///< leader: handed over, not yet announced
+  std::vector<row> entering_;         ///< leader: announced with the present plan
   std::vector<gpu::models::text_model::sequence> batch_;
   std::vector<std::array<std::int32_t, 3>> positions_;
   std::vector<gpu::models::text_model::rows_at> pictures_;

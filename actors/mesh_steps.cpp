@@ -3,6 +3,7 @@
 
 #include "actors/mesh_executor.hpp"
 #include "runtime/base/fault_point.hpp"
+#include "runtime/base/flight_recorder.hpp"
 
 /// The steps that a plan can name, as every rank of the cell takes part in them.
 namespace troupe::actors {
@@ -49,15 +50,17 @@ result<void> mesh_executor::perform_warm(const mesh_plan& plan) {
     if (auto done = parts_.cell_group->end(); !done)
       return done;
   }
+  std::optional<base::flight_span> part{std::in_place, record_of(start_part::shapes)};
   if (parts_.text) {
-    const std::array<token_id, 2> ids{0, 0};
-    const std::array<std::array<std::int32_t, 3>, 2> positions{{{0, 0, 0}, {1, 1, 1}}};
-    const std::array<block_index, 1> blocks{block_index{0}};
-    batch_.assign(
-        1, {.ids = ids, .positions = positions, .context = 0, .blocks = blocks, .pictures = {}, .wants_logits = true});
-    how_.assign(1, {sampling_options{}, 0});
-    if (auto done = forward(plan, "warm", 1); !done)
+    if (auto done = warm_text(plan, 2); !done)
       return done;
+    // A device loads kernels, and makes room, when they are first needed: a tenth of a second in the first prompt.
+    const auto whole = std::min<std::uint64_t>({limits::prefill_chunk_tokens, parts_.facts.context_max,
+                                                std::uint64_t{parts_.text->kv().blocks} * limits::kv_block_tokens});
+    if (parts_.steps_ahead > 0 && parts_.cell.role == role_kind::prefill)
+      if (auto done = warm_text(plan, static_cast<std::uint32_t>(whole)); !done)
+        return done;
+    part.reset();
     if (parts_.cell.role == role_kind::decode && parts_.cell.pipeline_parallel == 1)
       if (auto done = open_running(plan); !done)
         return done;
@@ -65,15 +68,61 @@ result<void> mesh_executor::perform_warm(const mesh_plan& plan) {
   if (parts_.vision) {
     const auto side = parts_.facts.patch_pixels * parts_.facts.merge;
     const std::vector<std::byte> gray(std::size_t{side} * side * 3, std::byte{127});
-    const std::array<gpu::models::vision_model::picture, 1> pictures{{{gray, side, side, {}}}};
+    const gpu::models::vision_model::picture picture{gray, side, side, {}};
     if (parts_.mesh)
-      if (auto begun = parts_.mesh->begin(plan.call, "warm", parts_.vision->collectives(1)); !begun)
+      if (auto begun = parts_.mesh->begin(plan.call, "warm", parts_.vision->collectives(picture, parts_.mesh.get()));
+          !begun)
         return begun;
-    if (auto done = parts_.vision->encode(pictures, parts_.mesh.get()); !done)
+    if (auto done = parts_.vision->encode(picture, parts_.mesh.get()); !done)
       return done;
     if (parts_.mesh)
-      return parts_.mesh->end();
+      if (auto done = parts_.mesh->end(); !done)
+        return done;
   }
+  return compare_captures(plan);
+}
+
+result<void> mesh_executor::warm_text(const mesh_plan& plan, std::uint32_t tokens) {
+  const std::vector<token_id> ids(tokens, 0);
+  std::vector<std::array<std::int32_t, 3>> positions;
+  std::vector<block_index> blocks;
+  for (std::uint32_t i = 0; i < tokens; ++i) {
+    const auto at = static_cast<std::int32_t>(i);
+    positions.push_back({at, at, at});
+    if (i % limits::kv_block_tokens == 0)
+      blocks.emplace_back(i / limits::kv_block_tokens);
+  }
+  batch_.assign(
+      1, {.ids = ids, .positions = positions, .context = 0, .blocks = blocks, .pictures = {}, .wants_logits = true});
+  how_.assign(1, {sampling_options{}, 0});
+  return forward(plan, "warm", 1);
+}
+
+/// That all members of a mesh were told alike they have stated; here each shows what it has made of it, before the
+/// first of them runs a collective by itself that another has in a graph (G1, G4, G14).
+result<void> mesh_executor::compare_captures(const mesh_plan& plan) {
+  if (!parts_.mesh)
+    return {};
+  const auto mine = captures();
+  const std::array facts{static_cast<float>(mine.graphs), static_cast<float>(mine.eager),
+                         !parts_.captures || *parts_.captures ? 1.0F : 0.0F};
+  std::vector<float> all(facts.size() * parts_.mesh->size());
+  auto done = parts_.mesh->begin(plan.call, "warm", 1)
+                  .and_then([&] { return parts_.mesh->all_gather(facts, all); })
+                  .and_then([&] { return parts_.mesh->end(); });
+  if (!done)
+    return done;
+  const auto in_words = [](const float* of) {
+    return std::to_string(static_cast<int>(of[0])) + " graphs and " + std::to_string(static_cast<int>(of[1])) +
+           " runs without" + (of[2] > 0.0F ? "" : ", told to capture nothing");
+  };
+  const auto& members = parts_.mesh->plan().members;
+  for (std::size_t i = 1; i < members.size(); ++i)
+    if (!std::equal(all.begin(), all.begin() + std::ssize(facts),
+                    all.begin() + std::ssize(facts) * static_cast<std::ptrdiff_t>(i)))
+      return fail(fault::plan_mismatch, "rank " + std::to_string(members[i].value) + " has captured " +
+                                            in_words(&all[i * facts.size()]) + ", rank " +
+                                            std::to_string(members[0].value) + " " + in_words(all.data()));
   return {};
 }
 
@@ -100,16 +149,25 @@ result<void> mesh_executor::perform_encode(const mesh_plan& plan) {
     gpu::tensor_view rows; // the leader's alone are sent
     if (leads())
       rows = parts_.rows.rows(item.rows, 0, item.height / side * (item.width / side), parts_.facts.row_elements());
-    const std::array<gpu::models::vision_model::picture, 1> pictures{
-        {{parts_.pixels.slot(item.pixels).first(pixel_bytes), item.height, item.width, rows}}};
+    const gpu::models::vision_model::picture picture{parts_.pixels.slot(item.pixels).first(pixel_bytes), item.height,
+                                                     item.width, rows};
     if (parts_.mesh)
-      if (auto begun = parts_.mesh->begin(plan.call, "encode", parts_.vision->collectives(1)); !begun)
+      if (auto begun = parts_.mesh->begin(plan.call, "encode", parts_.vision->collectives(picture, parts_.mesh.get()));
+          !begun)
         return begun;
-    if (auto done = parts_.vision->encode(pictures, parts_.mesh.get()); !done)
+    if (auto done = parts_.vision->begin(picture, parts_.mesh.get()); !done)
       return done;
     if (parts_.mesh)
       if (auto done = parts_.mesh->end(); !done)
         return done;
+    // The rows are sent behind their event. With a mesh the pixels of other members are given back too, and that those
+    // have read theirs is known when the sums over all of them have ended.
+    if (!parts_.mesh)
+      calls_.on_encoded(item.room, parts_.vision->ready());
+    if (auto done = parts_.vision->finish(); !done)
+      return done;
+    if (parts_.mesh && leads())
+      calls_.on_encoded(item.room, parts_.vision->ready());
   }
   return {};
 }
@@ -137,11 +195,7 @@ result<void> mesh_executor::perform_prefill(const mesh_plan& plan) {
                     .pictures = pictures_,
                     .wants_logits = piece.last});
   how_.assign(piece.last ? 1 : 0, {piece.sampling, 0});
-  if (auto done = forward(plan, "prefill", how_.size()); !done)
-    return done;
-  if (piece.last)
-    calls_.on_prefilled(piece);
-  return {};
+  return forward(plan, "prefill", how_.size());
 }
 
 result<void> mesh_executor::forward(const mesh_plan& plan, std::string_view phase, std::size_t choices) {
@@ -159,13 +213,19 @@ result<void> mesh_executor::forward(const mesh_plan& plan, std::string_view phas
     if (auto begun = parts_.cell_group->begin(plan.call, phase, hops); !begun)
       return begun;
   }
-  logits_.resize(last_stage() ? choices * parts_.facts.vocabulary : 0);
+  logits_.resize(place_ == last_leader ? choices * parts_.facts.vocabulary : 0);
 
   std::optional<cell_hops> hops;
   if (pipelined)
     hops.emplace(*parts_.cell_group, place_, width);
-  if (auto done = parts_.text->forward(batch_, hops ? &*hops : nullptr, logits_, parts_.mesh.get()); !done)
+  if (auto done = parts_.text->begin(batch_, hops ? &*hops : nullptr, logits_, parts_.mesh.get()); !done)
     return done;
+  if (plan.kind == plan_kind::prefill && plan.prefill.last)
+    calls_.on_prefilled(plan.prefill, parts_.text->ready());
+  // Of a pass that tells the host nothing the end is not waited for: the next one is put behind it.
+  if (!logits_.empty())
+    if (auto done = parts_.text->finish(); !done)
+      return done;
 
   // Only the leader of the last stage chooses: one decision, told to the leader of the cell, which announces it with
   // the next plan. That every rank of the mesh has the same logits is no reason to let every rank decide (B11).

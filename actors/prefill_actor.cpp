@@ -2,6 +2,7 @@
 
 #include "actors/kv_writes.hpp"
 #include "actors/periods.hpp"
+#include "runtime/base/assert.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/fault_point.hpp"
 
@@ -46,6 +47,7 @@ caf::behavior prefill_actor::make_behavior() {
       },
       [this](const cargo_landed& news) { perform(member_.on_rows_landed(news.room, base::now())); },
       [this](prefilled& news) {
+        ready_[news.kv_room] = {news.request, std::move(news.ready)};
         perform(
             member_.on_prefilled(news.request, news.kv_room, news.decode_cell, std::move(news.blocks), base::now()));
       },
@@ -54,7 +56,10 @@ caf::behavior prefill_actor::make_behavior() {
         TROUPE_FAULT_POINT("prefill.delivered");
         perform(member_.on_written(end.room, end.part, end.outcome, base::now()));
       },
-      [this](const envelope<release>& word) { perform(member_.on_release(word.body.request, base::now())); },
+      [this](const envelope<release>& word) {
+        perform(member_.on_release(word.body.request, base::now()));
+        std::erase_if(ready_, [&](const auto& each) { return each.second.first == word.body.request; });
+      },
       [this](const writers_gone& news) {
         if (leader_)
           perform(leader_->on_writers_gone(news.ranks, base::now()));
@@ -87,21 +92,25 @@ caf::message_handler prefill_actor::leader_handlers() {
         report_timing(rank_, role_kind::prefill, token.request, phase::prefill, token.began, token.ended);
         shipping_since_[token.request] = token.ended;
         perform(leader_->on_prefilled(token.request, token.id, token.position_delta, token.digest, token.ended));
+        report_shipped(token.request); // before the host had the token, perhaps
       },
       [this](const envelope<shipped>& news) {
-        const auto now = base::now();
         const auto place = cell_.place_of(news.source);
         if (!place)
           return;
-        perform(leader_->on_shipped(news.body, *place, now));
-        const auto since = shipping_since_.find(news.body.request);
-        if (since != shipping_since_.end() && leader_->ended(news.body.request)) {
-          report_timing(rank_, role_kind::prefill, news.body.request, phase::kv, since->second, now);
-          shipping_since_.erase(since);
-        }
+        perform(leader_->on_shipped(news.body, *place, base::now()));
+        report_shipped(news.body.request);
       },
       [this](const envelope<cancel>& word) { perform(leader_->on_cancel(word.body.request, base::now())); },
   };
+}
+
+void prefill_actor::report_shipped(request_id request) {
+  const auto since = shipping_since_.find(request);
+  if (since == shipping_since_.end() || !leader_->ended(request))
+    return;
+  report_timing(rank_, role_kind::prefill, request, phase::kv, since->second, base::now());
+  shipping_since_.erase(since);
 }
 
 void prefill_actor::perform(prefill_leader_machine::effects what) {
@@ -136,6 +145,8 @@ void prefill_actor::write_blocks(const prefill_member_machine::write_blocks& wri
   const auto& receivers = rank_.plan.cell(write.decode_cell);
   const auto to = receivers.ranks[write.part];
   const auto target = layout_at(rank_.facts, rank_.spec, receivers, write.part);
+  const auto ready = ready_.find(write.room);
+  TROUPE_ASSERT("E16", ready != ready_.end());
   const auto posted =
       rank_.transfers->post({.to = to,
                              .source_region = rank_.regions.at("kv.prefill").id,
@@ -144,7 +155,7 @@ void prefill_actor::write_blocks(const prefill_member_machine::write_blocks& wri
                              .completion_data = completion_data(cargo::kv, write.room),
                              .deadline = base::now() + std::chrono::milliseconds{rank_.spec.timeouts.transfer_ms},
                              .cookie = cookie_of(cargo::kv, write.room, write.part)},
-                            fabric::ready_event::already());
+                            fabric::ready_event::behind(ready->second.second));
   if (!posted)
     caf::anon_send(this, cargo_delivered{cargo::kv, write.room, write.part, posted});
   TROUPE_FAULT_POINT("prefill.blocks_posted");

@@ -27,6 +27,7 @@ private:
   void perform(protocols::prefill_member_machine::effects what);
   void write_blocks(const protocols::prefill_member_machine::write_blocks& write);
   caf::message_handler leader_handlers();
+  void report_shipped(protocols::request_id request);
 
   const protocols::cell_plan& cell_;
   std::uint32_t place_;
@@ -35,6 +36,8 @@ private:
   gpu::models::kv_layout layout_;
   protocols::prefill_member_machine member_;
   std::optional<protocols::prefill_leader_machine> leader_;
+  /// What keys and values that are to be sent stand behind, by their room; until the request's release.
+  std::map<protocols::room_id, std::pair<protocols::request_id, std::shared_ptr<const fabric::device_event>>> ready_;
   std::map<protocols::request_id, protocols::time_point> shipping_since_; ///< leader, for timings
 };
 

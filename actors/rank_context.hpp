@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <filesystem>
 #include <functional>
 #include <map>
@@ -50,6 +51,7 @@ struct rank_context {
   fabric::wire* wire = nullptr;
   fabric::transfer_engine* transfers = nullptr;
   std::unique_ptr<actor_turns> turns;
+  std::atomic<bool> captures = true; ///< what can be captured is; all ranks state it, a drill changes it
 
   std::map<protocols::rank_id, caf::actor> links;   ///< to every peer of the plan
   std::map<protocols::role_kind, caf::actor> roles; ///< of this rank

@@ -33,14 +33,27 @@ protected:
   device_region() = default;
 };
 
+/// A point in the order of what a device computes, which what reads that memory can be put behind. Which kind of point
+/// it is only the plug-in knows that made it. Ownership: whoever waits for it holds it (E12).
+class device_event {
+public:
+  virtual ~device_event() = default;
+  device_event(const device_event&) = delete;
+  device_event& operator=(const device_event&) = delete;
+
+protected:
+  device_event() = default;
+};
+
 /// Copies between a device's regions, one write at a time, in an order of their own beside what the device computes.
 /// Threads: one.
 class device_copies {
 public:
   virtual ~device_copies() = default;
-  /// Pieces were checked against both regions. Returns before they are copied. Errors: executor_failed.
+  /// Pieces were checked against both regions. Returns before they are copied; the device copies them when it has come
+  /// to `after`, at once without one, and `after` stays until `finished`. Errors: executor_failed.
   virtual protocols::result<void> begin(std::span<const write_piece> pieces, const std::byte* source, std::byte* target,
-                                        device_reach reach) = 0;
+                                        device_reach reach, const device_event* after) = 0;
   /// Whether everything that was begun is in the target's memory. Errors: executor_failed.
   virtual protocols::result<bool> finished() = 0;
 };

@@ -135,7 +135,7 @@ result<void> shared_memory_engine::attach_region(rank_id rank, const protocols::
   return judgement;
 }
 
-result<void> shared_memory_engine::post(write_request request, ready_event) {
+result<void> shared_memory_engine::post(write_request request, ready_event source_ready) {
   bool wake = false;
   {
     const std::lock_guard lock{mutex_};
@@ -164,6 +164,8 @@ result<void> shared_memory_engine::post(write_request request, ready_event) {
       return judgement;
     if (source.kind() != target->kind())
       return fail(fault::bad_value, "a write between memory of the host and of a device");
+    if (source_ready.moment() && !source.on_device())
+      return fail(fault::bad_value, "memory of the host that a device's event is to make ready");
     if (unfinished_ == options_.queue_max)
       return all_places_taken(options_.queue_max);
     ++unfinished_;
@@ -172,6 +174,7 @@ result<void> shared_memory_engine::post(write_request request, ready_event) {
     write.target = target->bytes().data();
     write.on_device = source.on_device();
     write.reach = target->reach();
+    write.behind = source_ready.moment();
     posted_.push(std::move(write));
     wake = std::exchange(asleep_, false);
   }

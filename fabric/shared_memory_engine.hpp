@@ -42,9 +42,10 @@ private:
     std::byte* target = nullptr;
     peer_pointer to; ///< none: this rank itself
     piece_walk walk;
-    bool on_device = false; ///< both ends
-    device_reach reach{};   ///< of the target
-    bool begun = false;     ///< the device has been told
+    bool on_device = false;                     ///< both ends
+    device_reach reach{};                       ///< of the target
+    std::shared_ptr<const device_event> behind; ///< from when on the device may read the source
+    std::optional<protocols::time_point> begun; ///< when the device was told
   };
 
   shared_memory_engine(shared_memory_options options, base::unique_fd listening, transfer_bell bell);
@@ -65,6 +66,7 @@ private:
   void finish(accepted& write, protocols::result<void> outcome);
   void fail_all(const transfer_peer* of, const protocols::failure& cause);
   void watch(bool busy);
+  bool waits_long_for_device() const;
   bool spin();
   bool arm();
   void disarm();

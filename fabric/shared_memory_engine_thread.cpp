@@ -29,6 +29,9 @@ constexpr std::size_t landed_batch = 64;
 constexpr int sleep_ms_max = 1000;
 /// Between looks at deadlines while a peer's ring has no room.
 constexpr int sleep_ms_unpublished = 5;
+/// A device's copy is looked at without a pause for so long, then so often.
+constexpr std::chrono::microseconds device_spin{200};
+constexpr std::chrono::microseconds device_nap{50};
 
 } // namespace
 
@@ -97,10 +100,13 @@ bool shared_memory_engine::work_on_writes() {
 result<bool> shared_memory_engine::copy(accepted& write, std::uint64_t& budget) {
   if (!write.on_device)
     return copy_some(write.walk, write.request.pieces, write.source, write.target, budget);
-  if (!write.begun)
-    if (auto begun = device_copies_->begin(write.request.pieces, write.source, write.target, write.reach); !begun)
+  if (!write.begun) {
+    if (auto begun =
+            device_copies_->begin(write.request.pieces, write.source, write.target, write.reach, write.behind.get());
+        !begun)
       return tl::unexpected{begun.error()};
-  write.begun = true;
+    write.begun = base::now();
+  }
   return device_copies_->finished();
 }
 
@@ -191,14 +197,19 @@ void shared_memory_engine::lose(const peer_pointer& left, const failure& cause) 
 
 void shared_memory_engine::watch(bool busy) {
   const bool armed = !busy && !spin() && arm();
-  const int patience = !armed ? 0 : unpublished_.empty() ? door_.patience_ms(sleep_ms_max) : sleep_ms_unpublished;
+  const std::chrono::nanoseconds patience =
+      waits_long_for_device() ? device_nap
+      : !armed
+          ? std::chrono::milliseconds{0}
+          : std::chrono::milliseconds{unpublished_.empty() ? door_.patience_ms(sleep_ms_max) : sleep_ms_unpublished};
+  const timespec longest{.tv_sec = patience.count() / 1'000'000'000, .tv_nsec = patience.count() % 1'000'000'000};
   watched_.clear();
   watched_.push_back({bell_.file(), POLLIN, 0});
   for (const auto& with : live_)
     watched_.push_back({with->socket.get(), POLLIN, 0});
   const auto peers = live_.size();
   door_.watch(watched_);
-  const int woken = ::poll(watched_.data(), watched_.size(), patience);
+  const int woken = ::ppoll(watched_.data(), watched_.size(), &longest, nullptr);
   if (armed)
     disarm();
   if (woken > 0) {
@@ -215,6 +226,12 @@ void shared_memory_engine::watch(bool busy) {
   };
   for (peer_pointer& joined : door_.step(std::span{watched_}.subspan(1 + peers), bell_, highest))
     adopt(std::move(joined));
+}
+
+/// A copy that is under way for so long is a large one, or stands behind what the device still computes: not worth a
+/// core.
+bool shared_memory_engine::waits_long_for_device() const {
+  return copying_ && copying_->begun && base::now() >= *copying_->begun + device_spin;
 }
 
 /// Whether something came within the budget.

@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "protocols/fault.hpp"
@@ -20,6 +21,7 @@
 /// Contract: I22, I23, I25, I26, I31, E10.
 namespace troupe::fabric {
 
+class device_event;
 class device_memory;
 
 enum class memory_kind : std::uint8_t { host, device };
@@ -38,10 +40,19 @@ struct local_region {
 class ready_event {
 public:
   /// The bytes were written by this thread, or handed to it, before now.
-  static ready_event already() noexcept { return ready_event{}; }
+  static ready_event already() noexcept { return ready_event{nullptr}; }
+  /// Written by what the device does before `moment`, which the write holds until its end; the device waits for it, no
+  /// thread does (E12, E16). None: already.
+  static ready_event behind(std::shared_ptr<const device_event> moment) noexcept {
+    return ready_event{std::move(moment)};
+  }
+
+  const std::shared_ptr<const device_event>& moment() const noexcept { return moment_; }
 
 private:
-  ready_event() = default;
+  explicit ready_event(std::shared_ptr<const device_event> moment) noexcept : moment_(std::move(moment)) {}
+
+  std::shared_ptr<const device_event> moment_;
 };
 
 /// One contiguous piece of a write: `bytes` from `source_offset` of a local region to `target_offset` of the peer's.
@@ -66,8 +77,8 @@ struct write_request {
 /// `attach_*` or `stop`, which wait for that thread (`post` is fine). All three are set.
 struct transfer_events {
   /// Every piece is in the peer's memory, or the write failed (timeout, peer_gone, transfer_failed). After a timeout
-  /// or transfer_failed on the fabric lane, late bytes may still be read from the source and arrive at the target:
-  /// quarantine both.
+  /// or transfer_failed on the fabric lane, or in a device's memory, late bytes may still be read from the source and
+  /// arrive at the target: quarantine both.
   std::function<void(std::uint64_t cookie, protocols::result<void> outcome)> on_delivered;
   /// A peer's write to this rank is complete and visible.
   std::function<void(protocols::rank_id from, std::uint64_t completion_data)> on_landed;

@@ -20,7 +20,7 @@ public:
 
   result<void> all_reduce_sum(stream& on, const tensor_view& values, time_point deadline) override {
     mine_.resize(static_cast<std::size_t>(values.elements()));
-    return fetch(on, values).and_then([&] { return host_.all_reduce_sum(mine_, deadline); }).map([&] {
+    return fetch(on, values, deadline).and_then([&] { return host_.all_reduce_sum(mine_, deadline); }).map([&] {
       run_->upload(on, std::as_bytes(std::span{mine_}), values);
     });
   }
@@ -33,14 +33,16 @@ public:
   result<void> all_gather(stream& on, const tensor_view& mine, const tensor_view& all, time_point deadline) override {
     mine_.resize(static_cast<std::size_t>(mine.elements()));
     all_.resize(static_cast<std::size_t>(all.elements()));
-    return fetch(on, mine).and_then([&] { return host_.all_gather(mine_, all_, deadline); }).map([&] {
+    return fetch(on, mine, deadline).and_then([&] { return host_.all_gather(mine_, all_, deadline); }).map([&] {
       run_->upload(on, std::as_bytes(std::span{all_}), all);
     });
   }
 
   result<void> send(stream& on, const tensor_view& values, std::uint32_t to, time_point deadline) override {
     mine_.resize(static_cast<std::size_t>(values.elements()));
-    return fetch(on, values).and_then([&] { return host_.send(to, std::as_bytes(std::span{mine_}), deadline); });
+    return fetch(on, values, deadline).and_then([&] {
+      return host_.send(to, std::as_bytes(std::span{mine_}), deadline);
+    });
   }
 
   result<void> receive(stream& on, const tensor_view& values, std::uint32_t from, time_point deadline) override {
@@ -51,9 +53,9 @@ public:
   }
 
 private:
-  result<void> fetch(stream& on, const tensor_view& from) {
+  result<void> fetch(stream& on, const tensor_view& from, time_point deadline) {
     run_->download(on, from, std::as_writable_bytes(std::span{mine_}));
-    return on.synchronize();
+    return on.synchronize(deadline, patience::spin);
   }
 
   std::shared_ptr<const operations> run_;

@@ -69,7 +69,7 @@ result<flight_record> unpack(const flight_words& words) {
                        .phase = flight_phase{byte_of(48)}};
   if (!is_flight_time(record.time_ns))
     return fail(fault::bad_value, "time " + std::to_string(record.time_ns));
-  if (byte_of(32) > static_cast<std::uint8_t>(flight_action::verdict))
+  if (byte_of(32) > static_cast<std::uint8_t>(flight_action::part))
     return bad("action", byte_of(32));
   if (byte_of(40) > static_cast<std::uint8_t>(flight_moment::end))
     return bad("moment", byte_of(40));
@@ -114,6 +114,32 @@ std::string_view name(flight_action action) noexcept {
     return "killed";
   case flight_action::verdict:
     return "verdict";
+  case flight_action::device:
+    return "device";
+  case flight_action::part:
+    return "part";
+  }
+  return {};
+}
+
+std::string_view name(start_part part) noexcept {
+  switch (part) {
+  case start_part::files:
+    return "files";
+  case start_part::device:
+    return "device";
+  case start_part::memory:
+    return "memory";
+  case start_part::edges:
+    return "edges";
+  case start_part::collectives:
+    return "collectives";
+  case start_part::weights:
+    return "weights";
+  case start_part::shapes:
+    return "shapes";
+  case start_part::capture:
+    return "capture";
   }
   return {};
 }
@@ -180,7 +206,10 @@ std::string_view operation_name(flight_action action, std::uint16_t operation) n
   }
   case flight_action::ended:
     return operation == 0 ? "exit code" : "signal";
+  case flight_action::part:
+    return operation == small ? name(start_part{small}) : std::string_view{};
   case flight_action::none:
+  case flight_action::device:
   case flight_action::step:
   case flight_action::plan_announce:
   case flight_action::plan_await:

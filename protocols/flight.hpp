@@ -30,6 +30,21 @@ enum class flight_action : std::uint8_t {
   ended = 13,   ///< `peer` has ended; operation: 0 by exit code, 1 by signal; item: which
   killed = 14,  ///< `peer` gets SIGKILL from the supervisor
   verdict = 15, ///< `peer` failed first; the recorder's words say why
+  // a rank's again
+  device = 16, ///< waits, with a deadline, for its GPU
+  part = 17,   ///< a part of its start; operation: start_part
+};
+
+/// What a rank's start is made of; parts follow each other and do not nest.
+enum class start_part : std::uint8_t {
+  files = 0,       ///< the model's files are mapped and their fingerprint is taken
+  device = 1,      ///< the device's plug-in is loaded and its context made
+  memory = 2,      ///< regions for peers are made
+  edges = 3,       ///< lanes to peers, and the regions of peers
+  collectives = 4, ///< groups over devices are joined
+  weights = 5,     ///< this rank's share is read and copied to its device
+  shapes = 6,      ///< the smallest steps run once
+  capture = 7,     ///< every size of step is run and captured
 };
 
 enum class flight_moment : std::uint8_t { point = 0, begin = 1, end = 2 };
@@ -75,6 +90,11 @@ struct flight_record {
   bool operator==(const flight_record&) const = default;
 };
 
+/// Of a part of a rank's start, for a span.
+constexpr flight_record record_of(start_part part) noexcept {
+  return {.operation = static_cast<std::uint16_t>(part), .action = flight_action::part, .phase = flight_phase::start};
+}
+
 /// A record without its publishing sequence, as it stands in a file: 56 bytes, eight at a time so that each can be
 /// stored and read whole.
 using flight_words = std::array<std::uint64_t, 7>;
@@ -85,6 +105,7 @@ result<flight_record> unpack(const flight_words& words);
 std::string_view name(flight_action action) noexcept;
 std::string_view name(flight_moment moment) noexcept;
 std::string_view name(flight_phase phase) noexcept;
+std::string_view name(start_part part) noexcept;
 /// `other` for a name that is none.
 flight_phase phase_named(std::string_view name) noexcept;
 /// "all_reduce_sum", "handover", "grouped"; empty where the action has no operation.

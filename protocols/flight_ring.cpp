@@ -152,6 +152,8 @@ result<flight_story> ring_reader::read() {
   out.steady_ns = header_.steady_ns;
   out.pulse_ns = header_.pulse_ns;
   out.life = static_cast<life_state>(header_.life);
+  out.graphs = header_.graphs;
+  out.eager = header_.eager;
   if (header_.words_state == 2) {
     auto words = text(header_.words, offsetof(flight_header, words));
     if (!words)

@@ -62,6 +62,8 @@ struct flight_header {
   std::uint64_t threads_count;       ///< live: threads that have been in anything; those above the table are not seen
   std::uint64_t complaint;           ///< live: 1 + the peer that is silent towards this rank; the count of complaints
                                      ///< stands above bit 32, so that the same one can be said again
+  std::uint64_t graphs;              ///< live: captured work that is kept
+  std::uint64_t eager;               ///< live: runs without any, where it could be
   alignas(64) std::uint64_t next;    ///< live: index of the next record
   std::uint64_t dropped;             ///< live: records of writers that came too late
   alignas(64) std::array<thread, flight_threads_max> threads;
@@ -98,6 +100,8 @@ struct flight_story {
   std::vector<group> groups;
   std::int64_t pulse_ns = 0; ///< 0: it has no watchdog
   life_state life{};
+  std::uint64_t graphs = 0;                ///< captured work that is kept
+  std::uint64_t eager = 0;                 ///< runs without any, where it could be
   std::vector<flight_activity> activities; ///< by thread
   std::vector<flight_record> records;      ///< oldest first
   std::uint64_t lost = 0;                  ///< written over, or torn by the end of the process

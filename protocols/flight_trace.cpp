@@ -56,8 +56,10 @@ int weight_of(flight_action action) noexcept {
   case flight_action::edge:
     return 5;
   case flight_action::step:
+  case flight_action::device:
     return 4;
   case flight_action::life:
+  case flight_action::part:
     return 3;
   case flight_action::transfer:
     return 2;
@@ -243,8 +245,10 @@ std::vector<rank_id> tracer::awaited(const flight_trace::rank_line& line) const 
           out.push_back(rank);
     return out;
   case flight_action::life:
+  case flight_action::part:
   case flight_action::edge:
   case flight_action::step:
+  case flight_action::device:
   case flight_action::plan_await:
   case flight_action::transfer:
   case flight_action::landed:
@@ -482,6 +486,12 @@ std::string describe(const flight_record& record, const std::vector<flight_story
   case flight_action::verdict:
     text = with_peer("") + " failed first";
     break;
+  case flight_action::device:
+    text = "waiting for its GPU";
+    break;
+  case flight_action::part:
+    text = "its start, part " + operation;
+    break;
   }
   if (record.group != no_group && record.action != flight_action::edge) {
     const auto known = std::ranges::find(groups, record.group, &flight_story::group::id);
@@ -490,7 +500,7 @@ std::string describe(const flight_record& record, const std::vector<flight_story
   if (record.call != call_id{})
     text += ", call " + std::to_string(record.call.value);
   if (record.phase != flight_phase::none && record.action != flight_action::life &&
-      record.action != flight_action::edge)
+      record.action != flight_action::part && record.action != flight_action::edge)
     text += ", phase " + std::string{name(record.phase)};
   if (record.action == flight_action::step && record.item != 0)
     text += ", request " + std::to_string(record.item);

@@ -26,6 +26,7 @@ constexpr std::array actions{
     action_entry{drill_action::slow, "slow", drill_target::process},
     action_entry{drill_action::hang_device, "hang_device", drill_target::process},
     action_entry{drill_action::break_device, "break_device", drill_target::process},
+    action_entry{drill_action::no_capture, "no_capture", drill_target::process},
     action_entry{drill_action::drop, "drop", drill_target::frame},
     action_entry{drill_action::delay, "delay", drill_target::frame},
     action_entry{drill_action::duplicate, "duplicate", drill_target::frame},

@@ -27,6 +27,7 @@ enum class drill_action : std::uint8_t {
   // the device of the rank
   hang_device = 10,  ///< a kernel fills it and does not end, for `ms` at most
   break_device = 11, ///< a kernel fails, and with it everything that the process does there
+  no_capture = 12,   ///< the rank captures nothing from now on
   // frames on an edge of the rank
   drop = 20,      ///< a frame that goes out is lost
   delay = 21,     ///< a frame that goes out waits `ms`, and what follows it waits too

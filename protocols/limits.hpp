@@ -35,6 +35,11 @@ inline constexpr std::size_t injection_rules_max = 64;
 /// Pieces of a picture file on their way from a client.
 inline constexpr std::size_t picture_chunk_bytes = 256 * 1024;
 
+/// Sizes of pictures for which a tower keeps tables and a captured graph; the one that came longest ago goes.
+inline constexpr std::size_t tower_sizes_max = 16;
+/// Threads of a rank that carry weights to its device while it loads.
+inline constexpr unsigned load_threads_max = 8;
+
 /// Of a job's log file; beyond it the file takes the place of the old one that is kept, and a new one begins.
 inline constexpr std::uintmax_t log_file_bytes_max = 16u * 1024 * 1024;
 
@@ -51,6 +56,7 @@ inline constexpr std::chrono::milliseconds peer_wait_margin{2'000};
 inline constexpr std::chrono::milliseconds connect_deadline{10'000};    ///< from roster to a welcomed edge
 inline constexpr std::chrono::milliseconds wire_flush_deadline{200};    ///< what a leaving rank still has to say
 inline constexpr std::chrono::milliseconds collective_deadline{10'000}; ///< one collective of a step
+inline constexpr std::chrono::milliseconds device_deadline{10'000};     ///< one wait for a device that is no step's
 inline constexpr std::chrono::milliseconds transfer_deadline{10'000};   ///< one one-sided write
 inline constexpr std::chrono::milliseconds room_deadline{30'000};       ///< from reserve to landed (C25)
 inline constexpr std::chrono::milliseconds slot_quarantine{10'000};     ///< a failed slot rests before reuse (I24)

@@ -119,7 +119,8 @@ result<void> fabric_engine::attach_region(rank_id rank, const protocols::region_
   return {};
 }
 
-result<void> fabric_engine::post(write_request request, ready_event) {
+result<void> fabric_engine::post(write_request request, ready_event source_ready) {
+  TROUPE_ASSERT("E16", !source_ready.moment()); // no device's memory is registered here
   bool wake = false;
   {
     const std::lock_guard lock{mutex_};

@@ -65,6 +65,8 @@ std::int64_t width_of(const tensor_view& view) {
 
 class cpu_operations final : public operations {
 public:
+  explicit cpu_operations(bool captures) : captures_(captures) {}
+
   device_kind device() const noexcept override { return device_kind::cpu; }
 
   result<std::unique_ptr<buffer>> allocate(std::size_t bytes) const override {
@@ -74,7 +76,7 @@ public:
     return memory;
   }
   result<std::unique_ptr<buffer>> allocate_shared(std::size_t bytes) const override { return allocate(bytes); }
-  std::unique_ptr<stream> make_stream() const override { return std::make_unique<cpu_stream>(); }
+  std::unique_ptr<stream> make_stream() const override { return std::make_unique<cpu_stream>(captures_); }
 
   void upload(stream&, std::span<const std::byte> from, const tensor_view& to) const override {
     TROUPE_ASSERT("upload", to.contiguous() && from.size() == to.bytes());
@@ -303,12 +305,13 @@ private:
   }
 
   const kernels& run_ = best_kernels();
+  bool captures_;
 };
 
 } // namespace
 
-std::shared_ptr<const operations> make_operations() {
-  return std::make_shared<cpu_operations>();
+std::shared_ptr<const operations> make_operations(bool captures) {
+  return std::make_shared<cpu_operations>(captures);
 }
 
 } // namespace troupe::gpu::cpu

@@ -3,6 +3,7 @@
 #include "gpu/cuda/cuda_stream.hpp"
 #include "gpu/cuda/kernels.hpp"
 #include "gpu/cuda/weight_stream.hpp"
+#include "runtime/base/clock.hpp"
 
 namespace troupe::gpu::cuda {
 
@@ -50,11 +51,13 @@ public:
       return tl::unexpected(memory.error());
     if (bytes == 0)
       return *std::move(memory);
-    cudaError_t error = cudaMemset((*memory)->data(), 0, bytes);
-    if (error == cudaSuccess)
-      error = cudaStreamSynchronize(cudaStreamLegacy); // our streams do not wait for that one
-    if (error != cudaSuccess)
+    if (const auto error = cudaMemset((*memory)->data(), 0, bytes); error != cudaSuccess)
       return fail(fault::executor_failed, words_of(error, "cudaMemset"));
+    // Our streams do not wait for that one.
+    if (auto zeroed =
+            await_queue(device_, cudaStreamLegacy, "cudaMemset", base::now() + protocols::limits::device_deadline);
+        !zeroed)
+      return tl::unexpected(zeroed.error());
     return *std::move(memory);
   }
   result<std::unique_ptr<buffer>> allocate_shared(std::size_t bytes) const override {
@@ -64,36 +67,31 @@ public:
 
   void upload(stream& on, std::span<const std::byte> from, const tensor_view& to) const override {
     TROUPE_ASSERT("upload", to.contiguous() && from.size() == to.bytes());
-    own(on).enqueue("upload", [&](cudaStream_t queue) {
-      return cudaMemcpyAsync(to.data(), from.data(), from.size(), cudaMemcpyHostToDevice, queue);
-    });
+    own(on).upload(static_cast<std::byte*>(to.data()), from.data(), from.size(), 1, from.size());
   }
   void download(stream& on, const tensor_view& from, std::span<std::byte> to) const override {
     TROUPE_ASSERT("download", from.contiguous() && to.size() == from.bytes());
-    own(on).enqueue("download", [&](cudaStream_t queue) {
-      return cudaMemcpyAsync(to.data(), from.data(), to.size(), cudaMemcpyDeviceToHost, queue);
-    });
+    own(on).download(to, static_cast<const std::byte*>(from.data()));
   }
   void upload_published(stream& on, const published_slice& from, const tensor_view& to) const override {
     TROUPE_ASSERT("upload", to.rank() == 2 && to.shape(0) == from.rows && to.shape(1) == from.columns);
     const element_kind published = element_of(from.kind);
     const auto row = static_cast<std::size_t>(from.columns) * bytes_of(published);
-    const auto copy_to = [&](void* target, std::size_t pitch, std::int64_t first, std::int64_t rows) {
-      own(on).enqueue("upload_published", [&](cudaStream_t queue) {
-        return cudaMemcpy2DAsync(target, pitch, from.data + first * from.row_bytes,
-                                 static_cast<std::size_t>(from.row_bytes), row, static_cast<std::size_t>(rows),
-                                 cudaMemcpyHostToDevice, queue);
-      });
+    const auto copy_to = [&](void* target, std::int64_t first, std::int64_t rows) {
+      own(on).upload(static_cast<std::byte*>(target), from.data + first * from.row_bytes, row,
+                     static_cast<std::size_t>(rows), static_cast<std::size_t>(from.row_bytes));
     };
     if (row == 0 || from.rows == 0)
       return;
-    if (published == to.element())
-      return copy_to(to.data(), static_cast<std::size_t>(to.stride(0)) * bytes_of(published), 0, from.rows);
+    if (published == to.element() && to.contiguous())
+      return copy_to(to.data(), 0, from.rows);
     const std::int64_t rows_at_once = std::max<std::int64_t>(1, static_cast<std::int64_t>(staging_bytes / row));
     for (std::int64_t first = 0; first < from.rows; first += rows_at_once) {
       const std::int64_t rows = std::min(rows_at_once, from.rows - first);
       void* const staging = own(on).scratch(static_cast<std::size_t>(rows) * row);
-      copy_to(staging, row, first, rows);
+      if (staging == nullptr)
+        return; // the stream has failed, and says so
+      copy_to(staging, first, rows);
       copy(on, {staging, published, device_kind::cuda, {rows, from.columns}}, to.rows(first, rows));
     }
   }

@@ -1,6 +1,6 @@
 #include "gpu/cuda/cuda_stream.hpp"
 
-#include <sched.h>
+#include <cstring>
 
 #include <algorithm>
 
@@ -14,14 +14,9 @@ using protocols::result;
 
 namespace {
 
-class cuda_event final : public stream_event {
-public:
-  ~cuda_event() override {
-    if (handle)
-      cudaEventDestroy(handle);
-  }
-  cudaEvent_t handle = nullptr;
-};
+/// What goes up in passing, tables of a step, lies in these; weights have slots of their own.
+constexpr std::size_t upload_slots = 4;
+constexpr std::size_t upload_slot_bytes = std::size_t{2} << 20;
 
 class cuda_graph final : public captured_work {
 public:
@@ -34,9 +29,10 @@ public:
 
 } // namespace
 
-cuda_stream::cuda_stream(const device& on) : device_(on) {
+cuda_stream::cuda_stream(const device& on) : device_((on.use(), on)), uploads_(on, upload_slots, upload_slot_bytes) {
   enqueue("cudaStreamCreateWithFlags",
           [&](cudaStream_t) { return cudaStreamCreateWithFlags(&handle_, cudaStreamNonBlocking); });
+  enqueue("cudaEventCreateWithFlags", [&](cudaStream_t) { return end_.error(); });
 }
 
 cuda_stream::~cuda_stream() {
@@ -45,9 +41,15 @@ cuda_stream::~cuda_stream() {
     cudaStreamDestroy(handle_);
 }
 
+void cuda_stream::keep(protocols::failure what) {
+  if (failed_)
+    return;
+  what.what = "cuda:" + std::to_string(device_.number) + " " + what.what + last_passed();
+  failed_ = std::move(what);
+}
+
 void cuda_stream::fail(std::string words) {
-  if (!failed_)
-    failed_ = std::move(words);
+  keep({fault::executor_failed, std::move(words)});
 }
 
 void cuda_stream::heed(const std::shared_ptr<const peer_report>& report) {
@@ -60,46 +62,120 @@ result<void> cuda_stream::outcome() const {
     if (*const_cast<const volatile std::uint32_t*>(&report->given_up) != 0)
       return protocols::fail(fault::timeout, "cuda:" + std::to_string(device_.number) +
                                                  " has waited too long for the other GPUs in a sum");
-  if (failed_)
-    return protocols::fail(fault::executor_failed, "cuda:" + std::to_string(device_.number) + " " + *failed_);
-  return {};
+  return failed_ ? result<void>{tl::unexpected(*failed_)} : result<void>{};
 }
 
-result<void> cuda_stream::synchronize() {
-  enqueue("cudaStreamSynchronize", [](cudaStream_t on) { return cudaStreamSynchronize(on); });
-  return outcome();
-}
-
-// ---- events -------------------------------------------------------------------------------------------------------
+// ---- events and marks ---------------------------------------------------------------------------------------------
 
 std::unique_ptr<stream_event> cuda_stream::make_event() {
+  device_.use();
   auto made = std::make_unique<cuda_event>();
-  enqueue("cudaEventCreateWithFlags",
-          [&](cudaStream_t) { return cudaEventCreateWithFlags(&made->handle, cudaEventDisableTiming); });
+  enqueue("cudaEventCreateWithFlags", [&](cudaStream_t) { return made->error(); });
   return made;
 }
 
 void cuda_stream::record(stream_event& at) {
-  enqueue("cudaEventRecord", [&](cudaStream_t on) { return cudaEventRecord(static_cast<cuda_event&>(at).handle, on); });
+  enqueue("cudaEventRecord",
+          [&](cudaStream_t on) { return cudaEventRecord(static_cast<cuda_event&>(at).handle(), on); });
 }
 
-result<void> cuda_stream::await(const stream_event& until, protocols::time_point deadline) {
-  const cudaEvent_t event = static_cast<const cuda_event&>(until).handle;
-  cudaError_t state = cudaErrorNotReady;
-  // A step takes about a millisecond, and what comes of it is on its way to somebody: no sleep is short enough.
-  while (!failed_ && state == cudaErrorNotReady) {
+void cuda_stream::mark(const char* what, std::uint32_t number) {
+  if (capturing_ || marks_set_ - marks_seen_ == marks_.size())
+    return;
+  passed_mark& next = marks_[marks_set_ % marks_.size()];
+  if (!next.at) {
     device_.use();
-    state = cudaEventQuery(event);
-    if (state == cudaErrorNotReady) {
-      cudaGetLastError(); // it is no error
-      if (base::now() >= deadline)
-        return protocols::fail(fault::timeout, "cuda:" + std::to_string(device_.number) + " is still at it");
-      sched_yield();
-    } else if (state != cudaSuccess) {
-      fail(words_of(state, "cudaEventQuery"));
-    }
+    next.at = std::make_unique<cuda_event>();
   }
-  return outcome();
+  next.what = what;
+  next.number = number;
+  record(*next.at);
+  ++marks_set_;
+}
+
+/// Where the device has certainly been: what goes wrong is reported by whichever call comes next.
+std::string cuda_stream::last_passed() const {
+  if (marks_seen_ == 0)
+    return marks_set_ == 0 ? "" : ", before its first mark";
+  const passed_mark& last = marks_[(marks_seen_ - 1) % marks_.size()];
+  return std::string{", past "} + last.what + ' ' + std::to_string(last.number);
+}
+
+result<bool> cuda_stream::passed(const stream_event& until) {
+  if (const auto fine = outcome(); !fine)
+    return tl::unexpected(fine.error());
+  device_.use();
+  const cudaError_t state = cudaEventQuery(static_cast<const cuda_event&>(until).handle());
+  while (marks_seen_ < marks_set_ && cudaEventQuery(marks_[marks_seen_ % marks_.size()].at->handle()) == cudaSuccess)
+    ++marks_seen_;
+  cudaGetLastError(); // not to have come yet is no error
+  if (state != cudaSuccess && state != cudaErrorNotReady)
+    fail(words_of(state, "cudaEventQuery"));
+  return outcome().map([&] { return state == cudaSuccess; }); // kernels too may have given up
+}
+
+protocols::failure cuda_stream::late() const {
+  return {fault::timeout,
+          "cuda:" + std::to_string(device_.number) + " has not ended what it was given" + last_passed()};
+}
+
+const stream_event& cuda_stream::record_end() {
+  record(end_);
+  return end_;
+}
+
+result<void> cuda_stream::land(result<void> ended) {
+  for (landing& each : landings_) {
+    if (ended)
+      std::memcpy(each.to.data(), each.pinned->data(), each.to.size());
+    landed_.push_back(std::move(each.pinned));
+  }
+  landings_.clear();
+  if (!ended && !failed_)
+    failed_ = ended.error(); // whoever wanted the bytes is told once, and does not wait for them any more
+  return ended;
+}
+
+// ---- between host and device --------------------------------------------------------------------------------------
+
+void cuda_stream::upload(std::byte* to, const std::byte* from, std::size_t row, std::size_t rows, std::size_t pitch) {
+  if (failed_ || row == 0 || rows == 0)
+    return;
+  const auto deadline = base::now() + protocols::limits::device_deadline;
+  const bool large = row * rows >= bulk_upload::worth_bytes;
+  if (large && !bulk_)
+    bulk_ = std::make_unique<bulk_upload>(device_);
+  if (auto done = large ? bulk_->upload(handle_, to, from, row, rows, pitch, deadline)
+                        : uploads_.upload(handle_, to, from, row, rows, pitch, deadline);
+      !done)
+    keep({done.error().code, "upload: " + done.error().what});
+}
+
+/// The smallest that is large enough, so that each size finds its own again.
+result<std::unique_ptr<buffer>> cuda_stream::pinned_for(std::size_t bytes) {
+  auto best = landed_.end();
+  for (auto each = landed_.begin(); each != landed_.end(); ++each)
+    if ((*each)->bytes() >= bytes && (best == landed_.end() || (*each)->bytes() < (*best)->bytes()))
+      best = each;
+  if (best == landed_.end()) {
+    landed_.clear(); // they are too small for what comes now
+    return shared_buffer::make(device_, bytes);
+  }
+  auto found = std::move(*best);
+  landed_.erase(best);
+  return found;
+}
+
+void cuda_stream::download(std::span<std::byte> to, const std::byte* from) {
+  if (failed_ || to.empty())
+    return;
+  auto pinned = pinned_for(to.size());
+  if (!pinned)
+    return keep({pinned.error().code, "download: " + pinned.error().what});
+  enqueue("download", [&](cudaStream_t on) {
+    return cudaMemcpyAsync((*pinned)->data(), from, to.size(), cudaMemcpyDeviceToHost, on);
+  });
+  landings_.push_back({to, *std::move(pinned)});
 }
 
 // ---- captured work ------------------------------------------------------------------------------------------------
@@ -111,7 +187,9 @@ result<std::unique_ptr<captured_work>> cuda_stream::capture(work what) {
   if (auto begun = outcome(); !begun)
     return tl::unexpected(begun.error());
   captured_ = true;
+  capturing_ = true;
   const auto done = what();
+  capturing_ = false;
   cudaGraph_t graph = nullptr;
   const cudaError_t ended = cudaStreamEndCapture(handle_, &graph); // also when the work failed: a capture must end
   if (ended != cudaSuccess) {
@@ -144,7 +222,7 @@ void* cuda_stream::memory_of(std::unique_ptr<cuda_buffer>& held, std::size_t byt
   if (!held || held->bytes() < bytes) {
     auto larger = cuda_buffer::make(device_, bytes);
     if (!larger) {
-      fail(protocols::to_string(larger.error()));
+      keep(larger.error());
       return nullptr;
     }
     if (held && captured_)

@@ -1,5 +1,7 @@
 #include "gpu/cuda/device.hpp"
 
+#include "gpu/patience.hpp"
+
 namespace troupe::gpu::cuda {
 
 using protocols::fail;
@@ -28,6 +30,21 @@ void device::use() const noexcept {
     return;
   cudaSetDevice(number);
   current = number;
+}
+
+result<void> await_queue(const device& on, cudaStream_t queue, const char* call, protocols::time_point deadline) {
+  on.use();
+  const std::string name = "cuda:" + std::to_string(on.number);
+  for (patient_wait waiting{deadline, patience::nap};;) {
+    const cudaError_t state = cudaStreamQuery(queue);
+    if (state == cudaSuccess)
+      return {};
+    if (state != cudaErrorNotReady)
+      return fail(fault::executor_failed, name + " " + words_of(state, call));
+    cudaGetLastError(); // it is no error
+    if (!waiting.go_on())
+      return fail(fault::timeout, name + " has not ended " + call);
+  }
 }
 
 unsigned count_devices() {

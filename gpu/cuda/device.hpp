@@ -5,6 +5,7 @@
 #include <string>
 
 #include "protocols/fault.hpp"
+#include "protocols/time.hpp"
 
 namespace troupe::gpu::cuda {
 
@@ -19,6 +20,10 @@ struct device {
   /// Makes it the calling thread's, which every call that names no stream of its own depends on.
   void use() const noexcept;
 };
+
+/// Until everything on `queue` has happened. Errors: timeout; executor_failed, in `call`'s name.
+protocols::result<void> await_queue(const device& on, cudaStream_t queue, const char* call,
+                                    protocols::time_point deadline);
 
 /// No driver counts as none.
 unsigned count_devices();

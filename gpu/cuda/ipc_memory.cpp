@@ -6,6 +6,8 @@
 
 #include "gpu/cuda/cuda_buffer.hpp"
 #include "gpu/cuda/stream_copies.hpp"
+#include "protocols/limits.hpp"
+#include "runtime/base/clock.hpp"
 
 namespace troupe::gpu::cuda {
 
@@ -101,14 +103,14 @@ public:
     if (!owner)
       return tl::unexpected(owner.error());
     named_memory given{.memory = {}, .owner = *owner};
-    const char* call = "cudaMemset";
-    auto error = cudaMemset((*memory)->data(), 0, bytes);
-    if (error == cudaSuccess) {
-      call = "cudaIpcGetMemHandle";
-      error = cudaIpcGetMemHandle(&given.memory, (*memory)->data());
-    }
-    if (error != cudaSuccess)
-      return fail(fault::executor_failed, words_of(error, call));
+    if (const auto error = cudaMemset((*memory)->data(), 0, bytes); error != cudaSuccess)
+      return fail(fault::executor_failed, words_of(error, "cudaMemset"));
+    if (auto zeroed =
+            await_queue(device_, cudaStreamLegacy, "cudaMemset", base::now() + protocols::limits::device_deadline);
+        !zeroed)
+      return tl::unexpected(zeroed.error());
+    if (const auto error = cudaIpcGetMemHandle(&given.memory, (*memory)->data()); error != cudaSuccess)
+      return fail(fault::executor_failed, words_of(error, "cudaIpcGetMemHandle"));
     device_handle handle{};
     std::memcpy(handle.data(), &given, handle.size());
     return std::make_unique<made_region>(*std::move(memory), handle);

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "gpu/cuda/cuda_buffer.hpp"
+#include "gpu/cuda/cuda_event.hpp"
 #include "gpu/cuda/stream_copies.hpp"
 
 namespace troupe::gpu::cuda {
@@ -61,10 +62,17 @@ public:
   }
 
   result<void> begin(std::span<const write_piece> pieces, const std::byte* source, std::byte* target,
-                     device_reach reach) override {
+                     device_reach reach, const fabric::device_event* after) override {
     if (failed_ != cudaSuccess)
       return fail(fault::executor_failed, words_of(failed_, "a stream for copies"));
-    device_.use();
+    // One that was given up may still stand behind its event, and the list of slices is its.
+    if (const auto before = finished(); !before || !*before)
+      return before ? fail(fault::executor_failed, "the copy before has not ended") : tl::unexpected(before.error());
+    if (after != nullptr)
+      if (auto told = outcome(cudaStreamWaitEvent(stream_, static_cast<const cuda_event*>(after)->handle(), 0),
+                              "cudaStreamWaitEvent");
+          !told)
+        return told;
     std::uint64_t bytes = 0;
     std::uint64_t places = reinterpret_cast<std::uintptr_t>(source) | reinterpret_cast<std::uintptr_t>(target);
     for (const auto& piece : pieces) {

@@ -48,6 +48,11 @@ bool decode_batch::captures(const text_decoder& with, const batch_options& how) 
   return how.capture && with.stream_->gains_by_capture();
 }
 
+capture_counts decode_batch::captures() const noexcept {
+  const auto kept = std::ranges::count_if(steps_, [](const auto& each) { return each != nullptr; });
+  return {.graphs = static_cast<std::uint32_t>(kept), .eager = eager_};
+}
+
 std::uint32_t decode_batch::opening_collectives(const text_decoder& with, const batch_options& how) noexcept {
   const auto sizes = static_cast<std::uint32_t>(std::bit_width(std::bit_ceil(how.rows_max)));
   return with.mesh_collectives(true) * sizes * (captures(with, how) ? 2 : 1);
@@ -265,6 +270,7 @@ result<void> decode_batch::step(group* mesh) {
     with_.run_->upload(on, bytes_from(table_, 0, table_.size()), fields_);
   changed_ = false;
   const std::uint32_t rows = size_of_step(size_);
+  eager_ += !captures_ && on.gains_by_capture() ? 1 : 0;
   if (auto done = captures_ ? on.launch(*steps_[rows]) : run(rows, mesh); !done)
     return done;
   flight& now = flights_[begun_++ % steps_ahead_max];

@@ -25,6 +25,7 @@ public:
   protocols::result<std::uint32_t> join(const joining& who) override;
   protocols::result<void> leave(std::uint32_t place) override;
   std::uint32_t size() const noexcept override { return size_; }
+  capture_counts captures() const noexcept override;
   std::uint32_t collectives() const noexcept override { return captures_ ? 0 : with_.mesh_collectives(true); }
   protocols::result<void> step(group* mesh) override;
   protocols::result<std::span<const chosen>> collect(protocols::time_point deadline) override;
@@ -79,6 +80,7 @@ private:
   std::vector<std::int32_t> block_table_;   ///< [rows_max, blocks_most]
   std::vector<std::uint32_t> place_of_row_; ///< of the first `size_`
   std::vector<std::uint32_t> row_of_place_; ///< rows_max_ where nobody is
+  std::uint32_t eager_ = 0;                 ///< steps
   bool changed_ = false;                    ///< table_ is to be written
   std::array<flight, steps_ahead_max> flights_;
   std::uint64_t begun_ = 0;     ///< steps

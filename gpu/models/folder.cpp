@@ -27,7 +27,7 @@ public:
       return tl::unexpected(valid.error());
     if (auto loaded = load_operations(); !loaded)
       return tl::unexpected(loaded.error());
-    return vision_tower::load(config_, pixels_, *files_, run_, part, with_.element);
+    return vision_tower::load(config_, pixels_, *files_, run_, part, with_);
   }
 
   result<std::unique_ptr<text_model>> load_text(const shard& part, const kv_layout& layout,
@@ -38,7 +38,7 @@ public:
       return tl::unexpected(valid.error());
     if (auto loaded = load_operations(); !loaded)
       return tl::unexpected(loaded.error());
-    return text_decoder::load(config_, *files_, run_, part, layout, kv, with_.element);
+    return text_decoder::load(config_, *files_, run_, part, layout, kv, with_.element, with_.step_max);
   }
 
 private:

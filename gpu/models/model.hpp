@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -10,7 +11,9 @@
 #include <vector>
 
 #include "gpu/group.hpp"
+#include "gpu/models/capture_counts.hpp"
 #include "gpu/models/running_batch.hpp"
+#include "gpu/stream.hpp"
 #include "gpu/tensor.hpp"
 #include "protocols/fault.hpp"
 #include "protocols/ids.hpp"
@@ -119,10 +122,22 @@ public:
     /// Out: f32 [tokens, row_elements], contiguous, of the host or of the model's device; none: nobody reads them here.
     tensor_view rows;
   };
-  /// Collectives that one `encode` of `pictures` issues on the mesh; 0 without tensor parallelism.
-  virtual std::uint32_t collectives(std::size_t pictures) const noexcept = 0;
-  /// `mesh` null without tensor parallelism. Errors: invalid_request (shapes), those of the collectives.
-  virtual protocols::result<void> encode(std::span<const picture> pictures, group* mesh) = 0;
+  /// Collectives that the next `begin` of `picture` issues on the mesh: none without tensor parallelism, nor where what
+  /// was captured is launched.
+  virtual std::uint32_t collectives(const picture& which, const group* mesh) const noexcept = 0;
+  /// Puts the tower on its way; the pixels are read when it returns, and rows in the device's memory are there at
+  /// `ready`. `mesh` null without tensor parallelism. Errors: invalid_request (shapes), those of the collectives.
+  virtual protocols::result<void> begin(const picture& which, group* mesh) = 0;
+  /// Waits until what was begun has ended: rows in the host's memory are there. Errors: timeout, executor_failed.
+  virtual protocols::result<void> finish() = 0;
+  /// The point behind what was begun last; none where that has happened at once.
+  virtual std::shared_ptr<const stream_event> ready() const { return nullptr; }
+  /// Since it was loaded.
+  virtual capture_counts captures() const noexcept { return {}; }
+
+  protocols::result<void> encode(const picture& which, group* mesh) {
+    return begin(which, mesh).and_then([this] { return finish(); });
+  }
 };
 
 /// How the hidden states of a step come from the stage before and go to the next: f32 [tokens, hidden] of the model's
@@ -160,10 +175,22 @@ public:
   /// Collectives of one `forward` on the mesh; the hops between stages are counted by the caller's cell group.
   virtual std::uint32_t mesh_collectives(bool any_logits) const noexcept = 0;
 
-  /// Runs this stage over a batch. `hops`: null for a model of one stage. `logits`: one row [vocabulary] for each
-  /// sequence that wants them, in order; filled on every mesh rank of the last stage.
-  virtual protocols::result<void> forward(std::span<const sequence> batch, stage_hops* hops, std::span<float> logits,
-                                          group* mesh) = 0;
+  /// Puts this stage's pass over a batch on its way. `hops`: null for a model of one stage. `logits`: one row
+  /// [vocabulary] for each sequence that wants them, in order, of the last stage; empty where nobody reads them here;
+  /// filled by `finish`, which they must outlive. Pictures' rows are read when it returns. Two passes at most are on
+  /// their way: it waits for the one before the last. Errors: invalid_request; those of the collectives and hops;
+  /// timeout and executor_failed, of an earlier pass too.
+  virtual protocols::result<void> begin(std::span<const sequence> batch, stage_hops* hops, std::span<float> logits,
+                                        group* mesh) = 0;
+  /// Waits until what was begun has ended. Errors: timeout, executor_failed.
+  virtual protocols::result<void> finish() { return {}; }
+  /// The point behind what was begun last, keys and values included; none where that has happened at once.
+  virtual std::shared_ptr<const stream_event> ready() const { return nullptr; }
+
+  protocols::result<void> forward(std::span<const sequence> batch, stage_hops* hops, std::span<float> logits,
+                                  group* mesh) {
+    return begin(batch, hops, logits, mesh).and_then([this] { return finish(); });
+  }
 
   /// Collectives of one opening of a batch, on the mesh: every size is run once, and run again where it is captured.
   virtual std::uint32_t opening_collectives(const batch_options&) const noexcept { return 0; }
@@ -195,6 +222,8 @@ struct compute_options {
   std::string device = "cpu"; ///< or "cuda", "cuda:1"
   unsigned threads = 1;       ///< of one matrix product, cpu only
   element_kind element = element_kind::f32;
+  protocols::duration step_max = protocols::limits::device_deadline; ///< that a step may take on the device
+  const std::atomic<bool>* captures = nullptr;                       ///< whether what can be captured is; none: it is
 };
 /// Opens, maps and checks names, types and shapes against the config; the device is opened by what is loaded first.
 /// Errors: config_invalid.

@@ -4,6 +4,7 @@
 #include <span>
 
 #include "gpu/group.hpp"
+#include "gpu/models/capture_counts.hpp"
 #include "protocols/fault.hpp"
 #include "protocols/ids.hpp"
 #include "protocols/messages.hpp"
@@ -62,6 +63,9 @@ public:
   /// The steps on their way still give its tokens. Errors: invalid_request (nobody's place).
   virtual protocols::result<void> leave(std::uint32_t place) = 0;
   virtual std::uint32_t size() const noexcept = 0;
+
+  /// Sizes of step that are launched as captured, and steps that were not. To be the same on every rank of a mesh (G1).
+  virtual capture_counts captures() const noexcept { return {}; }
 
   /// Collectives that one step issues through `mesh`: none where it is captured, since then they are part of the graph.
   virtual std::uint32_t collectives() const noexcept = 0;

@@ -36,15 +36,20 @@ public:
       if (!larger)
         return tl::unexpected(larger.error());
       memory_ = std::move(*larger);
+      ++moves_;
     }
     used_ = 0;
     return describe(*this);
   }
 
+  /// How often what was placed before has lost its place.
+  std::uint32_t moves() const noexcept { return moves_; }
+
 private:
   const operations& run_;
   std::unique_ptr<buffer> memory_;
   std::size_t used_ = 0;
+  std::uint32_t moves_ = 0;
   bool measuring_ = false;
 };
 

@@ -5,6 +5,7 @@
 
 #include "gpu/models/decode_batch.hpp"
 #include "protocols/limits.hpp"
+#include "runtime/base/clock.hpp"
 
 namespace troupe::gpu::models {
 
@@ -12,8 +13,12 @@ using protocols::fail;
 using protocols::fault;
 using protocols::result;
 using protocols::limits::kv_block_tokens;
+namespace limits = protocols::limits;
 
 namespace {
+
+/// So many layers pass between two looks at how far the device has come.
+constexpr std::uint32_t layers_a_mark = 8;
 
 template <class T>
 std::span<const std::byte> bytes_of(const std::vector<T>& values) {
@@ -27,9 +32,10 @@ std::string number(std::uint64_t value) {
 } // namespace
 
 text_decoder::text_decoder(const model_config& config, std::shared_ptr<const operations> run, const shard& part,
-                           const kv_layout& layout, std::span<std::byte> kv, element_kind element)
+                           const kv_layout& layout, std::span<std::byte> kv, element_kind element,
+                           protocols::duration step_max)
     : config_(config), run_(std::move(run)), stream_(run_->make_stream()), part_(part), layout_(layout), kv_(kv),
-      element_(element), query_heads_(config.facts.query_heads / part.tensor_parallel),
+      step_max_(step_max), element_(element), query_heads_(config.facts.query_heads / part.tensor_parallel),
       intermediate_(config.facts.intermediate / part.tensor_parallel),
       frequencies_(config.text.rope.frequencies(config.facts.head_elements)),
       axes_(config.text.rope.axes(config.facts.head_elements)), scratch_(*run_) {}
@@ -37,7 +43,7 @@ text_decoder::text_decoder(const model_config& config, std::shared_ptr<const ope
 result<std::unique_ptr<text_model>> text_decoder::make(const model_config& config, const weight_source& weights,
                                                        std::shared_ptr<const operations> run, const shard& part,
                                                        const kv_layout& layout, std::span<std::byte> kv,
-                                                       element_kind element) {
+                                                       element_kind element, protocols::duration step_max) {
   const kv_layout own = layout_of(config.facts, part, layout.blocks * kv_block_tokens, element);
   if (own.first_head != layout.first_head || own.heads != layout.heads || own.first_layer != layout.first_layer ||
       own.layers != layout.layers || own.head_elements != layout.head_elements || own.element != layout.element ||
@@ -46,7 +52,7 @@ result<std::unique_ptr<text_model>> text_decoder::make(const model_config& confi
     return fail(fault::invalid_request, "a pool of " + number(kv.size()) +
                                             " bytes that is not laid out for this shard of " + config.facts.name +
                                             "; valid here: layout_of, " + number(own.bytes()) + " bytes");
-  std::unique_ptr<text_decoder> model{new text_decoder{config, std::move(run), part, layout, kv, element}};
+  std::unique_ptr<text_decoder> model{new text_decoder{config, std::move(run), part, layout, kv, element, step_max}};
   if (auto loaded = model->load_weights(weights); !loaded)
     return tl::unexpected(loaded.error());
   return model;
@@ -55,7 +61,7 @@ result<std::unique_ptr<text_model>> text_decoder::make(const model_config& confi
 result<std::unique_ptr<text_model>> text_decoder::load(const model_config& config, const tensor_files& files,
                                                        std::shared_ptr<const operations> run, const shard& part,
                                                        const kv_layout& layout, std::span<std::byte> kv,
-                                                       element_kind element) {
+                                                       element_kind element, protocols::duration step_max) {
   const auto stream = run->make_stream();
   shard_loader loader{files, plan_text(config), *run, *stream, part};
   auto model = make(
@@ -63,10 +69,10 @@ result<std::unique_ptr<text_model>> text_decoder::load(const model_config& confi
       [&](weight& into, const std::vector<std::string>& names, element_kind kind) {
         return loader.load(into, names, kind);
       },
-      run, part, layout, kv, element);
+      run, part, layout, kv, element, step_max);
   if (!model)
     return model;
-  if (auto done = stream->synchronize(); !done)
+  if (auto done = stream->synchronize(base::now() + limits::device_deadline, patience::nap); !done)
     return tl::unexpected(done.error());
   return model;
 }
@@ -136,7 +142,7 @@ result<text_decoder::step_shape> text_decoder::judge(std::span<const sequence> b
       shape.rows += rows.count;
   }
   const std::size_t wanted = part_.last_stage() ? static_cast<std::size_t>(shape.logits) * config_.facts.vocabulary : 0;
-  if (shape.tokens == 0 || logits.size() != wanted)
+  if (shape.tokens == 0 || (!logits.empty() && logits.size() != wanted))
     return fail(fault::invalid_request, "a step of " + number(static_cast<std::uint64_t>(shape.tokens)) +
                                             " tokens gives " + number(wanted) + " logits, and was given room for " +
                                             number(logits.size()));
@@ -300,11 +306,17 @@ result<std::unique_ptr<running_batch>> text_decoder::open_batch(const batch_opti
   return decode_batch::open(*this, how, mesh);
 }
 
-result<void> text_decoder::forward(std::span<const sequence> batch, stage_hops* hops, std::span<float> logits,
-                                   group* mesh) {
+result<void> text_decoder::begin(std::span<const sequence> batch, stage_hops* hops, std::span<float> logits,
+                                 group* mesh) {
   const auto shape = judge(batch, hops, logits, mesh);
   if (!shape)
     return tl::unexpected(shape.error());
+  auto& passed = passed_[++begun_ % passed_.size()];
+  if (passed)
+    if (auto ended = stream_->await(*passed, base::now() + step_max_, patience::nap); !ended)
+      return ended;
+  passed = stream_->make_event(); // the one before may be held by a transfer
+  how_ = shape->tokens == shape->sequences ? patience::spin : patience::nap;
   const auto with = scratch_.place([&](scratch& from) { return describe(from, *shape); });
   if (!with)
     return tl::unexpected(with.error());
@@ -315,9 +327,14 @@ result<void> text_decoder::forward(std::span<const sequence> batch, stage_hops* 
     if (auto came = hops->receive(*stream_, with->hidden); !came)
       return came;
   embed(batch, *with);
+  const auto rows_read = shape->rows > 0 ? stream_->make_event() : nullptr;
+  if (rows_read)
+    stream_->record(*rows_read);
 
   group* const sums = part_.tensor_parallel > 1 ? mesh : nullptr;
   for (std::uint32_t local = 0; local < layout_.layers; ++local) {
+    if (local % layers_a_mark == 0)
+      stream_->mark("layer", layout_.first_layer + local);
     if (auto done = run_layer(local, *with, sums); !done)
       return done;
     if (const std::uint32_t level = layout_.first_layer + local; level < config_.facts.deepstack_levels)
@@ -330,9 +347,15 @@ result<void> text_decoder::forward(std::span<const sequence> batch, stage_hops* 
     run_->gather(*stream_, with->hidden, with->last, with->last_hidden);
     if (auto done = predict(with->last_hidden, *with, sums); !done)
       return done;
-    run_->download(*stream_, with->logits, std::as_writable_bytes(logits));
+    if (!logits.empty())
+      run_->download(*stream_, with->logits, std::as_writable_bytes(logits));
   }
-  return stream_->synchronize();
+  stream_->record(*passed);
+  return rows_read ? stream_->await(*rows_read, base::now() + step_max_, patience::nap) : result<void>{};
+}
+
+result<void> text_decoder::finish() {
+  return stream_->synchronize(base::now() + step_max_, how_);
 }
 
 } // namespace troupe::gpu::models

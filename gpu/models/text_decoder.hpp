@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -21,20 +22,24 @@ public:
   using weight_source =
       std::function<protocols::result<void>(weight& into, const std::vector<std::string>& names, element_kind element)>;
   /// Errors: invalid_request (the layout is not this shard's); those of `weights`.
-  static protocols::result<std::unique_ptr<text_model>> make(const model_config& config, const weight_source& weights,
-                                                             std::shared_ptr<const operations> run, const shard& part,
-                                                             const kv_layout& layout, std::span<std::byte> kv,
-                                                             element_kind element);
+  static protocols::result<std::unique_ptr<text_model>>
+  make(const model_config& config, const weight_source& weights, std::shared_ptr<const operations> run,
+       const shard& part, const kv_layout& layout, std::span<std::byte> kv, element_kind element,
+       protocols::duration step_max = protocols::limits::device_deadline);
   /// From published files. Errors: those of `make`; no_memory.
   static protocols::result<std::unique_ptr<text_model>> load(const model_config& config, const tensor_files& files,
                                                              std::shared_ptr<const operations> run, const shard& part,
                                                              const kv_layout& layout, std::span<std::byte> kv,
-                                                             element_kind element);
+                                                             element_kind element, protocols::duration step_max);
 
   const kv_layout& kv() const noexcept override { return layout_; }
   std::uint32_t mesh_collectives(bool any_logits) const noexcept override;
-  protocols::result<void> forward(std::span<const sequence> batch, stage_hops* hops, std::span<float> logits,
-                                  group* mesh) override;
+  protocols::result<void> begin(std::span<const sequence> batch, stage_hops* hops, std::span<float> logits,
+                                group* mesh) override;
+  protocols::result<void> finish() override;
+  std::shared_ptr<const stream_event> ready() const override {
+    return run_->device() == device_kind::cpu ? nullptr : passed_[begun_ % passed_.size()];
+  }
   std::uint32_t opening_collectives(const batch_options& how) const noexcept override;
   protocols::result<std::unique_ptr<running_batch>> open_batch(const batch_options& how, group* mesh) override;
 
@@ -66,7 +71,7 @@ private:
   };
 
   text_decoder(const model_config& config, std::shared_ptr<const operations> run, const shard& part,
-               const kv_layout& layout, std::span<std::byte> kv, element_kind element);
+               const kv_layout& layout, std::span<std::byte> kv, element_kind element, protocols::duration step_max);
   protocols::result<void> load_weights(const weight_source& from);
   protocols::result<void> load_layer(const weight_source& from, std::uint32_t number, layer& into);
 
@@ -93,6 +98,7 @@ private:
   shard part_;
   kv_layout layout_;
   std::span<std::byte> kv_;
+  protocols::duration step_max_;
   element_kind element_;      ///< of matrices, keys and values, and what products are made of
   std::uint32_t query_heads_; ///< of this rank
   std::uint32_t intermediate_;
@@ -106,6 +112,9 @@ private:
   tensor_view head_view_;
 
   scratch scratch_;
+  std::array<std::shared_ptr<stream_event>, 2> passed_; ///< behind the newest passes, by `begun_`
+  std::uint64_t begun_ = 0;                             ///< passes
+  patience how_ = patience::nap;                        ///< to wait for the newest
   // Tables of a step on the host; their capacity stays.
   std::vector<std::int32_t> ids_, slots_, first_, context_, blocks_, last_;
   std::vector<float> cos_, sin_;

@@ -3,40 +3,46 @@
 #include <algorithm>
 #include <cmath>
 
+#include "runtime/base/clock.hpp"
+
 namespace troupe::gpu::models {
 
 using protocols::fail;
 using protocols::fault;
 using protocols::result;
+namespace limits = protocols::limits;
 
 /// Tensors of one picture. `delta` is what half a block adds to `hidden`; both it and `rows` are contiguous for the sum
 /// over the mesh.
 struct vision_tower::workspace {
   tensor_view patches, hidden, normed, qkv, mixed, delta, wide, joined, rows;
-  tensor_view corners, weights, cos, sin;
 };
 
 namespace {
 
 constexpr float norm_epsilon = 1e-6F; // fixed by the published architecture
+/// So many blocks pass between two looks at how far the device has come.
+constexpr std::uint32_t blocks_a_mark = 8;
 
 } // namespace
 
 vision_tower::vision_tower(const model_config& config, const normalisation& how, std::shared_ptr<const operations> run,
-                           const shard& part, element_kind element)
-    : config_(config), how_(how), run_(std::move(run)), stream_(run_->make_stream()), part_(part), element_(element),
-      heads_(config.facts.vision_heads / part.tensor_parallel),
-      head_elements_(config.vision->hidden / config.facts.vision_heads), scratch_(*run_) {}
+                           const shard& part, const compute_options& how_computed)
+    : config_(config), how_(how), run_(std::move(run)), stream_(run_->make_stream()), part_(part),
+      element_(how_computed.element), heads_(config.facts.vision_heads / part.tensor_parallel),
+      head_elements_(config.vision->hidden / config.facts.vision_heads), step_max_(how_computed.step_max),
+      captures_(how_computed.captures), scratch_(*run_) {}
 
 result<std::unique_ptr<vision_model>> vision_tower::load(const model_config& config, const normalisation& how,
                                                          const tensor_files& files,
                                                          std::shared_ptr<const operations> run, const shard& part,
-                                                         element_kind element) {
-  std::unique_ptr<vision_tower> tower{new vision_tower{config, how, std::move(run), part, element}};
-  shard_loader loader{files, plan_vision(config), *tower->run_, *tower->stream_, part};
+                                                         const compute_options& how_computed) {
+  std::unique_ptr<vision_tower> tower{new vision_tower{config, how, std::move(run), part, how_computed}};
+  const auto stream = tower->run_->make_stream(); // what carries weights is not kept
+  shard_loader loader{files, plan_vision(config), *tower->run_, *stream, part};
   if (auto loaded = tower->load_weights(loader); !loaded)
     return tl::unexpected(loaded.error());
-  if (auto done = tower->stream_->synchronize(); !done)
+  if (auto done = stream->synchronize(base::now() + limits::device_deadline, patience::nap); !done)
     return tl::unexpected(done.error());
   return tower;
 }
@@ -80,10 +86,71 @@ result<void> vision_tower::load_weights(shard_loader& from) {
   return outcome;
 }
 
-std::uint32_t vision_tower::collectives(std::size_t pictures) const noexcept {
-  // Two sums a block, and one for the rows of all mergers together.
-  return part_.tensor_parallel == 1 ? 0 : static_cast<std::uint32_t>(pictures) * (2 * config_.facts.vision_layers + 1);
+// ---- sizes of pictures --------------------------------------------------------------------------------------------
+
+bool vision_tower::captures(const group* mesh) const noexcept {
+  return stream_->gains_by_capture() && (!captures_ || *captures_) &&
+         (part_.tensor_parallel == 1 || mesh->capturable());
 }
+
+const vision_tower::known_size* vision_tower::find(std::uint32_t height, std::uint32_t width) const noexcept {
+  const auto found =
+      std::ranges::find_if(sizes_, [&](const auto& each) { return each->height == height && each->width == width; });
+  return found == sizes_.end() ? nullptr : found->get();
+}
+
+/// Scratch memory that has grown since lies elsewhere, and what was captured names the old place.
+bool vision_tower::is_captured(const known_size& size) const noexcept {
+  return size.work && size.captured_at == scratch_.moves();
+}
+
+result<vision_tower::known_size*> vision_tower::know(std::uint32_t height, std::uint32_t width) {
+  if (const auto* const known = find(height, width))
+    return const_cast<known_size*>(known);
+  auto made = std::make_unique<known_size>(*run_, height, width);
+  if (auto written = write_tables(*made); !written)
+    return tl::unexpected(written.error());
+  if (sizes_.size() < limits::tower_sizes_max)
+    return sizes_.emplace_back(std::move(made)).get();
+  auto& oldest =
+      *std::ranges::min_element(sizes_, {}, [](const std::unique_ptr<known_size>& each) { return each->last; });
+  oldest = std::move(made);
+  return oldest.get();
+}
+
+result<void> vision_tower::write_tables(known_size& of) {
+  const std::uint32_t side = config_.facts.patch_pixels;
+  const std::int64_t patches = of.height / side * (of.width / side);
+  const auto placed = of.memory.place([&](scratch& from) {
+    of.corners = from.take({patches, 4}, element_kind::i32);
+    of.weights = from.take({patches, 4});
+    of.cos = from.take({patches, head_elements_ / 2});
+    of.sin = from.take({patches, head_elements_ / 2});
+    return of.corners;
+  });
+  if (!placed)
+    return tl::unexpected(placed.error());
+  const patch_tables tables = tables_of(config_.facts, *config_.vision, of.height / side, of.width / side);
+  run_->upload(*stream_, std::as_bytes(std::span{tables.corners}), of.corners);
+  run_->upload(*stream_, std::as_bytes(std::span{tables.weights}), of.weights);
+  run_->upload(*stream_, std::as_bytes(std::span{tables.cos}), of.cos);
+  run_->upload(*stream_, std::as_bytes(std::span{tables.sin}), of.sin);
+  return {};
+}
+
+capture_counts vision_tower::captures() const noexcept {
+  const auto kept = std::ranges::count_if(sizes_, [&](const auto& each) { return is_captured(*each); });
+  return {.graphs = static_cast<std::uint32_t>(kept), .eager = eager_};
+}
+
+std::uint32_t vision_tower::collectives(const picture& which, const group* mesh) const noexcept {
+  const auto* const known = find(which.height, which.width);
+  if (part_.tensor_parallel == 1 || (known && captures(mesh) && is_captured(*known)))
+    return 0;
+  return 2 * config_.facts.vision_layers + 1; // two sums a block, and one for the rows of all mergers together
+}
+
+// ---- a picture ----------------------------------------------------------------------------------------------------
 
 result<void> vision_tower::judge(const picture& each, const group* mesh) const {
   const model_facts& facts = config_.facts;
@@ -122,18 +189,12 @@ vision_tower::workspace vision_tower::describe(scratch& from, std::int64_t patch
   with.wide = from.take({patches, facts.vision_intermediate / mesh}, element_);
   with.joined = from.take({patches / cell, vision.hidden * cell / mesh}, element_);
   with.rows = from.take({patches / cell, facts.row_elements()});
-  with.corners = from.take({patches, 4}, element_kind::i32);
-  with.weights = from.take({patches, 4});
-  with.cos = from.take({patches, head_elements_ / 2});
-  with.sin = from.take({patches, head_elements_ / 2});
   return with;
 }
 
 void vision_tower::upload_patches(const picture& each, const workspace& with) {
-  const std::uint32_t side = config_.facts.patch_pixels;
   patches_.resize(static_cast<std::size_t>(with.patches.elements()));
   patchify(each.rgb, each.height, each.width, how_, patches_);
-  const patch_tables tables = tables_of(config_.facts, *config_.vision, each.height / side, each.width / side);
   const std::int64_t columns = with.patches.shape(1);
   run_->upload_published(*stream_,
                          {.data = std::as_bytes(std::span{patches_}).data(),
@@ -142,13 +203,9 @@ void vision_tower::upload_patches(const picture& each, const workspace& with) {
                           .columns = columns,
                           .row_bytes = columns * std::int64_t{sizeof(float)}},
                          with.patches);
-  run_->upload(*stream_, std::as_bytes(std::span{tables.corners}), with.corners);
-  run_->upload(*stream_, std::as_bytes(std::span{tables.weights}), with.weights);
-  run_->upload(*stream_, std::as_bytes(std::span{tables.cos}), with.cos);
-  run_->upload(*stream_, std::as_bytes(std::span{tables.sin}), with.sin);
 }
 
-result<void> vision_tower::attend(const block& of, const workspace& with, group* mesh) {
+result<void> vision_tower::attend(const block& of, const known_size& size, const workspace& with, group* mesh) {
   const std::int64_t width = heads_ * head_elements_;
   const tensor_view q = with.qkv.columns(0, width).split_last(heads_);
   const tensor_view k = with.qkv.columns(width, width).split_last(heads_);
@@ -156,8 +213,8 @@ result<void> vision_tower::attend(const block& of, const workspace& with, group*
   run_->layer_norm(*stream_, with.hidden, of.before_attention.scale.view, of.before_attention.shift.view, norm_epsilon,
                    with.normed);
   run_->matmul(*stream_, with.normed, of.qkv.matrix.view, of.qkv.bias.view, with.qkv);
-  run_->rotate(*stream_, q, with.cos, with.sin);
-  run_->rotate(*stream_, k, with.cos, with.sin);
+  run_->rotate(*stream_, q, size.cos, size.sin);
+  run_->rotate(*stream_, k, size.cos, size.sin);
   run_->attention(*stream_, q, k, v, 1.0F / std::sqrt(static_cast<float>(head_elements_)),
                   with.mixed.split_last(heads_));
   run_->matmul(*stream_, with.mixed, of.proj.matrix.view, of.proj.bias.view, with.delta);
@@ -196,21 +253,16 @@ void vision_tower::merge(const merger& of, bool joined_norm, const workspace& wi
   run_->matmul(*stream_, with.joined, of.down.matrix.view, of.down.bias.view, out);
 }
 
-result<void> vision_tower::encode_one(const picture& each, group* mesh) {
-  const std::int64_t side = config_.facts.patch_pixels;
-  const std::int64_t patches = each.height / side * (each.width / side);
-  const auto placed = scratch_.place([&](scratch& from) { return describe(from, patches); });
-  if (!placed)
-    return tl::unexpected(placed.error());
-  const workspace& with = *placed;
-
-  upload_patches(each, with);
+/// Everything between patches and rows, as it is captured.
+result<void> vision_tower::run(const known_size& size, const workspace& with, group* mesh) {
   run_->matmul(*stream_, with.patches, patch_.matrix.view, patch_.bias.view, with.hidden);
-  run_->add_weighted(*stream_, positions_.view, with.corners, with.weights, with.hidden);
+  run_->add_weighted(*stream_, positions_.view, size.corners, size.weights, with.hidden);
   const std::vector<std::uint32_t>& levels = config_.vision->deepstack;
   const std::int64_t width = config_.facts.hidden;
   for (std::uint32_t i = 0; i < blocks_.size(); ++i) {
-    if (auto done = attend(blocks_[i], with, mesh); !done)
+    if (i % blocks_a_mark == 0)
+      stream_->mark("tower block", i);
+    if (auto done = attend(blocks_[i], size, with, mesh); !done)
       return done;
     if (auto done = transform(blocks_[i], with, mesh); !done)
       return done;
@@ -218,22 +270,55 @@ result<void> vision_tower::encode_one(const picture& each, group* mesh) {
       merge(deepstack_[static_cast<std::size_t>(level)], true, with, with.rows.columns(width * (1 + level), width));
   }
   merge(merger_, false, with, with.rows.columns(0, width));
-  if (mesh)
-    if (auto summed = mesh->all_reduce_sum(*stream_, with.rows); !summed)
-      return summed;
-  if (each.rows)
-    copy_across(*run_, *stream_, with.rows, each.rows);
-  return stream_->synchronize();
+  return mesh ? mesh->all_reduce_sum(*stream_, with.rows) : result<void>{};
 }
 
-result<void> vision_tower::encode(std::span<const picture> pictures, group* mesh) {
-  for (const picture& each : pictures)
-    if (auto valid = judge(each, mesh); !valid)
-      return valid;
-  for (const picture& each : pictures)
-    if (auto done = encode_one(each, part_.tensor_parallel > 1 ? mesh : nullptr); !done)
-      return done;
+result<void> vision_tower::launch(known_size& size, const workspace& with, group* mesh) {
+  if (!is_captured(size)) {
+    auto work = stream_->capture([this, &size, with, mesh] { return run(size, with, mesh); });
+    if (!work)
+      return tl::unexpected(work.error());
+    size.work = *std::move(work);
+    size.captured_at = scratch_.moves();
+  }
+  return stream_->launch(*size.work);
+}
+
+result<void> vision_tower::begin(const picture& which, group* mesh) {
+  if (auto valid = judge(which, mesh); !valid)
+    return valid;
+  const auto known = know(which.height, which.width);
+  if (!known)
+    return tl::unexpected(known.error());
+  known_size& size = **known;
+  const std::int64_t side = config_.facts.patch_pixels;
+  const auto placed =
+      scratch_.place([&](scratch& from) { return describe(from, which.height / side * (which.width / side)); });
+  if (!placed)
+    return tl::unexpected(placed.error());
+  const workspace& with = *placed;
+
+  upload_patches(which, with);
+  const bool came_before = size.last != 0;
+  size.last = ++begun_;
+  group* const sums = part_.tensor_parallel > 1 ? mesh : nullptr;
+  const bool launches = captures(mesh) && came_before;
+  eager_ += stream_->gains_by_capture() && !launches ? 1 : 0;
+  if (auto done = launches ? launch(size, with, sums) : run(size, with, sums); !done)
+    return done;
+  if (which.rows)
+    copy_across(*run_, *stream_, with.rows, which.rows);
+  passed_ = stream_->make_event(); // the one before may be held by a transfer
+  stream_->record(*passed_);
   return {};
+}
+
+result<void> vision_tower::finish() {
+  return stream_->synchronize(base::now() + step_max_, patience::nap);
+}
+
+std::shared_ptr<const stream_event> vision_tower::ready() const {
+  return run_->device() == device_kind::cpu ? nullptr : passed_;
 }
 
 } // namespace troupe::gpu::models

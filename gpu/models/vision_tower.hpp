@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "gpu/models/config.hpp"
+#include "gpu/models/model.hpp"
 #include "gpu/models/picture.hpp"
 #include "gpu/models/scratch.hpp"
 #include "gpu/models/shard_plan.hpp"
@@ -15,6 +16,11 @@ namespace troupe::gpu::models {
 /// merge x merge patches into one token; the deepstack mergers do so after earlier blocks.
 /// Pictures are encoded one after another: each is a matrix product of hundreds of rows already, and memory is bounded
 /// by the largest picture instead of the largest request.
+/// Where the device gains by capture, the work of a size that comes for the second time is captured, and launched whole
+/// from then on; the first of a size runs operation by operation, which finds kernels and memory. The last sizes are
+/// kept with what depends on them alone. Every rank of a mesh sees the same pictures in the same order and so captures
+/// the same (G1, G6).
+/// Contract: G5, G11.
 /// Threads: the executor's.
 class vision_tower final : public vision_model {
 public:
@@ -22,10 +28,13 @@ public:
   static protocols::result<std::unique_ptr<vision_model>> load(const model_config& config, const normalisation& how,
                                                                const tensor_files& files,
                                                                std::shared_ptr<const operations> run, const shard& part,
-                                                               element_kind element);
+                                                               const compute_options& how_computed);
 
-  std::uint32_t collectives(std::size_t pictures) const noexcept override;
-  protocols::result<void> encode(std::span<const picture> pictures, group* mesh) override;
+  std::uint32_t collectives(const picture& which, const group* mesh) const noexcept override;
+  protocols::result<void> begin(const picture& which, group* mesh) override;
+  protocols::result<void> finish() override;
+  std::shared_ptr<const stream_event> ready() const override;
+  capture_counts captures() const noexcept override;
 
 private:
   struct linear {
@@ -45,18 +54,36 @@ private:
     linear up, down;
   };
   struct workspace;
+  /// A size that has come, and what depends on it alone.
+  struct known_size {
+    known_size(const operations& run, std::uint32_t height_of, std::uint32_t width_of)
+        : height(height_of), width(width_of), memory(run) {}
+
+    std::uint32_t height, width;
+    scratch memory;
+    tensor_view corners, weights, cos, sin;
+    std::uint64_t last = 0; ///< which picture, counted from the first, had it last; 0: none yet
+    std::unique_ptr<captured_work> work;
+    std::uint32_t captured_at = 0; ///< moves of the scratch memory before
+  };
 
   vision_tower(const model_config& config, const normalisation& how, std::shared_ptr<const operations> run,
-               const shard& part, element_kind element);
+               const shard& part, const compute_options& how_computed);
   protocols::result<void> load_weights(shard_loader& from);
 
   protocols::result<void> judge(const picture& each, const group* mesh) const;
+  bool captures(const group* mesh) const noexcept;
+  const known_size* find(std::uint32_t height, std::uint32_t width) const noexcept;
+  bool is_captured(const known_size& size) const noexcept;
+  protocols::result<known_size*> know(std::uint32_t height, std::uint32_t width);
+  protocols::result<void> write_tables(known_size& of);
   workspace describe(scratch& from, std::int64_t patches) const;
   void upload_patches(const picture& each, const workspace& with);
-  protocols::result<void> attend(const block& of, const workspace& with, group* mesh);
+  protocols::result<void> attend(const block& of, const known_size& size, const workspace& with, group* mesh);
   protocols::result<void> transform(const block& of, const workspace& with, group* mesh);
   void merge(const merger& of, bool joined_norm, const workspace& with, const tensor_view& out);
-  protocols::result<void> encode_one(const picture& each, group* mesh);
+  protocols::result<void> run(const known_size& size, const workspace& with, group* mesh);
+  protocols::result<void> launch(known_size& size, const workspace& with, group* mesh);
 
   model_config config_;
   normalisation how_;
@@ -73,8 +100,14 @@ private:
   merger merger_;
   std::vector<merger> deepstack_;
 
+  protocols::duration step_max_;
+  const std::atomic<bool>* captures_;
   scratch scratch_;
   std::vector<float> patches_;
+  std::vector<std::unique_ptr<known_size>> sizes_;
+  std::uint64_t begun_ = 0; ///< pictures
+  std::uint32_t eager_ = 0;
+  std::shared_ptr<stream_event> passed_; ///< behind the newest
 };
 
 /// What of a tower depends on a picture's shape alone; patches in merge order.

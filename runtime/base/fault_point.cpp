@@ -133,6 +133,7 @@ void fault_injector::strike(const injection_rule& rule) {
     break;
   case drill_action::hang_device:
   case drill_action::break_device:
+  case drill_action::no_capture:
   case drill_action::deliver: {
     std::function<void(const injection_rule&)> handler;
     {

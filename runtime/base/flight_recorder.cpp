@@ -235,6 +235,13 @@ void flight_recorder::tick() noexcept {
     put(here->progress, here->progress + 1); // this thread's alone
 }
 
+void flight_recorder::captured(std::int64_t graphs, std::uint64_t eager) noexcept {
+  if (auto* const ring = ring_.load(std::memory_order_acquire)) {
+    shared(ring->graphs).fetch_add(static_cast<std::uint64_t>(graphs), std::memory_order_relaxed);
+    shared(ring->eager).fetch_add(eager, std::memory_order_relaxed);
+  }
+}
+
 void flight_recorder::reached(life_state here) noexcept {
   auto* const ring = ring_.load(std::memory_order_acquire);
   if (ring == nullptr)

@@ -75,6 +75,8 @@ public:
   void complain_of(protocols::rank_id peer) noexcept;
   /// The calling thread has completed something: a layer, a collective, a step.
   void tick() noexcept;
+  /// So many graphs more (or fewer) are kept, and so many runs more were made without one (G5).
+  void captured(std::int64_t graphs, std::uint64_t eager) noexcept;
   /// Also a record.
   void reached(protocols::life_state here) noexcept;
   /// Empty while it is not open.

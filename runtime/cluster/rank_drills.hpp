@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <functional>
 
 #include "actors/rank_context.hpp"
@@ -20,7 +21,7 @@ protocols::result<void> take_injection(const protocols::inject& order);
 void take_deliveries(const actors::rank_context& rank,
                      std::function<void(protocols::rank_id peer, const protocols::failure& cause)> on_refused);
 
-/// Device faults strike `device` from here on.
-void take_device_faults(const std::string& device);
+/// Device faults strike `device` from here on, and `captures`, which outlives the process's threads.
+void take_device_faults(const std::string& device, std::atomic<bool>& captures);
 
 } // namespace troupe::cluster

@@ -7,6 +7,7 @@
 #include "gpu/backend.hpp"
 #include "protocols/codec.hpp"
 #include "runtime/base/clock.hpp"
+#include "runtime/base/flight_recorder.hpp"
 #include "runtime/base/log.hpp"
 #include "runtime/cluster/rank_world.hpp"
 
@@ -38,7 +39,8 @@ result<std::shared_ptr<actors::mesh_executor>> rank_world::make_executor(const c
   parts.place = place;
   parts.facts = context_.facts;
   parts.batch_max = context_.spec.limits.batch_max;
-  parts.step_deadline = std::chrono::milliseconds{context_.spec.timeouts.collective_ms};
+  parts.step_deadline = step_max();
+  parts.captures = &context_.captures;
   parts.steps_ahead = on_device() ? 1 : 0;
   parts.turn = context_.turns->claim("an executor stands still between two steps");
 
@@ -61,9 +63,11 @@ result<std::shared_ptr<actors::mesh_executor>> rank_world::make_executor(const c
   const auto wrap = [&](const std::shared_ptr<gpu::group_lanes>& lanes) -> result<std::shared_ptr<gpu::group>> {
     auto group =
         std::make_shared<gpu::group>(lanes->plan, lanes->self, gpu::make_host_backend(lanes), parts.step_deadline);
-    if (on_device())
-      if (auto given = give_device(*group, deadline); !given)
+    if (on_device()) {
+      base::flight_span joining{record_of(start_part::collectives)};
+      if (auto given = joining.ends(give_device(*group, deadline)); !given)
         return tl::unexpected<failure>{given.error()};
+    }
     return group;
   };
   if (cell.group) {
@@ -131,6 +135,7 @@ result<void> rank_world::give_device(gpu::group& group, time_point deadline) {
 
 result<void> rank_world::give_model(const cell_plan& cell, actors::mesh_executor::parts& parts) {
   const auto share = actors::shard_at(cell, parts.place);
+  const base::flight_span loading{record_of(start_part::weights)};
   const auto area = [&](const char* purpose) {
     const auto found = context_.regions.find(purpose);
     return found == context_.regions.end()
@@ -170,12 +175,16 @@ actors::mesh_executor::events rank_world::executor_events(const cell_plan& cell)
             to_role(actors::voted{request, std::move(minimum)});
           },
       .on_encoded =
+          [to_role](room_id room, actors::mesh_executor::moment ready) {
+            to_role(actors::encoded{room, std::move(ready)});
+          },
+      .on_tower_ended =
           [to_role](room_id room, time_point began) {
-            to_role(actors::encoded{room, began, base::now()});
+            to_role(actors::tower_ended{room, began, base::now()});
           },
       .on_prefilled =
-          [to_role](const prefill_step& step) {
-            to_role(actors::prefilled{step.request, step.kv_room, step.decode_cell, step.blocks});
+          [to_role](const prefill_step& step, actors::mesh_executor::moment ready) {
+            to_role(actors::prefilled{step.request, step.kv_room, step.decode_cell, step.blocks, std::move(ready)});
           },
       .on_first_token =
           [to_role](request_id request, token_id first, std::int32_t delta, std::uint64_t digest, time_point began) {

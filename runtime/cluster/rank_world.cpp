@@ -10,6 +10,8 @@
 #include <fstream>
 #include <iterator>
 
+#include <fmt/format.h>
+
 #include "actors/front_actor.hpp"
 #include "actors/kv_writes.hpp"
 #include "actors/watchdog_actor.hpp"
@@ -54,6 +56,12 @@ result<base::unique_fd> listen_for_clients(const std::string& path) {
       ::listen(socket.get(), SOMAXCONN) != 0)
     return fail(fault::config_invalid, "cannot listen on " + path + ": " + std::strerror(errno));
   return socket;
+}
+
+template <class Act>
+result<void> timed(start_part part, const Act& act) {
+  base::flight_span span{record_of(part)};
+  return span.ends(result<void>{act()});
 }
 
 } // namespace
@@ -124,7 +132,7 @@ result<endpoint> rank_world::open() {
     if (!facts)
       return tl::unexpected<failure>{facts.error()};
     context_.facts = *std::move(facts);
-    if (auto found = find_device(); !found)
+    if (auto found = timed(start_part::device, [&] { return find_device(); }); !found)
       return tl::unexpected<failure>{found.error()};
     auto engine = over_fabric
                       ? fabric::make_fabric_engine(
@@ -138,7 +146,7 @@ result<endpoint> rank_world::open() {
       return tl::unexpected<failure>{engine.error()};
     transfers_ = fabric::record_transfers(fabric::drilled(*std::move(engine)));
     context_.transfers = transfers_.get();
-    if (auto done = register_regions(); !done)
+    if (auto done = timed(start_part::memory, [&] { return register_regions(); }); !done)
       return tl::unexpected<failure>{done.error()};
     endpoint_.fabric_address = transfers_->address();
     if (auto done = transfers_->start(actors::transfer_events_of(context_)); !done)
@@ -160,6 +168,7 @@ result<endpoint> rank_world::open() {
 result<void> rank_world::find_device() {
   const auto& place = context_.plan_of_self().device;
   device_ = place.name_on(0);
+  take_device_faults(device_, context_.captures);
   if (!on_device())
     return {};
   const auto count = gpu::count_devices(place.kind);
@@ -171,7 +180,6 @@ result<void> rank_world::find_device() {
   if (!memory)
     return tl::unexpected<failure>{memory.error()};
   device_memory_ = *std::move(memory);
-  take_device_faults(device_);
   base::log_info("computes on {}", device_);
   return {};
 }
@@ -192,14 +200,19 @@ result<std::vector<parity_fact>> rank_world::facts() {
       {"device", context_.spec.device}, {"threads", std::to_string(context_.spec.limits.threads)},
       environment_fact(environ)};
   base::log_info("environment: {}", out.back().value.empty() ? "nothing set that matters" : out.back().value);
+  if (auto captured = capture_fact())
+    out.push_back(*std::move(captured));
   if (auto numbers = numerics_fact()) {
     base::log_info("{}: {}", numbers->key, numbers->value);
     out.push_back(*std::move(numbers));
   }
   if (has_model()) {
+    const base::flight_span reading{record_of(start_part::files)};
     auto folder = gpu::models::open_folder(context_.model, {.device = device_,
                                                             .threads = context_.spec.limits.threads,
-                                                            .element = actors::element_of(context_.spec.model_dtype)});
+                                                            .element = actors::element_of(context_.spec.model_dtype),
+                                                            .step_max = step_max(),
+                                                            .captures = &context_.captures});
     if (!folder)
       return tl::unexpected<failure>{folder.error()};
     folder_ = *std::move(folder);
@@ -209,6 +222,24 @@ result<std::vector<parity_fact>> rank_world::facts() {
     out.push_back({"model.config", base::hex(base::digest(std::as_bytes(std::span{text})))});
   }
   return out;
+}
+
+/// What this rank captures and how it is cut, as every rank of its pool does: one that runs a collective by itself
+/// while another has it in a graph would hang both, minutes later (G1, G2, G4, G13).
+std::optional<parity_fact> rank_world::capture_fact() const {
+  std::string text;
+  if (const auto* const cell = cell_here(role_kind::decode); cell != nullptr && cell->pipeline_parallel == 1) {
+    std::set<std::string> devices;
+    for (const auto rank : cell->ranks)
+      devices.insert(context_.plan.rank(rank).device.name_on(device_count_));
+    if (!on_device() || devices.size() == cell->ranks.size())
+      text += fmt::format("steps of powers of two up to {} rows, sums inside\n", context_.spec.limits.batch_max);
+  }
+  if (role_here(role_kind::encode))
+    text += fmt::format("towers of the last {} sizes of pictures\n", limits::tower_sizes_max);
+  if (text.empty())
+    return std::nullopt;
+  return parity_fact{"capture of " + context_.plan_of_self().pool, context_.captures ? std::move(text) : "nothing"};
 }
 
 /// Of a rank that computes: binds the ranks of its pool, which serve the same requests. What cannot be stated here
@@ -224,12 +255,13 @@ std::optional<parity_fact> rank_world::numerics_fact() const {
 
 result<void> rank_world::group(const roster& everybody, time_point deadline) {
   TROUPE_FAULT_POINT("rank.grouping");
-  if (auto done = make_lanes(everybody, deadline); !done)
-    return done;
   std::set<rank_id> all;
   for (const auto& rank : context_.plan.ranks)
     all.insert(rank.id);
-  if (auto done = attach_memory(all, deadline); !done)
+  if (auto done =
+          timed(start_part::edges,
+                [&] { return make_lanes(everybody, deadline).and_then([&] { return attach_memory(all, deadline); }); });
+      !done)
     return done;
   if (auto done = load_roles(deadline); !done)
     return done;

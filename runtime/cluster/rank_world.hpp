@@ -88,6 +88,7 @@ private:
 
   void start_watchdog();
   std::optional<protocols::parity_fact> numerics_fact() const;
+  std::optional<protocols::parity_fact> capture_fact() const;
 
   // rank_memory.cpp
   protocols::result<void> register_regions();
@@ -101,6 +102,7 @@ private:
   protocols::result<void> check_device_room(const std::vector<wanted_region>& wanted) const;
   protocols::result<void> find_device();
   protocols::result<void> give_device(gpu::group& group, protocols::time_point deadline);
+  protocols::duration step_max() const { return std::chrono::milliseconds{context_.spec.timeouts.collective_ms}; }
   bool on_device() const { return context_.plan_of_self().device.kind != "cpu"; }
   protocols::result<void> attach_memory(const std::set<protocols::rank_id>& with, protocols::time_point deadline,
                                         const std::function<bool()>& urgent = {});

@@ -42,13 +42,22 @@ public:
 
   std::function<protocols::result<void>()> before_forward; ///< a fault that a test plants
   std::vector<seen> log;
+  gpu::models::capture_counts captures;                   ///< of its running batch
+  std::shared_ptr<const gpu::stream_event> stands_behind; ///< its `ready`
+  std::uint32_t finished = 0;
+
+  protocols::result<void> finish() override {
+    ++finished;
+    return {};
+  }
+  std::shared_ptr<const gpu::stream_event> ready() const override { return stands_behind; }
 
   const gpu::models::kv_layout& kv() const noexcept override { return layout_; }
   std::uint32_t mesh_collectives(bool any_logits) const noexcept override {
     return part_.last_stage() && any_logits ? 2 : 1;
   }
-  protocols::result<void> forward(std::span<const sequence> batch, gpu::models::stage_hops* hops,
-                                  std::span<float> logits, gpu::group* mesh) override {
+  protocols::result<void> begin(std::span<const sequence> batch, gpu::models::stage_hops* hops, std::span<float> logits,
+                                gpu::group* mesh) override {
     if (before_forward)
       if (auto planted = before_forward(); !planted)
         return planted;
@@ -68,6 +77,12 @@ public:
     if (!part_.first_stage())
       if (auto came = hops->receive(stream_, states); !came)
         return came;
+    // Where nobody reads them the sum over them is taken all the same.
+    std::vector<float> unread;
+    if (logits.empty() && part_.last_stage()) {
+      unread.resize(static_cast<std::size_t>(std::ranges::count_if(batch, &sequence::wants_logits)) * vocabulary);
+      logits = unread;
+    }
     std::size_t token = 0;
     std::size_t wanted = 0;
     std::ranges::fill(logits, 0.0F);
@@ -117,6 +132,7 @@ public:
     return {};
   }
   std::uint32_t size() const noexcept override { return size_; }
+  gpu::models::capture_counts captures() const noexcept override { return with_.captures; }
   std::uint32_t collectives() const noexcept override { return on_mesh_ ? with_.mesh_collectives(true) : 0; }
 
   protocols::result<void> step(gpu::group* mesh) override {
@@ -177,7 +193,7 @@ class executor_company {
 public:
   explicit executor_company(std::uint32_t tensor_parallel, std::uint32_t pipeline_parallel = 1,
                             protocols::duration deadline = 10s)
-      : size(tensor_parallel * pipeline_parallel), ends(size), prefilled(size) {
+      : size(tensor_parallel * pipeline_parallel), ends(size), prefilled(size), moments(size), finished_before(size) {
     cell.role = protocols::role_kind::decode;
     cell.tensor_parallel = tensor_parallel;
     cell.pipeline_parallel = pipeline_parallel;
@@ -270,6 +286,8 @@ public:
   // Guarded by `mutex`.
   std::vector<std::optional<protocols::result<void>>> ends; ///< by place, once its thread has ended
   std::vector<std::uint32_t> prefilled;                     ///< by place: prompts that have run whole
+  std::vector<actors::mesh_executor::moment> moments;       ///< by place: of the newest of them
+  std::vector<std::uint32_t> finished_before;               ///< by place: passes that the host had waited for by then
   std::vector<std::vector<protocols::admission>> votes;
   std::vector<protocols::token_id> first_tokens;
   std::vector<protocols::request_id> left;
@@ -305,8 +323,16 @@ private:
                 [=, this](protocols::request_id, std::vector<protocols::admission> minimum) {
                   note([&] { votes.push_back(std::move(minimum)); });
                 },
-            .on_encoded = [](protocols::room_id, protocols::time_point) {},
-            .on_prefilled = [=, this](const protocols::prefill_step&) { note([&] { ++prefilled[place]; }); },
+            .on_encoded = [](protocols::room_id, actors::mesh_executor::moment) {},
+            .on_tower_ended = [](protocols::room_id, protocols::time_point) {},
+            .on_prefilled =
+                [=, this](const protocols::prefill_step&, actors::mesh_executor::moment ready) {
+                  note([&] {
+                    ++prefilled[place];
+                    moments[place] = std::move(ready);
+                    finished_before[place] = models[place]->finished;
+                  });
+                },
             .on_first_token = [=, this](protocols::request_id, protocols::token_id first, std::int32_t, std::uint64_t,
                                         protocols::time_point) { note([&] { first_tokens.push_back(first); }); },
             .on_left = [=, this](protocols::request_id request) { note([&] { left.push_back(request); }); },

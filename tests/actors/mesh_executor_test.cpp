@@ -156,6 +156,53 @@ TEST_CASE("A long prompt runs in pieces, each on every rank, and its token is ch
   }
 }
 
+TEST_CASE("E12, E16: keys and values are handed on with their event, before the host waits for anything") {
+  struct moment final : gpu::stream_event {};
+  executor_company all{2};
+  for (const auto& model : all.models)
+    model->stands_behind = std::make_shared<moment>();
+  all.start();
+  submit work;
+  work.request = request_id{7};
+  work.prompt.assign(2 * limits::prefill_chunk_tokens + 5, token_id{3});
+  const auto blocks = blocks_for(work.prompt.size());
+
+  all.order(actors::mesh_executor::prefill_order{{.work = work, .blocks = blocks, .rows = {}}});
+
+  REQUIRE(all.until([&] { return !all.first_tokens.empty(); }));
+  all.finish();
+  check_all_well(all);
+  for (std::uint32_t place = 0; place < all.size; ++place) {
+    CAPTURE(place);
+    CHECK(all.moments[place] == all.models[place]->stands_behind);
+    CHECK(all.finished_before[place] == (place == 0 ? 1 : 0)); // the warm-up's, where the token is chosen
+  }
+  CHECK(all.models[0]->finished == 2); // of the prompt's three pieces the host wanted something of the last alone
+}
+
+TEST_CASE("G14, G4: a rank that alone falls back from capture ends the warm-up, with what each has captured") {
+  executor_company all{2};
+  all.models[0]->captures = {.graphs = 3, .eager = 0};
+  all.models[1]->captures = {.graphs = 0, .eager = 3};
+  all.start();
+  REQUIRE(all.until([&] { return all.ends[0] && all.ends[1]; }));
+  for (const auto& end : all.ends)
+    CHECK(words(end).find(
+              "plan (rank 11 has captured 0 graphs and 3 runs without, rank 10 3 graphs and 0 runs without)") !=
+          std::string::npos);
+}
+
+TEST_CASE("G1, G14: a rank that was told alone to capture nothing ends the warm-up, by name") {
+  executor_company all{2};
+  const std::atomic<bool> nothing = false;
+  all.parts[1].captures = &nothing;
+  all.start();
+  REQUIRE(all.until([&] { return all.ends[0] && all.ends[1]; }));
+  for (const auto& end : all.ends)
+    CHECK(words(end).find("rank 11 has captured 0 graphs and 0 runs without, told to capture nothing, rank 10") !=
+          std::string::npos);
+}
+
 TEST_CASE("B18, F17: sequences join and leave the batch alike on every rank, one token a step and nothing else in it") {
   for (const auto& of : with_and_without_a_step_ahead()) {
     CAPTURE(of.tensor_parallel);
@@ -230,9 +277,9 @@ TEST_CASE("A24, A25: a model that issues other collectives than planned fails be
       std::uint32_t mesh_collectives(bool any) const noexcept override {
         return static_cast<std::uint32_t>(static_cast<int>(model->mesh_collectives(any)) - difference);
       }
-      result<void> forward(std::span<const sequence> batch, gpu::models::stage_hops* hops, std::span<float> logits,
-                           gpu::group* mesh) override {
-        return model->forward(batch, hops, logits, mesh);
+      result<void> begin(std::span<const sequence> batch, gpu::models::stage_hops* hops, std::span<float> logits,
+                         gpu::group* mesh) override {
+        return model->begin(batch, hops, logits, mesh);
       }
       std::shared_ptr<text_model> model;
       int difference;
@@ -382,7 +429,7 @@ TEST_CASE("C15: a member that dies in a step ends it for every rank at once") {
     REQUIRE(all.until([&] { return std::ranges::all_of(all.ends, [](const auto& end) { return end.has_value(); }); }));
     CHECK(base::now() - began < 5s); // the deadline of a collective is 10 s
     all.finish();
-    CHECK(words(all.ends.back()) == to_string({fault::executor_failed, "planted"}));
+    CHECK(words(all.ends.back()) == to_string({fault::executor_failed, "decode, call 4: planted"}));
     for (std::uint32_t place = 0; place + 1 < all.size; ++place) {
       CAPTURE(words(all.ends[place]));
       REQUIRE_FALSE(*all.ends[place]);

@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -111,6 +112,34 @@ TEST_CASE("C1: a fault armed with the launch strikes a rank before it has made a
   CHECK(end.exit_code == 6);
   CHECK(has(end.err, "rank 2 (stub.2)"));
   CHECK(has(content_of(here / ("jobs/" + here.job() + "/strikes")), "kill at rank.spawned"));
+}
+
+TEST_CASE(
+    "G13, G14: a rank that alone is told not to capture ends the start, in the handshake or else in the warm-up") {
+  const scratch_folder here;
+  auto spec =
+      nlohmann::json::parse(std::ifstream{TROUPE_SOURCE_DIR "/deploy/specs/reader-tp2-tp2.json"}, nullptr, true, true);
+  spec["drills"] = true;
+  spec["model"]["path"] = TROUPE_SOURCE_DIR "/deploy/models/reader";
+  const auto file = here.write("reader.json", spec.dump());
+  const auto start = [&](const char* point) {
+    command job{{"up", file, "--job", here.job(), "--run-dir", here / "jobs", "--inject",
+                 std::string{"rank=decode.0/t1,action=no_capture,point="} + point}};
+    const auto end = job.finish();
+    CHECK(end.in_time);
+    CHECK(end.exit_code != 0);
+    return end.err;
+  };
+
+  const auto early = start("rank.handshake");
+  CAPTURE(early);
+  CHECK(has(early, "the ranks do not agree on capture of decode"));
+  CHECK(has(early, "nothing  <- decode.0/t1"));
+  CHECK(has(early, "steps of powers of two up to 32 rows, sums inside  <- decode.0/t0"));
+
+  const auto late = start("rank.warming");
+  CAPTURE(late);
+  CHECK(has(late, "told to capture nothing"));
 }
 
 TEST_CASE("C45: a supervisor that is struck at any of its fault points leaves no process") {

@@ -1,5 +1,7 @@
 #include <algorithm>
+#include <atomic>
 #include <cstring>
+#include <memory>
 #include <optional>
 
 #include "fabric/device_memory.hpp"
@@ -13,8 +15,13 @@ using protocols::result;
 
 namespace {
 
+/// A point that the test lets the pretended device reach.
+struct pretended_event final : device_event {
+  std::atomic<bool> passed = false;
+};
+
 /// Memory that plays a device's: a handle is its address, which holds within one process, and a copy is carried out
-/// when its end is asked for the second time.
+/// when its end is asked for the second time behind the event that it waits for.
 class pretended_memory final : public device_memory {
 public:
   bool breaks = false;                       ///< copies fail when they are asked for
@@ -56,9 +63,10 @@ private:
   struct copies final : device_copies {
     explicit copies(pretended_memory& memory) : of(memory) {}
 
-    result<void> begin(std::span<const write_piece> what, const std::byte* source, std::byte* target,
-                       device_reach way) override {
+    result<void> begin(std::span<const write_piece> what, const std::byte* source, std::byte* target, device_reach way,
+                       const device_event* after) override {
       of.copied_by = way;
+      behind = static_cast<const pretended_event*>(after);
       pieces.assign(what.begin(), what.end());
       from = source;
       to = target;
@@ -68,7 +76,7 @@ private:
     result<bool> finished() override {
       if (of.breaks)
         return fail(fault::executor_failed, "the device is gone");
-      if (++asked < 2)
+      if ((behind != nullptr && !behind->passed) || ++asked < 2)
         return false;
       for (const auto& piece : pieces)
         std::memcpy(to + piece.target_offset, from + piece.source_offset, piece.bytes);
@@ -79,6 +87,7 @@ private:
     std::vector<write_piece> pieces;
     const std::byte* from = nullptr;
     std::byte* to = nullptr;
+    const pretended_event* behind = nullptr;
     int asked = 0;
   };
 };
@@ -114,7 +123,8 @@ struct pair_on_device {
     REQUIRE(one.engine->start(one.log.events()));
   }
 
-  result<void> write(std::uint32_t source, std::uint32_t target, std::vector<write_piece> pieces) {
+  result<void> write(std::uint32_t source, std::uint32_t target, std::vector<write_piece> pieces,
+                     ready_event ready = ready_event::already()) {
     return writer.engine->post({.to = rank_id{1},
                                 .source_region = source,
                                 .target_region = target,
@@ -122,7 +132,7 @@ struct pair_on_device {
                                 .completion_data = 7,
                                 .deadline = within(patience),
                                 .cookie = 11},
-                               ready_event::already());
+                               std::move(ready));
   }
 };
 
@@ -164,6 +174,29 @@ TEST_CASE("a device that cannot be reached is copied to by way of the host") {
     REQUIRE(with.writer.log.wait_delivered(1));
     CHECK(with.memory->copied_by == reach);
   }
+}
+
+TEST_CASE("E12, E16: a write stands behind the event of what it reads, and holds it until it is delivered") {
+  pair_on_device with;
+  auto computed = std::make_shared<pretended_event>();
+  const std::weak_ptr<pretended_event> held = computed;
+  REQUIRE(with.write(with.writer.of_device.id, with.reader.of_device.id, {{0, 16, 32}}, ready_event::behind(computed)));
+  // What is computed meanwhile is what the peer gets: a copy that had begun at once would have taken zeros.
+  std::fill(with.writer.of_device.bytes.begin(), with.writer.of_device.bytes.end(), std::byte{42});
+  CHECK(with.reader.log.landed().empty());
+  computed->passed = true;
+  computed.reset();
+
+  REQUIRE(with.reader.log.wait_landed(1));
+  REQUIRE(with.writer.log.wait_delivered(1));
+  CHECK(with.reader.of_device.bytes[16] == std::byte{42});
+  REQUIRE(with.write(with.writer.of_device.id, with.reader.of_device.id, {{0, 16, 32}})); // the one before is let go of
+  REQUIRE(with.writer.log.wait_delivered(2));
+  CHECK(held.expired());
+
+  const auto of_host = with.write(with.writer.of_host.id, with.reader.of_host.id, {{0, 0, 8}},
+                                  ready_event::behind(std::make_shared<pretended_event>()));
+  CHECK(of_host.error().code == fault::bad_value);
 }
 
 TEST_CASE("a rank without a device is refused regions of one") {

@@ -385,10 +385,13 @@ TEST_CASE("CUDA: an error of the device comes out of synchronize with the call a
   const twin out{on, element_kind::f32, {1, 8}, from.uniform()};
   const std::vector<std::int32_t> beyond{4};
   const twin index{on, element_kind::i32, {1}, each_of(beyond)};
+  on.on_cuda->mark("gather", 1);
+  REQUIRE(on.on_cuda->synchronize());
   on.cuda->gather(*on.on_cuda, table.cuda, index.cuda, out.cuda);
   const auto first = on.on_cuda->synchronize();
   REQUIRE_FALSE(first);
   CHECK(first.error().code == protocols::fault::executor_failed);
-  CHECK(first.error().what.find("cuda:0 cudaStreamSynchronize: cudaError") == 0);
+  CHECK(first.error().what.find("cuda:0 cudaEventQuery: cudaError") == 0);
+  CHECK(first.error().what.ends_with(", past gather 1"));
   CHECK(on.on_cuda->synchronize().error() == first.error());
 }

@@ -189,8 +189,8 @@ TEST_CASE("a Qwen3-VL of other sizes gives the reference's rows and logits, its 
     on_ranks(tensor_parallel, [&](std::uint32_t r) -> protocols::result<void> {
       const auto tower = take(expected.model().load_vision({.tensor_parallel = tensor_parallel, .mesh_rank = r}));
       const models::vision_model::picture picture{page, height, width, on_host(all[r], facts.row_elements())};
-      mesh[r]->begin(protocols::call_id{1}, "encode", tower->collectives(1));
-      auto done = tower->encode(std::span{&picture, 1}, mesh[r].get());
+      mesh[r]->begin(protocols::call_id{1}, "encode", tower->collectives(picture, mesh[r].get()));
+      auto done = tower->encode(picture, mesh[r].get());
       return done ? mesh[r]->end() : done;
     });
     rows = all[0];

@@ -26,7 +26,7 @@ struct reader_on {
     std::vector<float> rows(std::size_t{each.picture.tokens} * folder->facts().row_elements());
     const models::vision_model::picture picture{each.page.rgb, each.page.height, each.page.width,
                                                 on_host(rows, folder->facts().row_elements())};
-    take(tower->encode(std::span{&picture, 1}, nullptr));
+    take(tower->encode(picture, nullptr));
     return rows;
   }
   std::vector<float> forward(const models::text_model::sequence& part) {

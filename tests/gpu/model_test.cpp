@@ -22,16 +22,20 @@ std::vector<std::vector<float>> encode_all(std::uint32_t tensor_parallel) {
     auto tower = reader().load_vision({.tensor_parallel = tensor_parallel, .mesh_rank = r});
     if (!tower)
       return tl::unexpected(tower.error());
-    std::vector<models::vision_model::picture> pictures;
     for (const golden_case& each : golden_cases())
       rows[r].emplace_back(std::size_t{each.picture.tokens} * reader().facts().row_elements());
-    for (std::size_t i = 0; i < golden_cases().size(); ++i)
-      pictures.push_back({golden_cases()[i].page.rgb, golden_cases()[i].page.height, golden_cases()[i].page.width,
-                          on_host(rows[r][i], reader().facts().row_elements())});
-    if (mesh[r])
-      mesh[r]->begin(protocols::call_id{1}, "encode", (*tower)->collectives(pictures.size()));
-    auto done = (*tower)->encode(pictures, mesh[r].get());
-    return done && mesh[r] ? mesh[r]->end() : done;
+    protocols::result<void> done;
+    for (std::size_t i = 0; done && i < golden_cases().size(); ++i) {
+      const golden_case& each = golden_cases()[i];
+      const models::vision_model::picture picture{each.page.rgb, each.page.height, each.page.width,
+                                                  on_host(rows[r][i], reader().facts().row_elements())};
+      if (mesh[r])
+        mesh[r]->begin(protocols::call_id{1 + i}, "encode", (*tower)->collectives(picture, mesh[r].get()));
+      done = (*tower)->encode(picture, mesh[r].get());
+      if (done && mesh[r])
+        done = mesh[r]->end();
+    }
+    return done;
   });
   for (std::uint32_t r = 1; r < tensor_parallel; ++r)
     CHECK(rows[r] == rows[0]);

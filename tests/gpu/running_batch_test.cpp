@@ -161,7 +161,7 @@ void check_golden(const std::string& device) {
     const auto width = with.folder->facts().row_elements();
     std::vector<float> rows(std::size_t{each.picture.tokens} * width);
     const models::vision_model::picture picture{each.page.rgb, each.page.height, each.page.width, on_host(rows, width)};
-    take(tower->encode(std::span{&picture, 1}, nullptr));
+    take(tower->encode(picture, nullptr));
     const auto blocks = with.blocks_for(each.prompt.size() + each.answer.size());
     const models::text_model::rows_at at{each.picture.first_token, each.picture.tokens, on_host(rows, width)};
     const auto logits = with.logits_of({each.prompt, each.positions, 0, blocks, std::span{&at, 1}, true});

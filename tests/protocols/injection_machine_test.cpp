@@ -49,7 +49,7 @@ TEST_CASE("every action has a name of its own and a target") {
   std::set<std::string_view> names;
   for (const auto known : drill_action_names())
     CHECK(names.insert(known).second);
-  CHECK(names.size() == 23);
+  CHECK(names.size() == 24);
   CHECK(target_of(drill_action::kill) == drill_target::process);
   CHECK(target_of(drill_action::hang_device) == drill_target::process);
   CHECK(target_of(drill_action::corrupt) == drill_target::frame);

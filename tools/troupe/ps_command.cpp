@@ -6,6 +6,7 @@
 
 #include "tools/troupe/commands.hpp"
 #include "tools/troupe/job.hpp"
+#include "tools/troupe/rank_records.hpp"
 #include "tools/troupe/text.hpp"
 
 namespace troupe::tools {
@@ -24,6 +25,8 @@ void print_json(const cluster::job_record& job, const std::optional<cluster::job
                               {"directory", job.paths.directory.string()}};
   if (status)
     line.update(as_json(*status));
+  if (line.contains("ranks"))
+    add_records(line["ranks"], job.paths);
   fmt::print("{}\n", line.dump());
 }
 

@@ -14,6 +14,7 @@
 #include "runtime/base/flight_files.hpp"
 #include "tools/troupe/commands.hpp"
 #include "tools/troupe/job.hpp"
+#include "tools/troupe/rank_records.hpp"
 #include "tools/troupe/text.hpp"
 
 namespace troupe::tools {
@@ -27,6 +28,7 @@ struct trace_options {
   std::string directory;
   job_options job;
   bool first_cause = false;
+  bool start = false;
   bool json = false;
   std::size_t last = 40;
 };
@@ -182,6 +184,10 @@ int trace(const trace_options& options) {
   if (from->stories.empty())
     return complain(base::exit_code::config,
                     fmt::format("no flight record in {}", job->paths.flight_folder().string()));
+  if (options.start) {
+    fmt::print("{}", start_table(protocols::starts_of(from->stories)).text(palette{STDOUT_FILENO}));
+    return static_cast<int>(base::exit_code::done);
+  }
   if (!options.first_cause) {
     if (options.json)
       print_json_lines(*from, options);
@@ -221,10 +227,13 @@ void add_trace(CLI::App& troupe, action& chosen) {
   add_job_options(*command, options->job);
   command->add_flag("--first-cause", options->first_cause,
                     "who failed first, what each rank was in, who waited for whom");
+  command->add_flag("--start", options->start, "where each rank's time from its launch to ready went, in ms")
+      ->excludes("--first-cause");
   command->add_option("--last", options->last, "print this many records; default 40")->type_name("N");
   command->add_flag("--json", options->json, "one JSON object, or one for each record");
   command->footer(R"(Examples:
   troupe trace --job reader --first-cause
+  troupe trace --job reader --start
   troupe trace /run/user/1000/troupe/reader --last 200
 
 Ranks note what they do in the job's directory, which stays until the next job of its name is started.

@@ -12,6 +12,7 @@
 #include "tools/troupe/commands.hpp"
 #include "tools/troupe/inject_command.hpp"
 #include "tools/troupe/launch.hpp"
+#include "tools/troupe/rank_records.hpp"
 #include "tools/troupe/text.hpp"
 #include "tools/troupe/trace_command.hpp"
 
@@ -55,6 +56,7 @@ void print_ready_json(const std::string& job, const cluster::job_paths& paths, p
                               {"directory", paths.directory.string()},
                               {"launch_ms", std::chrono::duration<double, std::milli>(took).count()}};
   line.update(as_json(written_status(paths)));
+  add_records(line["ranks"], paths);
   fmt::print("{}\n", line.dump());
   std::fflush(stdout);
 }
