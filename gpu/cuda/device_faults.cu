@@ -8,9 +8,11 @@ using protocols::result;
 
 namespace {
 
-/// Two blocks of this size fill a multiprocessor, so that no other kernel of the process gets a place.
-constexpr int filling_threads = 1024;
-constexpr int filling_blocks = 2;
+/// So many blocks of this size fill a multiprocessor, so that no other kernel of the process gets a place. Small ones,
+/// for each takes whatever place a kernel that is at work gives up: one that needs half a multiprocessor at once may
+/// wait for ever behind small kernels that follow each other.
+constexpr int filling_threads = 64;
+constexpr int filling_blocks = 32;
 
 __device__ unsigned long long now_ns() {
   unsigned long long now;

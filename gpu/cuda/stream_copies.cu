@@ -22,7 +22,7 @@ constexpr std::uint64_t engine_piece_bytes = 8u << 20; ///< pieces of this size 
 constexpr int threads = 512;
 constexpr int words_each = 8;                                                              ///< in flight in a thread
 constexpr std::uint64_t slice_bytes = std::uint64_t{threads} * words_each * sizeof(uint4); ///< of a block at a time
-constexpr int blocks_max = 64;
+constexpr int blocks_max = 32;
 
 struct slice {
   const uint4* from = nullptr;
