@@ -19,6 +19,15 @@ public:
   /// Of its making.
   cudaError_t error() const noexcept { return error_; }
 
+  /// Whether the stream has come to it: cudaErrorNotReady is an answer here, and not an error for the next call to
+  /// find.
+  cudaError_t state() const noexcept {
+    const cudaError_t now = cudaEventQuery(handle_);
+    if (now == cudaErrorNotReady)
+      cudaGetLastError();
+    return now;
+  }
+
 private:
   cudaEvent_t handle_ = nullptr;
   cudaError_t error_ = cudaSuccess;

@@ -1,8 +1,7 @@
 #include "gpu/cuda/cuda_stream.hpp"
 
-#include <cstring>
-
 #include <algorithm>
+#include <cstring>
 
 #include "gpu/cuda/peer_sums.hpp"
 #include "runtime/base/clock.hpp"

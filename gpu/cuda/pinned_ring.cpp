@@ -43,11 +43,10 @@ result<void> pinned_ring::make_room(cudaStream_t queue, time_point deadline) {
   }
   patient_wait waiting{deadline, patience::nap};
   while (next.busy) {
-    const cudaError_t state = cudaEventQuery(next.fetched->handle());
+    const cudaError_t state = next.fetched->state();
     next.busy = state == cudaErrorNotReady;
     if (!next.busy)
       return outcome_of(state, "cudaEventQuery");
-    cudaGetLastError(); // it is no error
     if (!waiting.go_on())
       return fail(fault::timeout, "it has not fetched what was uploaded before");
   }

@@ -47,16 +47,12 @@ __global__ void __launch_bounds__(threads) copy_slices(const slice* slices, int 
 
 class stream_copies final : public fabric::device_copies {
 public:
-  explicit stream_copies(const device& on) : device_(on) {
-    device_.use();
-    failed_ = cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking);
+  explicit stream_copies(const device& on) : device_((on.use(), on)), failed_(done_.error()) {
     if (failed_ == cudaSuccess)
-      failed_ = cudaEventCreateWithFlags(&done_, cudaEventDisableTiming);
+      failed_ = cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking);
   }
   ~stream_copies() override {
     device_.use();
-    if (done_)
-      cudaEventDestroy(done_);
     if (stream_)
       cudaStreamDestroy(stream_);
   }
@@ -85,16 +81,14 @@ public:
                                                                          : by_engine(pieces, source, target);
     if (!told)
       return told;
-    return outcome(cudaEventRecord(done_, stream_), "cudaEventRecord");
+    return outcome(cudaEventRecord(done_.handle(), stream_), "cudaEventRecord");
   }
 
   result<bool> finished() override {
     device_.use();
-    const auto state = cudaEventQuery(done_);
-    if (state == cudaErrorNotReady) {
-      cudaGetLastError(); // it is no error
+    const auto state = done_.state();
+    if (state == cudaErrorNotReady)
       return false;
-    }
     return outcome(state, "a copy between regions").map([] { return true; });
   }
 
@@ -175,8 +169,8 @@ private:
 
   device device_;
   cudaStream_t stream_ = nullptr;
-  cudaEvent_t done_ = nullptr;
-  cudaError_t failed_ = cudaSuccess;
+  cuda_event done_;
+  cudaError_t failed_;
   std::vector<const void*> sources_;
   std::vector<void*> targets_;
   std::vector<std::size_t> sizes_;

@@ -93,7 +93,7 @@ bool vision_tower::captures(const group* mesh) const noexcept {
          (part_.tensor_parallel == 1 || mesh->capturable());
 }
 
-const vision_tower::known_size* vision_tower::find(std::uint32_t height, std::uint32_t width) const noexcept {
+vision_tower::known_size* vision_tower::find(std::uint32_t height, std::uint32_t width) const noexcept {
   const auto found =
       std::ranges::find_if(sizes_, [&](const auto& each) { return each->height == height && each->width == width; });
   return found == sizes_.end() ? nullptr : found->get();
@@ -105,8 +105,8 @@ bool vision_tower::is_captured(const known_size& size) const noexcept {
 }
 
 result<vision_tower::known_size*> vision_tower::know(std::uint32_t height, std::uint32_t width) {
-  if (const auto* const known = find(height, width))
-    return const_cast<known_size*>(known);
+  if (auto* const known = find(height, width))
+    return known;
   auto made = std::make_unique<known_size>(*run_, height, width);
   if (auto written = write_tables(*made); !written)
     return tl::unexpected(written.error());

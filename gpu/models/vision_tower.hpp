@@ -73,7 +73,7 @@ private:
 
   protocols::result<void> judge(const picture& each, const group* mesh) const;
   bool captures(const group* mesh) const noexcept;
-  const known_size* find(std::uint32_t height, std::uint32_t width) const noexcept;
+  known_size* find(std::uint32_t height, std::uint32_t width) const noexcept;
   bool is_captured(const known_size& size) const noexcept;
   protocols::result<known_size*> know(std::uint32_t height, std::uint32_t width);
   protocols::result<void> write_tables(known_size& of);

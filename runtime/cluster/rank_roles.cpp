@@ -97,17 +97,22 @@ result<std::shared_ptr<actors::mesh_executor>> rank_world::make_executor(const c
   return std::make_shared<actors::mesh_executor>(std::move(parts), executor_events(cell), roles_.at(cell.role)->board);
 }
 
+std::size_t rank_world::devices_of(std::span<const rank_id> ranks) const {
+  std::set<std::string> devices;
+  for (const auto rank : ranks)
+    devices.insert(context_.plan.rank(rank).device.name_on(device_count_));
+  return devices.size();
+}
+
 /// Collectives on the GPUs' own links, where every member has a GPU; by way of the host where they share one.
 result<void> rank_world::give_device(gpu::group& group, time_point deadline) {
-  std::set<std::string> devices;
-  for (const auto member : group.plan().members)
-    devices.insert(context_.plan.rank(member).device.name_on(device_count_));
-  if (devices.size() < group.size()) {
+  const auto devices = devices_of(group.plan().members);
+  if (devices < group.size()) {
     auto run = gpu::open_operations(device_, context_.spec.limits.threads);
     if (!run)
       return tl::unexpected<failure>{run.error()};
     base::log_info("group {}: {} ranks on {} GPUs, so its sums go by way of the host", group.plan().name, group.size(),
-                   devices.size());
+                   devices);
     group.give_device(gpu::stage_collectives(*std::move(run), group.backend()));
     return {};
   }

@@ -103,6 +103,8 @@ private:
   protocols::result<void> find_device();
   protocols::result<void> give_device(gpu::group& group, protocols::time_point deadline);
   protocols::duration step_max() const { return std::chrono::milliseconds{context_.spec.timeouts.collective_ms}; }
+  /// GPUs that these have between them.
+  std::size_t devices_of(std::span<const protocols::rank_id> ranks) const;
   bool on_device() const { return context_.plan_of_self().device.kind != "cpu"; }
   protocols::result<void> attach_memory(const std::set<protocols::rank_id>& with, protocols::time_point deadline,
                                         const std::function<bool()>& urgent = {});
