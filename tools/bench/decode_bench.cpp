@@ -125,9 +125,7 @@ void measure(random_model& with, double bandwidth, std::uint32_t rows, std::uint
 
 int main(int count, char** arguments) {
   const std::string name = count > 1 ? arguments[1] : "8b";
-  std::vector<std::pair<std::uint32_t, std::uint32_t>> wanted;
-  for (int i = 2; i + 1 < count; i += 2)
-    wanted.emplace_back(std::strtoul(arguments[i], nullptr, 10), std::strtoul(arguments[i + 1], nullptr, 10));
+  auto wanted = bench::pairs_from(2, count, arguments);
   if (wanted.empty())
     wanted = {{1, 1024}, {8, 1024}, {32, 1024}, {1, 8192}, {8, 8192}, {32, 8192}};
   std::uint32_t kv_tokens = 0;

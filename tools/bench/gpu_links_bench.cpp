@@ -22,7 +22,7 @@
 #include "runtime/base/clock.hpp"
 #include "runtime/base/flight_files.hpp"
 #include "runtime/base/unique_fd.hpp"
-#include "tools/bench/must.hpp"
+#include "tools/bench/must_cuda.hpp"
 
 namespace {
 
@@ -30,12 +30,6 @@ using namespace troupe;
 using bench::must;
 using namespace std::chrono_literals;
 
-void must(cudaError_t error) {
-  if (error != cudaSuccess) {
-    std::fprintf(stderr, "gpu_links_bench: %s\n", cudaGetErrorString(error));
-    std::exit(1);
-  }
-}
 /// Plain values between the two.
 class other_side {
 public:
@@ -103,9 +97,9 @@ protocols::endpoint endpoint_of(std::uint32_t rank) {
 void read_writes(other_side& writer) {
   auto engine = make_engine(1);
   const auto region = must(engine->register_region(region_bytes, fabric::memory_kind::device));
-  must(engine->start({.on_delivered = [](std::uint64_t, protocols::result<void>) {},
+  must(engine->start({.on_delivered = [](std::uint64_t, const protocols::result<void>&) {},
                       .on_landed = [](protocols::rank_id, std::uint64_t) {},
-                      .on_peer_gone = [](protocols::rank_id, protocols::failure) {}}));
+                      .on_peer_gone = [](protocols::rank_id, const protocols::failure&) {}}));
   writer.put(region.id);
   must(engine->attach_peer(endpoint_of(0), base::now() + 10s));
   writer.meet();
@@ -124,7 +118,7 @@ void bench_writes(other_side& reader) {
                             delivered.notify_one();
                           },
                       .on_landed = [](protocols::rank_id, std::uint64_t) {},
-                      .on_peer_gone = [](protocols::rank_id, protocols::failure) {}}));
+                      .on_peer_gone = [](protocols::rank_id, const protocols::failure&) {}}));
   const auto target = reader.take<std::uint32_t>();
   must(engine->attach_peer(endpoint_of(1), base::now() + 10s));
   reader.meet();

@@ -19,6 +19,7 @@
 #include "runtime/base/clock.hpp"
 #include "runtime/base/flight_files.hpp"
 #include "tools/bench/device_mesh.hpp"
+#include "tools/bench/must_cuda.hpp"
 #include "tools/bench/random_model.hpp"
 
 namespace {
@@ -29,12 +30,6 @@ using bench::median;
 using bench::must;
 using namespace std::chrono_literals;
 
-void must(cudaError_t error) {
-  if (error != cudaSuccess) {
-    std::fprintf(stderr, "gpu_sums_bench: %s\n", cudaGetErrorString(error));
-    std::exit(1);
-  }
-}
 void must(ncclResult_t code) {
   if (code != ncclSuccess) {
     std::fprintf(stderr, "gpu_sums_bench: %s\n", ncclGetErrorString(code));

@@ -181,12 +181,10 @@ void divide(random_model& with, marks& seen, std::uint32_t tokens, std::uint32_t
 
 int main(int count, char** arguments) {
   const std::string name = count > 1 ? arguments[1] : "8b";
-  std::vector<std::pair<std::uint32_t, std::uint32_t>> wanted;
-  for (int i = 2; i + 1 < count; i += 2)
-    wanted.emplace_back(std::strtoul(arguments[i], nullptr, 10), std::strtoul(arguments[i + 1], nullptr, 10));
+  auto wanted = bench::pairs_from(2, count, arguments);
   if (wanted.empty())
-    for (const std::uint32_t tokens : {2048, 8192})
-      for (const std::uint32_t piece : {512, 1024, 2048, 4096, 8192})
+    for (const std::uint32_t tokens : {2048U, 8192U})
+      for (const std::uint32_t piece : {512U, 1024U, 2048U, 4096U, 8192U})
         if (piece <= tokens)
           wanted.emplace_back(tokens, piece);
   std::uint32_t most = 0;

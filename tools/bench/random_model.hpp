@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <cstdlib>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gpu/cuda/cuda_operations.hpp"
@@ -22,6 +25,14 @@ inline double median(std::vector<double> values) {
 }
 
 /// "8b": Qwen3 8B, "4b": Qwen3 4B, "1b": Llama 3.2 1B.
+/// Numbers of the command line, two at a time, from argument `first` on.
+inline std::vector<std::pair<std::uint32_t, std::uint32_t>> pairs_from(int first, int count, char** arguments) {
+  std::vector<std::pair<std::uint32_t, std::uint32_t>> pairs;
+  for (int i = first; i + 1 < count; i += 2)
+    pairs.emplace_back(std::strtoul(arguments[i], nullptr, 10), std::strtoul(arguments[i + 1], nullptr, 10));
+  return pairs;
+}
+
 inline gpu::models::model_config shape_of(const std::string& name) {
   gpu::models::model_config config;
   gpu::models::model_facts& facts = config.facts;

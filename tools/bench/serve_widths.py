@@ -20,25 +20,9 @@ sys.path.insert(0, f"{ROOT}/tools/parity")
 
 import torch  # noqa: E402
 from families import FAMILIES  # noqa: E402
-from parity import write_folder  # noqa: E402
+from parity import spec_of, write_folder  # noqa: E402
 
 QUESTION = "What is the tallest mountain on Earth, and who climbed it first?"
-
-
-def spec_of(folder, width):
-    pools = {"front": {"role": "front"}}
-    for place, role in enumerate(("prefill", "decode")):
-        first = place * width if torch.cuda.device_count() >= 2 * width else 0
-        pools[role] = {"role": role, "tensor_parallel": width, "device": f"cuda:{first}"}
-    return {
-        "troupe": 1,
-        "name": "widths",
-        "model": {"path": folder, "dtype": "bf16"},
-        "device": "cuda",
-        "pools": pools,
-        "limits": {"kv_tokens_max": 8192, "in_flight_max": 1},  # a batch of one
-        "timeouts": {"start_ms": 300000},
-    }
 
 
 def milliseconds(text):
@@ -87,7 +71,9 @@ def main():
     for width in args.widths:
         spec = f"{args.work}/spec.json"
         with open(spec, "w") as file:
-            json.dump(spec_of(folder, width), file)
+            described = spec_of(folder, args.family, "bf16", width, 8192)
+            described["limits"]["in_flight_max"] = 1  # a batch of one
+            json.dump(described, file)
         asked = f"{args.work}/pages.json"
         with open(asked, "w") as file:
             json.dump([{"prompt": f"{QUESTION} {i}"} for i in range(args.answers)], file)
