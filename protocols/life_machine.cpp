@@ -176,6 +176,10 @@ void life_machine::finish_start(effects& out, time_point now) {
 life_machine::effects life_machine::lose(const first_cause& cause, time_point now) {
   blamed_ = cause;
   effects out;
+  if (state_ == state::starting && !cause.unusable.empty()) {
+    begin_abort(out, outcome::unusable, cause.unusable, now);
+    return out;
+  }
   const auto unit = restarts_.unit_of(cause.rank);
   const bool may_restart = (state_ == state::ready || state_ == state::recovering) && !unit.empty();
   const auto served_until = state_ == state::recovering ? lost_at_ : now;

@@ -42,6 +42,7 @@ public:
     drained, ///< every rank left in order
     aborted, ///< somebody asked for it
     rank_failed,
+    unusable, ///< a rank cannot start with this spec, model or machine; `cause` says why and stands alone
     parity_mismatch,
     start_timeout,
     drain_timeout, ///< killed what had not left

@@ -89,7 +89,11 @@ first_cause supervision_machine::make_cause(rank_id rank, std::string text) cons
   const auto& said = last_errors_[rank.value];
   if (!said)
     return {rank, {}, {}, std::move(text)};
-  return {rank, said->call, said->where, text + "; it said: " + describe(*said)};
+  const auto code = fault_from(said->code);
+  const bool unusable = code == fault::config_invalid || code == fault::no_memory;
+  return {rank, said->call, said->where, text + "; it said: " + describe(*said),
+          unusable ? said->message + " (rank " + std::to_string(rank.value) + ", " + ranks_[rank.value].label + ')'
+                   : std::string{}};
 }
 
 void supervision_machine::suspect(std::optional<first_cause>& as, first_cause cause, time_point now) {

@@ -35,6 +35,7 @@ struct first_cause {
   call_id call;      ///< that the rank named in its last error; 0 when it named none
   std::string where; ///< phase or action in words; empty when it named none
   std::string text;
+  std::string unusable = {}; ///< what of spec, model or machine the rank cannot use, when that was its last error
 
   bool operator==(const first_cause&) const = default;
 };

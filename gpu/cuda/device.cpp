@@ -56,7 +56,8 @@ result<device> open_device(unsigned number) {
   const std::string name = "device cuda:" + std::to_string(number);
   int count = 0;
   if (const cudaError_t error = cudaGetDeviceCount(&count); error != cudaSuccess)
-    return fail(fault::config_invalid, name + ": no device, " + words_of(error, "cudaGetDeviceCount"));
+    return fail(fault::config_invalid,
+                name + ": no device, " + words_of(error, "cudaGetDeviceCount") + "; valid without one: cpu");
   if (number >= static_cast<unsigned>(count))
     return fail(fault::config_invalid, name + " is not there; valid here: cuda:0" +
                                            (count > 1 ? " to cuda:" + std::to_string(count - 1) : std::string{}));

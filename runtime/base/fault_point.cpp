@@ -18,6 +18,15 @@ namespace troupe::base {
 
 using namespace protocols;
 
+namespace {
+
+bool strikes_device(drill_action action) noexcept {
+  return action == drill_action::hang_device || action == drill_action::break_device ||
+         action == drill_action::no_capture;
+}
+
+} // namespace
+
 namespace detail {
 std::atomic<fault_injector*> armed_injector = nullptr;
 }
@@ -55,7 +64,7 @@ void fault_injector::on_deliver(std::function<void(const injection_rule&)> handl
   deliver_ = std::move(handler);
 }
 
-void fault_injector::on_device(std::function<void(const injection_rule&)> handler) {
+void fault_injector::on_device(device_handler handler) {
   const std::lock_guard lock{mutex_};
   device_ = std::move(handler);
 }
@@ -106,8 +115,24 @@ void fault_injector::notice(rank_id rank) noexcept {
   write_line(fmt::format("{{\"at_ns\": {}, \"noticed\": {}}}\n", now().time_since_epoch().count(), rank.value));
 }
 
+/// Recorded afterwards: what a device did not take has not struck.
+void fault_injector::strike_device(const injection_rule& rule) {
+  device_handler handler;
+  {
+    const std::lock_guard lock{mutex_};
+    handler = device_;
+  }
+  const auto struck = handler ? handler(rule) : fail(fault::invalid_request, "nothing here takes it yet");
+  if (struck)
+    record(rule);
+  else
+    log_warning("drill: {} has not struck: {}", in_words(rule), to_string(struck.error()));
+}
+
 void fault_injector::strike(const injection_rule& rule) {
-  record(rule);
+  if (strikes_device(rule.action))
+    return strike_device(rule);
+  record(rule); // first: what follows may not return
   log_warning("drill: {}", in_words(rule));
   switch (rule.action) {
   case drill_action::kill:
@@ -134,11 +159,12 @@ void fault_injector::strike(const injection_rule& rule) {
   case drill_action::hang_device:
   case drill_action::break_device:
   case drill_action::no_capture:
+    break; // strike_device
   case drill_action::deliver: {
     std::function<void(const injection_rule&)> handler;
     {
       const std::lock_guard lock{mutex_};
-      handler = rule.action == drill_action::deliver ? deliver_ : device_;
+      handler = deliver_;
     }
     if (handler)
       handler(rule);

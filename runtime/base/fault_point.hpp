@@ -18,6 +18,8 @@ namespace troupe::base {
 /// Threads: any. Ownership: one a process; fault points find it from `arm` until its end.
 class fault_injector {
 public:
+  using device_handler = std::function<protocols::result<void>(const protocols::injection_rule&)>;
+
   struct options {
     protocols::rank_id self;
     std::string strikes_file; ///< JSON lines, appended; empty: none
@@ -36,8 +38,8 @@ public:
   /// Who hands a `deliver` rule's message to the actors; without one it is recorded and lost.
   void on_deliver(std::function<void(const protocols::injection_rule&)> handler);
 
-  /// Who carries out what strikes a device; without one it is recorded, and nothing happens.
-  void on_device(std::function<void(const protocols::injection_rule&)> handler);
+  /// Who carries out what strikes a device. Without one, or where it fails, nothing has struck, and only the log tells.
+  void on_device(device_handler handler);
 
   /// At a fault point. May not return, and may throw what the rule orders.
   void hit(std::size_t point);
@@ -53,13 +55,14 @@ private:
   void write_line(const std::string& line) noexcept;
   void record(const protocols::injection_rule& rule) noexcept;
   void strike(const protocols::injection_rule& rule);
+  void strike_device(const protocols::injection_rule& rule);
 
   options options_;
   unique_fd strikes_;
   std::mutex mutex_; ///< guards what follows; never held while something strikes
   protocols::injection_machine rules_;
   std::function<void(const protocols::injection_rule&)> deliver_;
-  std::function<void(const protocols::injection_rule&)> device_;
+  device_handler device_;
 };
 
 namespace detail {

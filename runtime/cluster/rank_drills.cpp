@@ -48,15 +48,14 @@ void take_device_faults(const std::string& device, std::atomic<bool>& captures) 
   auto* const injector = base::armed_injector();
   if (injector == nullptr)
     return;
-  injector->on_device([device, &captures](const injection_rule& rule) {
+  injector->on_device([device, &captures](const injection_rule& rule) -> result<void> {
     if (rule.action == drill_action::no_capture) {
       captures = false;
-      return;
+      return {};
     }
     const gpu::device_fault what{.hangs = rule.action == drill_action::hang_device,
                                  .longest = std::chrono::milliseconds{rule.ms}};
-    if (auto struck = gpu::strike_device(device, what); !struck)
-      base::log_warning("drill: {}", to_string(struck.error()));
+    return gpu::strike_device(device, what);
   });
 }
 

@@ -167,15 +167,16 @@ result<endpoint> rank_world::open() {
 /// Which GPU is this rank's, and its memory as peers can be given it.
 result<void> rank_world::find_device() {
   const auto& place = context_.plan_of_self().device;
-  device_ = place.name_on(0);
+  if (on_device()) {
+    const auto count = gpu::count_devices(place.kind);
+    if (!count)
+      return tl::unexpected<failure>{count.error()};
+    device_count_ = *count;
+  }
+  device_ = place.name_on(device_count_);
   take_device_faults(device_, context_.captures);
   if (!on_device())
     return {};
-  const auto count = gpu::count_devices(place.kind);
-  if (!count)
-    return tl::unexpected<failure>{count.error()};
-  device_count_ = *count;
-  device_ = place.name_on(device_count_);
   auto memory = gpu::open_device_memory(device_);
   if (!memory)
     return tl::unexpected<failure>{memory.error()};

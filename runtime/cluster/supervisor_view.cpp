@@ -45,6 +45,8 @@ base::exit_code exit_code_of(life_machine::outcome how, bool interrupted) noexce
     return interrupted ? base::exit_code::interrupted : base::exit_code::done;
   case aborted:
     return interrupted ? base::exit_code::interrupted : base::exit_code::failed;
+  case unusable:
+    return base::exit_code::config;
   case rank_failed:
   case parity_mismatch:
     return base::exit_code::rank_failed;

@@ -113,6 +113,26 @@ TEST_CASE("what strikes is recorded before it strikes, and what is noticed besid
   ::unlink(file.c_str());
 }
 
+TEST_CASE("what a device did not take is not recorded as struck") {
+  const auto file = "/tmp/troupe-strikes-" + std::to_string(::getpid());
+  {
+    base::fault_injector injector{{rank_id{3}, file}};
+    injector.arm();
+    injector.on_device([](const injection_rule& rule) -> result<void> {
+      if (rule.action == drill_action::break_device)
+        return fail(fault::config_invalid, "there is no such device");
+      return {};
+    });
+    REQUIRE(injector.add(rule_of(drill_action::break_device, {})));
+    REQUIRE(injector.add(rule_of(drill_action::no_capture, {})));
+  }
+  std::ifstream in{file};
+  const std::string text{std::istreambuf_iterator<char>{in}, {}};
+  CHECK(text.find("break_device") == std::string::npos);
+  CHECK(text.find("\"struck\": 3, \"what\": \"no_capture\"") != std::string::npos);
+  ::unlink(file.c_str());
+}
+
 TEST_CASE("a delivery is handed to whoever takes it") {
   base::fault_injector injector{{rank_id{3}, {}}};
   injector.arm();

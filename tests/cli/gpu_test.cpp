@@ -1,9 +1,11 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 
+#include "runtime/base/exit_code.hpp"
 #include "tests/cli/golden_pages.hpp"
 #include "tests/gpu/cuda_support.hpp"
 
@@ -87,7 +89,8 @@ TEST_CASE("CUDA: too little device memory is said before anything is loaded, wit
                                here / "jobs", "--prompt", "What is this?"},
                               60s);
   CAPTURE(end.err);
-  CHECK(end.exit_code != 0);
+  CHECK(end.exit_code == static_cast<int>(base::exit_code::config));
+  CHECK(std::ranges::count(end.err, '\n') == 1);
   for (const auto* words : {"cuda:0 has ", " GiB free of ", "weights (prefill) ", "kv.prefill 8192.0", "kv.decode"})
     CHECK(has(end.err, words));
 }
@@ -100,7 +103,8 @@ TEST_CASE("CUDA: a GPU that is not there ends the start with one line that says 
                                here / "jobs", "--prompt", "What is this?"},
                               60s);
   CAPTURE(end.err);
-  CHECK(end.exit_code != 0);
+  CHECK(end.exit_code == static_cast<int>(base::exit_code::config));
+  CHECK(std::ranges::count(end.err, '\n') == 1);
   CHECK((has(end.err, "device cuda:64") || has(end.err, "libtroupe_cuda.so: not there")));
 }
 

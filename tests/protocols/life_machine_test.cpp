@@ -167,6 +167,22 @@ TEST_CASE("B14: ranks that do not agree are told why, and the cluster ends with 
   CHECK(c.end(3, parity, at(1s)) == effects{life::cluster_ended{life::outcome::parity_mismatch, difference}});
 }
 
+TEST_CASE("C5: what a rank cannot start with ends the cluster by that alone, and by nothing that follows from it") {
+  cluster c;
+  const error said{.code = static_cast<std::uint16_t>(fault::config_invalid),
+                   .message = "device cuda:4 is not there; valid here: cuda:0 to cuda:3",
+                   .origin = rank_id{2},
+                   .call = {},
+                   .where = "start",
+                   .request = {}};
+  CHECK(c.machine.on_error(rank_id{2}, said, at(1s)).empty());
+  const auto cause = said.message + " (rank 2, prefill.0/t1)";
+  CHECK(c.end(2, {rank_end::kind::exited, 3, "config"}, at(1s)) == effects{life::to_all{shutdown{false, cause}}});
+  for (const std::uint32_t rank : {0u, 1u})
+    CHECK(c.end(rank, orderly, at(1s)).empty());
+  CHECK(c.end(3, orderly, at(1s)) == effects{life::cluster_ended{life::outcome::unusable, cause}});
+}
+
 TEST_CASE("C5: a start that takes too long names who is missing") {
   cluster c;
   REQUIRE(c.machine.on_joined(rank_id{0}, {cluster::reachable(0), 7}));

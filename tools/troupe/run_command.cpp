@@ -159,6 +159,8 @@ int run(run_options options) {
   const auto ended = base::now();
   progress.clear();
   client->end();
+  if (outcome.code == base::exit_code::config) // nothing was asked, and the cause says all there is to know
+    return complain(outcome.code, outcome.first_cause);
 
   if (client->problem())
     printer.end_rest(to_string(*client->problem()));

@@ -92,7 +92,7 @@ int up(const up_options& options) {
   const auto outcome = supervisor->run();
   progress.clear();
   const bool orderly = outcome.code == base::exit_code::done || outcome.code == base::exit_code::interrupted;
-  if (orderly)
+  if (orderly || outcome.code == base::exit_code::config) // which says all there is to know
     return complain(outcome.code, outcome.first_cause);
   const auto report = report_failure(supervisor->paths(), outcome.first_cause);
   complain(outcome.code, report.block);
