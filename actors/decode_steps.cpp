@@ -12,8 +12,7 @@ using namespace protocols;
 /// Every size of step once, and captured where the device can.
 result<void> mesh_executor::open_running(const mesh_plan& plan) {
   const gpu::models::batch_options how{.rows_max = parts_.batch_max,
-                                       .capture = (!parts_.captures || *parts_.captures) &&
-                                                  (!parts_.mesh || parts_.mesh->capturable())};
+                                       .capture = *parts_.captures && (!parts_.mesh || parts_.mesh->capturable())};
   const base::flight_span part{record_of(start_part::capture)};
   if (parts_.mesh)
     if (auto begun = parts_.mesh->begin(plan.call, "warm", parts_.text->opening_collectives(how)); !begun)

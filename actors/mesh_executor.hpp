@@ -67,8 +67,8 @@ public:
     slot_area rows;                                    ///< encode leader: send ring; prefill: what encode writes
     std::uint32_t batch_max = 1;
     std::uint32_t steps_ahead = 0; ///< begun before the one before is collected: 1 where a device works beside the host
-    protocols::duration step_deadline{};         ///< of one announcement
-    const std::atomic<bool>* captures = nullptr; ///< whether steps are captured where they can be; none: they are
+    protocols::duration step_deadline{};                               ///< of one announcement
+    const std::atomic<bool>* captures = &gpu::models::always_captured; ///< whether what can be is; never null
     /// At work while the leader is at something that is no step: handing tokens on, taking an order. Steps are seen by
     /// the flight recorder.
     busy_sign turn;

@@ -29,6 +29,8 @@ private:
   std::uint32_t width_;
 };
 
+constexpr std::uint32_t least_piece_warmed = 32; ///< tokens; doubled up to the largest piece
+
 } // namespace
 
 /// Every collective once and the smallest shapes once, so that the first request pays for nothing (B20).
@@ -54,12 +56,17 @@ result<void> mesh_executor::perform_warm(const mesh_plan& plan) {
   if (parts_.text) {
     if (auto done = warm_text(plan, 2); !done)
       return done;
-    // A device loads kernels, and makes room, when they are first needed: a tenth of a second in the first prompt.
-    const auto whole = std::min<std::uint64_t>({limits::prefill_chunk_tokens, parts_.facts.context_max,
-                                                std::uint64_t{parts_.text->kv().blocks} * limits::kv_block_tokens});
+    // A device loads kernels when they are first needed, a library chooses them by size, and the largest piece makes
+    // room: together a tenth of a second in the first prompt.
+    const auto whole = static_cast<std::uint32_t>(
+        std::min<std::uint64_t>({limits::prefill_chunk_tokens, parts_.facts.context_max,
+                                 std::uint64_t{parts_.text->kv().blocks} * limits::kv_block_tokens}));
     if (parts_.steps_ahead > 0 && parts_.cell.role == role_kind::prefill)
-      if (auto done = warm_text(plan, static_cast<std::uint32_t>(whole)); !done)
-        return done;
+      for (std::uint32_t tokens = 0; tokens < whole;) {
+        tokens = std::min(std::max(2 * tokens, least_piece_warmed), whole);
+        if (auto done = warm_text(plan, tokens); !done)
+          return done;
+      }
     part.reset();
     if (parts_.cell.role == role_kind::decode && parts_.cell.pipeline_parallel == 1)
       if (auto done = open_running(plan); !done)
@@ -105,7 +112,7 @@ result<void> mesh_executor::compare_captures(const mesh_plan& plan) {
     return {};
   const auto mine = captures();
   const std::array facts{static_cast<float>(mine.graphs), static_cast<float>(mine.eager),
-                         !parts_.captures || *parts_.captures ? 1.0F : 0.0F};
+                         *parts_.captures ? 1.0F : 0.0F};
   std::vector<float> all(facts.size() * parts_.mesh->size());
   auto done = parts_.mesh->begin(plan.call, "warm", 1)
                   .and_then([&] { return parts_.mesh->all_gather(facts, all); })

@@ -1,8 +1,10 @@
 #include "gpu/cuda/ipc_memory.hpp"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <string_view>
+#include <vector>
 
 #include "gpu/cuda/cuda_buffer.hpp"
 #include "gpu/cuda/stream_copies.hpp"
@@ -26,24 +28,16 @@ struct named_memory {
 };
 static_assert(sizeof(named_memory) == sizeof(device_handle));
 
-result<cudaUUID_t> identity_of(int number) {
-  cudaDeviceProp facts{};
-  if (const auto error = cudaGetDeviceProperties(&facts, number); error != cudaSuccess)
-    return fail(fault::executor_failed, words_of(error, "cudaGetDeviceProperties"));
-  return facts.uuid;
-}
-
-/// The GPU's number in this process.
-result<device> find_device(const cudaUUID_t& wanted) {
-  const auto count = static_cast<int>(count_devices());
-  for (int number = 0; number < count; ++number) {
-    const auto identity = identity_of(number);
-    if (!identity)
-      return tl::unexpected(identity.error());
-    if (std::memcmp(&*identity, &wanted, sizeof wanted) == 0)
-      return device{.number = number};
+/// Of each GPU, by its number in this process.
+result<std::vector<cudaUUID_t>> read_identities() {
+  std::vector<cudaUUID_t> all(count_devices());
+  for (std::size_t number = 0; number < all.size(); ++number) {
+    cudaDeviceProp facts{};
+    if (const auto error = cudaGetDeviceProperties(&facts, static_cast<int>(number)); error != cudaSuccess)
+      return fail(fault::executor_failed, words_of(error, "cudaGetDeviceProperties"));
+    all[number] = facts.uuid;
   }
-  return fail(fault::transfer_failed, "a peer's memory lies on a GPU that this process does not see");
+  return all;
 }
 
 /// NCCL's own word for a machine whose links are not to be used is heard here too.
@@ -93,16 +87,13 @@ private:
 
 class ipc_memory final : public fabric::device_memory {
 public:
-  explicit ipc_memory(const device& on) : device_(on) {}
+  ipc_memory(const device& on, std::vector<cudaUUID_t> identities) : device_(on), identities_(std::move(identities)) {}
 
   result<std::unique_ptr<device_region>> make(std::size_t bytes) override {
     auto memory = cuda_buffer::make(device_, bytes);
     if (!memory)
       return tl::unexpected(memory.error());
-    const auto owner = identity_of(device_.number);
-    if (!owner)
-      return tl::unexpected(owner.error());
-    named_memory given{.memory = {}, .owner = *owner};
+    named_memory given{.memory = {}, .owner = identities_[static_cast<std::size_t>(device_.number)]};
     if (const auto error = cudaMemset((*memory)->data(), 0, bytes); error != cudaSuccess)
       return fail(fault::executor_failed, words_of(error, "cudaMemset"));
     if (auto zeroed =
@@ -146,7 +137,16 @@ public:
   std::unique_ptr<fabric::device_copies> make_copies() override { return cuda::make_copies(device_); }
 
 private:
+  result<device> find_device(const cudaUUID_t& wanted) const {
+    const auto found = std::ranges::find_if(
+        identities_, [&](const cudaUUID_t& each) { return std::memcmp(&each, &wanted, sizeof wanted) == 0; });
+    if (found == identities_.end())
+      return fail(fault::transfer_failed, "a peer's memory lies on a GPU that this process does not see");
+    return device{.number = static_cast<int>(found - identities_.begin())};
+  }
+
   device device_;
+  std::vector<cudaUUID_t> identities_; ///< by number; a driver takes its time to tell them
 };
 
 } // namespace
@@ -155,7 +155,10 @@ result<std::shared_ptr<fabric::device_memory>> make_ipc_memory(unsigned device_n
   const auto opened = open_device(device_number);
   if (!opened)
     return tl::unexpected(opened.error());
-  return std::make_shared<ipc_memory>(*opened);
+  auto identities = read_identities();
+  if (!identities)
+    return tl::unexpected(identities.error());
+  return std::make_shared<ipc_memory>(*opened, *std::move(identities));
 }
 
 } // namespace troupe::gpu::cuda

@@ -216,6 +216,9 @@ public:
   virtual protocols::result<std::unique_ptr<text_model>> load_text(const shard& part, const kv_layout& layout,
                                                                    std::span<std::byte> kv) = 0;
 };
+/// Whether what can be captured is, where nobody says otherwise.
+inline const std::atomic<bool> always_captured = true;
+
 /// What a folder's models compute on, and with which numbers. Keys, values and what lies between two products are of
 /// `element`; what ranks exchange (rows of pictures, hidden states and sums over a mesh, logits) is f32 always.
 struct compute_options {
@@ -223,7 +226,7 @@ struct compute_options {
   unsigned threads = 1;       ///< of one matrix product, cpu only
   element_kind element = element_kind::f32;
   protocols::duration step_max = protocols::limits::device_deadline; ///< that a step may take on the device
-  const std::atomic<bool>* captures = nullptr;                       ///< whether what can be captured is; none: it is
+  const std::atomic<bool>* captures = &always_captured;              ///< whether what can be captured is; never null
 };
 /// Opens, maps and checks names, types and shapes against the config; the device is opened by what is loaded first.
 /// Errors: config_invalid.

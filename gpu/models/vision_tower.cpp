@@ -89,8 +89,7 @@ result<void> vision_tower::load_weights(shard_loader& from) {
 // ---- sizes of pictures --------------------------------------------------------------------------------------------
 
 bool vision_tower::captures(const group* mesh) const noexcept {
-  return stream_->gains_by_capture() && (!captures_ || *captures_) &&
-         (part_.tensor_parallel == 1 || mesh->capturable());
+  return stream_->gains_by_capture() && *captures_ && (part_.tensor_parallel == 1 || mesh->capturable());
 }
 
 vision_tower::known_size* vision_tower::find(std::uint32_t height, std::uint32_t width) const noexcept {

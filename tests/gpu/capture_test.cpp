@@ -27,7 +27,8 @@ const reader_files& reader() {
 
 class tower {
 public:
-  tower(std::shared_ptr<const gpu::operations> run, element_kind element, const std::atomic<bool>* captures = nullptr)
+  tower(std::shared_ptr<const gpu::operations> run, element_kind element,
+        const std::atomic<bool>* captures = &gpu::models::always_captured)
       : model_(take(models::vision_tower::load(reader().config, reader().pixels, *reader().weights, std::move(run), {},
                                                {.element = element, .captures = captures}))) {}
 
