@@ -27,6 +27,7 @@ struct drill_options {
   std::uint32_t sample = 0; ///< 0: all
   std::uint64_t seed = 1;
   std::string resume;
+  bool keep = false;
   bool json = false;
   std::optional<series_kind> series;
   std::uint32_t count = 0;
@@ -114,8 +115,9 @@ int run(const drill_options& options) {
         continue;
       }
       const auto place = results.size() + 1;
-      auto done =
-          run_drill(one, [&](std::string_view line) { progress.show(fmt::format("[{}/{}] {}", place, total, line)); });
+      auto done = run_drill(one, options.keep ? keep_jobs::all : keep_jobs::failed, [&](std::string_view line) {
+        progress.show(fmt::format("[{}/{}] {}", place, total, line));
+      });
       progress.clear();
       if (!done)
         return complain(exit_code_of(done.error().code), done.error().what);
@@ -167,6 +169,7 @@ void add_drill(CLI::App& troupe, action& chosen) {
   command->add_option("--seconds", options->seconds, "of pressure; default: 3600")->type_name("S");
   command->add_option("--resume", options->resume, "a summary: what has passed there is not run again")
       ->type_name("SUMMARY");
+  command->add_flag("--keep", options->keep, "keep logs and flight records of drills that passed too");
   command->add_flag("--json", options->json, "one JSON object a drill, as each ends");
   command->footer(R"(Examples:
   troupe drill deploy/drills/prefill-worker-killed.json --repeat 10

@@ -360,7 +360,8 @@ result<void> check_drill(const cluster::drill& what) {
   return plan_launch(what).map([](const auto&) {});
 }
 
-result<drill_result> run_drill(const cluster::drill& what, const std::function<void(std::string_view)>& progress) {
+result<drill_result> run_drill(const cluster::drill& what, keep_jobs keep,
+                               const std::function<void(std::string_view)>& progress) {
   auto launching = plan_launch(what);
   if (!launching)
     return tl::unexpected{launching.error()};
@@ -371,7 +372,7 @@ result<drill_result> run_drill(const cluster::drill& what, const std::function<v
   if (!running)
     return tl::unexpected{running.error()};
   auto out = drill_runner{what, std::move(launching->plan), std::move(*running), progress}.run();
-  if (!out.passed) {
+  if (!out.passed || keep == keep_jobs::all) {
     folder.keep();
     out.kept = (folder.path() / job).string();
   }

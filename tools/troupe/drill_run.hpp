@@ -25,7 +25,7 @@ struct drill_result {
   std::optional<int> exit_code;
   std::string last_line;
   std::vector<std::string> problems; ///< why it did not pass
-  std::string kept;                  ///< the job's directory, of a drill that did not pass
+  std::string kept;                  ///< the job's directory, where it stays
 };
 
 /// Whether the last line of a command that failed names one of `causes` ("front", "front or decode.0/t0") first.
@@ -35,9 +35,12 @@ bool names_cause(std::string_view line, std::string_view causes);
 /// used, a rule names no rank of it).
 protocols::result<void> check_drill(const cluster::drill& what);
 
+/// Whose directories, with logs and flight records, stay.
+enum class keep_jobs : bool { failed, all };
+
 /// Runs a drill against real processes: launches, asks, strikes, watches, judges.
 /// `progress` gets a line whenever something else is waited for. Errors: config_invalid (it could not be begun).
-protocols::result<drill_result> run_drill(const cluster::drill& what,
+protocols::result<drill_result> run_drill(const cluster::drill& what, keep_jobs keep,
                                           const std::function<void(std::string_view)>& progress);
 
 } // namespace troupe::tools
