@@ -166,6 +166,7 @@ private:
   protocols::result<void> find_late(const protocols::mesh_plan& plan, protocols::result<void> done);
   protocols::result<void> perform_warm(const protocols::mesh_plan& plan);
   protocols::result<void> warm_text(const protocols::mesh_plan& plan, std::uint32_t tokens);
+  protocols::result<void> warm_vision(const protocols::mesh_plan& plan, std::uint32_t side);
   protocols::result<void> compare_captures(const protocols::mesh_plan& plan);
   gpu::models::capture_counts captures() const noexcept;
   void note_captures() noexcept;

@@ -29,7 +29,8 @@ private:
   std::uint32_t width_;
 };
 
-constexpr std::uint32_t least_piece_warmed = 32; ///< tokens; doubled up to the largest piece
+constexpr std::uint32_t least_piece_warmed = 32;   ///< tokens; doubled up to the largest piece
+constexpr std::uint32_t picture_sides_warmed = 16; ///< times the least side, in steps of four: 256 tokens
 
 } // namespace
 
@@ -73,20 +74,23 @@ result<void> mesh_executor::perform_warm(const mesh_plan& plan) {
         return done;
   }
   if (parts_.vision) {
-    const auto side = parts_.facts.patch_pixels * parts_.facts.merge;
-    const std::vector<std::byte> gray(std::size_t{side} * side * 3, std::byte{127});
-    const gpu::models::vision_model::picture picture{gray, side, side, {}};
-    if (parts_.mesh)
-      if (auto begun = parts_.mesh->begin(plan.call, "warm", parts_.vision->collectives(picture, parts_.mesh.get()));
-          !begun)
-        return begun;
-    if (auto done = parts_.vision->encode(picture, parts_.mesh.get()); !done)
-      return done;
-    if (parts_.mesh)
-      if (auto done = parts_.mesh->end(); !done)
+    const auto least = parts_.facts.patch_pixels * parts_.facts.merge;
+    const auto largest = parts_.steps_ahead > 0 ? least * picture_sides_warmed : least;
+    for (auto side = least; side <= largest && std::uint64_t{side} * side <= parts_.facts.picture_pixels_max; side *= 4)
+      if (auto done = warm_vision(plan, side); !done)
         return done;
   }
   return compare_captures(plan);
+}
+
+result<void> mesh_executor::warm_vision(const mesh_plan& plan, std::uint32_t side) {
+  const std::vector<std::byte> gray(std::size_t{side} * side * 3, std::byte{127});
+  const gpu::models::vision_model::picture picture{gray, side, side, {}};
+  if (!parts_.mesh)
+    return parts_.vision->encode(picture, nullptr);
+  return parts_.mesh->begin(plan.call, "warm", parts_.vision->collectives(picture, parts_.mesh.get()))
+      .and_then([&] { return parts_.vision->encode(picture, parts_.mesh.get()); })
+      .and_then([&] { return parts_.mesh->end(); });
 }
 
 result<void> mesh_executor::warm_text(const mesh_plan& plan, std::uint32_t tokens) {
