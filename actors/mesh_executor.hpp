@@ -165,6 +165,7 @@ private:
   protocols::result<void> perform(const protocols::mesh_plan& plan);
   protocols::result<void> find_late(const protocols::mesh_plan& plan, protocols::result<void> done);
   protocols::result<void> perform_warm(const protocols::mesh_plan& plan);
+  protocols::result<void> compare_replicas() const;
   protocols::result<void> warm_text(const protocols::mesh_plan& plan, std::uint32_t tokens);
   protocols::result<void> warm_vision(const protocols::mesh_plan& plan, std::uint32_t side);
   protocols::result<void> compare_captures(const protocols::mesh_plan& plan);
@@ -212,6 +213,7 @@ private:
   std::vector<std::array<std::int32_t, 3>> positions_;
   std::vector<gpu::models::text_model::rows_at> pictures_;
   std::vector<float> logits_;
+  std::vector<protocols::replica> replicas_; ///< of the members, where this rank compares them
   std::vector<std::int32_t> votes_;
   std::vector<protocols::token_id> chosen_;
   std::vector<std::pair<protocols::sampling_options, std::uint64_t>> how_; ///< of each choice: options, answer index

@@ -209,14 +209,26 @@ result<void> mesh_executor::perform_prefill(const mesh_plan& plan) {
   return forward(plan, "prefill", how_.size());
 }
 
+result<void> mesh_executor::compare_replicas() const {
+  if (replicas_.empty())
+    return {};
+  if (auto found = protocols::compare_replicas(replicas_, parts_.mesh->plan().members))
+    return fail(fault::plan_mismatch, "the ranks of a mesh hold different copies of a prompt; " + *found);
+  return {};
+}
+
 result<void> mesh_executor::forward(const mesh_plan& plan, std::string_view phase, std::size_t choices) {
   const bool pipelined = parts_.cell.pipeline_parallel > 1;
   const auto width = parts_.cell.tensor_parallel;
   const bool chooses = choices > 0;
   const auto last_leader = (parts_.cell.pipeline_parallel - 1) * width;
 
+  // At the end of a prompt the mesh compares what each of its ranks holds a copy of (G9).
+  const bool compares = parts_.mesh && plan.kind == plan_kind::prefill && plan.prefill.last;
+
   if (parts_.mesh)
-    if (auto begun = parts_.mesh->begin(plan.call, phase, parts_.text->mesh_collectives(chooses)); !begun)
+    if (auto begun = parts_.mesh->begin(plan.call, phase, parts_.text->mesh_collectives(chooses) + (compares ? 1 : 0));
+        !begun)
       return begun;
   if (pipelined) {
     const std::uint32_t hops = (stage_ > 0 ? 1u : 0u) + (last_stage() ? 0u : 1u) +
@@ -233,9 +245,13 @@ result<void> mesh_executor::forward(const mesh_plan& plan, std::string_view phas
     return done;
   if (plan.kind == plan_kind::prefill && plan.prefill.last)
     calls_.on_prefilled(plan.prefill, parts_.text->ready());
+  replicas_.resize(compares && parts_.mesh->self() == 0 ? parts_.mesh->size() : 0);
+  if (compares)
+    if (auto done = parts_.text->gather_replicas(*parts_.mesh, replicas_); !done)
+      return done;
   // Of a pass that tells the host nothing the end is not waited for: the next one is put behind it.
-  if (!logits_.empty())
-    if (auto done = parts_.text->finish(); !done)
+  if (!logits_.empty() || !replicas_.empty())
+    if (auto done = parts_.text->finish().and_then([&] { return compare_replicas(); }); !done)
       return done;
 
   // Only the leader of the last stage chooses: one decision, told to the leader of the cell, which announces it with

@@ -17,7 +17,7 @@ struct choice_options {
   std::uint64_t seed = 0;
 };
 
-/// The largest that is a number, and the lowest place of equals.
+/// The largest that is a number, and the lowest place of equals: one answer however the work before it is cut (G12).
 inline std::int32_t most_likely(std::span<const float> logits) {
   std::size_t best = 0;
   for (std::size_t i = 1; i < logits.size(); ++i)

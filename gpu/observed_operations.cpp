@@ -49,6 +49,10 @@ public:
     with_->add_weighted(on, table, index, weight, to);
     after_(on, "add_weighted", to);
   }
+  void checksum(stream& on, const tensor_view& values, const tensor_view& into) const override {
+    with_->checksum(on, values, into);
+    after_(on, "checksum", into);
+  }
   void matmul(stream& on, const tensor_view& x, const tensor_view& weight, const tensor_view& bias,
               const tensor_view& out) const override {
     with_->matmul(on, x, weight, bias, out);

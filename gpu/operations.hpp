@@ -98,6 +98,9 @@ public:
   virtual void add_weighted(stream& on, const tensor_view& table, const tensor_view& index, const tensor_view& weight,
                             const tensor_view& to) const = 0;
 
+  /// into (i32 [1]) += the sum of (2 i + 1) x the i-th word of `values` (contiguous f32), modulo 2^32
+  virtual void checksum(stream& on, const tensor_view& values, const tensor_view& into) const = 0;
+
   // ---- dense ----
   /// out [m, n] = x [m, k] . weight [n, k] transposed + bias [n] (or none); out of either kind, bias of out's
   virtual void matmul(stream& on, const tensor_view& x, const tensor_view& weight, const tensor_view& bias,

@@ -139,7 +139,8 @@ void encode_machine::advance(room_iterator found, effects& out, time_point now) 
   ship(found, out, now);
 }
 
-/// All receivers must describe the room as we do: each part whole, the parts those of one cell (I11, I13, I18, I19).
+/// All receivers must describe the room as we do: each part whole, the parts those of one cell (I11, I13, I18,
+/// I19). Ranks that were told different shapes are found here, before anything is written or run (G15).
 std::optional<failure> encode_machine::judge_grants(const room_state& room) const {
   const auto& receivers = plan_.cell(room.order.prefill_cell);
   for (const auto& [part, grant] : room.grants) {

@@ -23,6 +23,8 @@ inline constexpr std::size_t clients_max = 256;
 inline constexpr std::uint32_t request_attempts_max = 3; ///< of one request, while nothing of its answer is emitted
 
 inline constexpr std::uint32_t kv_block_tokens = 16; ///< tokens of one KV block
+/// How far the members of a mesh may be apart in what each holds a copy of (G9).
+inline constexpr float replica_tolerance = 1e-5F;
 /// Of one prefill step: on one H200, an 8B model's prompts of 2k and 8k tokens take 9 and 7 % longer in pieces of 512,
 /// and at 8k 1 % less in longer ones than these. A step of 2048 takes 0.05 s and 0.28 GB there.
 inline constexpr std::uint32_t prefill_chunk_tokens = 2048;

@@ -1,5 +1,6 @@
 #include "gpu/cpu/cpu_operations.hpp"
 
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <new>
@@ -143,6 +144,14 @@ public:
         run_.add_scaled(sum.view().f32() + i * sum.view().stride(0), from.view().f32(),
                         weight.f32()[i * weight.stride(0) + j], width_of(to));
       }
+  }
+
+  void checksum(stream&, const tensor_view& values, const tensor_view& into) const override {
+    TROUPE_ASSERT("checksum", values.contiguous() && into.elements() == 1);
+    std::uint32_t sum = 0;
+    for (std::int64_t i = 0; i < values.elements(); ++i)
+      sum += (2 * static_cast<std::uint32_t>(i) + 1) * std::bit_cast<std::uint32_t>(values.f32()[i]);
+    *into.i32() = std::bit_cast<std::int32_t>(std::bit_cast<std::uint32_t>(*into.i32()) + sum);
   }
 
   void matmul(stream&, const tensor_view& x_as_is, const tensor_view& weight_as_is, const tensor_view& bias_as_is,

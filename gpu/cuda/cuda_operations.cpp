@@ -116,6 +116,11 @@ public:
                     [&](cudaStream_t queue) { return add_weighted_rows(queue, table, index, weight, to); });
   }
 
+  void checksum(stream& on, const tensor_view& values, const tensor_view& into) const override {
+    TROUPE_ASSERT("checksum", values.contiguous() && into.elements() == 1);
+    own(on).enqueue("checksum", [&](cudaStream_t queue) { return add_checksum(queue, values, into); });
+  }
+
   void matmul(stream& on, const tensor_view& x, const tensor_view& weight, const tensor_view& bias,
               const tensor_view& out) const override {
     multiply(own(on), {.x = x, .weight = weight, .bias = bias, .out = out});

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "gpu/cuda/kernels.hpp"
 #include "gpu/cuda/pack.hpp"
 
@@ -46,7 +48,30 @@ __global__ void add_weighted(int rows, int width, rows_of<const In> table, int t
   store<N>(out[row] + column, sum);
 }
 
+/// In integers, so that the order of blocks and threads changes nothing.
+__global__ void add_checksum(std::uint64_t count, const std::uint32_t* words, std::uint32_t* into) {
+  std::uint32_t sum = 0;
+  const std::uint64_t step = std::uint64_t{gridDim.x} * blockDim.x;
+  for (std::uint64_t i = std::uint64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += step)
+    sum += (2 * static_cast<std::uint32_t>(i) + 1) * words[i];
+  sum = __reduce_add_sync(~0U, sum);
+  if (threadIdx.x % 32 == 0)
+    atomicAdd(into, sum);
+}
+
 } // namespace
+
+cudaError_t add_checksum(cudaStream_t on, const tensor_view& values, const tensor_view& into) {
+  constexpr std::uint64_t threads = 256;
+  constexpr std::uint64_t blocks_max = 512;
+  const auto count = static_cast<std::uint64_t>(values.elements());
+  if (count == 0)
+    return cudaSuccess;
+  const auto blocks = static_cast<unsigned>(std::min((count + threads - 1) / threads, blocks_max));
+  add_checksum<<<blocks, threads, 0, on>>>(count, static_cast<const std::uint32_t*>(values.data()),
+                                           static_cast<std::uint32_t*>(into.data()));
+  return cudaSuccess;
+}
 
 cudaError_t gather_rows(cudaStream_t on, const tensor_view& table, const tensor_view& index, const tensor_view& to) {
   const int rows = count_rows(to);

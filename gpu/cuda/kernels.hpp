@@ -28,6 +28,7 @@ cudaError_t multiply_few_rows(cudaStream_t on, const tensor_view& x, const tenso
 cudaError_t gather_rows(cudaStream_t on, const tensor_view& table, const tensor_view& index, const tensor_view& to);
 cudaError_t add_weighted_rows(cudaStream_t on, const tensor_view& table, const tensor_view& index,
                               const tensor_view& weight, const tensor_view& to);
+cudaError_t add_checksum(cudaStream_t on, const tensor_view& values, const tensor_view& into);
 
 // ---- norms.cu ----
 /// Begins early and awaits the kernels before it.

@@ -18,6 +18,7 @@
 #include "protocols/fault.hpp"
 #include "protocols/ids.hpp"
 #include "protocols/messages.hpp"
+#include "protocols/replicas.hpp"
 
 /// A published model (a Hugging Face folder), cut to what one rank computes.
 /// Families: Qwen3-VL (vision tower with deepstack, interleaved M-RoPE); the dense text models Qwen3, Qwen2.5 and
@@ -186,6 +187,9 @@ public:
   virtual protocols::result<void> finish() { return {}; }
   /// The point behind what was begun last, keys and values included; none where that has happened at once.
   virtual std::shared_ptr<const stream_event> ready() const { return nullptr; }
+  /// One collective of the mesh, behind the last piece of a prompt: what each member holds of it that all hold (G9), in
+  /// member order. `all`: one for each member, filled by `finish`, which it must outlive; empty where nobody reads it.
+  virtual protocols::result<void> gather_replicas(group& mesh, std::span<protocols::replica> all) = 0;
 
   protocols::result<void> forward(std::span<const sequence> batch, stage_hops* hops, std::span<float> logits,
                                   group* mesh) {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
+#include <tuple>
 
 #include "gpu/models/decode_batch.hpp"
 #include "protocols/limits.hpp"
@@ -29,6 +31,10 @@ std::string number(std::uint64_t value) {
   return std::to_string(value);
 }
 
+constexpr std::int64_t replica_words = sizeof(protocols::replica) / sizeof(float);
+constexpr std::int64_t replica_hidden = std::tuple_size_v<decltype(protocols::replica::hidden)>;
+static_assert(replica_words == 1 + replica_hidden && offsetof(protocols::replica, rows) == 0);
+
 } // namespace
 
 text_decoder::text_decoder(const model_config& config, std::shared_ptr<const operations> run, const shard& part,
@@ -53,9 +59,23 @@ result<std::unique_ptr<text_model>> text_decoder::make(const model_config& confi
                                             " bytes that is not laid out for this shard of " + config.facts.name +
                                             "; valid here: layout_of, " + number(own.bytes()) + " bytes");
   std::unique_ptr<text_decoder> model{new text_decoder{config, std::move(run), part, layout, kv, element, step_max}};
-  if (auto loaded = model->load_weights(weights); !loaded)
+  if (auto loaded = model->load_weights(weights).and_then([&] { return model->make_replicas(); }); !loaded)
     return tl::unexpected(loaded.error());
   return model;
+}
+
+result<void> text_decoder::make_replicas() {
+  if (part_.tensor_parallel == 1)
+    return {};
+  const auto make = [&](weight& into, std::int64_t words) -> result<void> {
+    auto memory = run_->allocate(static_cast<std::size_t>(words) * sizeof(float));
+    if (!memory)
+      return tl::unexpected(memory.error());
+    into.memory = *std::move(memory);
+    into.view = {into.memory->data(), element_kind::f32, run_->device(), {1, words}};
+    return {};
+  };
+  return make(replica_, replica_words).and_then([&] { return make(replicas_, replica_words * part_.tensor_parallel); });
 }
 
 result<std::unique_ptr<text_model>> text_decoder::load(const model_config& config, const tensor_files& files,
@@ -237,6 +257,13 @@ void text_decoder::embed(std::span<const sequence> batch, const workspace& with)
     }
     token += static_cast<std::int64_t>(each.ids.size());
   }
+  if (!replica_.memory)
+    return;
+  const tensor_view sum{replica_.memory->data(), element_kind::i32, run_->device(), {1}};
+  constexpr std::int32_t none = 0;
+  if (batch.front().context == 0) // the first piece of a prompt
+    run_->upload(*stream_, std::as_bytes(std::span{&none, 1}), sum);
+  run_->checksum(*stream_, with.rows, sum);
 }
 
 void text_decoder::add_deepstack(std::span<const sequence> batch, std::uint32_t level, const workspace& with) {
@@ -340,6 +367,7 @@ result<void> text_decoder::begin(std::span<const sequence> batch, stage_hops* ho
     if (const std::uint32_t level = layout_.first_layer + local; level < config_.facts.deepstack_levels)
       add_deepstack(batch, level, *with);
   }
+  newest_hidden_ = with->hidden.rows(shape->tokens - 1, 1);
   if (!part_.last_stage()) {
     if (auto gone = hops->send(*stream_, with->hidden); !gone)
       return gone;
@@ -352,6 +380,16 @@ result<void> text_decoder::begin(std::span<const sequence> batch, stage_hops* ho
   }
   stream_->record(*passed);
   return rows_read ? stream_->await(*rows_read, base::now() + step_max_, patience::nap) : result<void>{};
+}
+
+result<void> text_decoder::gather_replicas(group& mesh, std::span<protocols::replica> all) {
+  const auto elements = std::min<std::int64_t>(replica_hidden, config_.facts.hidden);
+  run_->copy(*stream_, newest_hidden_.columns(0, elements), replica_.view.columns(1, elements));
+  if (auto gathered = mesh.all_gather(*stream_, replica_.view, replicas_.view); !gathered)
+    return gathered;
+  if (!all.empty())
+    run_->download(*stream_, replicas_.view, std::as_writable_bytes(all));
+  return {};
 }
 
 result<void> text_decoder::finish() {

@@ -37,6 +37,7 @@ public:
   protocols::result<void> begin(std::span<const sequence> batch, stage_hops* hops, std::span<float> logits,
                                 group* mesh) override;
   protocols::result<void> finish() override;
+  protocols::result<void> gather_replicas(group& mesh, std::span<protocols::replica> all) override;
   std::shared_ptr<const stream_event> ready() const override {
     return run_->device() == device_kind::cpu ? nullptr : passed_[begun_ % passed_.size()];
   }
@@ -81,6 +82,7 @@ private:
   workspace describe(scratch& from, const step_shape& shape) const;
   void write_tables(std::span<const sequence> batch, const step_shape& shape);
   void upload_tables(const workspace& with);
+  protocols::result<void> make_replicas();
   void embed(std::span<const sequence> batch, const workspace& with);
   void add_deepstack(std::span<const sequence> batch, std::uint32_t level, const workspace& with);
   protocols::result<void> attend(const layer& of, std::uint32_t local, const workspace& with, group* mesh);
@@ -110,6 +112,10 @@ private:
   weight norm_; ///< last stage
   weight head_; ///< last stage, unless it is a part of `embeddings_`
   tensor_view head_view_;
+
+  weight replica_;            ///< f32 [1, words of a protocols::replica]: what is gathered; none without a mesh
+  weight replicas_;           ///< f32 [1, members x words]
+  tensor_view newest_hidden_; ///< [1, hidden], of the last token of the newest pass
 
   scratch scratch_;
   std::array<std::shared_ptr<stream_event>, 2> passed_; ///< behind the newest passes, by `begun_`

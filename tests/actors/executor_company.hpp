@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
@@ -51,6 +52,15 @@ public:
     return {};
   }
   std::shared_ptr<const gpu::stream_event> ready() const override { return stands_behind; }
+  protocols::replica holds; ///< of every prompt
+  protocols::result<void> gather_replicas(gpu::group& mesh, std::span<protocols::replica> all) override {
+    const auto mine = std::bit_cast<std::array<float, sizeof holds / sizeof(float)>>(holds);
+    std::vector<float> gathered(mine.size() * mesh.size());
+    auto done = mesh.all_gather(mine, gathered);
+    if (done && !all.empty())
+      std::ranges::copy(std::as_bytes(std::span{gathered}), std::as_writable_bytes(all).begin());
+    return done;
+  }
 
   const gpu::models::kv_layout& kv() const noexcept override { return layout_; }
   std::uint32_t mesh_collectives(bool any_logits) const noexcept override {

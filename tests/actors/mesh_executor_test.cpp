@@ -252,6 +252,35 @@ TEST_CASE("B11, G7: a rank that chooses another token than its leader ends the n
   CHECK(all.ends[1]->error() == failure{fault::plan_mismatch, "token 14 of request 1 on this rank, the leader has 13"});
 }
 
+TEST_CASE(
+    "G9: a rank that holds other rows or another state than its mesh ends the prompt, by name and before its token") {
+  for (const auto& of : {shape{2, 1}, shape{4, 1}, shape{2, 2}}) {
+    CAPTURE(of.tensor_parallel);
+    CAPTURE(of.pipeline_parallel);
+    executor_company all{of.tensor_parallel, of.pipeline_parallel};
+    for (const auto& model : all.models)
+      model->holds = {.rows = 5, .hidden = {1.0F, 2.0F}};
+    const auto last = all.size - 1;
+    all.models[last]->holds.hidden[1] = 2.5F;
+    all.start();
+    submit work;
+    work.request = request_id{7};
+    work.prompt.assign(5, token_id{3});
+
+    all.order(actors::mesh_executor::prefill_order{{.work = work, .blocks = blocks_for(5), .rows = {}}});
+
+    const auto judge = all.size - of.tensor_parallel; // the leader of the last stage
+    REQUIRE(all.until([&] { return all.ends[judge].has_value(); }));
+    REQUIRE_FALSE(*all.ends[judge]);
+    CHECK(all.ends[judge]->error().code == fault::plan_mismatch);
+    const auto& said = all.ends[judge]->error().what;
+    CAPTURE(said);
+    CHECK(said.find("element 1 of the last token's state: rank " + std::to_string(10 + last) + " 2.5") !=
+          std::string::npos);
+    CHECK(all.first_tokens.empty());
+  }
+}
+
 TEST_CASE("A sequence whose first token ends it never enters the batch") {
   executor_company all{2};
   all.start();
@@ -267,7 +296,7 @@ TEST_CASE("A sequence whose first token ends it never enters the batch") {
   CHECK(all.models[0]->log.size() == 1); // the warm step alone
 }
 
-TEST_CASE("A24, A25: a model that issues other collectives than planned fails before a peer waits for it") {
+TEST_CASE("A24, A25, G6: a model that issues other collectives than planned fails before a peer waits for it") {
   for (const int more : {1, -1}) {
     CAPTURE(more);
     executor_company all{2};
@@ -280,6 +309,9 @@ TEST_CASE("A24, A25: a model that issues other collectives than planned fails be
       result<void> begin(std::span<const sequence> batch, gpu::models::stage_hops* hops, std::span<float> logits,
                          gpu::group* mesh) override {
         return model->begin(batch, hops, logits, mesh);
+      }
+      result<void> gather_replicas(gpu::group& mesh, std::span<replica> all) override {
+        return model->gather_replicas(mesh, all);
       }
       std::shared_ptr<text_model> model;
       int difference;

@@ -115,7 +115,7 @@ TEST_CASE("C1: a fault armed with the launch strikes a rank before it has made a
 }
 
 TEST_CASE(
-    "G13, G14: a rank that alone is told not to capture ends the start, in the handshake or else in the warm-up") {
+    "G2, G13, G14: a rank that alone is told not to capture ends the start, in the handshake or else in the warm-up") {
   const scratch_folder here;
   auto spec =
       nlohmann::json::parse(std::ifstream{TROUPE_SOURCE_DIR "/deploy/specs/reader-tp2-tp2.json"}, nullptr, true, true);

@@ -134,6 +134,25 @@ TEST_CASE("CUDA: gather and add_weighted take the CPU's rows of tables of either
   });
 }
 
+TEST_CASE("CUDA: a checksum is the CPU's to the bit, whatever its length (G9)") {
+  const device_pair on;
+  if (!on)
+    return;
+  over_seeds([&](draws& from) {
+    for (const std::int64_t count : {1, 31, 1000, 300'001}) {
+      CAPTURE(count);
+      const twin words{on, element_kind::f32, {count, 3}, from.uniform()};
+      const twin sum{on, element_kind::i32, {1}, from.below(1000)};
+      on.cpu->checksum(*on.on_cpu, words.cpu, sum.cpu);
+      on.cuda->checksum(*on.on_cuda, words.cuda, sum.cuda);
+      std::int32_t found = 0;
+      on.cuda->download(*on.on_cuda, sum.cuda, std::as_writable_bytes(std::span{&found, 1}));
+      REQUIRE(on.on_cuda->synchronize());
+      CHECK(found == *sum.cpu.i32());
+    }
+  });
+}
+
 TEST_CASE("CUDA: upload_published gives the CPU's numbers at any alignment and out of the middle of rows") {
   const device_pair on;
   if (!on)

@@ -214,6 +214,28 @@ TEST_CASE("gelu and silu are the published functions, far from zero too") {
   });
 }
 
+TEST_CASE(
+    "G9: a checksum goes on from what was there, and changes with any bit and with any two words that trade places") {
+  bench b;
+  over_seeds([&](std::mt19937& from) {
+    const numbers words{from, {7, 13}};
+    const auto sum = [&](std::int32_t start) {
+      const integers into{{start}, {1}};
+      b.run->checksum(*b.on, words.view, into.view);
+      return into.values[0];
+    };
+    const auto before = sum(0);
+    CHECK(sum(5) == before + 5);
+    float& one = words.view.f32()[20];
+    const float was = one;
+    one = std::nextafter(one, 1000.0F);
+    CHECK(sum(0) != before);
+    one = was;
+    std::swap(one, words.view.f32()[60]);
+    CHECK(sum(0) != before);
+  });
+}
+
 TEST_CASE("copy, add, gather and add_weighted move rows between strided views") {
   bench b;
   over_seeds([&](std::mt19937& from) {

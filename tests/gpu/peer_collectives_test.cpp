@@ -28,9 +28,9 @@ int let_members_play(unsigned members, unsigned seed) {
 
 } // namespace
 
-TEST_CASE(
-    "CUDA: B2, B20, B26, B27: sums between GPUs have the bits of sums on the host, in the stream's order and captured, "
-    "and end by a deadline when a member does not come or never joined") {
+TEST_CASE("CUDA: B2, B20, B26, B27, G2: sums between GPUs have the bits of sums on the host, in the stream's order and "
+          "captured, "
+          "and end by a deadline when a member does not come or never joined") {
   for (const unsigned members : {2U, 3U, 4U}) {
     CAPTURE(members);
     CHECK(let_members_play(members, 20 + members) == 0);

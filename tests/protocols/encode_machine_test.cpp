@@ -107,7 +107,8 @@ TEST_CASE_FIXTURE(fixture, "I38: nothing is shipped while a receiver has not gra
   CHECK(only<encode_machine::write_rows>(machine.on_grant(prefill_leader, grant(0), at(2ms))).empty());
 }
 
-TEST_CASE_FIXTURE(fixture, "I13, I18, I19: a grant that says otherwise of the room fails it, and nothing is written") {
+TEST_CASE_FIXTURE(fixture, "G15, I13, I18, I19: a rank that was told another shape of the room than its mesh fails it, "
+                           "and nothing is written") {
   enum class lie { rows, first, width, parts, rank };
   for (const auto which : {lie::rows, lie::first, lie::width, lie::parts, lie::rank}) {
     encode_machine one{plan, encode_cell, bounds()};

@@ -111,6 +111,9 @@ public:
     return with_.begin(batch, hops, logits, mesh);
   }
   protocols::result<void> finish() override { return with_.finish(); }
+  protocols::result<void> gather_replicas(gpu::group& mesh, std::span<protocols::replica> all) override {
+    return with_.gather_replicas(mesh, all);
+  }
   protocols::result<std::unique_ptr<running_batch>> open_batch(const batch_options& how, gpu::group* mesh) override {
     return with_.open_batch(how, mesh).map([&](std::unique_ptr<running_batch> opened) {
       auto made = std::make_unique<marked_batch>(std::move(opened), marks_);
