@@ -89,7 +89,7 @@ result<std::unique_ptr<text_model>> text_decoder::load(const model_config& confi
       [&](weight& into, const std::vector<std::string>& names, element_kind kind) {
         return loader.load(into, names, kind);
       },
-      run, part, layout, kv, element, step_max);
+      std::move(run), part, layout, kv, element, step_max);
   if (!model)
     return model;
   if (auto done = stream->synchronize(base::now() + limits::device_deadline, patience::nap); !done)
