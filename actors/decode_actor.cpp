@@ -1,5 +1,7 @@
 #include "actors/decode_actor.hpp"
 
+#include <algorithm>
+
 #include "actors/kv_writes.hpp"
 #include "actors/periods.hpp"
 #include "runtime/base/clock.hpp"
@@ -102,13 +104,31 @@ void decode_actor::perform(decode_leader_machine::effects what) {
 
 void decode_actor::perform(decode_member_machine::effects what) {
   for (auto& effect : what) {
-    if (auto* const message = std::get_if<send_message>(&effect))
+    if (auto* const message = std::get_if<send_message>(&effect)) {
+      if (const auto* const grant = std::get_if<grant_blocks>(&message->body); grant && rank_.landings)
+        expect_landing(message->to, *grant);
       deliver(rank_, role_kind::decode, std::move(*message));
-    else if (const auto* const known = std::get_if<decode_member_machine::set_admission>(&effect))
+    } else if (const auto* const known = std::get_if<decode_member_machine::set_admission>(&effect)) {
       board_.set(known->room, known->status);
-    else
-      board_.forget(std::get<decode_member_machine::forget_admission>(effect).room);
+    } else {
+      const auto room = std::get<decode_member_machine::forget_admission>(effect).room;
+      board_.forget(room);
+      if (rank_.landings)
+        rank_.landings->forget(completion_data(cargo::kv, room));
+    }
   }
+}
+
+void decode_actor::expect_landing(rank_id writer, const grant_blocks& grant) {
+  const auto blocks = (std::size_t{grant.prompt_tokens} + limits::kv_block_tokens - 1) / limits::kv_block_tokens;
+  const auto of_prompt = std::span{grant.blocks}.first(std::min(blocks, grant.blocks.size()));
+  for (const auto id : rank_.plan.cells_on(writer))
+    if (const auto& cell = rank_.plan.cell(id); cell.role == role_kind::prefill)
+      rank_.landings->expect(
+          writer, completion_data(cargo::kv, grant.room),
+          {.region = rank_.regions.at("kv.decode").id,
+           .pieces = kv_landing(layout_at(rank_.facts, rank_.spec, cell, *cell.place_of(writer)),
+                                layout_here(rank_, cell_), of_prompt)});
 }
 
 } // namespace troupe::actors

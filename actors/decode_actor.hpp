@@ -25,6 +25,8 @@ public:
 private:
   void perform(protocols::decode_leader_machine::effects what);
   void perform(protocols::decode_member_machine::effects what);
+  /// Over a lane that reaches no device's memory: what `writer` is granted is to go on to the device (E17).
+  void expect_landing(protocols::rank_id writer, const protocols::grant_blocks& grant);
   caf::message_handler leader_handlers();
 
   const protocols::cell_plan& cell_;

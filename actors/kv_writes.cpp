@@ -85,4 +85,12 @@ std::vector<fabric::write_piece> kv_pieces(const gpu::models::kv_layout& source,
   return pieces;
 }
 
+std::vector<fabric::write_piece> kv_landing(const gpu::models::kv_layout& theirs, const gpu::models::kv_layout& mine,
+                                            std::span<const protocols::block_index> blocks) {
+  auto pieces = kv_pieces(theirs, blocks, mine, blocks);
+  for (auto& piece : pieces)
+    piece.source_offset = piece.target_offset;
+  return pieces;
+}
+
 } // namespace troupe::actors

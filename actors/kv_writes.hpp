@@ -39,4 +39,9 @@ std::vector<fabric::write_piece> kv_pieces(const gpu::models::kv_layout& source,
                                            const gpu::models::kv_layout& target,
                                            std::span<const protocols::block_index> target_blocks);
 
+/// Where in `mine` lies what the holder of `theirs` writes into these blocks: the targets of its `kv_pieces`, as both
+/// offsets.
+std::vector<fabric::write_piece> kv_landing(const gpu::models::kv_layout& theirs, const gpu::models::kv_layout& mine,
+                                            std::span<const protocols::block_index> blocks);
+
 } // namespace troupe::actors

@@ -13,6 +13,7 @@
 
 #include "actors/busy_sign.hpp"
 #include "actors/envelope.hpp"
+#include "fabric/landing_board.hpp"
 #include "fabric/transfer.hpp"
 #include "fabric/wire.hpp"
 #include "gpu/models/model.hpp"
@@ -50,6 +51,7 @@ struct rank_context {
 
   fabric::wire* wire = nullptr;
   fabric::transfer_engine* transfers = nullptr;
+  std::shared_ptr<fabric::landing_board> landings; ///< null where writes go straight to where they belong
   std::unique_ptr<actor_turns> turns;
   std::atomic<bool> captures = true; ///< what can be captured is; all ranks state it, a drill changes it
 

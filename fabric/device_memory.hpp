@@ -12,10 +12,11 @@ namespace troupe::fabric {
 /// What another process of this host opens a device's memory by; it says which device, too.
 using device_handle = std::array<std::byte, 80>;
 
-/// How a device gets at another's memory.
+/// How a device gets at the other end of a copy.
 enum class device_reach : std::uint8_t {
-  direct,        ///< by its own loads and stores, and by its copy engines
-  by_way_of_host ///< the driver copies through the host: slow, right
+  direct,         ///< by its own loads and stores, and by its copy engines
+  by_way_of_host, ///< the driver copies through the host: slow, right
+  pinned          ///< as `direct`, but it is memory of the host
 };
 
 /// One allocation of a device's memory: made here, or opened from a peer's handle. Its end frees or closes it.
@@ -45,7 +46,7 @@ protected:
   device_event() = default;
 };
 
-/// Copies between a device's regions, one write at a time, in an order of their own beside what the device computes.
+/// Copies between a device's regions, or between one and pinned memory of the host, one write at a time, in an order of their own beside what the device computes.
 /// Threads: one.
 class device_copies {
 public:
@@ -67,6 +68,9 @@ public:
   virtual protocols::result<std::unique_ptr<device_region>> make(std::size_t bytes) = 0;
   /// What `make` made in another process. Errors: transfer_failed.
   virtual protocols::result<std::unique_ptr<device_region>> open(const device_handle& of, std::size_t bytes) = 0;
+  /// Lets `make_copies` at memory of the host for as long as what is returned is held. Errors: no_memory;
+  /// executor_failed.
+  virtual protocols::result<std::shared_ptr<const void>> pin(std::span<std::byte> of_host) = 0;
   virtual std::unique_ptr<device_copies> make_copies() = 0;
 
   struct room {

@@ -85,6 +85,22 @@ private:
   fabric::device_reach reach_;
 };
 
+/// Pages that a GPU's copies and kernels find where the host does.
+class pinned_pages {
+public:
+  pinned_pages(const device& on, void* data) noexcept : device_(on), data_(data) {}
+  pinned_pages(const pinned_pages&) = delete;
+  pinned_pages& operator=(const pinned_pages&) = delete;
+  ~pinned_pages() {
+    device_.use();
+    cudaHostUnregister(data_);
+  }
+
+private:
+  device device_;
+  void* data_;
+};
+
 class ipc_memory final : public fabric::device_memory {
 public:
   ipc_memory(const device& on, std::vector<cudaUUID_t> identities) : device_(on), identities_(std::move(identities)) {}
@@ -123,6 +139,23 @@ public:
       return fail(fault::transfer_failed, words_of(error, "cudaIpcOpenMemHandle"));
     return std::make_unique<opened_region>(
         on, data, bytes, of, direct ? fabric::device_reach::direct : fabric::device_reach::by_way_of_host);
+  }
+
+  result<std::shared_ptr<const void>> pin(std::span<std::byte> of_host) override {
+    device_.use();
+    if (const auto error = cudaHostRegister(of_host.data(), of_host.size(), cudaHostRegisterMapped);
+        error != cudaSuccess) {
+      cudaGetLastError(); // it is answered here
+      return fail(error == cudaErrorMemoryAllocation ? fault::no_memory : fault::executor_failed,
+                  std::to_string(of_host.size()) + " bytes of the host: " + words_of(error, "cudaHostRegister"));
+    }
+    auto pages = std::make_shared<const pinned_pages>(device_, of_host.data());
+    void* there = nullptr;
+    if (const auto error = cudaHostGetDevicePointer(&there, of_host.data(), 0); error != cudaSuccess)
+      return fail(fault::executor_failed, words_of(error, "cudaHostGetDevicePointer"));
+    if (there != of_host.data())
+      return fail(fault::executor_failed, "pinned memory of the host has another address on this GPU");
+    return pages;
   }
 
   result<room> left() override {

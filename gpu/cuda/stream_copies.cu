@@ -16,7 +16,9 @@ using protocols::result;
 
 namespace {
 
-constexpr std::uint64_t engine_piece_bytes = 8u << 20; ///< pieces of this size or more, on average, are copy engines'
+// Pieces of this size or more, on average, are the copy engines': they take some microseconds for each.
+constexpr std::uint64_t engine_piece_bytes = 8u << 20;
+constexpr std::uint64_t engine_piece_bytes_pinned = 128u << 10; ///< over a bus that is slower by as much
 
 // A link takes 400 GB/s or so: with 1 us from load to store, 400 KB under way fill it. Few blocks, for others compute.
 constexpr int threads = 512;
@@ -75,9 +77,10 @@ public:
       bytes += piece.bytes;
       places |= piece.source_offset | piece.target_offset | piece.bytes;
     }
+    const auto least_of_engine = reach == device_reach::pinned ? engine_piece_bytes_pinned : engine_piece_bytes;
     const bool in_words = places % sizeof(uint4) == 0;
     auto told = reach == device_reach::by_way_of_host                    ? stage(pieces, source, target)
-                : in_words && bytes < engine_piece_bytes * pieces.size() ? in_slices(pieces, source, target, bytes)
+                : in_words && bytes < least_of_engine * pieces.size() ? in_slices(pieces, source, target, bytes)
                                                                          : by_engine(pieces, source, target);
     if (!told)
       return told;

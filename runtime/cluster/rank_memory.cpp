@@ -1,8 +1,13 @@
+#include <fstream>
+#include <limits>
+#include <string>
+
 #include <fmt/format.h>
 
 #include "actors/kv_writes.hpp"
 #include "fabric/device_memory.hpp"
 #include "protocols/codec.hpp"
+#include "runtime/base/log.hpp"
 #include "runtime/cluster/rank_world.hpp"
 
 /// The regions of a rank: what it registers, who writes into them, where it writes.
@@ -16,6 +21,16 @@ constexpr std::uint64_t page = 4096;
 
 std::uint64_t whole_pages(std::uint64_t bytes) noexcept {
   return (bytes + page - 1) / page * page;
+}
+
+/// What the kernel would give without taking it from a process; without end, where it does not say.
+std::uint64_t host_memory_left() {
+  std::ifstream file{"/proc/meminfo"};
+  std::string name;
+  for (std::uint64_t kib = 0; file >> name >> kib; std::getline(file, name))
+    if (name == "MemAvailable:")
+      return kib * 1024;
+  return std::numeric_limits<std::uint64_t>::max();
 }
 
 /// "15.3"
@@ -32,6 +47,8 @@ std::vector<rank_world::wanted_region> rank_world::regions_of_mine() const {
   const auto rows = whole_pages(std::uint64_t{facts.picture_tokens_max()} * facts.row_elements() * sizeof(float));
   const auto encode_cells = static_cast<std::uint32_t>(context_.plan.cells_of(role_kind::encode).size());
   const auto where_computed = on_device() ? fabric::memory_kind::device : fabric::memory_kind::host;
+  // A prompt's rows are read once: where they land in the host's memory, they are read from there.
+  const auto where_read = by_way_of_host() ? fabric::memory_kind::host : where_computed;
 
   std::vector<wanted_region> wanted;
   const auto add = [&](const char* purpose, std::uint32_t slots, std::uint64_t bytes, fabric::memory_kind kind) {
@@ -49,7 +66,7 @@ std::vector<rank_world::wanted_region> rank_world::regions_of_mine() const {
     if (const auto* const cell = cell_here(role)) {
       const auto layout = actors::layout_at(facts, context_.spec, *cell, *cell->place_of(context_.self));
       if (role == role_kind::prefill && facts.has_vision)
-        add("rows", bounds.row_slots, rows, where_computed);
+        add("rows", bounds.row_slots, rows, where_read);
       add(role == role_kind::prefill ? "kv.prefill" : "kv.decode", layout.blocks, layout.block_bytes(), where_computed);
     }
   return wanted;
@@ -88,9 +105,30 @@ result<void> rank_world::check_device_room(const std::vector<wanted_region>& wan
   return {};
 }
 
+/// Mirrors are as large as what they mirror, and pinned: a host that has too little would end some process for it.
+result<void> rank_world::check_host_room(const std::vector<wanted_region>& wanted) const {
+  if (!by_way_of_host())
+    return {};
+  std::string sum;
+  std::uint64_t needed = 0;
+  for (const auto& region : wanted)
+    if (region.kind == fabric::memory_kind::device) {
+      sum += fmt::format("{}{} {}", sum.empty() ? "" : ", ", region.purpose, in_gib(region.slots * region.slot_bytes));
+      needed += region.slots * region.slot_bytes;
+    }
+  const auto left = host_memory_left();
+  if (needed > left)
+    return fail(fault::no_memory, fmt::format("the host has {} GiB free; libfabric reaches no GPU's memory, so this "
+                                              "rank needs {} GiB of the host's beside it: {}",
+                                              in_gib(left), in_gib(needed), sum));
+  base::log_info("libfabric reaches no GPU's memory: it is written by way of {} GiB of the host's ({})", in_gib(needed),
+                 sum);
+  return {};
+}
+
 result<void> rank_world::register_regions() {
   const auto wanted = regions_of_mine();
-  if (auto fits = check_device_room(wanted); !fits)
+  if (auto fits = check_device_room(wanted).and_then([&] { return check_host_room(wanted); }); !fits)
     return fits;
   for (const auto& region : wanted) {
     auto made = transfers_->register_region(region.slots * region.slot_bytes, region.kind);

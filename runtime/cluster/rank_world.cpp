@@ -17,6 +17,7 @@
 #include "actors/watchdog_actor.hpp"
 #include "fabric/drilled_engine.hpp"
 #include "fabric/recorded_transfers.hpp"
+#include "fabric/staged_engine.hpp"
 #include "gpu/backend.hpp"
 #include "gpu/models/text_io.hpp"
 #include "runtime/base/assert.hpp"
@@ -144,6 +145,10 @@ result<endpoint> rank_world::open() {
                                                            .devices = device_memory_});
     if (!engine)
       return tl::unexpected<failure>{engine.error()};
+    if (by_way_of_host()) {
+      context_.landings = std::make_shared<fabric::landing_board>();
+      engine = std::make_unique<fabric::staged_engine>(*std::move(engine), device_memory_, context_.landings);
+    }
     transfers_ = fabric::record_transfers(fabric::drilled(*std::move(engine)));
     context_.transfers = transfers_.get();
     if (auto done = timed(start_part::memory, [&] { return register_regions(); }); !done)

@@ -100,12 +100,15 @@ private:
   };
   std::vector<wanted_region> regions_of_mine() const;
   protocols::result<void> check_device_room(const std::vector<wanted_region>& wanted) const;
+  protocols::result<void> check_host_room(const std::vector<wanted_region>& wanted) const;
   protocols::result<void> find_device();
   protocols::result<void> give_device(gpu::group& group, protocols::time_point deadline);
   protocols::duration step_max() const { return std::chrono::milliseconds{context_.spec.timeouts.collective_ms}; }
   /// GPUs that these have between them.
   std::size_t devices_of(std::span<const protocols::rank_id> ranks) const;
   bool on_device() const { return context_.plan_of_self().device.kind != "cpu"; }
+  /// The bulk lane reaches no GPU's memory: regions there have mirrors of the host (fabric/staged_engine.hpp).
+  bool by_way_of_host() const { return on_device() && context_.spec.lanes.bulk == protocols::bulk_lane::fabric; }
   protocols::result<void> attach_memory(const std::set<protocols::rank_id>& with, protocols::time_point deadline,
                                         const std::function<bool()>& urgent = {});
   protocols::result<void> attach_transfers(protocols::rank_id peer, protocols::time_point deadline);

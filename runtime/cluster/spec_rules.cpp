@@ -56,13 +56,6 @@ void judge_ports(rules& broken, const cluster_spec& spec) {
          fmt::format("lanes.tcp_port ({}) + {} ranks goes beyond {}", spec.lanes.tcp_port, ranks, port_most)});
 }
 
-void judge_lanes(rules& broken, const cluster_spec& spec, const protocols::cluster_plan& plan) {
-  const bool on_gpus = std::ranges::any_of(plan.ranks, [](const auto& rank) { return rank.device.kind == "cuda"; });
-  if (on_gpus && spec.lanes.bulk == protocols::bulk_lane::fabric)
-    broken.push_back({"lane-reaches", "lanes.bulk",
-                      "lanes.bulk \"fabric\" reaches no GPU's memory; valid with cuda: auto, shared_memory"});
-}
-
 void judge_pools(rules& broken, const cluster_spec& spec) {
   const bool computes =
       std::ranges::any_of(spec.pools, [](const auto& pool) { return pool.role != protocols::role_kind::stub; });
@@ -70,8 +63,6 @@ void judge_pools(rules& broken, const cluster_spec& spec) {
     broken.push_back({"model-needed", "model", "model.path is needed by every role but stub"});
   if (const auto plan = protocols::make_plan(spec); !plan)
     broken.push_back({"layout", "pools", plan.error().what});
-  else
-    judge_lanes(broken, spec, *plan);
 }
 
 } // namespace

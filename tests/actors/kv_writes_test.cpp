@@ -42,7 +42,8 @@ struct degree {
 
 } // namespace
 
-TEST_CASE("I16: keys and values land where the other side's layout has them, whatever the two degrees") {
+TEST_CASE("I16, I31: keys and values land where the other side's layout has them, whatever the two degrees, and go on "
+          "from there to the device") {
   const auto facts = facts_of(4, 4);
   const degree degrees[]{{1, 1}, {2, 1}, {4, 1}, {1, 2}, {2, 2}};
   const std::vector<block_index> from{block_index{3}, block_index{0}, block_index{2}};
@@ -57,9 +58,11 @@ TEST_CASE("I16: keys and values land where the other side's layout has them, wha
       CAPTURE(target_degree.tensor_parallel);
       CAPTURE(target_degree.pipeline_parallel);
 
-      std::map<std::uint32_t, std::vector<std::byte>> pools;
-      for (std::uint32_t place = 0; place < decode.ranks.size(); ++place)
+      std::map<std::uint32_t, std::vector<std::byte>> pools, devices;
+      for (std::uint32_t place = 0; place < decode.ranks.size(); ++place) {
         pools[place].resize(gpu::models::layout_of(facts, actors::shard_at(decode, place), tokens_max).bytes());
+        devices[place].resize(pools[place].size());
+      }
 
       for (std::uint32_t place = 0; place < prefill.ranks.size(); ++place) {
         const auto mine = gpu::models::layout_of(facts, actors::shard_at(prefill, place), tokens_max);
@@ -76,6 +79,12 @@ TEST_CASE("I16: keys and values land where the other side's layout has them, wha
             REQUIRE(piece.target_offset + piece.bytes <= pools[receiver].size());
             std::memcpy(pools[receiver].data() + piece.target_offset, pool.data() + piece.source_offset, piece.bytes);
           }
+          for (const auto& piece : actors::kv_landing(mine, theirs, to)) {
+            REQUIRE(piece.source_offset == piece.target_offset);
+            REQUIRE(piece.target_offset + piece.bytes <= devices[receiver].size());
+            std::memcpy(devices[receiver].data() + piece.target_offset, pools[receiver].data() + piece.source_offset,
+                        piece.bytes);
+          }
         }
       }
 
@@ -90,6 +99,7 @@ TEST_CASE("I16: keys and values land where the other side's layout has them, wha
                                            [&](std::byte each) { return each == mark(i, head, layer); });
             }
         CHECK(whole);
+        CHECK(devices[place] == pools[place]); // nothing is left behind
       }
     }
 }

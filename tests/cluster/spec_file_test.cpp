@@ -133,17 +133,6 @@ TEST_CASE("a value of another type or outside its range says what would be valid
   }
 }
 
-TEST_CASE("the fabric lane is refused where ranks compute on GPUs, whose memory it does not reach") {
-  constexpr auto pools =
-      R"("model": {"path": "m"}, "pools": { "p": { "role": "all" } }, "lanes": { "bulk": "fabric" })";
-  const auto spec = [&](const char* device) {
-    return std::string{R"({ "troupe": 1, "name": "a", "device": ")"} + device + "\", " + pools + " }";
-  };
-  CHECK(problem_of(spec("cuda")).find("reaches no GPU's memory; valid with cuda: auto, shared_memory [lane-reaches]") !=
-        std::string::npos);
-  CHECK(read_spec_text(spec("cpu"), "reader.json"));
-}
-
 TEST_CASE("what is missing is named") {
   const auto all = problem_of("{}");
   for (const auto* key : {"'troupe' is missing", "'name' is missing", "'pools' is missing"})

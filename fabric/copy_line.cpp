@@ -1,0 +1,94 @@
+#include "fabric/copy_line.hpp"
+
+#include <pthread.h>
+
+#include <string>
+#include <utility>
+
+#include "runtime/base/clock.hpp"
+
+namespace troupe::fabric {
+
+using protocols::fail;
+using protocols::fault;
+using protocols::result;
+
+namespace {
+
+/// A copy is looked at without a pause for so long, then so often: a large one, or one behind what the device still
+/// computes, is not worth a core.
+constexpr std::chrono::microseconds spin{200};
+constexpr std::chrono::microseconds nap{50};
+
+} // namespace
+
+void copy_line::start(const char* thread_name) {
+  thread_ = std::thread{[this, thread_name] {
+    ::pthread_setname_np(::pthread_self(), thread_name);
+    run();
+  }};
+}
+
+result<void> copy_line::put(job what) {
+  {
+    const std::lock_guard lock{mutex_};
+    if (stopping_)
+      return fail(fault::shutting_down, "the engine does not run");
+    if (jobs_.full())
+      return fail(fault::queue_full, std::to_string(jobs_.size()) + " copies are in line");
+    jobs_.push(std::move(what));
+  }
+  changed_.notify_one();
+  return {};
+}
+
+void copy_line::stop() noexcept {
+  {
+    const std::lock_guard lock{mutex_};
+    stopping_ = true;
+  }
+  changed_.notify_one();
+  if (thread_.joinable())
+    thread_.join();
+}
+
+void copy_line::run() noexcept {
+  while (auto first = next())
+    first->then(carry_out(*first));
+}
+
+std::optional<copy_line::job> copy_line::next() {
+  std::unique_lock lock{mutex_};
+  changed_.wait(lock, [&] { return stopping_ || !jobs_.empty(); });
+  return jobs_.empty() ? std::nullopt : std::optional{jobs_.pop()};
+}
+
+result<void> copy_line::carry_out(const job& what) {
+  std::unique_lock lock{mutex_};
+  const auto begun = base::now();
+  if (stopping_)
+    return fail(fault::transfer_failed, "the engine stopped");
+  if (begun >= what.deadline)
+    return fail(fault::timeout, "a copy that waited in line");
+  lock.unlock();
+  if (auto told = by_->begin(what.pieces, what.source, what.target, device_reach::pinned, what.after.get()); !told)
+    return told;
+  while (true) {
+    const auto there = by_->finished();
+    if (!there)
+      return tl::unexpected{there.error()};
+    if (*there)
+      return {};
+    const auto now = base::now();
+    if (now >= what.deadline)
+      return fail(fault::timeout, "a copy between device and host");
+    lock.lock();
+    if (now < begun + spin ? stopping_ : changed_.wait_for(lock, nap, [&] { return stopping_; }))
+      return fail(fault::transfer_failed, "the engine stopped");
+    lock.unlock();
+    if (now < begun + spin)
+      std::this_thread::yield();
+  }
+}
+
+} // namespace troupe::fabric

@@ -1,0 +1,55 @@
+#pragma once
+
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "fabric/device_memory.hpp"
+#include "fabric/transfer_queue.hpp"
+
+namespace troupe::fabric {
+
+/// Copies between a device's memory and the host's, one after another in the order in which they were put in line.
+/// The order is what makes a slot's next tenant safe from its last: its copy is behind what is still on its way.
+/// Contract: E10, E12, E18.
+/// Threads: one of its own, which sleeps when nothing is in line; `put` and `stop` from any other.
+class copy_line {
+public:
+  struct job {
+    std::vector<write_piece> pieces; ///< were checked
+    const std::byte* source = nullptr;
+    std::byte* target = nullptr;
+    std::shared_ptr<const device_event> after; ///< none: at once
+    protocols::time_point deadline;
+    /// Called once, on the line's thread: the bytes are in the target, or timeout, executor_failed, transfer_failed
+    /// (stopped). After a timeout the device may still copy; it takes no other copy before.
+    std::function<void(protocols::result<void>)> then;
+  };
+
+  copy_line(std::unique_ptr<device_copies> by, std::size_t jobs_max) : by_(std::move(by)), jobs_(jobs_max) {}
+  ~copy_line() { stop(); }
+
+  void start(const char* thread_name);
+  /// Errors: queue_full, shutting_down; then `then` is not called.
+  protocols::result<void> put(job what);
+  /// Ends what is in line by transfer_failed. Idempotent.
+  void stop() noexcept;
+
+private:
+  void run() noexcept;
+  std::optional<job> next();
+  protocols::result<void> carry_out(const job& what);
+
+  std::unique_ptr<device_copies> by_;
+  std::mutex mutex_;
+  std::condition_variable changed_; ///< something was put in line, or it stops
+  transfer_queue<job> jobs_;        ///< guarded by `mutex_`
+  bool stopping_ = false;           ///< guarded by `mutex_`
+  std::thread thread_;
+};
+
+} // namespace troupe::fabric

@@ -1,0 +1,121 @@
+/// What a write of keys and values costs by way of the host's memory, over libfabric: from a post to the word that the
+/// bytes stand in the other GPU's memory, beside the same write between regions of the host, which is the lane alone.
+/// Needs a GPU; of several it takes the first and the last.
+#include <atomic>
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "fabric/ofi/fabric_engine.hpp"
+#include "fabric/staged_engine.hpp"
+#include "gpu/backend.hpp"
+#include "runtime/base/clock.hpp"
+#include "tools/bench/must.hpp"
+
+namespace {
+
+using namespace troupe;
+using bench::must;
+using namespace std::chrono_literals;
+
+constexpr std::size_t region_bytes = std::size_t{4} << 30;
+constexpr std::uint64_t room = 1;
+
+struct hand_over {
+  const char* name;
+  std::size_t bytes;
+  std::size_t piece; ///< of an 8B shape, as in gpu_links_bench
+  int rounds;
+};
+constexpr std::array hand_overs{hand_over{"20 MB, pieces of 288 KiB", 20'054'016, 294'912, 9},
+                                hand_over{"20 MB, pieces of 2.25 MiB", 20'054'016, 8 * 294'912, 9},
+                                hand_over{"4 GB, pieces of 2.25 MiB", 4'000'186'368, 8 * 294'912, 3}};
+
+/// One end.
+struct side {
+  std::shared_ptr<fabric::landing_board> landings = std::make_shared<fabric::landing_board>();
+  std::unique_ptr<fabric::transfer_engine> engine;
+  fabric::local_region of_device, of_host;
+  std::atomic<std::uint64_t> landed = 0;
+
+  side(std::uint32_t rank, const std::string& device) {
+    engine = std::make_unique<fabric::staged_engine>(
+        must(fabric::fabric_engine::create({.self = protocols::rank_id{rank}})), must(gpu::open_device_memory(device)),
+        landings);
+    const auto begun = base::now();
+    of_device = must(engine->register_region(region_bytes, fabric::memory_kind::device));
+    std::printf("%s: a region of 4 GiB with its mirror registered in %.2f s\n", device.c_str(),
+                std::chrono::duration<double>(base::now() - begun).count());
+    of_host = must(engine->register_region(region_bytes));
+    must(engine->start({.on_delivered = [](std::uint64_t, protocols::result<void> end) { must(std::move(end)); },
+                        .on_landed =
+                            [this](protocols::rank_id, std::uint64_t) {
+                              landed.fetch_add(1);
+                              landed.notify_one();
+                            },
+                        .on_peer_gone = [](protocols::rank_id, const protocols::failure&) {}}));
+  }
+  protocols::endpoint at(std::uint32_t rank) const {
+    protocols::endpoint here;
+    here.rank = protocols::rank_id{rank};
+    here.born = protocols::generation{1};
+    here.fabric_address = engine->address();
+    return here;
+  }
+};
+
+double median(std::vector<double> of) {
+  std::nth_element(of.begin(), of.begin() + static_cast<std::ptrdiff_t>(of.size() / 2), of.end());
+  return of[of.size() / 2];
+}
+
+/// Seconds; the first round is left out.
+double write(side& from, side& to, const hand_over& what, bool of_device) {
+  std::vector<fabric::write_piece> pieces;
+  for (std::size_t at = 0; at < what.bytes; at += what.piece)
+    pieces.push_back({at, at, std::min(what.piece, what.bytes - at)});
+  std::vector<double> taken;
+  for (int round = 0; round <= what.rounds; ++round) {
+    if (of_device)
+      to.landings->expect(protocols::rank_id{0}, room, {to.of_device.id, pieces});
+    const auto before = to.landed.load();
+    const auto begun = base::now();
+    must(from.engine->post({.to = protocols::rank_id{1},
+                            .source_region = of_device ? from.of_device.id : from.of_host.id,
+                            .target_region = of_device ? to.of_device.id : to.of_host.id,
+                            .pieces = pieces,
+                            .completion_data = room,
+                            .deadline = begun + 30s},
+                           fabric::ready_event::already()));
+    to.landed.wait(before);
+    if (round > 0)
+      taken.push_back(std::chrono::duration<double>(base::now() - begun).count());
+  }
+  return median(std::move(taken));
+}
+
+} // namespace
+
+int main() {
+  const auto gpus = must(gpu::count_devices("cuda"));
+  side from{0, "cuda:0"};
+  side to{1, "cuda:" + std::to_string(gpus == 0 ? 0 : gpus - 1)};
+  must(from.engine->attach_peer(to.at(1), base::now() + 10s));
+  must(to.engine->attach_peer(from.at(0), base::now() + 10s));
+  for (const auto& card : {to.of_device.card, to.of_host.card})
+    must(from.engine->attach_region(protocols::rank_id{1}, card));
+
+  std::printf("writes over libfabric (tcp, lo)   from host to host          from GPU to GPU    beside the lane\n");
+  for (const auto& each : hand_overs) {
+    const double alone = write(from, to, each, false);
+    const double whole = write(from, to, each, true);
+    const double gigabytes = static_cast<double>(each.bytes) / 1e9;
+    std::printf("%-28s %10.1f ms %5.2f GB/s %10.1f ms %5.2f GB/s %10.2f ms\n", each.name, alone * 1e3,
+                gigabytes / alone, whole * 1e3, gigabytes / whole, (whole - alone) * 1e3);
+  }
+  from.engine->stop();
+  to.engine->stop();
+}
