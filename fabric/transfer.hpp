@@ -73,8 +73,8 @@ struct write_request {
   std::uint64_t cookie = 0; ///< what this side's `on_delivered` gets
 };
 
-/// Called on the engine's own thread: hand the news on (a mailbox, an atomic), do not work here, and do not call
-/// `attach_*` or `stop`, which wait for that thread (`post` is fine). All three are set.
+/// Called on the engine's own threads: hand the news on (a mailbox, an atomic), do not work here, and do not call
+/// `attach_*` or `stop`, which wait for them (`post` is fine). All three are set.
 struct transfer_events {
   /// Every piece is in the peer's memory, or the write failed (timeout, peer_gone, transfer_failed). After a timeout
   /// or transfer_failed on the fabric lane, or in a device's memory, late bytes may still be read from the source and

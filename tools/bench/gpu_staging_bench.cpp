@@ -1,8 +1,9 @@
 /// What a write of keys and values costs by way of the host's memory, over libfabric: from a post to the word that the
-/// bytes stand in the other GPU's memory, beside the same write between regions of the host, which is the lane alone.
+/// bytes stand in the other GPU's memory, beside the same write between regions of the host, which is the lane alone,
+/// and beside the copies from a GPU to pinned memory and back, which are the rest.
 /// Needs a GPU; of several it takes the first and the last.
-#include <atomic>
 #include <algorithm>
+#include <atomic>
 #include <array>
 #include <cstdio>
 #include <memory>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "fabric/ofi/fabric_engine.hpp"
+#include "fabric/region_memory.hpp"
 #include "fabric/staged_engine.hpp"
 #include "gpu/backend.hpp"
 #include "runtime/base/clock.hpp"
@@ -32,7 +34,13 @@ struct hand_over {
 };
 constexpr std::array hand_overs{hand_over{"20 MB, pieces of 288 KiB", 20'054'016, 294'912, 9},
                                 hand_over{"20 MB, pieces of 2.25 MiB", 20'054'016, 8 * 294'912, 9},
+                                hand_over{"4 GB, pieces of 288 KiB", 4'000'186'368, 294'912, 3},
                                 hand_over{"4 GB, pieces of 2.25 MiB", 4'000'186'368, 8 * 294'912, 3}};
+
+double median(std::vector<double> of) {
+  std::nth_element(of.begin(), of.begin() + static_cast<std::ptrdiff_t>(of.size() / 2), of.end());
+  return of[of.size() / 2];
+}
 
 /// One end.
 struct side {
@@ -67,16 +75,45 @@ struct side {
   }
 };
 
-double median(std::vector<double> of) {
-  std::nth_element(of.begin(), of.begin() + static_cast<std::ptrdiff_t>(of.size() / 2), of.end());
-  return of[of.size() / 2];
+std::vector<fabric::write_piece> pieces_of(const hand_over& what) {
+  std::vector<fabric::write_piece> pieces;
+  for (std::size_t at = 0; at < what.bytes; at += what.piece)
+    pieces.push_back({at, at, std::min(what.piece, what.bytes - at)});
+  return pieces;
+}
+
+/// One GPU's copies, alone.
+void bench_copies(const std::string& device) {
+  const auto memory = must(gpu::open_device_memory(device));
+  const auto region = must(memory->make(region_bytes));
+  const auto host = must(fabric::region_memory::create(region_bytes, "troupe-region"));
+  const auto pinned = must(memory->pin(host.bytes()));
+  const auto copies = memory->make_copies();
+  const auto copy = [&](const hand_over& what, const std::byte* from, std::byte* to) {
+    const auto pieces = pieces_of(what);
+    std::vector<double> taken;
+    for (int round = 0; round < what.rounds; ++round) {
+      const auto begun = base::now();
+      must(copies->begin(pieces, from, to, fabric::device_reach::pinned, nullptr));
+      while (!must(copies->finished())) {
+      }
+      taken.push_back(std::chrono::duration<double>(base::now() - begun).count());
+    }
+    return median(std::move(taken));
+  };
+  std::printf("copies of %-22s     to pinned memory              and back\n", device.c_str());
+  for (const auto& each : hand_overs) {
+    const double out = copy(each, region->bytes().data(), host.bytes().data());
+    const double in = copy(each, host.bytes().data(), region->bytes().data());
+    const double gigabytes = static_cast<double>(each.bytes) / 1e9;
+    std::printf("%-28s %10.2f ms %5.1f GB/s %10.2f ms %5.1f GB/s\n", each.name, out * 1e3, gigabytes / out, in * 1e3,
+                gigabytes / in);
+  }
 }
 
 /// Seconds; the first round is left out.
 double write(side& from, side& to, const hand_over& what, bool of_device) {
-  std::vector<fabric::write_piece> pieces;
-  for (std::size_t at = 0; at < what.bytes; at += what.piece)
-    pieces.push_back({at, at, std::min(what.piece, what.bytes - at)});
+  const auto pieces = pieces_of(what);
   std::vector<double> taken;
   for (int round = 0; round <= what.rounds; ++round) {
     if (of_device)
@@ -100,6 +137,7 @@ double write(side& from, side& to, const hand_over& what, bool of_device) {
 } // namespace
 
 int main() {
+  bench_copies("cuda:0");
   const auto gpus = must(gpu::count_devices("cuda"));
   side from{0, "cuda:0"};
   side to{1, "cuda:" + std::to_string(gpus == 0 ? 0 : gpus - 1)};
