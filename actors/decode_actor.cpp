@@ -124,11 +124,10 @@ void decode_actor::expect_landing(rank_id writer, const grant_blocks& grant) {
   const auto of_prompt = std::span{grant.blocks}.first(std::min(blocks, grant.blocks.size()));
   for (const auto id : rank_.plan.cells_on(writer))
     if (const auto& cell = rank_.plan.cell(id); cell.role == role_kind::prefill)
-      rank_.landings->expect(
-          writer, completion_data(cargo::kv, grant.room),
-          {.region = rank_.regions.at("kv.decode").id,
-           .pieces = kv_landing(layout_at(rank_.facts, rank_.spec, cell, *cell.place_of(writer)),
-                                layout_here(rank_, cell_), of_prompt)});
+      rank_.landings->expect(writer, completion_data(cargo::kv, grant.room),
+                             {.region = rank_.regions.at("kv.decode").id,
+                              .pieces = kv_landing(layout_at(rank_.facts, rank_.spec, cell, *cell.place_of(writer)),
+                                                   layout_here(rank_, cell_), of_prompt)});
 }
 
 } // namespace troupe::actors

@@ -57,13 +57,28 @@ void copy_line::run() noexcept {
     first->then(carry_out(*first));
 }
 
+bool copy_line::repeats_newest(const job& what) const {
+  return what.after && what.after == newest_.after.lock() && what.source == newest_.source &&
+         what.pieces == newest_.pieces;
+}
+
+result<void> copy_line::carry_out(const job& what) {
+  if (repeats_newest(what))
+    return {};
+  newest_ = {};
+  auto done = copy(what);
+  if (done)
+    newest_ = {what.pieces, what.source, what.after};
+  return done;
+}
+
 std::optional<copy_line::job> copy_line::next() {
   std::unique_lock lock{mutex_};
   changed_.wait(lock, [&] { return stopping_ || !jobs_.empty(); });
   return jobs_.empty() ? std::nullopt : std::optional{jobs_.pop()};
 }
 
-result<void> copy_line::carry_out(const job& what) {
+result<void> copy_line::copy(const job& what) {
   std::unique_lock lock{mutex_};
   const auto begun = base::now();
   if (stopping_)

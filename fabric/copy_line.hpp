@@ -15,6 +15,8 @@ namespace troupe::fabric {
 
 /// Copies between a device's memory and the host's, one after another in the order in which they were put in line.
 /// The order is what makes a slot's next tenant safe from its last: its copy is behind what is still on its way.
+/// What goes to several peers, the rows of a picture, is copied once: a job that repeats the one before, behind the
+/// same event, finds its bytes in the target, where others read them by now.
 /// Contract: E10, E12, E18.
 /// Threads: one of its own, which sleeps when nothing is in line; `put` and `stop` from any other.
 class copy_line {
@@ -40,15 +42,25 @@ public:
   void stop() noexcept;
 
 private:
+  /// What the newest copy has brought, and behind which event.
+  struct copied {
+    std::vector<write_piece> pieces;
+    const std::byte* source = nullptr;
+    std::weak_ptr<const device_event> after; ///< of none, or of one that has gone, nothing is known
+  };
+
   void run() noexcept;
   std::optional<job> next();
   protocols::result<void> carry_out(const job& what);
+  protocols::result<void> copy(const job& what);
+  bool repeats_newest(const job& what) const;
 
   std::unique_ptr<device_copies> by_;
   std::mutex mutex_;
   std::condition_variable changed_; ///< something was put in line, or it stops
   transfer_queue<job> jobs_;        ///< guarded by `mutex_`
   bool stopping_ = false;           ///< guarded by `mutex_`
+  copied newest_;                   ///< the line's thread's own
   std::thread thread_;
 };
 

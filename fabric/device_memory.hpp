@@ -34,8 +34,9 @@ protected:
   device_region() = default;
 };
 
-/// A point in the order of what a device computes, which what reads that memory can be put behind. Which kind of point
-/// it is only the plug-in knows that made it. Ownership: whoever waits for it holds it (E12).
+/// A point in the order of what a device computes, which what reads that memory can be put behind: one for good,
+/// another point is another event. Which kind of point it is only the plug-in knows that made it. Ownership: whoever
+/// waits for it holds it (E12).
 class device_event {
 public:
   virtual ~device_event() = default;
@@ -46,8 +47,8 @@ protected:
   device_event() = default;
 };
 
-/// Copies between a device's regions, or between one and pinned memory of the host, one write at a time, in an order of their own beside what the device computes.
-/// Threads: one.
+/// Copies between a device's regions, or between one and pinned memory of the host, one write at a time, in an order of
+/// their own beside what the device computes. Threads: one.
 class device_copies {
 public:
   virtual ~device_copies() = default;

@@ -60,6 +60,8 @@ struct write_piece {
   std::uint64_t source_offset = 0;
   std::uint64_t target_offset = 0;
   std::uint64_t bytes = 0;
+
+  bool operator==(const write_piece&) const = default;
 };
 
 struct write_request {

@@ -79,9 +79,9 @@ public:
     }
     const auto least_of_engine = reach == device_reach::pinned ? engine_piece_bytes_pinned : engine_piece_bytes;
     const bool in_words = places % sizeof(uint4) == 0;
-    auto told = reach == device_reach::by_way_of_host                    ? stage(pieces, source, target)
+    auto told = reach == device_reach::by_way_of_host                 ? stage(pieces, source, target)
                 : in_words && bytes < least_of_engine * pieces.size() ? in_slices(pieces, source, target, bytes)
-                                                                         : by_engine(pieces, source, target);
+                                                                      : by_engine(pieces, source, target);
     if (!told)
       return told;
     return outcome(cudaEventRecord(done_.handle(), stream_), "cudaEventRecord");

@@ -120,9 +120,9 @@ std::string explain_plan(const cluster_spec& spec, const cluster_plan& plan) {
   const bool on_gpus = std::ranges::any_of(plan.ranks, [](const auto& rank) { return rank.device.kind == "cuda"; });
   if (has(plan, role_kind::decode))
     out += fmt::format("  keys, values to decode   {}\n", !on_gpus || alone ? bulk
-                                                           : spec.lanes.bulk == bulk_lane::fabric
-                                                               ? bulk + ", by way of the host's memory"
-                                                               : "from GPU to GPU (CUDA IPC)");
+                                                          : spec.lanes.bulk == bulk_lane::fabric
+                                                              ? bulk + ", by way of the host's memory"
+                                                              : "from GPU to GPU (CUDA IPC)");
   return out;
 }
 

@@ -29,6 +29,7 @@ public:
   std::atomic<bool> breaks = false;          ///< copies fail when they are asked for
   device_reach reach = device_reach::direct; ///< of what is opened
   std::optional<device_reach> copied_by;     ///< the newest copy
+  std::atomic<int> begun = 0;                ///< copies
   std::size_t pinnable = 4096;               ///< bytes of the host
 
   result<std::unique_ptr<device_region>> make(std::size_t bytes) override {
@@ -76,6 +77,7 @@ private:
       if (under_way && !finished().value_or(false))
         return fail(fault::executor_failed, "the copy before has not ended");
       of.copied_by = way;
+      ++of.begun;
       behind = static_cast<const pretended_event*>(after);
       pieces.assign(what.begin(), what.end());
       from = source;

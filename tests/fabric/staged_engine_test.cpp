@@ -41,10 +41,10 @@ struct staged_pair {
     one.at.rank = rank_id{rank};
     one.at.born = generation{1};
     one.at.unix_path = fresh_path();
-    auto lane = over == bulk_kind::fabric
-                    ? make_fabric_engine({.self = one.at.rank})
-                    : make_shared_memory_engine(
-                          {.self = one.at.rank, .born = one.at.born, .unix_path = one.at.unix_path});
+    auto lane =
+        over == bulk_kind::fabric
+            ? make_fabric_engine({.self = one.at.rank})
+            : make_shared_memory_engine({.self = one.at.rank, .born = one.at.born, .unix_path = one.at.unix_path});
     REQUIRE_MESSAGE(lane, to_string(lane.error()));
     one.at.fabric_address = (*lane)->address();
     one.engine = std::make_unique<staged_engine>(*std::move(lane), one.memory, one.landings, queue_max);
@@ -81,7 +81,8 @@ struct staged_pair {
 
 } // namespace
 
-TEST_CASE("I31: what one device computed stands in the other's memory when it is said to have landed, whatever the lane") {
+TEST_CASE(
+    "I31: what one device computed stands in the other's memory when it is said to have landed, whatever the lane") {
   for (const auto lane : {bulk_kind::shared_memory, bulk_kind::fabric}) {
     CAPTURE(name_of(lane));
     staged_pair with{lane};
@@ -128,14 +129,30 @@ TEST_CASE("E12, E16: the copy out of the device stands behind the event of what 
   CHECK(held.expired());
 }
 
+TEST_CASE("what several peers get is copied out once, and again when the device has computed anew") {
+  staged_pair with;
+  for (const int copies : {1, 2}) {
+    const auto computed = std::make_shared<pretended_event>();
+    computed->passed = true;
+    for (int peer = 0; peer < 3; ++peer)
+      REQUIRE(with.write(with.writer.of_device, with.reader.of_host, {{16, 16, 8}}, ready_event::behind(computed)));
+    REQUIRE(with.reader.log.wait_landed(with.posted));
+    REQUIRE(with.writer.log.wait_delivered(with.posted));
+    CHECK(with.writer.memory->begun == copies);
+    CHECK(with.reader.of_host.bytes[23] == std::byte{42});
+  }
+}
+
 TEST_CASE("D11, I24: a word that comes again, or of a room that has ended, moves nothing on the device") {
   staged_pair with;
   with.expect({{0, 0, 16}});
   REQUIRE(with.write(with.writer.of_device, with.reader.of_device, {{0, 0, 16}}));
   REQUIRE(with.reader.log.wait_landed(1));
+  REQUIRE(with.writer.log.wait_delivered(1));
   with.reader.of_device.bytes[15] = std::byte{9}; // a step has written behind the prompt meanwhile
   REQUIRE(with.write(with.writer.of_device, with.reader.of_device, {{0, 0, 16}}));
   REQUIRE(with.reader.log.wait_landed(2)); // the role is told, and judges
+  REQUIRE(with.writer.log.wait_delivered(2));
   CHECK(with.reader.of_device.bytes[15] == std::byte{9});
 
   with.expect({{32, 32, 16}});
