@@ -18,6 +18,7 @@ namespace {
 /// A copy is looked at without a pause for so long, then so often: a large one, or one behind what the device still
 /// computes, is not worth a core.
 constexpr std::chrono::microseconds spin{200};
+constexpr std::chrono::microseconds no_nap{0};
 constexpr std::chrono::microseconds nap{50};
 
 } // namespace
@@ -98,11 +99,9 @@ result<void> copy_line::copy(const job& what) {
     if (now >= what.deadline)
       return fail(fault::timeout, "a copy between device and host");
     lock.lock();
-    if (now < begun + spin ? stopping_ : changed_.wait_for(lock, nap, [&] { return stopping_; }))
+    if (changed_.wait_for(lock, now < begun + spin ? no_nap : nap, [&] { return stopping_; }))
       return fail(fault::transfer_failed, "the engine stopped");
     lock.unlock();
-    if (now < begun + spin)
-      std::this_thread::yield();
   }
 }
 

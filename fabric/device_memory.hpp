@@ -34,9 +34,9 @@ protected:
   device_region() = default;
 };
 
-/// A point in the order of what a device computes, which what reads that memory can be put behind: one for good, another
-/// point is another event. Which kind of point it is only the plug-in knows that made it. Ownership: whoever waits for
-/// it holds it (E12).
+/// A point in the order of what a device computes, which what reads that memory can be put behind: one for good,
+/// another point is another event. Which kind of point it is only the plug-in knows that made it. Ownership: whoever
+/// waits for it holds it (E12).
 class device_event {
 public:
   virtual ~device_event() = default;
