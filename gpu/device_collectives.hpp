@@ -15,6 +15,13 @@ namespace troupe::gpu {
 
 class collective_backend;
 
+/// One member's part of a product that is cut along its columns: x [m, k] . weight [n, k] transposed + bias [n] (or
+/// none). As for `operations::matmul_add`, weight and bias must be there when the operation before begins.
+struct partial_product {
+  tensor_view x, weight, bias;
+  tensor_view room; ///< contiguous f32 [m, n], for it to stand in where that is needed
+};
+
 /// Collectives of one group on memory of a device, in the order of a stream. Tensors are contiguous f32.
 /// A call returns before it is carried out: what goes wrong in it comes out of stream::synchronize, or, when a peer
 /// never comes, by this rank's end with its cell (C1). Threads: the executor that owns the group and the stream.
@@ -36,7 +43,13 @@ public:
   /// to += the sum of `values`, which hold something else afterwards. `to` is of the same shape.
   virtual protocols::result<void> all_reduce_add(stream& on, const tensor_view& values, const tensor_view& to,
                                                  protocols::time_point deadline) = 0;
-  /// `all` holds a piece like `mine` of every member, in member order.
+  /// to (contiguous f32 [m, n]) += the sum of all members' parts.
+  virtual protocols::result<void> add_product(const operations& run, stream& on, const partial_product& part,
+                                              const tensor_view& to, protocols::time_point deadline) {
+    run.matmul(on, part.x, part.weight, part.bias, part.room);
+    return all_reduce_add(on, part.room, to, deadline);
+  }
+  /// all [rows, members x columns]: beside each other in member order what every member has as `mine` [rows, columns].
   virtual protocols::result<void> all_gather(stream& on, const tensor_view& mine, const tensor_view& all,
                                              protocols::time_point deadline) = 0;
   /// Point to point; the other side calls the counterpart.
@@ -63,6 +76,9 @@ protocols::result<std::vector<Plain>> exchange(const collectives_seat& seat, con
     return std::move(all);
   });
 }
+
+/// `pieces` [members, rows, columns] beside each other in all [rows, members x columns], of the host.
+void put_beside(std::span<const float> pieces, std::uint32_t members, const tensor_view& all);
 
 /// By way of the host: down, through `host`, up. For GPUs that have no faster way, and for several ranks on one GPU.
 /// `host` outlives it.

@@ -92,11 +92,24 @@ result<void> group::all_reduce_add(stream& on, const tensor_view& values, const 
                [&](time_point deadline) { return device_->all_reduce_add(on, values, to, deadline); });
 }
 
+result<void> group::add_product(const operations& run, stream& on, const partial_product& part, const tensor_view& to) {
+  if (to.device() == device_kind::cpu) {
+    run.matmul(on, part.x, part.weight, part.bias, part.room);
+    return all_reduce_add(on, part.room, to);
+  }
+  TROUPE_ASSERT("add_product", device_ != nullptr && to.contiguous() && to.elements() == part.room.elements());
+  return issue(collective_kind::all_reduce_sum, static_cast<std::size_t>(to.elements()), no_peer,
+               [&](time_point deadline) { return device_->add_product(run, on, part, to, deadline); });
+}
+
 result<void> group::all_gather(stream& on, const tensor_view& mine, const tensor_view& all) {
   TROUPE_ASSERT("all_gather", mine.contiguous() && all.contiguous());
-  if (mine.device() == device_kind::cpu)
-    return all_gather(floats_of(mine), floats_of(all));
-  TROUPE_ASSERT("all_gather", device_ != nullptr && all.elements() == mine.elements() * size());
+  TROUPE_ASSERT("all_gather", mine.shape(0) == all.shape(0) && mine.shape(1) * size() == all.shape(1));
+  if (mine.device() == device_kind::cpu) {
+    gathered_.resize(static_cast<std::size_t>(all.elements()));
+    return all_gather(floats_of(mine), gathered_).map([&] { put_beside(gathered_, size(), all); });
+  }
+  TROUPE_ASSERT("all_gather", device_ != nullptr);
   return issue(collective_kind::all_gather, static_cast<std::size_t>(mine.elements()), no_peer,
                [&](time_point deadline) { return device_->all_gather(on, mine, all, deadline); });
 }

@@ -113,7 +113,10 @@ public:
   protocols::result<void> all_reduce_sum(stream& on, const tensor_view& values);
   /// Adds that sum to `to`, of the same shape; `values` hold something else afterwards.
   protocols::result<void> all_reduce_add(stream& on, const tensor_view& values, const tensor_view& to);
-  /// The same of `mine` [...] into `all` [members, ...].
+  /// to (contiguous f32 [m, n]) += the sum over the members of a product that is cut along its columns.
+  protocols::result<void> add_product(const operations& run, stream& on, const partial_product& part,
+                                      const tensor_view& to);
+  /// `mine` [rows, columns] of every member beside each other, into `all` [rows, members x columns].
   protocols::result<void> all_gather(stream& on, const tensor_view& mine, const tensor_view& all);
   /// A hop of a contiguous f32 tensor, in `on`'s order.
   protocols::result<void> send(stream& on, const tensor_view& values, std::uint32_t to);
@@ -141,7 +144,8 @@ private:
   protocols::duration deadline_;
   protocols::collective_plan_machine plan_check_;
   protocols::flight_phase phase_{};
-  std::atomic_flag entered_; ///< a thread is inside
+  std::vector<float> gathered_; ///< of hosts' tensors; its capacity stays
+  std::atomic_flag entered_;    ///< a thread is inside
   std::uint32_t of_all_ = 0; ///< collectives of all members, since the group was made: the same number on each of them
 };
 

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <vector>
 
 #include "gpu/device_collectives.hpp"
@@ -33,7 +34,10 @@ public:
   result<void> all_gather(stream& on, const tensor_view& mine, const tensor_view& all, time_point deadline) override {
     mine_.resize(static_cast<std::size_t>(mine.elements()));
     all_.resize(static_cast<std::size_t>(all.elements()));
-    return fetch(on, mine, deadline).and_then([&] { return host_.all_gather(mine_, all_, deadline); }).map([&] {
+    pieces_.resize(all_.size());
+    return fetch(on, mine, deadline).and_then([&] { return host_.all_gather(mine_, pieces_, deadline); }).map([&] {
+      const auto members = static_cast<std::uint32_t>(all.shape(1) / mine.shape(1));
+      put_beside(pieces_, members, {all_.data(), element_kind::f32, device_kind::cpu, {all.shape(0), all.shape(1)}});
       run_->upload(on, std::as_bytes(std::span{all_}), all);
     });
   }
@@ -60,10 +64,19 @@ private:
 
   std::shared_ptr<const operations> run_;
   collective_backend& host_;
-  std::vector<float> mine_, all_; ///< their capacity stays
+  std::vector<float> mine_, pieces_, all_; ///< their capacity stays
 };
 
 } // namespace
+
+void put_beside(std::span<const float> pieces, std::uint32_t members, const tensor_view& all) {
+  const auto rows = static_cast<std::size_t>(all.shape(0));
+  const std::size_t columns = static_cast<std::size_t>(all.shape(1)) / members;
+  float* to = all.f32();
+  for (std::size_t row = 0; row < rows; ++row)
+    for (std::size_t member = 0; member < members; ++member)
+      to = std::ranges::copy(pieces.subspan((member * rows + row) * columns, columns), to).out;
+}
 
 std::unique_ptr<device_collectives> stage_collectives(std::shared_ptr<const operations> run, collective_backend& host) {
   return std::make_unique<staged_collectives>(std::move(run), host);

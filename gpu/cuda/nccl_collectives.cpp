@@ -46,10 +46,24 @@ public:
   }
 
   result<void> all_gather(stream& on, const tensor_view& mine, const tensor_view& all, time_point) override {
-    return enqueue(on, "ncclAllGather", [&](cudaStream_t queue) {
-      return ncclAllGather(mine.data(), all.data(), static_cast<std::size_t>(mine.elements()), ncclFloat32, all_,
-                           queue);
+    auto& queue = static_cast<cuda_stream&>(on);
+    const std::int64_t rows = mine.shape(0);
+    const std::int64_t columns = mine.shape(1);
+    const bool beside = rows == 1; // then one behind another is beside each other
+    void* const pieces = beside ? all.data() : queue.scratch(all.bytes());
+    if (pieces == nullptr)
+      return {}; // the stream has failed, and says so
+    auto gathered = enqueue(on, "ncclAllGather", [&](cudaStream_t handle) {
+      return ncclAllGather(mine.data(), pieces, static_cast<std::size_t>(mine.elements()), ncclFloat32, all_, handle);
     });
+    if (!gathered || beside)
+      return gathered;
+    const tensor_view to = all.split_last(all.shape(1) / columns);
+    const tensor_view from{pieces, element_kind::f32, device_kind::cuda, {rows, to.shape(1), columns}};
+    queue.enqueue("copy", [&](cudaStream_t handle) {
+      return copy_rows(handle, from.with_stride(0, columns).with_stride(1, rows * columns), to);
+    });
+    return {};
   }
 
   result<void> send(stream& on, const tensor_view& values, std::uint32_t to, time_point) override {

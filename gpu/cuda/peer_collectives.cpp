@@ -10,6 +10,7 @@
 #include "gpu/cuda/cuda_stream.hpp"
 #include "gpu/cuda/ipc_memory.hpp"
 #include "gpu/cuda/peer_sums.hpp"
+#include "gpu/cuda/weight_stream.hpp"
 #include "protocols/limits.hpp"
 #include "runtime/base/clock.hpp"
 
@@ -28,15 +29,6 @@ namespace {
 std::uint64_t ns_of(protocols::duration length) {
   return static_cast<std::uint64_t>(
       std::max<std::int64_t>(0, std::chrono::duration_cast<std::chrono::nanoseconds>(length).count()));
-}
-
-peer_patience patience_until(time_point deadline) {
-  return {.told_ns = ns_of(limits::peer_wait_told),
-          .longest_ns = ns_of(deadline - base::now() + limits::peer_wait_margin)};
-}
-
-std::uint32_t count_of(const tensor_view& values) {
-  return static_cast<std::uint32_t>(values.elements());
 }
 
 class peer_collectives final : public device_collectives {
@@ -83,12 +75,30 @@ public:
     return {};
   }
 
+  /// Products of few rows in bf16 exchange their parts themselves, block by block.
+  result<void> add_product(const operations& run, stream& on, const partial_product& part, const tensor_view& to,
+                           time_point deadline) override {
+    const auto& device = static_cast<cuda_stream&>(on).on();
+    const peer_call with = call_until(deadline);
+    const few_rows_product product{.x = part.x,
+                                   .weight = part.weight,
+                                   .bias = part.bias,
+                                   .out = to,
+                                   .end = product_end::add,
+                                   .early = true,
+                                   .peers = &with};
+    if (to.bytes() > part_bytes_max_ || !fits_weight_stream(part.x, part.weight, to) ||
+        !fits_peers(product, device.multiprocessors))
+      return device_collectives::add_product(run, on, part, to, deadline);
+    enqueue(on, "add_product", [&](cudaStream_t queue) { return stream_weights(queue, product); });
+    return {};
+  }
+
   result<void> all_gather(stream& on, const tensor_view& mine, const tensor_view& all, time_point deadline) override {
     if (mine.bytes() > part_bytes_max_)
       return library(on, deadline).all_gather(on, mine, all, deadline);
-    enqueue(on, "gather_from_peers", [&](cudaStream_t queue) {
-      return gather_from_peers(queue, parts_.seat, patience_until(deadline), mine.f32(), all.f32(), count_of(mine));
-    });
+    enqueue(on, "gather_from_peers",
+            [&](cudaStream_t queue) { return gather_from_peers(queue, call_until(deadline), mine, all); });
     return {};
   }
 
@@ -107,11 +117,16 @@ private:
       sum(on, {parts_.nothing->data(), element_kind::f32, device_kind::cuda, {1}}, nullptr, deadline);
     return *larger_;
   }
+  peer_call call_until(time_point deadline) const {
+    return {.seat = parts_.seat,
+            .patience = {.told_ns = ns_of(limits::peer_wait_told),
+                         .longest_ns = ns_of(deadline - base::now() + limits::peer_wait_margin)}};
+  }
   void sum(stream& on, const tensor_view& values, float* add_to, time_point deadline) {
     const bool whole = parts_.seat.members == 2 || values.bytes() <= limits::peer_sum_whole_bytes_max;
     enqueue(on, "sum_with_peers", [&](cudaStream_t queue) {
-      return sum_with_peers(queue, parts_.seat, patience_until(deadline), whole ? peer_way::whole : peer_way::shares,
-                            values.f32(), add_to, count_of(values));
+      return sum_with_peers(queue, call_until(deadline), whole ? peer_way::whole : peer_way::shares, values.f32(),
+                            add_to, static_cast<std::uint32_t>(values.elements()));
     });
   }
   template <class Body>

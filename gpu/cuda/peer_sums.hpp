@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "gpu/tensor.hpp"
+
 namespace troupe::gpu::cuda {
 
 inline constexpr unsigned peer_members_max = 8;
@@ -38,16 +40,22 @@ struct peer_patience {
   std::uint64_t longest_ns = 0; ///< then it gives up
 };
 
+/// What a kernel is given to exchange numbers with its like on the other GPUs.
+struct peer_call {
+  peer_seat seat;
+  peer_patience patience;
+};
+
 /// How the parts go round: each to every member, which adds all of it; or by shares, each added by one member that
 /// hands the sum on: two ways in place of one, and for many members far fewer bytes.
 enum class peer_way : std::uint8_t { whole, shares };
 
 /// values [count] become the sum of all members', added in member order; where `add_to` is given it goes on top of that
 /// instead. Every member makes the same calls in the same order. Captured in a graph it counts for itself.
-cudaError_t sum_with_peers(cudaStream_t on, const peer_seat& seat, const peer_patience& patience, peer_way way,
-                           float* values, float* add_to, std::uint32_t count);
-/// all [members, count]
-cudaError_t gather_from_peers(cudaStream_t on, const peer_seat& seat, const peer_patience& patience, const float* mine,
-                              float* all, std::uint32_t count);
+cudaError_t sum_with_peers(cudaStream_t on, const peer_call& with, peer_way way, float* values, float* add_to,
+                           std::uint32_t count);
+/// all [rows, members x columns], strided or not: beside each other in member order what every member has as `mine`
+/// [rows, columns], contiguous; f32
+cudaError_t gather_from_peers(cudaStream_t on, const peer_call& with, const tensor_view& mine, const tensor_view& all);
 
 } // namespace troupe::gpu::cuda

@@ -2,6 +2,7 @@
 
 #include "gpu/cuda/dependent.hpp"
 #include "gpu/cuda/pack.hpp"
+#include "gpu/cuda/peer_exchange.hpp"
 #include "gpu/cuda/tensor_cores.hpp"
 
 // Products of up to 16 rows, whose time is the reading of the weight. A block makes a few outputs, and each of its
@@ -39,6 +40,7 @@ struct task {
   rows_of<float> out_f32 = {};
   rows_of<bf16> out_bf16 = {}; ///< one of the two
   product_end end = product_end::store;
+  peer_call peers = {}; ///< of no members: none
 };
 
 /// Pieces that a ring holds, by the tiles of the weight and of x in a piece: so many that two or three blocks fit
@@ -230,8 +232,57 @@ public:
 /// How a block comes by x: one row in shared memory, as it is or normed, or several rows with the pieces.
 enum class x_from : std::uint8_t { row, normed_row, long_normed_row, pieces };
 
+/// What a block has summed becomes the sum of all members' and goes on top of what is there: each sends its part to the
+/// others, and all add up the same numbers in the same order. `part(output, row, place)`: of a place in a tile. A
+/// warp's lanes are dealt out to the members, so that all parts are looked for at once.
+template <int Tiles, class Part>
+__device__ __forceinline__ void add_of_members(const task& what, const peer_turn& turn, const Part& part) {
+  const peer_seat& seat = what.peers.seat;
+  peer_exchange with{seat, what.peers.patience, turn};
+  const int pairs = Tiles * tile / 2 * what.rows;
+  const int at_once = seat.members <= 2 ? 16 : seat.members <= 4 ? 8 : 4;
+  const int in_turn = static_cast<int>(threadIdx.x) % 32 % at_once;
+  const auto member = threadIdx.x % 32U / static_cast<unsigned>(at_once);
+  const bool of_other = member < seat.members && member != seat.self;
+  const auto over_pairs = [&](auto body) {
+    for (int first = static_cast<int>(threadIdx.x) / 32 * at_once; first < pairs; first += warps * at_once) {
+      const int i = min(first + in_turn, pairs - 1) * 2;
+      const int row = i / tile % what.rows;
+      const int number = i / tile / what.rows;
+      const int output = output_of<Tiles, false>(number) + i % tile;
+      const peer_pair mine{part(number, row, i % tile, output), part(number, row, i % tile + 1, output + 1)};
+      body(row, output, first + in_turn < pairs && output < what.outputs, mine);
+    }
+  };
+  const auto place_of = [&](int row, int output) { return static_cast<unsigned>(row * what.outputs + output) / 2; };
+  over_pairs([&](int row, int output, bool there, peer_pair mine) {
+    if (there && of_other)
+      with.send(member, place_of(row, output), mine);
+  });
+  if (threadIdx.x == threads - 1) // of the warp that has the least to wait for
+    with.count_on();
+  with.wipe_after_wrap();
+  bool well = !with.broken();
+  over_pairs([&](int row, int output, bool there, peer_pair mine) {
+    if (!well)
+      return;
+    auto* const to = reinterpret_cast<float2*>(what.out_f32[row] + output);
+    const bool adds = there && member == 0;
+    const float2 before = adds ? __ldcg(to) : float2{};
+    well = with.take_by_lanes(there && of_other, member, place_of(row, output), mine);
+    float2 sum{};
+    for (int each = 0; each < static_cast<int>(seat.members); ++each) {
+      const float x = __shfl_sync(0xffff'ffffU, mine.x, each * at_once + in_turn);
+      const float y = __shfl_sync(0xffff'ffffU, mine.y, each * at_once + in_turn);
+      sum = each == 0 ? float2{x, y} : float2{sum.x + x, sum.y + y};
+    }
+    if (well && adds)
+      *to = {before.x + sum.x, before.y + sum.y};
+  });
+}
+
 template <int Tiles, int Halves, x_from From, bool Paired>
-__global__ void __launch_bounds__(threads, 2) multiply_streamed(const task what) {
+__global__ void __launch_bounds__(threads, 2) multiply_streamed(const __grid_constant__ task what) {
   constexpr int at_once = Paired ? Tiles / 2 : Tiles;
   constexpr int results = Halves == 0 ? 1 : Halves; ///< of 8 rows of x
   using pieces = piece_ring<Tiles, Halves, Paired>;
@@ -254,6 +305,10 @@ __global__ void __launch_bounds__(threads, 2) multiply_streamed(const task what)
     await_kernels_before();
     x.write(what, row_of_x, sums);
   }
+  constexpr bool may_exchange = !Paired && (From == x_from::row || From == x_from::pieces);
+  peer_turn turn;
+  if (may_exchange && what.peers.seat.members > 0)
+    turn = peer_turn{what.peers.seat};
   ring.send_for_x();
   if constexpr (Halves == 0)
     __syncthreads();
@@ -304,22 +359,26 @@ __global__ void __launch_bounds__(threads, 2) multiply_streamed(const task what)
         *reinterpret_cast<float2*>(sums + warp * of_warp + (i * what.rows + high + h * 8) * tile + low * 2) =
             float2{sum[i][2 * h], sum[i][2 * h + 1]};
   __syncthreads();
+  const auto part = [&](int of_tile, int row, int place, int of_bias) {
+    float total = 0.0F;
+#pragma unroll
+    for (int w = 0; w < warps; ++w)
+      total += sums[w * of_warp + (of_tile * what.rows + row) * tile + place];
+    if (what.bias)
+      total += what.out_bf16.data ? static_cast<float>(static_cast<const bf16*>(what.bias)[of_bias])
+                                  : static_cast<const float*>(what.bias)[of_bias];
+    return total;
+  };
+  if constexpr (may_exchange)
+    if (what.peers.seat.members > 0)
+      return add_of_members<Tiles>(what, turn, part);
   for (int i = threadIdx.x; i < at_once * tile * what.rows; i += threads) {
     const int row = i / tile % what.rows;
     const int number = i / tile / what.rows;
     const int output = output_of<Tiles, Paired>(Paired ? 2 * number : number) + i % tile;
     if (output >= what.outputs)
       continue;
-    const auto whole = [&](int of_tile, int of_bias) {
-      float total = 0.0F;
-#pragma unroll
-      for (int w = 0; w < warps; ++w)
-        total += sums[w * of_warp + (of_tile * what.rows + row) * tile + i % tile];
-      if (what.bias)
-        total += what.out_bf16.data ? static_cast<float>(static_cast<const bf16*>(what.bias)[of_bias])
-                                    : static_cast<const float*>(what.bias)[of_bias];
-      return total;
-    };
+    const auto whole = [&](int of_tile, int of_bias) { return part(of_tile, row, i % tile, of_bias); };
     if constexpr (Paired) {
       // As it is when gate and up are stored in between.
       const auto gate = static_cast<float>(static_cast<bf16>(whole(2 * number, output)));
@@ -337,34 +396,38 @@ __global__ void __launch_bounds__(threads, 2) multiply_streamed(const task what)
   }
 }
 
+/// A compiled form of the kernel, and how it is launched for a task.
+struct form {
+  void (*kernel)(task) = nullptr;
+  unsigned blocks = 0;
+  int shared_bytes = 0;
+
+  cudaError_t prepare() const {
+    return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
+  }
+};
+
 template <int Tiles, int Halves, x_from From, bool Paired>
-cudaError_t launch(cudaStream_t on, const task& what, bool early) {
-  const int bytes = plan_shared<Tiles, Halves>(what.depth, what.rows).end;
-  const auto kernel = multiply_streamed<Tiles, Halves, From, Paired>;
-  if (const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-      error != cudaSuccess)
-    return error;
-  const auto blocks = static_cast<unsigned>(ceil_div(what.outputs, (Paired ? Tiles / 2 : Tiles) * tile));
-  if (early)
-    return launch_early(on, blocks, threads, static_cast<std::size_t>(bytes), kernel, what);
-  kernel<<<blocks, threads, static_cast<std::size_t>(bytes), on>>>(what);
-  return cudaSuccess;
+form form_of(const task& what) {
+  return {.kernel = multiply_streamed<Tiles, Halves, From, Paired>,
+          .blocks = static_cast<unsigned>(ceil_div(what.outputs, (Paired ? Tiles / 2 : Tiles) * tile)),
+          .shared_bytes = plan_shared<Tiles, Halves>(what.depth, what.rows).end};
 }
 
-} // namespace
-
-bool fits_weight_stream(const tensor_view& x, const tensor_view& weight, const tensor_view& out) {
-  return weight.element() == element_kind::bf16 && x.shape(0) <= 16 && width_of(weight) % 32 == 0 &&
-         packs_fit(8, weight) && (x.element() != element_kind::bf16 || packs_fit(8, x)) && out.rank() == 2;
+template <bool Paired>
+form form_for(const task& what) {
+  if (what.norm && what.depth <= normal_depth)
+    return form_of<2, 0, x_from::normed_row, Paired>(what);
+  if (what.norm)
+    return form_of<2, 0, x_from::long_normed_row, Paired>(what);
+  if (what.rows == 1)
+    return form_of<2, 0, x_from::row, Paired>(what);
+  if (what.rows <= 8)
+    return form_of<2, 1, x_from::pieces, Paired>(what);
+  return form_of<4, 2, x_from::pieces, Paired>(what);
 }
 
-bool fits_normed(const tensor_view& x) {
-  return x.shape(0) == 1 && x.element() == element_kind::f32 && width_of(x) <= deepest_normed && packs_fit(4, x);
-}
-
-cudaError_t stream_weights(cudaStream_t on, const few_rows_product& product) {
-  TROUPE_ASSERT("matmul", product.end != product_end::add || product.out.element() == element_kind::f32);
-  TROUPE_ASSERT("matmul", product.end != product_end::silu_mul || product.out.element() == element_kind::bf16);
+task task_of(const few_rows_product& product) {
   const tensor_view& x = product.normed ? product.normed->x : product.x;
   task what{.weight = static_cast<const bf16*>(product.weight.data()),
             .weight_stride = product.weight.stride(0),
@@ -384,19 +447,46 @@ cudaError_t stream_weights(cudaStream_t on, const few_rows_product& product) {
   } else {
     what.x = rows_in<const bf16>(x);
   }
-  const auto with_pairs = [&](auto paired) {
-    constexpr bool pairs = decltype(paired)::value;
-    if (product.normed && what.depth <= normal_depth)
-      return launch<2, 0, x_from::normed_row, pairs>(on, what, product.early);
-    if (product.normed)
-      return launch<2, 0, x_from::long_normed_row, pairs>(on, what, product.early);
-    if (what.rows == 1)
-      return launch<2, 0, x_from::row, pairs>(on, what, product.early);
-    if (what.rows <= 8)
-      return launch<2, 1, x_from::pieces, pairs>(on, what, product.early);
-    return launch<4, 2, x_from::pieces, pairs>(on, what, product.early);
-  };
-  return product.end == product_end::silu_mul ? with_pairs(std::true_type{}) : with_pairs(std::false_type{});
+  if (product.peers)
+    what.peers = *product.peers;
+  return what;
+}
+
+} // namespace
+
+bool fits_weight_stream(const tensor_view& x, const tensor_view& weight, const tensor_view& out) {
+  return weight.element() == element_kind::bf16 && x.shape(0) <= 16 && width_of(weight) % 32 == 0 &&
+         packs_fit(8, weight) && (x.element() != element_kind::bf16 || packs_fit(8, x)) && out.rank() == 2;
+}
+
+bool fits_normed(const tensor_view& x) {
+  return x.shape(0) == 1 && x.element() == element_kind::f32 && width_of(x) <= deepest_normed && packs_fit(4, x);
+}
+
+bool fits_peers(const few_rows_product& product, int multiprocessors) {
+  if (product.normed || !packs_fit(2, product.out))
+    return false;
+  const form as = form_for<false>(task_of(product));
+  int on_each = 0;
+  const bool known = as.prepare() == cudaSuccess &&
+                     cudaOccupancyMaxActiveBlocksPerMultiprocessor(
+                         &on_each, as.kernel, threads, static_cast<std::size_t>(as.shared_bytes)) == cudaSuccess;
+  return known && as.blocks <= static_cast<unsigned>(on_each * multiprocessors);
+}
+
+cudaError_t stream_weights(cudaStream_t on, const few_rows_product& product) {
+  TROUPE_ASSERT("matmul", product.end != product_end::add || product.out.element() == element_kind::f32);
+  TROUPE_ASSERT("matmul", product.end != product_end::silu_mul || product.out.element() == element_kind::bf16);
+  TROUPE_ASSERT("matmul", !product.peers || product.end == product_end::add);
+  const task what = task_of(product);
+  const form as = product.end == product_end::silu_mul ? form_for<true>(what) : form_for<false>(what);
+  if (const cudaError_t error = as.prepare(); error != cudaSuccess)
+    return error;
+  const auto bytes = static_cast<std::size_t>(as.shared_bytes);
+  if (product.early)
+    return launch_early(on, as.blocks, threads, bytes, as.kernel, what);
+  as.kernel<<<as.blocks, threads, bytes, on>>>(what);
+  return cudaSuccess;
 }
 
 } // namespace troupe::gpu::cuda

@@ -6,6 +6,8 @@
 
 namespace troupe::gpu::cuda {
 
+struct peer_call;
+
 /// What becomes of the sums of a product.
 enum class product_end : std::uint8_t {
   store,    ///< out = x . weight transposed + bias, f32 or bf16
@@ -23,12 +25,18 @@ struct few_rows_product {
   product_end end = product_end::store;
   /// Whether it may begin before the kernels before it have ended: the weight must then be no result of theirs.
   bool early = false;
+  /// With `add`: out += the sum of all members' products, each of its own part of the columns. They exchange it while
+  /// the product runs, in whose blocks they wait for each other: see `fits_peers`.
+  const peer_call* peers = nullptr;
 };
 
 /// Whether rows and alignment fit.
 bool fits_weight_stream(const tensor_view& x, const tensor_view& weight, const tensor_view& out);
 /// Whether a row of x can be normed on the way, instead of by a kernel of its own.
 bool fits_normed(const tensor_view& x);
+/// Whether a product that fits can be exchanged with peers on the way: all of its blocks are on the GPU at once, so
+/// that none waits for one that cannot begin.
+bool fits_peers(const few_rows_product& product, int multiprocessors);
 cudaError_t stream_weights(cudaStream_t on, const few_rows_product& product);
 
 } // namespace troupe::gpu::cuda

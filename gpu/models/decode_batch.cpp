@@ -217,10 +217,8 @@ text_decoder::workspace decode_batch::first_rows(std::uint32_t rows) const {
     *each = each->rows(0, rows);
   some.where.first = some.where.first.rows(0, rows + 1);
   some.where.blocks = blocks_.rows(0, rows);
-  if (with_.vocabulary_is_cut()) {
+  if (with_.vocabulary_is_cut())
     some.share = some.share.rows(0, rows);
-    some.gathered = some.gathered.rows(0, std::int64_t{rows} * with_.part_.tensor_parallel);
-  }
   return some;
 }
 

@@ -193,7 +193,6 @@ text_decoder::workspace text_decoder::describe(scratch& from, const step_shape& 
   with.last_hidden = from.take({shape.logits, facts.hidden});
   with.logits = from.take({shape.logits, facts.vocabulary});
   with.share = from.take({cut > 1 ? shape.logits : 0, facts.vocabulary / cut});
-  with.gathered = from.take({cut > 1 ? cut * shape.logits : 0, facts.vocabulary / cut});
   with.where.slots = from.take({shape.tokens}, element_kind::i32);
   with.where.first = from.take({shape.sequences + 1}, element_kind::i32);
   with.where.context = from.take({shape.sequences}, element_kind::i32);
@@ -302,8 +301,7 @@ result<void> text_decoder::add_product(const tensor_view& x, const weight& matri
     run_->matmul_add(*stream_, x, matrix.view, bias.view, with.hidden);
     return {};
   }
-  run_->matmul(*stream_, x, matrix.view, bias.view, with.delta);
-  return mesh->all_reduce_add(*stream_, with.delta, with.hidden);
+  return mesh->add_product(*run_, *stream_, {x, matrix.view, bias.view, with.delta}, with.hidden);
 }
 
 result<void> text_decoder::run_layer(std::uint32_t local, const workspace& with, group* mesh) {
@@ -320,13 +318,7 @@ result<void> text_decoder::predict(const tensor_view& rows, const workspace& wit
     return {};
   }
   run_->norm_matmul(*stream_, last, head_view_, {}, with.share);
-  if (auto gathered = mesh->all_gather(*stream_, with.share, with.gathered); !gathered)
-    return gathered;
-  const std::int64_t count = with.share.shape(0);
-  const std::int64_t columns = with.share.shape(1);
-  for (std::int64_t rank = 0; rank < part_.tensor_parallel; ++rank)
-    run_->copy(*stream_, with.gathered.rows(rank * count, count), with.logits.columns(rank * columns, columns));
-  return {};
+  return mesh->all_gather(*stream_, with.share, with.logits);
 }
 
 result<std::unique_ptr<running_batch>> text_decoder::open_batch(const batch_options& how, group* mesh) {

@@ -67,7 +67,7 @@ private:
   struct workspace {
     tensor_view hidden, qkv, mixed, delta, activated;
     tensor_view ids, last, cos, sin, rows;
-    tensor_view last_hidden, logits, gathered, share;
+    tensor_view last_hidden, logits, share;
     paged_tokens where;
   };
 

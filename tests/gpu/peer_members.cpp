@@ -1,4 +1,5 @@
-/// One process a GPU: sums and gathers between GPUs, as a rank gets them, against sums on the host in member order.
+/// One process a GPU: sums and gathers between GPUs, as a rank gets them, against sums on the host in member order, and
+/// products that exchange their parts themselves against a product and a sum.
 ///   troupe_peer_members MEMBERS SEED      "skipped: no device" and 0 where there are too few GPUs
 #include <algorithm>
 #include <array>
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "gpu/backend.hpp"
+#include "gpu/bfloat16.hpp"
 #include "protocols/limits.hpp"
 #include "runtime/base/clock.hpp"
 #include "tools/bench/forked_members.hpp"
@@ -25,6 +27,7 @@ using bench::must;
 using namespace std::chrono_literals;
 
 constexpr std::size_t part_most = protocols::limits::peer_part_bytes_max / sizeof(float);
+constexpr std::size_t weight_most = std::size_t{2048} * 2080;
 constexpr std::size_t whole_most = protocols::limits::peer_sum_whole_bytes_max / sizeof(float);
 
 class member {
@@ -40,6 +43,7 @@ public:
                   sums_->form().c_str());
     for (auto* each : {&values_, &onto_, &gathered_, &source_, &dawdling_})
       *each = must(run_->allocate(all.count() * (part_most + 1) * sizeof(float)));
+    weight_ = must(run_->allocate(weight_most * sizeof(gpu::bfloat16)));
   }
 
   int play() {
@@ -49,6 +53,8 @@ public:
     for (int round = 0; round < 3000; ++round)
       sum(std::uniform_int_distribution<std::size_t>{1, round % 10 == 0 ? part_most : 4096}(sizes_of_all_), true);
     captured();
+    for (const auto& [outputs, depth] : product_sizes())
+      products(outputs, depth);
     if (wrong_ == 0)
       left_alone();
     if (wrong_ == 0)
@@ -149,12 +155,88 @@ private:
     std::ranges::transform(wanted, sum_of_all(what, count), wanted.begin(), std::plus{});
     compare("sum on top", count, read(onto_, count), wanted, exact);
 
-    what = ++calls_;
-    fill(values_, numbers_of(self_, what, count));
+    for (const std::size_t rows : {std::size_t{1}, std::size_t{3}})
+      if (count % rows == 0)
+        gather(rows, count / rows);
+  }
+
+  void gather(std::size_t rows, std::size_t columns) {
+    const auto what = ++calls_;
+    const auto table = [&](const std::unique_ptr<gpu::buffer>& of, std::size_t width) {
+      return view(of, rows * width).reshape({static_cast<std::int64_t>(rows), static_cast<std::int64_t>(width)});
+    };
+    fill(values_, numbers_of(self_, what, rows * columns));
     dawdle();
-    must(sums_->all_gather(*stream_, view(values_, count), view(gathered_, all_.count() * count), soon()));
-    for (std::uint32_t from = 0; from < all_.count(); ++from)
-      compare("gather", count, read(gathered_, count, from * count), numbers_of(from, what, count), true);
+    must(sums_->all_gather(*stream_, table(values_, columns), table(gathered_, all_.count() * columns), soon()));
+    for (std::uint32_t from = 0; from < all_.count(); ++from) {
+      const auto numbers = numbers_of(from, what, rows * columns);
+      for (std::size_t row = 0; row < rows; ++row)
+        compare("gather", columns, read(gathered_, columns, (row * all_.count() + from) * columns),
+                {numbers.begin() + static_cast<std::ptrdiff_t>(row * columns),
+                 numbers.begin() + static_cast<std::ptrdiff_t>((row + 1) * columns)},
+                true);
+    }
+  }
+
+  /// Outputs and depth: some of which no block has all, more outputs than fit on a GPU at once, an odd number of them.
+  static std::vector<std::pair<std::int64_t, std::int64_t>> product_sizes() {
+    return {{16, 32}, {20, 96}, {17, 64}, {1000, 512}, {4096, 1024}, {2048, 2080}, {16384, 256}};
+  }
+  gpu::tensor_view bf16_view(const std::unique_ptr<gpu::buffer>& of, std::int64_t rows, std::int64_t columns) const {
+    return {of->data(), gpu::element_kind::bf16, gpu::device_kind::cuda, {rows, columns}};
+  }
+  void fill_bf16(const std::unique_ptr<gpu::buffer>& to, std::int64_t rows, std::int64_t columns) {
+    const auto count = static_cast<std::size_t>(rows * columns);
+    std::vector<gpu::bfloat16> rounded(count);
+    std::ranges::transform(numbers_of(self_, ++calls_, count), rounded.begin(),
+                           [](float number) { return gpu::narrow(number / 1000.0F); });
+    run_->upload(*stream_, std::as_bytes(std::span{rounded}), bf16_view(to, rows, columns));
+  }
+
+  /// Several in a row, alone and captured, have the bits of products that are summed afterwards.
+  void products(std::int64_t outputs, std::int64_t depth) {
+    fill_bf16(weight_, outputs, depth);
+    for (const std::int64_t rows : {1, 2, 5, 8, 9, 16, 17}) {
+      const auto count = static_cast<std::size_t>(rows * outputs);
+      if (count > part_most)
+        break;
+      const auto table = [&](const std::unique_ptr<gpu::buffer>& of) {
+        return view(of, count).reshape({rows, outputs});
+      };
+      fill_bf16(source_, rows, depth);
+      fill(gathered_, numbers_of(self_, ++calls_, static_cast<std::size_t>(outputs)));
+      const auto before = numbers_of(7, ++calls_, count);
+      const gpu::partial_product part{
+          bf16_view(source_, rows, depth), bf16_view(weight_, outputs, depth),
+          rows % 2 == 0 ? view(gathered_, static_cast<std::size_t>(outputs)) : gpu::tensor_view{}, table(values_)};
+      constexpr int in_a_row = 5;
+      fill(onto_, before);
+      for (int i = 0; i < in_a_row; ++i) {
+        run_->matmul(*stream_, part.x, part.weight, part.bias, part.room);
+        must(sums_->all_reduce_add(*stream_, part.room, table(onto_), soon()));
+      }
+      const auto wanted = read(onto_, count);
+      const auto add_products = [&]() -> protocols::result<void> {
+        for (int i = 0; i < in_a_row; ++i)
+          if (auto done = sums_->add_product(*run_, *stream_, part, table(onto_), soon()); !done)
+            return done;
+        return {};
+      };
+      for (int round = 0; round < 3; ++round) {
+        fill(onto_, before);
+        dawdle();
+        must(add_products());
+        compare("products", count, read(onto_, count), wanted, true);
+      }
+      auto work = must(stream_->capture(add_products));
+      for (int round = 0; round < 30; ++round) {
+        fill(onto_, before);
+        dawdle();
+        must(stream_->launch(*work));
+        if (round % 10 == 9)
+          compare("captured products", count, read(onto_, count), wanted, true);
+      }
+    }
   }
 
   /// Several sizes in a row without the host in between, again and again.
@@ -191,12 +273,18 @@ private:
     must(stream_->synchronize());
   }
 
-  /// The last member does not come: the others say so, and their streams fail.
+  /// The last member does not come, to a sum or (odd seeds) a product: the others say so, and their streams fail.
   void left_alone() {
     const auto last = all_.count() - 1;
     all_.meet();
     if (self_ != last) {
-      must(sums_->all_reduce_sum(*stream_, view(values_, 4096), base::now() + 100ms));
+      if (seed_ % 2 == 0)
+        must(sums_->all_reduce_sum(*stream_, view(values_, 4096), base::now() + 100ms));
+      else
+        must(sums_->add_product(
+            *run_, *stream_,
+            {bf16_view(source_, 1, 1024), bf16_view(weight_, 4096, 1024), {}, view(values_, 4096).reshape({1, 4096})},
+            view(onto_, 4096).reshape({1, 4096}), base::now() + 100ms));
       const auto until = soon();
       while (sums_->awaited() == 0 && base::now() < until)
         ::sched_yield();
@@ -237,7 +325,7 @@ private:
   std::shared_ptr<const gpu::operations> run_;
   std::unique_ptr<gpu::stream> stream_;
   std::unique_ptr<gpu::device_collectives> sums_;
-  std::unique_ptr<gpu::buffer> values_, onto_, gathered_, source_, dawdling_;
+  std::unique_ptr<gpu::buffer> values_, onto_, gathered_, source_, dawdling_, weight_;
   std::uint64_t calls_ = 0;
   int wrong_ = 0;
 };
