@@ -56,8 +56,7 @@ result<unsigned> count_devices(const std::string& kind) {
   return symbol<count_devices_function>(kind, count_devices_symbol).map([](auto* count) { return count(); });
 }
 
-result<std::unique_ptr<device_collectives>> join_collectives(const std::string& device, const collectives_seat& seat,
-                                                             protocols::time_point deadline) {
+result<std::unique_ptr<device_collectives>> join_collectives(const std::string& device, const collectives_seat& seat) {
   const auto wanted = read_device(device);
   if (!wanted)
     return tl::unexpected(wanted.error());
@@ -65,7 +64,7 @@ result<std::unique_ptr<device_collectives>> join_collectives(const std::string& 
   if (!join)
     return tl::unexpected(join.error());
   result<std::unique_ptr<device_collectives>> made;
-  (**join)({.number = wanted->number}, seat, deadline, made);
+  (**join)({.number = wanted->number}, seat, made);
   return made;
 }
 

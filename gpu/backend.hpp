@@ -23,9 +23,10 @@ protocols::result<std::shared_ptr<fabric::device_memory>> open_device_memory(con
 
 /// Exchanges between the members that joining takes, on every one of them.
 inline constexpr std::uint32_t join_exchanges = 3;
-/// Every member calls it, each with a device of its own. Errors: timeout, executor_failed; those of the exchanges.
-protocols::result<std::unique_ptr<device_collectives>>
-join_collectives(const std::string& device, const collectives_seat& seat, protocols::time_point deadline);
+/// Every member calls it, each with a device of its own, and settles what it gets before the first collective. Errors:
+/// executor_failed; those of the exchanges.
+protocols::result<std::unique_ptr<device_collectives>> join_collectives(const std::string& device,
+                                                                        const collectives_seat& seat);
 
 /// What a drill makes a device suffer, in this process: a kernel that fills it and does not end before `longest`, or
 /// one that fails, after which nothing works there any more.
@@ -63,7 +64,6 @@ using strike_device_function = void(const device_request& wanted, const device_f
                                     protocols::result<void>& struck);
 inline constexpr const char* join_collectives_symbol = "troupe_join_collectives";
 using join_collectives_function = void(const device_request& wanted, const collectives_seat& seat,
-                                       protocols::time_point deadline,
                                        protocols::result<std::unique_ptr<device_collectives>>& made);
 
 } // namespace troupe::gpu

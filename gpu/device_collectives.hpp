@@ -35,6 +35,9 @@ public:
   /// Members, a bit each, for whom the device says that it has waited for a while in a collective and still does. Asks
   /// nothing of the device. 0 also where the device cannot say. Threads: any.
   virtual std::uint32_t awaited() const noexcept { return 0; }
+  /// Ends what joining has left under way, so that other parts of a start can go on meanwhile; before the first
+  /// collective. Errors: timeout, not all members came; executor_failed.
+  virtual protocols::result<void> settle(protocols::time_point) { return {}; }
   /// What comes next belongs to another step.
   virtual void begin_step() noexcept {}
   /// Every member gets the same bits.

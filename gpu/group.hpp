@@ -102,6 +102,10 @@ public:
 
   /// From here on tensors of a device go this way; before the first of them. Those of the host go through the backend.
   void give_device(std::unique_ptr<device_collectives> collectives) { device_ = std::move(collectives); }
+  /// Ends what joining them has left under way: before the next group is joined, and before the first step.
+  protocols::result<void> settle(protocols::time_point deadline) {
+    return device_ ? device_->settle(deadline) : protocols::result<void>{};
+  }
   collective_backend& backend() noexcept { return *backend_; }
   /// Whether a step with collectives of this group can be captured.
   bool capturable() const noexcept { return device_ && device_->capturable(); }

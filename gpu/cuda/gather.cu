@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "gpu/cuda/dependent.hpp"
 #include "gpu/cuda/kernels.hpp"
 #include "gpu/cuda/pack.hpp"
 
@@ -17,6 +18,7 @@ __device__ __forceinline__ int checked(int row, int rows) {
 template <int N, class Out, class In>
 __global__ void gather(int rows, int width, rows_of<const In> table, int table_rows, const std::int32_t* index,
                        rows_of<Out> out) {
+  await_kernels_before(); // and lets nobody begin: what is read early behind it may be of the kernel before it
   const int row = blockIdx.x * blockDim.y + threadIdx.y;
   const int column = (blockIdx.y * blockDim.x + threadIdx.x) * N;
   if (row >= rows || column >= width)
@@ -86,9 +88,9 @@ cudaError_t gather_rows(cudaStream_t on, const tensor_view& table, const tensor_
           [&](auto packed) {
             constexpr int n = decltype(packed)::value;
             const row_grid grid{rows, width / n};
-            gather<n><<<grid.blocks, grid.threads, 0, on>>>(rows, width, rows_in<const in>(table), count_rows(table),
-                                                            index.i32(), rows_in<out>(to));
-            return cudaSuccess;
+            return launch_early(on, grid.blocks, grid.threads, 0, gather<n, out, in>, rows, width,
+                                rows_in<const in>(table), count_rows(table),
+                                static_cast<const std::int32_t*>(index.i32()), rows_in<out>(to));
           },
           to, table);
     });

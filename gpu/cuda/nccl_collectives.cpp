@@ -7,6 +7,7 @@
 
 #include "gpu/cuda/cuda_stream.hpp"
 #include "gpu/cuda/kernels.hpp"
+#include "runtime/base/assert.hpp"
 
 namespace troupe::gpu::cuda {
 
@@ -23,9 +24,26 @@ std::string in_words(ncclResult_t code, const char* call, ncclComm_t of = nullpt
          (last != nullptr ? last : "");
 }
 
+struct joined {
+  ncclComm_t all = nullptr;
+  ncclResult_t code = ncclSuccess;
+};
+
 class nccl_collectives final : public device_collectives {
 public:
-  explicit nccl_collectives(ncclComm_t all) : all_(all) {}
+  explicit nccl_collectives(std::future<joined> joining) : joining_(std::move(joining)) {}
+
+  result<void> settle(time_point deadline) override {
+    if (!joining_.valid())
+      return {};
+    if (joining_.wait_until(deadline) != std::future_status::ready)
+      return fail(fault::timeout, "ncclCommInitRank: not all members came");
+    const auto [all, code] = joining_.get();
+    if (code != ncclSuccess)
+      return fail(fault::executor_failed, in_words(code, "ncclCommInitRank"));
+    all_ = all;
+    return {};
+  }
 
   bool capturable() const noexcept override { return true; }
 
@@ -84,19 +102,20 @@ private:
   template <class Call>
   result<void> enqueue(stream& on, const char* call, const Call& run) {
     auto& queue = static_cast<cuda_stream&>(on);
+    TROUPE_ASSERT("B20", all_ != nullptr);
     queue.on().use();
     if (const auto code = run(queue.handle()); code != ncclSuccess)
       return fail(fault::executor_failed, in_words(code, call, all_));
     return {};
   }
 
-  ncclComm_t all_;
+  std::future<joined> joining_; ///< until it is settled
+  ncclComm_t all_ = nullptr;
 };
 
 } // namespace
 
-result<std::unique_ptr<device_collectives>> join_nccl(const device& on, const collectives_seat& seat,
-                                                      time_point deadline) {
+result<std::unique_ptr<device_collectives>> join_nccl(const device& on, const collectives_seat& seat) {
   on.use();
   ncclUniqueId mine{};
   if (seat.self == 0)
@@ -107,24 +126,15 @@ result<std::unique_ptr<device_collectives>> join_nccl(const device& on, const co
     return tl::unexpected(keys.error());
   // It blocks, by a thread that can be left behind: one that does not block could be given up as well, but puts every
   // collective on its stream by a thread made for it, which costs the host 50 us each time.
-  struct outcome {
-    ncclComm_t all = nullptr;
-    ncclResult_t code = ncclSuccess;
-  };
-  std::packaged_task<outcome()> join{[on, seat, key = keys->front()] {
+  std::packaged_task<joined()> join{[on, size = seat.size, self = seat.self, key = keys->front()] {
     on.use();
-    outcome got;
-    got.code = ncclCommInitRank(&got.all, static_cast<int>(seat.size), key, static_cast<int>(seat.self));
+    joined got;
+    got.code = ncclCommInitRank(&got.all, static_cast<int>(size), key, static_cast<int>(self));
     return got;
   }};
-  auto joined = join.get_future();
+  auto joining = join.get_future();
   std::thread{std::move(join)}.detach();
-  if (joined.wait_until(deadline) != std::future_status::ready)
-    return fail(fault::timeout, "ncclCommInitRank: not all members came");
-  const auto [all, code] = joined.get();
-  if (code != ncclSuccess)
-    return fail(fault::executor_failed, in_words(code, "ncclCommInitRank"));
-  return std::make_unique<nccl_collectives>(all);
+  return std::make_unique<nccl_collectives>(std::move(joining));
 }
 
 } // namespace troupe::gpu::cuda

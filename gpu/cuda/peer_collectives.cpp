@@ -58,6 +58,7 @@ public:
     return *const_cast<const volatile std::uint32_t*>(&report_->missing);
   }
 
+  result<void> settle(time_point deadline) override { return larger_->settle(deadline); }
   void begin_step() noexcept override { knocked_ = false; }
 
   result<void> all_reduce_sum(stream& on, const tensor_view& values, time_point deadline) override {

@@ -36,12 +36,10 @@ troupe_make_device_memory(const gpu::device_request& wanted,
 
 extern "C" __attribute__((visibility("default"))) void
 troupe_join_collectives(const gpu::device_request& wanted, const gpu::collectives_seat& seat,
-                        protocols::time_point deadline,
                         protocols::result<std::unique_ptr<gpu::device_collectives>>& made) {
   made = gpu::cuda::open_device(wanted.number).and_then([&](const gpu::cuda::device& on) {
-    return gpu::cuda::join_nccl(on, seat, deadline).and_then([&](auto library) {
-      return gpu::cuda::join_peers(on, seat, std::move(library));
-    });
+    return gpu::cuda::join_nccl(on, seat).and_then(
+        [&](auto library) { return gpu::cuda::join_peers(on, seat, std::move(library)); });
   });
 }
 

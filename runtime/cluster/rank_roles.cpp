@@ -65,10 +65,18 @@ result<std::shared_ptr<actors::mesh_executor>> rank_world::make_executor(const c
         std::make_shared<gpu::group>(lanes->plan, lanes->self, gpu::make_host_backend(lanes), parts.step_deadline);
     if (on_device()) {
       base::flight_span joining{record_of(start_part::collectives)};
-      if (auto given = joining.ends(give_device(*group, deadline)); !given)
+      if (auto given = joining.ends(give_device(*group)); !given)
         return tl::unexpected<failure>{given.error()};
     }
     return group;
+  };
+  const auto settle = [&](gpu::group& group) -> result<void> {
+    if (!on_device())
+      return {};
+    base::flight_span joining{record_of(start_part::collectives)};
+    if (auto settled = joining.ends(group.settle(deadline)); !settled)
+      return fail(settled.error().code, "group " + group.plan().name + ": " + settled.error().what);
+    return {};
   };
   if (cell.group) {
     auto lanes = make_group(*cell.group);
@@ -83,6 +91,8 @@ result<std::shared_ptr<actors::mesh_executor>> rank_world::make_executor(const c
     if (mesh == cell.group) {
       parts.mesh = parts.cell_group;
     } else if (mesh) {
+      if (auto settled = settle(*parts.cell_group); !settled) // in spec order on every rank (B26)
+        return tl::unexpected<failure>{settled.error()};
       auto mesh_lanes = make_group(*mesh);
       if (!mesh_lanes)
         return tl::unexpected<failure>{mesh_lanes.error()};
@@ -92,8 +102,12 @@ result<std::shared_ptr<actors::mesh_executor>> rank_world::make_executor(const c
       parts.mesh = *std::move(stage);
     }
   }
-  if (auto given = give_model(cell, parts); !given)
+  if (auto given = give_model(cell, parts); !given) // while the newest group is joined
     return tl::unexpected<failure>{given.error()};
+  for (const auto& group : {parts.cell_group, parts.mesh})
+    if (group)
+      if (auto settled = settle(*group); !settled)
+        return tl::unexpected<failure>{settled.error()};
   return std::make_shared<actors::mesh_executor>(std::move(parts), executor_events(cell), roles_.at(cell.role)->board);
 }
 
@@ -105,7 +119,7 @@ std::size_t rank_world::devices_of(std::span<const rank_id> ranks) const {
 }
 
 /// Collectives on the GPUs' own links, where every member has a GPU; by way of the host where they share one.
-result<void> rank_world::give_device(gpu::group& group, time_point deadline) {
+result<void> rank_world::give_device(gpu::group& group) {
   const auto devices = devices_of(group.plan().members);
   if (devices < group.size()) {
     auto run = gpu::open_operations(device_, context_.spec.limits.threads);
@@ -128,8 +142,7 @@ result<void> rank_world::give_device(gpu::group& group, time_point deadline) {
     }
     return {};
   };
-  auto joined =
-      gpu::join_collectives(device_, {.self = group.self(), .size = group.size(), .exchange = tell_all}, deadline);
+  auto joined = gpu::join_collectives(device_, {.self = group.self(), .size = group.size(), .exchange = tell_all});
   if (!joined)
     return fail(joined.error().code, "group " + group.plan().name + ": " + joined.error().what);
   if (group.self() == 0)

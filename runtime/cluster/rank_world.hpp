@@ -102,7 +102,7 @@ private:
   protocols::result<void> check_device_room(const std::vector<wanted_region>& wanted) const;
   protocols::result<void> check_host_room(const std::vector<wanted_region>& wanted) const;
   protocols::result<void> find_device();
-  protocols::result<void> give_device(gpu::group& group, protocols::time_point deadline);
+  protocols::result<void> give_device(gpu::group& group);
   protocols::duration step_max() const { return std::chrono::milliseconds{context_.spec.timeouts.collective_ms}; }
   /// GPUs that these have between them.
   std::size_t devices_of(std::span<const protocols::rank_id> ranks) const;

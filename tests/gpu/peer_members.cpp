@@ -36,8 +36,8 @@ public:
       : self_(self), all_(all), seed_(seed), delays_(seed * 31 + self), run_(must(gpu::open_operations(device(), 1))),
         stream_(run_->make_stream()) {
     sums_ = must(gpu::join_collectives(
-        device(), {self, all.count(), [this](auto mine, auto whole) { return all_.exchange(self_, mine, whole); }},
-        base::now() + 30s));
+        device(), {self, all.count(), [this](auto mine, auto whole) { return all_.exchange(self_, mine, whole); }}));
+    must(sums_->settle(base::now() + 30s));
     if (self == 0)
       std::printf("%u members, seed %llu: %s\n", all.count(), static_cast<unsigned long long>(seed),
                   sums_->form().c_str());
@@ -300,18 +300,21 @@ private:
     all_.meet();
   }
 
-  /// The last member knows of a second group and does not join it: the others' start ends with its deadline.
+  /// The last member takes part in all that is exchanged for a second group and does not join it: the others' start
+  /// ends with its deadline.
   void skipped() {
     const bool skips = self_ == all_.count() - 1;
     const auto tell = [this](auto mine, auto whole) { return all_.exchange(self_, mine, whole); };
     if (skips) {
-      must(gpu::exchange(gpu::collectives_seat{self_, all_.count(), tell}, std::array<std::byte, 128>{}));
+      for (std::uint32_t each = 0; each < gpu::join_exchanges; ++each)
+        must(gpu::exchange(gpu::collectives_seat{self_, all_.count(), tell}, std::array<std::byte, 128>{}));
     } else {
-      const auto joined = gpu::join_collectives(device(), {self_, all_.count(), tell}, base::now() + 500ms);
-      if (joined || joined.error().code != protocols::fault::timeout) {
+      const auto joined = must(gpu::join_collectives(device(), {self_, all_.count(), tell}));
+      const auto settled = joined->settle(base::now() + 500ms);
+      if (settled || settled.error().code != protocols::fault::timeout) {
         ++wrong_;
         std::printf("member %u joined a group without member %u, or ended with %s\n", self_, all_.count() - 1,
-                    joined ? "nothing" : protocols::to_string(joined.error()).c_str());
+                    settled ? "nothing" : protocols::to_string(settled.error()).c_str());
       }
     }
     all_.meet();

@@ -37,13 +37,14 @@ inline std::unique_ptr<gpu::group> make_mesh(std::uint32_t self, forked_members&
     plan.members.emplace_back(each);
   const auto on = must(gpu::cuda::open_device(self));
   const auto seat = seat_of(self, all);
-  auto by = must(gpu::cuda::join_nccl(on, seat, base::now() + std::chrono::seconds{20}));
+  auto by = must(gpu::cuda::join_nccl(on, seat));
   if (!library_alone)
     by = must(gpu::cuda::join_peers(on, seat, std::move(by)));
   if (self == 0)
     std::printf("a group of %u: sums by %s\n", all.count(), by->form().c_str());
   auto made = std::make_unique<gpu::group>(plan, self, std::make_unique<no_host>(), std::chrono::seconds{10});
   made->give_device(std::move(by));
+  must(made->settle(base::now() + std::chrono::seconds{20}));
   return made;
 }
 
