@@ -102,7 +102,8 @@ public:
   virtual void checksum(stream& on, const tensor_view& values, const tensor_view& into) const = 0;
 
   // ---- dense ----
-  /// out [m, n] = x [m, k] . weight [n, k] transposed + bias [n] (or none); out of either kind, bias of out's
+  /// out [m, n] = x [m, k] . weight [n, k] transposed + bias [n] (or none); out of either kind, bias of out's. The
+  /// weight must be there when the operation before this one begins: a device reads it ahead.
   virtual void matmul(stream& on, const tensor_view& x, const tensor_view& weight, const tensor_view& bias,
                       const tensor_view& out) const = 0;
   /// `out` may be `x`, and of another kind.

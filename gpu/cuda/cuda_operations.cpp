@@ -195,16 +195,15 @@ public:
 
   void norm_matmul(stream& on, const normed_rows& x, const tensor_view& weight, const tensor_view& bias,
                    const tensor_view& out) const override {
-    multiply_normed(own(on), x, {.weight = weight, .bias = bias, .out = out, .early = true});
+    multiply_normed(own(on), x, {.weight = weight, .bias = bias, .out = out});
   }
   void norm_matmul_silu(stream& on, const normed_rows& x, const tensor_view& weight, const tensor_view& bias,
                         const tensor_view& out) const override {
-    multiply_normed(own(on), x,
-                    {.weight = weight, .bias = bias, .out = out, .end = product_end::silu_mul, .early = true});
+    multiply_normed(own(on), x, {.weight = weight, .bias = bias, .out = out, .end = product_end::silu_mul});
   }
   void matmul_add(stream& on, const tensor_view& x, const tensor_view& weight, const tensor_view& bias,
                   const tensor_view& to) const override {
-    multiply(own(on), {.x = x, .weight = weight, .bias = bias, .out = to, .end = product_end::add, .early = true});
+    multiply(own(on), {.x = x, .weight = weight, .bias = bias, .out = to, .end = product_end::add});
   }
   void attend_new(stream& on, const new_heads& heads, const tensor_view& pool, const paged_tokens& where, float scale,
                   const tensor_view& out) const override {
@@ -214,6 +213,10 @@ public:
     TROUPE_ASSERT("attention", width_of(heads.joined) == (queries + 2 * keys) * width && width == pool.shape(4));
     cuda_stream& queue = own(on);
     if (heads.joined.shape(0) == where.context.shape(0) && fits_step_attention(heads, pool, out)) {
+      if (fits_clusters(pool, out, device_.multiprocessors))
+        return queue.enqueue("attend_new", [&](cudaStream_t handle) {
+          return attend_in_clusters(handle, heads, pool, where, scale, device_.multiprocessors, out);
+        });
       const step_splits plan = plan_step_splits(pool, out, device_.multiprocessors);
       void* const scratch = queue.scratch(plan.scratch_bytes);
       std::uint32_t* const counters = queue.counters(plan.counters);
@@ -266,6 +269,10 @@ private:
     store_kv(on, k, v, slots, pool);
   }
 
+  void stream_product(cuda_stream& on, const char* name, const few_rows_product& what) const {
+    on.enqueue(name, [&](cudaStream_t handle) { return stream_weights(handle, what, device_.multiprocessors); });
+  }
+
   /// Products of few rows by the kernels that stream the weight, others by cuBLASLt.
   void multiply(cuda_stream& on, const few_rows_product& what) const {
     const tensor_view& x = what.x;
@@ -279,9 +286,10 @@ private:
     if (x.shape(0) == 0)
       return;
     const bool add = what.end == product_end::add;
-    on.enqueue(add ? "matmul_add" : "matmul", [&](cudaStream_t handle) {
-      if (fits_weight_stream(x, weight, out))
-        return stream_weights(handle, what);
+    const char* const name = add ? "matmul_add" : "matmul";
+    if (fits_weight_stream(x, weight, out))
+      return stream_product(on, name, what);
+    on.enqueue(name, [&](cudaStream_t handle) {
       if (!add && is_few_rows(x, weight))
         return multiply_few_rows(handle, x, weight, bias, out);
       if (auto words = on.products().multiply(device_, handle, x, weight, bias, out, add); !words.empty())
@@ -301,7 +309,7 @@ private:
         fits_weight_stream(x.x, what.weight, what.out) && (!paired || what.out.element() == element_kind::bf16);
     if (streams && fits_normed(x.x)) {
       what.normed = &x;
-      return on.enqueue("norm_matmul", [&](cudaStream_t handle) { return stream_weights(handle, what); });
+      return stream_product(on, "norm_matmul", what);
     }
     const std::int64_t rows = x.x.shape(0);
     const tensor_view normed{nullptr, what.weight.element(), device_kind::cuda, {rows, x.x.shape(1)}};
@@ -313,7 +321,7 @@ private:
     if (!paired)
       return multiply(on, what);
     if (streams)
-      return on.enqueue("norm_matmul_silu", [&](cudaStream_t handle) { return stream_weights(handle, what); });
+      return stream_product(on, "norm_matmul_silu", what);
     const tensor_view gate_up{scratch + normed_bytes, both.element(), device_kind::cuda, {rows, both.shape(1)}};
     multiply(on, {.x = what.x, .weight = what.weight, .bias = what.bias, .out = gate_up});
     silu_mul(on, gate_up, what.out);

@@ -1,11 +1,8 @@
-#include "gpu/cuda/dependent.hpp"
-#include "gpu/cuda/head_part.hpp"
-#include "gpu/cuda/key_tiles.hpp"
+#include "gpu/cuda/new_token.hpp"
 
-// A decode step's attention in one kernel, in bf16: heads are normed and turned, keys and values stored, contexts
-// attended to, split over blocks, and joined. The new key takes part from shared memory, so that no block waits for
-// what another stores; the older ones are asked for before the kernels before this one have ended. How many of the
-// splits a sequence uses is decided by its context on the device: a captured launch serves every length.
+// A decode step's attention in one kernel: heads are normed and turned, keys and values stored, contexts attended to,
+// split over blocks, and joined. The older keys are asked for before the kernels before this one have ended. How many
+// of the splits a sequence uses is decided by its context on the device: a captured launch serves every length.
 
 namespace troupe::gpu::cuda {
 
@@ -15,21 +12,7 @@ constexpr int threads = 32 * split_warps;
 constexpr int pages_least = split_warps; ///< of a split: one for each warp
 constexpr int splits_most = 32;
 
-struct task {
-  rows_of<const bf16> joined; ///< rows of tokens
-  int heads = 0;              ///< of queries
-  int kv_heads = 0;
-  int width = 0;
-  const float* query_norm = nullptr; ///< or none
-  const float* key_norm = nullptr;
-  float epsilon = 0.0F;
-  rows_of<const float> cos, sin;
-  const std::int32_t* slots = nullptr;
-  const std::int32_t* contexts = nullptr;
-  rows_of<const std::int32_t> blocks;
-  pool_view<bf16> pool;
-  float scale = 1.0F;
-  rows_of<bf16> out; ///< rows of tokens and heads
+struct task : step_task {
   partial_view partial;
   std::uint32_t* joins = nullptr; ///< [rows, kv_heads]: splits that are done
 };
@@ -105,8 +88,6 @@ __global__ void __launch_bounds__(threads, 4) attend_step(const task of) {
   const int group = of.heads / of.kv_heads;
   const int first_head = kv_head * group;
   const int warp = threadIdx.x / 32;
-  const int high = threadIdx.x % 32 / 4;
-  const int low = threadIdx.x % 4;
   const bool has_new = split == shape.used - 1;
 
   // A piece is 16 keys of a page.
@@ -122,67 +103,12 @@ __global__ void __launch_bounds__(threads, 4) attend_step(const task of) {
   };
   if (page < page_end)
     read();
-  const int half = of.width / 2;
-  float cos[2] = {};
-  float sin[2] = {};
-  head_part query_scale;
-  head_part key_scale;
-  if (head_part::column() < half) {
-    load<2>(of.cos[row] + head_part::column(), cos);
-    load<2>(of.sin[row] + head_part::column(), sin);
-  }
-  if (of.query_norm) {
-    query_scale.read(of.query_norm, half);
-    key_scale.read(of.key_norm, half);
-  }
-  const int slot = of.slots[row];
+  const new_token<D> token{of, row};
   await_kernels_before();
-
-  // The queries of the group, and in the last split the new key and value: each is a warp's, and all of its come at
-  // once.
-  __shared__ __align__(16) bf16 queries[group_most][D];
-  __shared__ __align__(16) bf16 new_key[D];
-  __shared__ __align__(16) bf16 new_value[D];
-  const bf16* const token = of.joined[row];
-  const int wanted = group + (has_new ? 2 : 0);
-  constexpr int rounds = (group_most + 2 + split_warps - 1) / split_warps;
-  head_part part[rounds];
-#pragma unroll
-  for (int r = 0; r < rounds; ++r) {
-    const int each = warp + r * split_warps;
-    const int head = each < group    ? first_head + each
-                     : each == group ? of.heads + kv_head
-                                     : of.heads + of.kv_heads + kv_head;
-    if (each < wanted)
-      part[r].read(token + head * of.width, half);
-  }
-#pragma unroll
-  for (int r = 0; r < rounds; ++r) {
-    const int each = warp + r * split_warps;
-    if (each >= wanted)
-      break;
-    if (each <= group) {
-      if (of.query_norm)
-        part[r].norm(each < group ? query_scale : key_scale, of.epsilon, of.width);
-      part[r].turn(cos, sin);
-    }
-    part[r].write(each < group ? queries[each] : each == group ? new_key : new_value, half);
-  }
-  __syncthreads();
-  if (has_new && static_cast<int>(threadIdx.x) < of.width / 8) {
-    const int block = of.pool.page_of(slot);
-    if (slot < 0 || block >= of.pool.blocks)
-      __trap();
-    bf16* const to = of.pool.keys(block, kv_head) + of.pool.place_of(slot) * of.width + threadIdx.x * 8;
-    *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(new_key + threadIdx.x * 8);
-    *reinterpret_cast<uint4*>(to + of.pool.values) = *reinterpret_cast<const uint4*>(new_value + threadIdx.x * 8);
-  }
-  uint4 query[tile::key_parts] = {};
-  if (high < group)
-#pragma unroll
-    for (int p = 0; p < tile::key_parts; ++p)
-      if (p * 32 + low * 8 < of.width)
-        query[p] = *reinterpret_cast<const uint4*>(&queries[high][p * 32 + low * 8]);
+  __shared__ settled_heads<D> settled;
+  token.settle(kv_head, has_new, settled);
+  uint4 query[tile::key_parts];
+  settled.read(group, of.width, query);
 
   const float scale = of.scale * log2_e;
   running_sums<D> sums;
@@ -199,12 +125,13 @@ __global__ void __launch_bounds__(threads, 4) attend_step(const task of) {
       read();
   }
   if (has_new && warp == split_warps - 1) {
-    keys.read(new_key, new_value, 1, of.width, [](const bf16* at) { return *reinterpret_cast<const uint4*>(at); });
+    keys.read(settled.key, settled.value, 1, of.width,
+              [](const bf16* at) { return *reinterpret_cast<const uint4*>(at); });
     sums.add(keys, query, 1, scale);
   }
 
-  __shared__ float found[split_warps][group_most][tile::value_parts * 64 + 2];
-  sums.write(found[warp], scale);
+  __shared__ __align__(8) typename running_sums<D>::of_heads found[split_warps];
+  sums.write(found[warp], group, scale);
   __syncthreads();
   partial_view partial = of.partial;
   if (shape.used == 1)
@@ -249,33 +176,13 @@ step_splits plan_step_splits(const tensor_view& pool, const tensor_view& out, in
 cudaError_t attend_new_tokens(cudaStream_t on, const new_heads& heads, const tensor_view& pool,
                               const paged_tokens& where, float scale, const step_splits& plan, void* scratch,
                               std::uint32_t* joins, const tensor_view& out) {
-  const task of{.joined = rows_in<const bf16>(heads.joined),
-                .heads = static_cast<int>(out.shape(1)),
-                .kv_heads = static_cast<int>(pool.shape(1)),
-                .width = width_of(out),
-                .query_norm = static_cast<const float*>(heads.query_norm.data()),
-                .key_norm = static_cast<const float*>(heads.key_norm.data()),
-                .epsilon = heads.epsilon,
-                .cos = rows_in<const float>(heads.cos),
-                .sin = rows_in<const float>(heads.sin),
-                .slots = where.slots.i32(),
-                .contexts = where.context.i32(),
-                .blocks = rows_in<const std::int32_t>(where.blocks),
-                .pool = pool_in<bf16>(pool),
-                .scale = scale,
-                .out = rows_in<bf16>(out),
-                .partial = {static_cast<float*>(scratch), plan.splits, static_cast<int>(out.shape(1)), width_of(out)},
-                .joins = joins};
+  const task of{step_task_of(heads, pool, where, scale, out),
+                {static_cast<float*>(scratch), plan.splits, static_cast<int>(out.shape(1)), width_of(out)},
+                joins};
   const dim3 blocks{static_cast<unsigned>(out.shape(0)), static_cast<unsigned>(pool.shape(1)),
                     static_cast<unsigned>(plan.splits)};
-  const auto launch = [&](auto compiled) { return launch_early(on, blocks, threads, 0, attend_step<compiled()>, of); };
-  if (of.width <= 32)
-    return launch(std::integral_constant<int, 32>{});
-  if (of.width <= 64)
-    return launch(std::integral_constant<int, 64>{});
-  if (of.width <= 96)
-    return launch(std::integral_constant<int, 96>{});
-  return launch(std::integral_constant<int, 128>{});
+  return with_head_elements(
+      of.width, [&](auto elements) { return launch_early(on, blocks, threads, 0, attend_step<elements()>, of); });
 }
 
 } // namespace troupe::gpu::cuda

@@ -36,5 +36,26 @@ cudaError_t launch_early(cudaStream_t on, dim3 blocks, dim3 threads, std::size_t
   how.numAttrs = 1;
   return cudaLaunchKernelEx(&how, kernel, std::forward<Arguments>(arguments)...);
 }
+/// The same, in clusters of blocks, of a kernel that is to stand on multiprocessors beside its like: they all want the
+/// most shared memory, since a multiprocessor must be empty to divide its memory in another way.
+template <class... Parameters, class... Arguments>
+cudaError_t launch_beside(cudaStream_t on, dim3 cluster, dim3 blocks, dim3 threads, std::size_t shared_bytes,
+                          void (*kernel)(Parameters...), Arguments&&... arguments) {
+  cudaLaunchAttribute attributes[3]{};
+  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[0].val.programmaticStreamSerializationAllowed = 1;
+  attributes[1].id = cudaLaunchAttributePreferredSharedMemoryCarveout;
+  attributes[1].val.sharedMemCarveout = cudaSharedmemCarveoutMaxShared;
+  attributes[2].id = cudaLaunchAttributeClusterDimension;
+  attributes[2].val.clusterDim = {cluster.x, cluster.y, cluster.z};
+  cudaLaunchConfig_t how{};
+  how.gridDim = blocks;
+  how.blockDim = threads;
+  how.dynamicSmemBytes = shared_bytes;
+  how.stream = on;
+  how.attrs = attributes;
+  how.numAttrs = cluster.x * cluster.y * cluster.z > 1 ? 3 : 2;
+  return cudaLaunchKernelEx(&how, kernel, std::forward<Arguments>(arguments)...);
+}
 
 } // namespace troupe::gpu::cuda

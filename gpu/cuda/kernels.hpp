@@ -79,7 +79,14 @@ split_plan plan_splits(const tensor_view& q, const tensor_view& pool, const page
 cudaError_t attend_split(cudaStream_t on, const tensor_view& q, const tensor_view& pool, const page_tables& where,
                          float scale, const split_plan& plan, void* scratch, const tensor_view& out);
 
-// ---- decode_attention.cu; all of a layer's attention for one new token a sequence ----
+// ---- cluster_attention.cu; all of a layer's attention for one new token of a few sequences ----
+/// Whether they are so few. `fits_step_attention` must hold too.
+bool fits_clusters(const tensor_view& pool, const tensor_view& out, int multiprocessors);
+/// Tables and older keys are read before the kernels before it have ended.
+cudaError_t attend_in_clusters(cudaStream_t on, const new_heads& heads, const tensor_view& pool,
+                               const paged_tokens& where, float scale, int multiprocessors, const tensor_view& out);
+
+// ---- decode_attention.cu; the same for many ----
 struct step_splits {
   int splits = 1;                ///< of a context, at most: the device decides how many are used
   std::size_t scratch_bytes = 0; ///< for what they find

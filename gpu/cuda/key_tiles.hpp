@@ -25,9 +25,57 @@ struct key_tile {
   uint4 key[key_parts][2];
   uint4 value[value_parts][4];
 
+  /// Places of a lane's parts of a tile, 16 bytes each, in shared memory.
+  static constexpr int places = key_parts * 2 + value_parts * 4;
+
   /// Of rows `width` apart; those from `valid` on are zeros.
   template <class Load>
   __device__ __forceinline__ void read(const bf16* keys, const bf16* values, int valid, int width, Load load) {
+    over_parts(keys, values, valid, width,
+               [&](uint4& part, const bf16* from, bool is_there) { part = is_there ? load(from) : uint4{}; });
+  }
+  /// Sends for the same into a warp's room of [places][lanes]; only the lane that sent for a part reads it.
+  __device__ __forceinline__ void send_for(uint4* room, const bf16* keys, const bf16* values, int valid, int width) {
+    room += threadIdx.x % 32;
+    over_parts(keys, values, valid, width, [&](uint4&, const bf16* from, bool is_there) {
+      asm volatile(
+          "cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(static_cast<unsigned>(__cvta_generic_to_shared(room))),
+          "l"(is_there ? from : keys), "r"(is_there ? 16 : 0)
+          : "memory");
+      room += 32;
+    });
+    asm volatile("cp.async.commit_group;" ::: "memory");
+  }
+  /// Until it has come.
+  __device__ __forceinline__ void receive(const uint4* room) {
+    asm volatile("cp.async.wait_all;" ::: "memory");
+    room += threadIdx.x % 32;
+    over_parts(nullptr, nullptr, 0, 0, [&](uint4& part, const bf16*, bool) {
+      part = *room;
+      room += 32;
+    });
+  }
+  /// Row `at` alone, from shared memory.
+  __device__ __forceinline__ void put(const bf16* new_key, const bf16* new_value, int at, int width) {
+    const int high = threadIdx.x % 32 / 4;
+    const int low = threadIdx.x % 4;
+#pragma unroll
+    for (int p = 0; p < key_parts; ++p)
+#pragma unroll
+      for (int r = 0; r < 2; ++r)
+        if (high + r * 8 == at && p * 32 + low * 8 < width)
+          key[p][r] = *reinterpret_cast<const uint4*>(new_key + p * 32 + low * 8);
+#pragma unroll
+    for (int p = 0; p < value_parts; ++p)
+#pragma unroll
+      for (int r = 0; r < 4; ++r)
+        if (low * 2 + r % 2 + r / 2 * 8 == at && p * 64 + high * 8 < width)
+          value[p][r] = *reinterpret_cast<const uint4*>(new_value + p * 64 + high * 8);
+  }
+
+private:
+  template <class Body>
+  __device__ __forceinline__ void over_parts(const bf16* keys, const bf16* values, int valid, int width, Body body) {
     const int high = threadIdx.x % 32 / 4;
     const int low = threadIdx.x % 4;
 #pragma unroll
@@ -36,7 +84,7 @@ struct key_tile {
       for (int r = 0; r < 2; ++r) {
         const int at = high + r * 8;
         const int column = p * 32 + low * 8;
-        key[p][r] = at < valid && column < width ? load(keys + at * width + column) : uint4{};
+        body(key[p][r], keys + at * width + column, at < valid && column < width);
       }
 #pragma unroll
     for (int p = 0; p < value_parts; ++p)
@@ -44,7 +92,7 @@ struct key_tile {
       for (int r = 0; r < 4; ++r) {
         const int at = low * 2 + r % 2 + r / 2 * 8;
         const int column = p * 64 + high * 8;
-        value[p][r] = at < valid && column < width ? load(values + at * width + column) : uint4{};
+        body(value[p][r], values + at * width + column, at < valid && column < width);
       }
   }
 };
@@ -103,7 +151,9 @@ struct running_sums {
     }
   }
 
-  __device__ __forceinline__ void write(float (&found)[group_most][parts * 64 + 2], float scale) {
+  /// What is found for the first `heads`: the largest score, the sum of weights, and the sums.
+  using of_heads = float[group_most][parts * 64 + 2];
+  __device__ __forceinline__ void write(of_heads& found, int heads, float scale) {
     const int high = threadIdx.x % 32 / 4;
     const int low = threadIdx.x % 4;
 #pragma unroll
@@ -111,17 +161,14 @@ struct running_sums {
 #pragma unroll
       for (int step = 4; step < 32; step *= 2)
         total[c] += __shfl_xor_sync(0xffff'ffffU, total[c], step);
-      float* const to = found[low * 2 + c];
-      if (high == 0) {
-        to[0] = top[c] * scale;
-        to[1] = total[c];
-      }
+      if (low * 2 + c >= heads)
+        continue;
+      auto* const to = reinterpret_cast<float2*>(found[low * 2 + c]);
+      if (high == 0)
+        *to = {top[c] * scale, total[c]};
 #pragma unroll
-      for (int t = 0; t < parts * 4; ++t) {
-        const int element = t / 4 * 64 + high * 8 + t % 4 * 2;
-        to[2 + element] = sum[t][c];
-        to[2 + element + 1] = sum[t][c + 2];
-      }
+      for (int t = 0; t < parts * 4; ++t)
+        to[1 + t / 4 * 32 + high * 4 + t % 4] = {sum[t][c], sum[t][c + 2]};
     }
   }
 };

@@ -57,8 +57,8 @@ __global__ void __launch_bounds__(threads, 4)
     }
   }
 
-  __shared__ float found[split_warps][group_most][running_sums<D>::parts * 64 + 2];
-  sums.write(found[warp], scale);
+  __shared__ __align__(8) typename running_sums<D>::of_heads found[split_warps];
+  sums.write(found[warp], heads_here, scale);
   __syncthreads();
   conclude(found, heads_here, width, partial, sequence, first_head, out, token * heads + first_head);
 }

@@ -81,17 +81,13 @@ public:
                            time_point deadline) override {
     const auto& device = static_cast<cuda_stream&>(on).on();
     const peer_call with = call_until(deadline);
-    const few_rows_product product{.x = part.x,
-                                   .weight = part.weight,
-                                   .bias = part.bias,
-                                   .out = to,
-                                   .end = product_end::add,
-                                   .early = true,
-                                   .peers = &with};
+    const few_rows_product product{
+        .x = part.x, .weight = part.weight, .bias = part.bias, .out = to, .end = product_end::add, .peers = &with};
     if (to.bytes() > part_bytes_max_ || !fits_weight_stream(part.x, part.weight, to) ||
         !fits_peers(product, device.multiprocessors))
       return device_collectives::add_product(run, on, part, to, deadline);
-    enqueue(on, "add_product", [&](cudaStream_t queue) { return stream_weights(queue, product); });
+    enqueue(on, "add_product",
+            [&](cudaStream_t queue) { return stream_weights(queue, product, device.multiprocessors); });
     return {};
   }
 

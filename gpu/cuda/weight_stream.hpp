@@ -15,7 +15,8 @@ enum class product_end : std::uint8_t {
   silu_mul, ///< weight has twice as many rows as out columns: out (bf16) = silu(lower half) * upper half
 };
 
-/// A product of few rows in bf16. The reading of the weight bounds it, and it reads it at what the memory gives.
+/// A product of few rows in bf16. The reading of the weight bounds it; it begins before the kernels before it have
+/// ended, so the weight must be no result of theirs.
 struct few_rows_product {
   tensor_view x = {};                  ///< bf16 [m, k]
   const normed_rows* normed = nullptr; ///< instead of `x`, of one row: normed by every block for itself
@@ -23,8 +24,6 @@ struct few_rows_product {
   tensor_view bias = {};               ///< of out's kind, or none
   tensor_view out = {};
   product_end end = product_end::store;
-  /// Whether it may begin before the kernels before it have ended: the weight must then be no result of theirs.
-  bool early = false;
   /// With `add`: out += the sum of all members' products, each of its own part of the columns. They exchange it while
   /// the product runs, in whose blocks they wait for each other: see `fits_peers`.
   const peer_call* peers = nullptr;
@@ -34,9 +33,9 @@ struct few_rows_product {
 bool fits_weight_stream(const tensor_view& x, const tensor_view& weight, const tensor_view& out);
 /// Whether a row of x can be normed on the way, instead of by a kernel of its own.
 bool fits_normed(const tensor_view& x);
-/// Whether a product that fits can be exchanged with peers on the way: all of its blocks are on the GPU at once, so
-/// that none waits for one that cannot begin.
+/// Whether a product that fits can be exchanged with peers on the way: each block makes one tile, and all of them are
+/// on the GPU at once, so that none waits for one that cannot begin.
 bool fits_peers(const few_rows_product& product, int multiprocessors);
-cudaError_t stream_weights(cudaStream_t on, const few_rows_product& product);
+cudaError_t stream_weights(cudaStream_t on, const few_rows_product& product, int multiprocessors);
 
 } // namespace troupe::gpu::cuda

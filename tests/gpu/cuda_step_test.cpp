@@ -93,6 +93,38 @@ TEST_CASE("CUDA: products of few rows in one with what is before and behind them
   });
 }
 
+TEST_CASE("CUDA: products of several tiles a block give the CPU's, time after time") {
+  const device_pair on;
+  if (!on)
+    return;
+  draws from{3};
+  constexpr std::int64_t n = 7000;
+  constexpr std::int64_t k = 1056; // no whole number of pieces for each warp
+  const twin weight{on, element_kind::bf16, {2 * n, k}, from.uniform(-1.0, 1.0)};
+  for (const std::int64_t m : {1, 8, 16}) {
+    CAPTURE(m);
+    const twin hidden{on, element_kind::f32, {m, k}, from.uniform(-1.0, 2.0)};
+    const twin scale{on, element_kind::f32, {k}, from.uniform()};
+    const twin x{on, element_kind::bf16, {m, k}, from.uniform()};
+    const twin out{on, element_kind::bf16, {m, 2 * n}, from.uniform()};
+    const twin activated{on, element_kind::bf16, {m, n}, from.uniform()};
+    const twin sum{on, element_kind::f32, {m, 2 * n}, from.uniform(-50.0, 50.0)};
+    const auto step = [&](const gpu::operations& run, gpu::stream& queue, tensor_view twin::*side) {
+      const gpu::normed_rows normed{hidden.*side, scale.*side, 1e-6F};
+      run.norm_matmul(queue, normed, weight.*side, {}, out.*side);
+      run.norm_matmul_silu(queue, normed, weight.*side, {}, activated.*side);
+      run.matmul_add(queue, x.*side, weight.*side, {}, sum.*side);
+    };
+    for (int again = 0; again < 3; ++again) {
+      step(*on.cuda, *on.on_cuda, &twin::cuda);
+      step(*on.cpu, *on.on_cpu, &twin::cpu);
+    }
+    CHECK(out.error() < twice_rounded);
+    CHECK(activated.error() < 2 * twice_rounded);
+    CHECK(sum.error() < 1e-5);
+  }
+}
+
 TEST_CASE("CUDA: a layer's attention in one gives the CPU's for every context and group, and the same pool") {
   const device_pair on;
   if (!on)
@@ -151,7 +183,12 @@ TEST_CASE("CUDA: a layer's attention in one gives the CPU's for every context an
     for (const element_kind kind : kinds) {
       for (const std::int64_t width : {24, 32, 64, 80, 96, 128})
         for (const std::int64_t group : {1, 3, 4, 7, 8, 12})
-          check(from, group, width, kind, 2, group % 2 == 1, {0, 14, -1, 15, 16, 40, 300});
+          for (const std::size_t rows : {7U, 21U}) { // few enough for clusters, and more
+            std::vector<std::int32_t> contexts{0, 14, -1, 15, 16, 40, 300};
+            while (contexts.size() < rows)
+              contexts.push_back(contexts[contexts.size() % 7] + 1);
+            check(from, group, width, kind, 2, group % 2 == 1, contexts);
+          }
       for (const std::int32_t context : {0, 1, 100, 1023, 8191})
         check(from, 4, 128, kind, 8, true, {context});
       check(from, 2, 64, kind, 2, true, std::vector<std::int32_t>(64, 77));
