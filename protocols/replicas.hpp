@@ -1,10 +1,12 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
 #include <string>
+#include <tuple>
 
 #include "protocols/ids.hpp"
 
@@ -17,6 +19,9 @@ struct replica {
   std::uint32_t rows = 0;        ///< `operations::checksum` of the embedding rows of its pictures
   std::array<float, 8> hidden{}; ///< the first elements of the last token's state; 0 past its width
 };
+
+inline constexpr std::size_t replica_words = sizeof(replica) / sizeof(float);
+static_assert(replica_words == 1 + std::tuple_size_v<decltype(replica::hidden)> && offsetof(replica, rows) == 0);
 
 /// Which member holds something else than the first, what and how much; nothing when all agree. Rows are compared bit
 /// by bit, states within `limits::replica_tolerance` of the larger. Contract: G7, G9.

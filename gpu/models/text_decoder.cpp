@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstddef>
-#include <tuple>
 
 #include "gpu/models/decode_batch.hpp"
 #include "protocols/limits.hpp"
@@ -31,10 +29,6 @@ std::string number(std::uint64_t value) {
   return std::to_string(value);
 }
 
-constexpr std::int64_t replica_words = sizeof(protocols::replica) / sizeof(float);
-constexpr std::int64_t replica_hidden = std::tuple_size_v<decltype(protocols::replica::hidden)>;
-static_assert(replica_words == 1 + replica_hidden && offsetof(protocols::replica, rows) == 0);
-
 } // namespace
 
 text_decoder::text_decoder(const model_config& config, std::shared_ptr<const operations> run, const shard& part,
@@ -45,57 +39,6 @@ text_decoder::text_decoder(const model_config& config, std::shared_ptr<const ope
       intermediate_(config.facts.intermediate / part.tensor_parallel),
       frequencies_(config.text.rope.frequencies(config.facts.head_elements)),
       axes_(config.text.rope.axes(config.facts.head_elements)), scratch_(*run_) {}
-
-result<std::unique_ptr<text_model>> text_decoder::make(const model_config& config, const weight_source& weights,
-                                                       std::shared_ptr<const operations> run, const shard& part,
-                                                       const kv_layout& layout, std::span<std::byte> kv,
-                                                       element_kind element, protocols::duration step_max) {
-  const kv_layout own = layout_of(config.facts, part, layout.blocks * kv_block_tokens, element);
-  if (own.first_head != layout.first_head || own.heads != layout.heads || own.first_layer != layout.first_layer ||
-      own.layers != layout.layers || own.head_elements != layout.head_elements || own.element != layout.element ||
-      kv.size() != layout.bytes() ||
-      std::uint64_t{layout.blocks} * kv_block_tokens > std::numeric_limits<std::int32_t>::max())
-    return fail(fault::invalid_request, "a pool of " + number(kv.size()) +
-                                            " bytes that is not laid out for this shard of " + config.facts.name +
-                                            "; valid here: layout_of, " + number(own.bytes()) + " bytes");
-  std::unique_ptr<text_decoder> model{new text_decoder{config, std::move(run), part, layout, kv, element, step_max}};
-  if (auto loaded = model->load_weights(weights).and_then([&] { return model->make_replicas(); }); !loaded)
-    return tl::unexpected(loaded.error());
-  return model;
-}
-
-result<void> text_decoder::make_replicas() {
-  if (part_.tensor_parallel == 1)
-    return {};
-  const auto make = [&](weight& into, std::int64_t words) -> result<void> {
-    auto memory = run_->allocate(static_cast<std::size_t>(words) * sizeof(float));
-    if (!memory)
-      return tl::unexpected(memory.error());
-    into.memory = *std::move(memory);
-    into.view = {into.memory->data(), element_kind::f32, run_->device(), {1, words}};
-    return {};
-  };
-  return make(replica_, replica_words).and_then([&] { return make(replicas_, replica_words * part_.tensor_parallel); });
-}
-
-result<std::unique_ptr<text_model>> text_decoder::load(const model_config& config, const tensor_files& files,
-                                                       std::shared_ptr<const operations> run, const shard& part,
-                                                       const kv_layout& layout, std::span<std::byte> kv,
-                                                       element_kind element, protocols::duration step_max) {
-  const auto stream = run->make_stream();
-  shard_loader loader{files, plan_text(config), *run, *stream, part};
-  auto model = make(
-      config,
-      [&](weight& into, const std::vector<std::string>& names, element_kind kind) {
-        return loader.load(into, names, kind);
-      },
-      std::move(run), part, layout, kv, element, step_max);
-  if (!model)
-    return model;
-  if (auto done = stream->synchronize(base::now() + limits::device_deadline, patience::nap); !done)
-    return tl::unexpected(done.error());
-  return model;
-}
 
 bool text_decoder::vocabulary_is_cut() const noexcept {
   return part_.tensor_parallel > 1 && config_.facts.vocabulary % part_.tensor_parallel == 0;
@@ -375,7 +318,7 @@ result<void> text_decoder::begin(std::span<const sequence> batch, stage_hops* ho
 }
 
 result<void> text_decoder::gather_replicas(group& mesh, std::span<protocols::replica> all) {
-  const auto elements = std::min<std::int64_t>(replica_hidden, config_.facts.hidden);
+  const auto elements = std::min<std::int64_t>(replica_.view.shape(1) - 1, config_.facts.hidden);
   run_->copy(*stream_, newest_hidden_.columns(0, elements), replica_.view.columns(1, elements));
   if (auto gathered = mesh.all_gather(*stream_, replica_.view, replicas_.view); !gathered)
     return gathered;

@@ -1,8 +1,67 @@
+#include <limits>
+
 #include "gpu/models/text_decoder.hpp"
+#include "protocols/limits.hpp"
+#include "runtime/base/clock.hpp"
 
 namespace troupe::gpu::models {
 
+using protocols::fail;
+using protocols::fault;
 using protocols::result;
+using protocols::limits::kv_block_tokens;
+
+result<std::unique_ptr<text_model>> text_decoder::make(const model_config& config, const weight_source& weights,
+                                                       std::shared_ptr<const operations> run, const shard& part,
+                                                       const kv_layout& layout, std::span<std::byte> kv,
+                                                       element_kind element, protocols::duration step_max) {
+  const kv_layout own = layout_of(config.facts, part, layout.blocks * kv_block_tokens, element);
+  if (own.first_head != layout.first_head || own.heads != layout.heads || own.first_layer != layout.first_layer ||
+      own.layers != layout.layers || own.head_elements != layout.head_elements || own.element != layout.element ||
+      kv.size() != layout.bytes() ||
+      std::uint64_t{layout.blocks} * kv_block_tokens > std::numeric_limits<std::int32_t>::max())
+    return fail(fault::invalid_request, "a pool of " + std::to_string(kv.size()) +
+                                            " bytes that is not laid out for this shard of " + config.facts.name +
+                                            "; valid here: layout_of, " + std::to_string(own.bytes()) + " bytes");
+  std::unique_ptr<text_decoder> model{new text_decoder{config, std::move(run), part, layout, kv, element, step_max}};
+  if (auto loaded = model->load_weights(weights).and_then([&] { return model->make_replicas(); }); !loaded)
+    return tl::unexpected(loaded.error());
+  return model;
+}
+
+result<void> text_decoder::make_replicas() {
+  if (part_.tensor_parallel == 1)
+    return {};
+  const auto make = [&](weight& into, std::int64_t count) -> result<void> {
+    auto memory = run_->allocate(static_cast<std::size_t>(count) * sizeof(float));
+    if (!memory)
+      return tl::unexpected(memory.error());
+    into.memory = *std::move(memory);
+    into.view = {into.memory->data(), element_kind::f32, run_->device(), {1, count}};
+    return {};
+  };
+  constexpr std::int64_t words = protocols::replica_words;
+  return make(replica_, words).and_then([&] { return make(replicas_, words * part_.tensor_parallel); });
+}
+
+result<std::unique_ptr<text_model>> text_decoder::load(const model_config& config, const tensor_files& files,
+                                                       std::shared_ptr<const operations> run, const shard& part,
+                                                       const kv_layout& layout, std::span<std::byte> kv,
+                                                       element_kind element, protocols::duration step_max) {
+  const auto stream = run->make_stream();
+  shard_loader loader{files, plan_text(config), *run, *stream, part};
+  auto model = make(
+      config,
+      [&](weight& into, const std::vector<std::string>& names, element_kind kind) {
+        return loader.load(into, names, kind);
+      },
+      std::move(run), part, layout, kv, element, step_max);
+  if (!model)
+    return model;
+  if (auto done = stream->synchronize(base::now() + protocols::limits::device_deadline, patience::nap); !done)
+    return tl::unexpected(done.error());
+  return model;
+}
 
 result<void> text_decoder::load_weights(const weight_source& from) {
   const std::string& prefix = config_.text.prefix;

@@ -1,3 +1,10 @@
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <set>
+#include <string>
+#include <vector>
+
 #include "actors/decode_actor.hpp"
 #include "actors/encode_actor.hpp"
 #include "actors/executor_actor.hpp"
@@ -111,16 +118,29 @@ result<std::shared_ptr<actors::mesh_executor>> rank_world::make_executor(const c
   return std::make_shared<actors::mesh_executor>(std::move(parts), executor_events(cell), roles_.at(cell.role)->board);
 }
 
-std::size_t rank_world::devices_of(std::span<const rank_id> ranks) const {
+std::set<std::string> rank_world::devices_of(std::span<const rank_id> ranks) const {
   std::set<std::string> devices;
   for (const auto rank : ranks)
     devices.insert(context_.plan.rank(rank).device.name_on(device_count_));
-  return devices.size();
+  return devices;
+}
+
+/// A driver gives a GPU's processes turns, and a sum needs those of all members at once.
+void rank_world::warn_of_turns(const gpu::group& group) const {
+  const auto& members = group.plan().members;
+  const auto devices = devices_of(members);
+  std::vector<std::string> others;
+  for (const auto& rank : context_.plan.ranks)
+    if (devices.contains(rank.device.name_on(device_count_)) && std::ranges::find(members, rank.id) == members.end())
+      others.push_back(rank.label);
+  if (!others.empty())
+    base::log_warning("group {}: its GPUs are also those of {}; while both are at work, its sums wait for turns",
+                      group.plan().name, fmt::join(others, ", "));
 }
 
 /// Collectives on the GPUs' own links, where every member has a GPU; by way of the host where they share one.
 result<void> rank_world::give_device(gpu::group& group) {
-  const auto devices = devices_of(group.plan().members);
+  const auto devices = devices_of(group.plan().members).size();
   if (devices < group.size()) {
     auto run = gpu::open_operations(device_, context_.spec.limits.threads);
     if (!run)
@@ -145,8 +165,10 @@ result<void> rank_world::give_device(gpu::group& group) {
   auto joined = gpu::join_collectives(device_, {.self = group.self(), .size = group.size(), .exchange = tell_all});
   if (!joined)
     return fail(joined.error().code, "group " + group.plan().name + ": " + joined.error().what);
-  if (group.self() == 0)
+  if (group.self() == 0) {
     base::log_info("group {}: sums by {}", group.plan().name, (*joined)->form());
+    warn_of_turns(group);
+  }
   group.give_device(*std::move(joined));
   return group.end();
 }

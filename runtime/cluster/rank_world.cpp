@@ -235,7 +235,7 @@ result<std::vector<parity_fact>> rank_world::facts() {
 std::optional<parity_fact> rank_world::capture_fact() const {
   std::string text;
   if (const auto* const cell = cell_here(role_kind::decode); cell != nullptr && cell->pipeline_parallel == 1) {
-    if (!on_device() || devices_of(cell->ranks) == cell->ranks.size())
+    if (!on_device() || devices_of(cell->ranks).size() == cell->ranks.size())
       text += fmt::format("steps of powers of two up to {} rows, sums inside\n", context_.spec.limits.batch_max);
   }
   if (role_here(role_kind::encode))

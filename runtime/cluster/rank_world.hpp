@@ -105,7 +105,8 @@ private:
   protocols::result<void> give_device(gpu::group& group);
   protocols::duration step_max() const { return std::chrono::milliseconds{context_.spec.timeouts.collective_ms}; }
   /// GPUs that these have between them.
-  std::size_t devices_of(std::span<const protocols::rank_id> ranks) const;
+  std::set<std::string> devices_of(std::span<const protocols::rank_id> ranks) const;
+  void warn_of_turns(const gpu::group& group) const;
   bool on_device() const { return context_.plan_of_self().device.kind != "cpu"; }
   /// The bulk lane reaches no GPU's memory: regions there have mirrors of the host (fabric/staged_engine.hpp).
   bool by_way_of_host() const { return on_device() && context_.spec.lanes.bulk == protocols::bulk_lane::fabric; }
