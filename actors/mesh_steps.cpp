@@ -213,7 +213,7 @@ result<void> mesh_executor::compare_replicas() const {
   if (replicas_.empty())
     return {};
   if (auto found = protocols::compare_replicas(replicas_, parts_.mesh->plan().members))
-    return fail(fault::plan_mismatch, "the ranks of a mesh hold different copies of a prompt; " + *found);
+    return fail(fault::replica_mismatch, *found);
   return {};
 }
 

@@ -8,6 +8,19 @@ namespace troupe::fabric {
 
 using namespace protocols;
 
+namespace {
+
+/// What stands one number further on; the last number of the target stays as it was.
+void shift(std::vector<write_piece>& pieces) {
+  constexpr std::uint64_t number = sizeof(float);
+  if (pieces.empty() || pieces.front().bytes <= number)
+    return;
+  pieces.front().source_offset += number;
+  pieces.front().bytes -= number;
+}
+
+} // namespace
+
 std::unique_ptr<transfer_engine> drilled(std::unique_ptr<transfer_engine> with) {
   auto* const drill = base::armed_injector();
   return drill == nullptr ? std::move(with) : std::make_unique<drilled_engine>(std::move(with), *drill);
@@ -35,7 +48,10 @@ result<void> drilled_engine::post(write_request request, ready_event source_read
   std::optional<write_request> again;
   {
     const std::lock_guard lock{mutex_};
-    if (earlier_ && drill_.on_write(request.to, injection_machine::write_moment::posted))
+    const auto rule = earlier_ ? drill_.on_write(request.to, injection_machine::write_moment::posted) : std::nullopt;
+    if (rule && rule->action == drill_action::shift_write)
+      shift(request.pieces);
+    else if (rule)
       again = std::exchange(earlier_, std::nullopt);
     in_flight_[request.cookie] = request.to;
     earlier_ = request;

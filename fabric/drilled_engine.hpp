@@ -14,10 +14,10 @@ namespace troupe::fabric {
 /// The engine itself where drills are off; a `drilled_engine` around it where they are on.
 std::unique_ptr<transfer_engine> drilled(std::unique_ptr<transfer_engine> with);
 
-/// A data plane whose completions a drill can lose or delay, and which uses a grant that has moved on
-/// (protocols/injection.hpp). The bytes themselves are the engine's: only news is changed, so that what a drill finds
-/// is how the ranks judge news, and never a value that the drill itself has spoilt. Threads: as of the engine within,
-/// and one of its own for completions that are late.
+/// A data plane whose completions a drill can lose or delay, which uses a grant that has moved on, and which writes
+/// other bytes than it should (protocols/injection.hpp). Whatever else it does, it changes news and no byte, so that
+/// what a drill finds is how the ranks judge news, and never a value that the drill itself has spoilt.
+/// Threads: as of the engine within, and one of its own for completions that are late.
 class drilled_engine final : public transfer_engine {
 public:
   drilled_engine(std::unique_ptr<transfer_engine> with, base::fault_injector& drill);

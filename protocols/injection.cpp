@@ -39,6 +39,7 @@ constexpr std::array actions{
     action_entry{drill_action::delay_completion, "delay_completion", drill_target::write},
     action_entry{drill_action::lose_landing, "lose_landing", drill_target::write},
     action_entry{drill_action::repeat_write, "repeat_write", drill_target::write},
+    action_entry{drill_action::shift_write, "shift_write", drill_target::write},
     action_entry{drill_action::deliver, "deliver", drill_target::message},
 };
 

@@ -42,6 +42,7 @@ enum class drill_action : std::uint8_t {
   delay_completion = 41, ///< its end is told `ms` later
   lose_landing = 42,     ///< that a peer's bytes are here is never told
   repeat_write = 43,     ///< an earlier write is made again: a grant that has moved on is used
+  shift_write = 44,      ///< a write's bytes are taken from a little beyond where they stand
   // messages
   deliver = 60, ///< a message reaches the rank's actors as if `source` had sent it
 };

@@ -20,7 +20,7 @@ bool is_outgoing(drill_action action) noexcept {
 bool is_of(drill_action action, injection_machine::write_moment when) noexcept {
   switch (when) {
   case injection_machine::write_moment::posted:
-    return action == drill_action::repeat_write;
+    return action == drill_action::repeat_write || action == drill_action::shift_write;
   case injection_machine::write_moment::delivered:
     return action == drill_action::lose_completion || action == drill_action::delay_completion;
   case injection_machine::write_moment::landed:

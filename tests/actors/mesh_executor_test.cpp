@@ -272,7 +272,7 @@ TEST_CASE(
     const auto judge = all.size - of.tensor_parallel; // the leader of the last stage
     REQUIRE(all.until([&] { return all.ends[judge].has_value(); }));
     REQUIRE_FALSE(*all.ends[judge]);
-    CHECK(all.ends[judge]->error().code == fault::plan_mismatch);
+    CHECK(all.ends[judge]->error().code == fault::replica_mismatch);
     const auto& said = all.ends[judge]->error().what;
     CAPTURE(said);
     CHECK(said.find("element 1 of the last token's state: rank " + std::to_string(10 + last) + " 2.5") !=

@@ -180,6 +180,21 @@ TEST_CASE("C1, C24, D11: a drill strikes a rank in a collective and judges what 
   CHECK(has(again.out, "1 of 1 passed"));
 }
 
+TEST_CASE("G9: rows that came otherwise to one rank of a mesh end it by name, and every question is answered right") {
+  const auto end = run_troupe({"drill", folder + "rows-shifted.json", "--json", "--keep"}, 60s);
+  CAPTURE(end.out);
+  CAPTURE(end.err);
+  const auto lines = json_lines(end.out);
+  REQUIRE(lines.size() == 1);
+  CHECK(lines[0]["done"] == lines[0]["asked"]);
+  CHECK(lines[0]["wrong"] == 0);
+  CHECK(lines[0]["problems"] == nlohmann::json::array());
+  CHECK(end.exit_code == 0);
+  const std::filesystem::path kept = lines[0]["kept"].get<std::string>();
+  CHECK(has(content_of(kept / "logs/all.log"), "replica_mismatch: embedding rows: rank 4 holds others than rank 3"));
+  std::filesystem::remove_all(kept.parent_path());
+}
+
 TEST_CASE("J5: the matrix is whole: every fault, role and phase is run or says why it cannot exist") {
   const auto list = run_troupe({"drill", "--list", "--folder", folder});
   CHECK(list.exit_code == 0);

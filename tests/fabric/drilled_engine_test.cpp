@@ -122,3 +122,22 @@ TEST_CASE("I24: a write that is made again is told to the reader twice, to the w
   REQUIRE(writer.log.wait_delivered(2));
   CHECK(writer.log.delivered().size() == 2);
 }
+
+TEST_CASE("a write that is shifted brings other bytes than those that it should, and says that all went well") {
+  base::fault_injector injector{{rank_id{1}, {}}};
+  injector.arm();
+  drilled_party writer{1};
+  drilled_party reader{2};
+  writer.attach(reader);
+  reader.attach(writer);
+  REQUIRE(writer.write(reader, 11)); // the first of a rank is never struck
+  REQUIRE(reader.log.wait_landed(1));
+  writer.regions[0].bytes[5] = std::byte{42};
+  REQUIRE(injector.add(rule_of(drill_action::shift_write)));
+  REQUIRE(writer.write(reader, 12));
+  REQUIRE(reader.log.wait_landed(2));
+  REQUIRE(writer.log.wait_delivered(2));
+  CHECK(writer.log.delivered()[1].outcome.has_value());
+  CHECK(reader.regions[0].bytes[5] == std::byte{0});
+  CHECK(reader.regions[0].bytes[1] == std::byte{42});
+}

@@ -49,7 +49,7 @@ TEST_CASE("every action has a name of its own and a target") {
   std::set<std::string_view> names;
   for (const auto known : drill_action_names())
     CHECK(names.insert(known).second);
-  CHECK(names.size() == 24);
+  CHECK(names.size() == 25);
   CHECK(target_of(drill_action::kill) == drill_target::process);
   CHECK(target_of(drill_action::hang_device) == drill_target::process);
   CHECK(target_of(drill_action::corrupt) == drill_target::frame);
@@ -135,6 +135,7 @@ TEST_CASE("a frame rule with a point counts from the point's first hit on") {
 TEST_CASE("a write rule strikes at its own moment alone") {
   using moment = injection_machine::write_moment;
   const std::pair<drill_action, moment> all[] = {{drill_action::repeat_write, moment::posted},
+                                                 {drill_action::shift_write, moment::posted},
                                                  {drill_action::lose_completion, moment::delivered},
                                                  {drill_action::delay_completion, moment::delivered},
                                                  {drill_action::lose_landing, moment::landed}};
