@@ -27,7 +27,7 @@ std::unique_ptr<transfer_engine> drilled(std::unique_ptr<transfer_engine> with) 
 }
 
 drilled_engine::drilled_engine(std::unique_ptr<transfer_engine> with, base::fault_injector& drill)
-    : with_(std::move(with)), drill_(drill) {}
+    : wrapped_engine(std::move(with)), drill_(drill) {}
 
 drilled_engine::~drilled_engine() {
   stop();

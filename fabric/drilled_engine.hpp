@@ -6,7 +6,7 @@
 #include <mutex>
 #include <thread>
 
-#include "fabric/transfer.hpp"
+#include "fabric/wrapped_engine.hpp"
 #include "runtime/base/fault_point.hpp"
 
 namespace troupe::fabric {
@@ -18,23 +18,12 @@ std::unique_ptr<transfer_engine> drilled(std::unique_ptr<transfer_engine> with);
 /// other bytes than it should (protocols/injection.hpp). Whatever else it does, it changes news and no byte, so that
 /// what a drill finds is how the ranks judge news, and never a value that the drill itself has spoilt.
 /// Threads: as of the engine within, and one of its own for completions that are late.
-class drilled_engine final : public transfer_engine {
+class drilled_engine final : public wrapped_engine {
 public:
   drilled_engine(std::unique_ptr<transfer_engine> with, base::fault_injector& drill);
   ~drilled_engine() override;
 
-  bulk_kind kind() const noexcept override { return with_->kind(); }
-  protocols::result<local_region> register_region(std::size_t bytes, memory_kind kind) override {
-    return with_->register_region(bytes, kind);
-  }
-  std::vector<std::byte> address() const override { return with_->address(); }
   protocols::result<void> start(transfer_events events) override;
-  protocols::result<void> attach_peer(const protocols::endpoint& peer, protocols::time_point deadline) override {
-    return with_->attach_peer(peer, deadline);
-  }
-  protocols::result<void> attach_region(protocols::rank_id peer, const protocols::region_card& card) override {
-    return with_->attach_region(peer, card);
-  }
   protocols::result<void> post(write_request request, ready_event source_ready) override;
   void stop() noexcept override;
 
@@ -50,7 +39,6 @@ private:
   void on_landed(protocols::rank_id from, std::uint64_t data);
   void tell_late();
 
-  std::unique_ptr<transfer_engine> with_;
   base::fault_injector& drill_;
   transfer_events events_;
 

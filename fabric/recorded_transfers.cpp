@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "fabric/wrapped_engine.hpp"
 #include "runtime/base/flight_recorder.hpp"
 
 namespace troupe::fabric {
@@ -10,15 +11,9 @@ using namespace protocols;
 
 namespace {
 
-class recorded_transfers final : public transfer_engine {
+class recorded_transfers final : public wrapped_engine {
 public:
-  explicit recorded_transfers(std::unique_ptr<transfer_engine> with) : with_(std::move(with)) {}
-
-  bulk_kind kind() const noexcept override { return with_->kind(); }
-  result<local_region> register_region(std::size_t bytes, memory_kind kind) override {
-    return with_->register_region(bytes, kind);
-  }
-  std::vector<std::byte> address() const override { return with_->address(); }
+  explicit recorded_transfers(std::unique_ptr<transfer_engine> with) : wrapped_engine(std::move(with)) {}
 
   result<void> start(transfer_events events) override {
     return with_->start({.on_delivered =
@@ -39,13 +34,6 @@ public:
                          .on_peer_gone = std::move(events.on_peer_gone)});
   }
 
-  result<void> attach_peer(const endpoint& peer, time_point deadline) override {
-    return with_->attach_peer(peer, deadline);
-  }
-  result<void> attach_region(rank_id peer, const region_card& card) override {
-    return with_->attach_region(peer, card);
-  }
-
   result<void> post(write_request request, ready_event source_ready) override {
     flight_record posted{
         .item = request.cookie, .peer = request.to, .action = flight_action::transfer, .moment = flight_moment::begin};
@@ -60,11 +48,6 @@ public:
     }
     return taken;
   }
-
-  void stop() noexcept override { with_->stop(); }
-
-private:
-  std::unique_ptr<transfer_engine> with_;
 };
 
 } // namespace

@@ -25,7 +25,7 @@ std::vector<write_piece> in_place(std::vector<write_piece> pieces) {
 
 staged_engine::staged_engine(std::unique_ptr<transfer_engine> with, std::shared_ptr<device_memory> devices,
                              std::shared_ptr<landing_board> landings, std::size_t queue_max)
-    : with_(std::move(with)), devices_(std::move(devices)), landings_(std::move(landings)),
+    : wrapped_engine(std::move(with)), devices_(std::move(devices)), landings_(std::move(landings)),
       out_(devices_->make_copies(), queue_max), in_(devices_->make_copies(), queue_max) {}
 
 staged_engine::~staged_engine() {

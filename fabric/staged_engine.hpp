@@ -6,6 +6,7 @@
 #include "fabric/copy_line.hpp"
 #include "fabric/device_memory.hpp"
 #include "fabric/landing_board.hpp"
+#include "fabric/wrapped_engine.hpp"
 
 namespace troupe::fabric {
 
@@ -23,23 +24,15 @@ namespace troupe::fabric {
 /// Rejected: a bounded ring of slots between the two, which needs half the memory and a second set of grants.
 /// Contract: E10, E12, E16, E17, I23, I24, I25, I26, I31.
 /// Threads: as of the engine within, and one for each direction; events are called on any of them.
-class staged_engine final : public transfer_engine {
+class staged_engine final : public wrapped_engine {
 public:
   staged_engine(std::unique_ptr<transfer_engine> with, std::shared_ptr<device_memory> devices,
                 std::shared_ptr<landing_board> landings, std::size_t queue_max = 4096);
   ~staged_engine() override;
 
-  bulk_kind kind() const noexcept override { return with_->kind(); }
   /// Errors besides those of the engine within: no_memory, of the device or for pages that cannot be pinned.
   protocols::result<local_region> register_region(std::size_t bytes, memory_kind kind) override;
-  std::vector<std::byte> address() const override { return with_->address(); }
   protocols::result<void> start(transfer_events events) override;
-  protocols::result<void> attach_peer(const protocols::endpoint& peer, protocols::time_point deadline) override {
-    return with_->attach_peer(peer, deadline);
-  }
-  protocols::result<void> attach_region(protocols::rank_id peer, const protocols::region_card& card) override {
-    return with_->attach_region(peer, card);
-  }
   /// What the engine within refuses of a write from a device, `on_delivered` tells.
   protocols::result<void> post(write_request request, ready_event source_ready) override;
   void stop() noexcept override;
@@ -47,13 +40,12 @@ public:
 private:
   struct mirrored {
     std::unique_ptr<device_region> memory;
-    std::span<std::byte> mirror; ///< of the engine within
+    std::span<std::byte> mirror; ///< of the engine within, which is destroyed last
     std::shared_ptr<const void> pinned;
   };
 
   void on_landed(protocols::rank_id from, std::uint64_t completion_data);
 
-  std::unique_ptr<transfer_engine> with_; ///< destroyed last: the mirrors are its
   std::shared_ptr<device_memory> devices_;
   std::shared_ptr<landing_board> landings_;
   transfer_events events_;

@@ -38,6 +38,17 @@ std::string in_gib(std::uint64_t bytes) {
   return fmt::format("{:.1f}", static_cast<double>(bytes) / (1 << 30));
 }
 
+/// What is needed, in all and in words.
+struct sum_of_needs {
+  std::uint64_t bytes = 0;
+  std::string words;
+
+  void add(const std::string& what, std::uint64_t more) {
+    words += (words.empty() ? "" : ", ") + what + ' ' + in_gib(more);
+    bytes += more;
+  }
+};
+
 } // namespace
 
 std::vector<rank_world::wanted_region> rank_world::regions_of_mine() const {
@@ -76,12 +87,7 @@ std::vector<rank_world::wanted_region> rank_world::regions_of_mine() const {
 result<void> rank_world::check_device_room(const std::vector<wanted_region>& wanted) const {
   if (!on_device())
     return {};
-  std::string sum;
-  std::uint64_t needed = 0;
-  const auto add = [&](const std::string& what, std::uint64_t bytes) {
-    sum += (sum.empty() ? "" : ", ") + what + ' ' + in_gib(bytes);
-    needed += bytes;
-  };
+  sum_of_needs needed;
   for (const auto id : context_.plan.cells_on(context_.self)) {
     const auto& cell = context_.plan.cell(id);
     if (cell.role == role_kind::front || (cell.role == role_kind::encode && !context_.facts.has_vision))
@@ -91,17 +97,17 @@ result<void> rank_world::check_device_room(const std::vector<wanted_region>& wan
                                   actors::element_of(context_.spec.model_dtype));
     if (!bytes)
       return tl::unexpected<failure>{bytes.error()};
-    add("weights (" + std::string{name(cell.role)} + ")", *bytes);
+    needed.add("weights (" + std::string{name(cell.role)} + ")", *bytes);
   }
   for (const auto& region : wanted)
     if (region.kind == fabric::memory_kind::device)
-      add(region.purpose, region.slots * region.slot_bytes);
+      needed.add(region.purpose, region.slots * region.slot_bytes);
   const auto left = device_memory_->left();
   if (!left)
     return tl::unexpected<failure>{left.error()};
-  if (needed > left->unused)
+  if (needed.bytes > left->unused)
     return fail(fault::no_memory, device_ + " has " + in_gib(left->unused) + " GiB free of " + in_gib(left->whole) +
-                                      "; this rank needs " + in_gib(needed) + " GiB: " + sum);
+                                      "; this rank needs " + in_gib(needed.bytes) + " GiB: " + needed.words);
   return {};
 }
 
@@ -109,20 +115,17 @@ result<void> rank_world::check_device_room(const std::vector<wanted_region>& wan
 result<void> rank_world::check_host_room(const std::vector<wanted_region>& wanted) const {
   if (!by_way_of_host())
     return {};
-  std::string sum;
-  std::uint64_t needed = 0;
+  sum_of_needs needed;
   for (const auto& region : wanted)
-    if (region.kind == fabric::memory_kind::device) {
-      sum += fmt::format("{}{} {}", sum.empty() ? "" : ", ", region.purpose, in_gib(region.slots * region.slot_bytes));
-      needed += region.slots * region.slot_bytes;
-    }
+    if (region.kind == fabric::memory_kind::device)
+      needed.add(region.purpose, region.slots * region.slot_bytes);
   const auto left = host_memory_left();
-  if (needed > left)
+  if (needed.bytes > left)
     return fail(fault::no_memory, fmt::format("the host has {} GiB free; libfabric reaches no GPU's memory, so this "
                                               "rank needs {} GiB of the host's beside it: {}",
-                                              in_gib(left), in_gib(needed), sum));
-  base::log_info("libfabric reaches no GPU's memory: it is written by way of {} GiB of the host's ({})", in_gib(needed),
-                 sum);
+                                              in_gib(left), in_gib(needed.bytes), needed.words));
+  base::log_info("libfabric reaches no GPU's memory: it is written by way of {} GiB of the host's ({})",
+                 in_gib(needed.bytes), needed.words);
   return {};
 }
 

@@ -111,10 +111,9 @@ result<std::shared_ptr<actors::mesh_executor>> rank_world::make_executor(const c
   }
   if (auto given = give_model(cell, parts); !given) // while the newest group is joined
     return tl::unexpected<failure>{given.error()};
-  for (const auto& group : {parts.cell_group, parts.mesh})
-    if (group)
-      if (auto settled = settle(*group); !settled)
-        return tl::unexpected<failure>{settled.error()};
+  if (const auto& newest = parts.mesh ? parts.mesh : parts.cell_group)
+    if (auto settled = settle(*newest); !settled)
+      return tl::unexpected<failure>{settled.error()};
   return std::make_shared<actors::mesh_executor>(std::move(parts), executor_events(cell), roles_.at(cell.role)->board);
 }
 

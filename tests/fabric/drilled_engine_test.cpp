@@ -54,15 +54,23 @@ struct drilled_party {
   }
 };
 
+struct armed_injector : base::fault_injector {
+  armed_injector() : fault_injector({rank_id{1}, {}}) { arm(); }
+};
+
+struct two_parties {
+  armed_injector injector; // before the engines, around which drills stand only then
+  drilled_party writer{1}, reader{2};
+
+  two_parties() {
+    writer.attach(reader);
+    reader.attach(writer);
+  }
+};
+
 } // namespace
 
-TEST_CASE("a completion that is lost is told to nobody, and the next one is") {
-  base::fault_injector injector{{rank_id{1}, {}}};
-  injector.arm();
-  drilled_party writer{1};
-  drilled_party reader{2};
-  writer.attach(reader);
-  reader.attach(writer);
+TEST_CASE_FIXTURE(two_parties, "a completion that is lost is told to nobody, and the next one is") {
   REQUIRE(injector.add(rule_of(drill_action::lose_completion)));
   REQUIRE(writer.write(reader, 11));
   REQUIRE(reader.log.wait_landed(1));
@@ -72,13 +80,7 @@ TEST_CASE("a completion that is lost is told to nobody, and the next one is") {
   CHECK(writer.log.delivered()[0].cookie == 12);
 }
 
-TEST_CASE("a completion that is delayed comes later, with its outcome") {
-  base::fault_injector injector{{rank_id{1}, {}}};
-  injector.arm();
-  drilled_party writer{1};
-  drilled_party reader{2};
-  writer.attach(reader);
-  reader.attach(writer);
+TEST_CASE_FIXTURE(two_parties, "a completion that is delayed comes later, with its outcome") {
   REQUIRE(injector.add(rule_of(drill_action::delay_completion, 60)));
   const auto began = base::now();
   REQUIRE(writer.write(reader, 11));
@@ -87,13 +89,7 @@ TEST_CASE("a completion that is delayed comes later, with its outcome") {
   CHECK(writer.log.delivered()[0].outcome.has_value());
 }
 
-TEST_CASE("a landing that is lost is not told, though the bytes are there") {
-  base::fault_injector injector{{rank_id{1}, {}}};
-  injector.arm();
-  drilled_party writer{1};
-  drilled_party reader{2};
-  writer.attach(reader);
-  reader.attach(writer);
+TEST_CASE_FIXTURE(two_parties, "a landing that is lost is not told, though the bytes are there") {
   writer.regions[0].bytes[5] = std::byte{42};
   REQUIRE(injector.add(rule_of(drill_action::lose_landing)));
   REQUIRE(writer.write(reader, 11));
@@ -104,13 +100,8 @@ TEST_CASE("a landing that is lost is not told, though the bytes are there") {
   CHECK(reader.regions[0].bytes[5] == std::byte{42});
 }
 
-TEST_CASE("I24: a write that is made again is told to the reader twice, to the writer once, and moves no byte") {
-  base::fault_injector injector{{rank_id{1}, {}}};
-  injector.arm();
-  drilled_party writer{1};
-  drilled_party reader{2};
-  writer.attach(reader);
-  reader.attach(writer);
+TEST_CASE_FIXTURE(
+    two_parties, "I24: a write that is made again is told to the reader twice, to the writer once, and moves no byte") {
   REQUIRE(writer.write(reader, 11));
   REQUIRE(reader.log.wait_landed(1));
   writer.regions[0].bytes[5] = std::byte{42};
@@ -123,13 +114,8 @@ TEST_CASE("I24: a write that is made again is told to the reader twice, to the w
   CHECK(writer.log.delivered().size() == 2);
 }
 
-TEST_CASE("a write that is shifted brings other bytes than those that it should, and says that all went well") {
-  base::fault_injector injector{{rank_id{1}, {}}};
-  injector.arm();
-  drilled_party writer{1};
-  drilled_party reader{2};
-  writer.attach(reader);
-  reader.attach(writer);
+TEST_CASE_FIXTURE(two_parties,
+                  "a write that is shifted brings other bytes than those that it should, and says that all went well") {
   REQUIRE(writer.write(reader, 11)); // the first of a rank is never struck
   REQUIRE(reader.log.wait_landed(1));
   writer.regions[0].bytes[5] = std::byte{42};
