@@ -17,7 +17,7 @@ std::vector<citation> labels_in(std::string_view text) {
   static const std::set<std::string_view> element_types{"F16", "F32", "F64", "I16", "I32", "I64"};
   std::vector<citation> found;
   for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] < 'A' || text[i] > 'J' || (i > 0 && (is_word(text[i - 1]) || text[i - 1] == '"' || text[i - 1] == '`')))
+    if (text[i] < 'A' || text[i] > 'K' || (i > 0 && (is_word(text[i - 1]) || text[i - 1] == '"' || text[i - 1] == '`')))
       continue;
     auto end = i + 1;
     while (end < text.size() && std::isdigit(static_cast<unsigned char>(text[end])) != 0)
@@ -104,13 +104,17 @@ citing citing_of(const std::vector<source_file>& files) {
   return found;
 }
 
-constexpr std::string_view sections_kept = "BCDG";
+constexpr std::string_view sections_kept = "BCDGK";
+
+/// Of a section that is being built: these are not judged yet.
+const std::set<std::string> being_built{"K1",  "K2",  "K3",  "K4",  "K5",  "K6",  "K7",  "K8",  "K9",
+                                        "K10", "K11", "K12", "K13", "K14", "K15", "K16", "K17", "K18"};
 
 /// What is wrong with these sections: a label is cited in code and by a test, or it waits, and not both.
 findings judge_sections(const std::set<std::string>& known, const std::set<std::string>& waiting, const citing& found) {
   findings wrong;
   for (const auto& label : known) {
-    if (sections_kept.find(label[0]) == std::string_view::npos)
+    if (sections_kept.find(label[0]) == std::string_view::npos || being_built.contains(label))
       continue;
     const bool kept = found.enforced.contains(label) && found.tested.contains(label);
     if (kept && waiting.contains(label))
@@ -149,7 +153,7 @@ TEST_CASE("the rule of sections finds what is planted") {
 
 TEST_CASE("every contract that is cited stands in the list") {
   const auto known = labels_of_list(read_text(root() / "deploy/docs/CONTRACTS.md"));
-  REQUIRE(known.size() >= 297); // labels are never taken back
+  REQUIRE(known.size() >= 318); // labels are never taken back
   report(over_all([&](const source_file& file) { return unknown_labels(file, known); }),
          "A label is how a reader gets from code to the rule that it keeps (deploy/docs/CONTRACTS.md); one that leads "
          "nowhere is worse than none.");
