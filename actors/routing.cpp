@@ -1,4 +1,4 @@
-#include <array>
+#include <optional>
 
 #include "actors/rank_context.hpp"
 #include "protocols/codec.hpp"
@@ -10,42 +10,6 @@ namespace troupe::actors {
 using namespace protocols;
 
 namespace {
-
-/// Roles that take a message of this type; the first that the rank has gets it.
-template <class Message>
-constexpr auto takers() {
-  using roles = std::array<role_kind, 3>;
-  if constexpr (std::is_same_v<Message, submit> || std::is_same_v<Message, reserve_rows> ||
-                std::is_same_v<Message, grant_blocks> || std::is_same_v<Message, shipped>)
-    return std::array{role_kind::prefill};
-  else if constexpr (std::is_same_v<Message, encode> || std::is_same_v<Message, grant_rows>)
-    return std::array{role_kind::encode};
-  else if constexpr (std::is_same_v<Message, reserve_kv> || std::is_same_v<Message, reserve_blocks> ||
-                     std::is_same_v<Message, handover>)
-    return std::array{role_kind::decode};
-  else if constexpr (std::is_same_v<Message, landed> || std::is_same_v<Message, release>)
-    return roles{role_kind::encode, role_kind::prefill, role_kind::decode};
-  else
-    return std::array{role_kind::front};
-}
-
-template <class Message>
-bool hand_over(const rank_context& rank, rank_id source, Message&& body) {
-  using message = std::decay_t<Message>;
-  if constexpr (std::is_same_v<message, cancel>) { // whoever may hold something of the request
-    for (const auto& [role, actor] : rank.roles)
-      if (role != role_kind::front)
-        caf::anon_send(actor, envelope<message>{source, body});
-    return true;
-  } else {
-    for (const auto role : takers<message>())
-      if (const auto found = rank.roles.find(role); found != rank.roles.end()) {
-        caf::anon_send(found->second, envelope<message>{source, std::forward<Message>(body)});
-        return true;
-      }
-    return false;
-  }
-}
 
 /// A message that breaks its contract goes to nobody; the front is told, so that the request does not wait for its
 /// deadline (A10, A12).
@@ -63,18 +27,35 @@ void refuse(const rank_context& rank, rank_id source, const serve_message& messa
                                                   .request = request}});
 }
 
+/// To the actor of each role that takes it; the last of them gets the message itself and no copy.
+template <class Message>
+result<void> hand_to(const rank_context& rank, role_set takers, rank_id source, Message& body) {
+  while (!takers.empty()) {
+    const auto role = takers.take_first();
+    const auto found = rank.roles.find(role);
+    if (found == rank.roles.end())
+      return fail(fault::unknown_type, std::string{name(body.type)} + " to a rank without that role");
+    caf::anon_send(found->second, envelope<Message>{source, takers.empty() ? std::move(body) : body});
+  }
+  return {};
+}
+
+/// Contract: K4. `as`: the role of this rank that sends; none: `source` is another rank.
+result<void> hand_over(const rank_context& rank, rank_id source, serve_message body, std::optional<role_kind> as) {
+  const auto takers = judge_message(rank.plan, rank.self, source, body, as);
+  if (takers)
+    return std::visit([&](auto& message) { return hand_to(rank, *takers, source, message); }, body);
+  refuse(rank, source, body, takers.error());
+  return {};
+}
+
 template <class Message>
 result<void> decode_and_hand_over(const rank_context& rank, const frame_view& frame) {
-  Message body;
-  if (auto read = decode_payload(frame.payload, body, (frame.header.flags & strict_payload) != 0); !read)
+  serve_message body{std::in_place_type<Message>};
+  const bool strict = (frame.header.flags & strict_payload) != 0;
+  if (auto read = decode_payload(frame.payload, std::get<Message>(body), strict); !read)
     return read;
-  if (auto good = judge_message(rank.plan, rank.self, frame.header.source, body); !good) {
-    refuse(rank, frame.header.source, body, good.error());
-    return {};
-  }
-  if (!hand_over(rank, frame.header.source, std::move(body)))
-    return fail(fault::unknown_type, std::string{name(frame.header.type)} + " to a rank without that role");
-  return {};
+  return hand_over(rank, frame.header.source, std::move(body), std::nullopt);
 }
 
 /// The message of `serve_message` whose type the frame names.
@@ -88,16 +69,13 @@ result<void> accept_one_of(const rank_context& rank, const frame_view& frame, st
 } // namespace
 
 void deliver(const rank_context& rank, role_kind from, send_message what) {
+  if (what.to == rank.self) {
+    (void)hand_over(rank, rank.self, std::move(what.body), from); // the roles of a rank that sends are there
+    return;
+  }
   std::visit(
       [&]<class Message>(Message& body) {
-        if (what.to != rank.self) {
-          caf::anon_send(rank.links.at(what.to), envelope<Message>{rank.self, std::move(body)});
-          return;
-        }
-        if constexpr (std::is_same_v<Message, landed> || std::is_same_v<Message, release>)
-          caf::anon_send(rank.roles.at(from), envelope<Message>{rank.self, std::move(body)});
-        else
-          hand_over(rank, rank.self, std::move(body));
+        caf::anon_send(rank.links.at(what.to), envelope<Message>{rank.self, std::move(body)});
       },
       what.body);
 }

@@ -6,83 +6,42 @@ namespace troupe::protocols {
 
 namespace {
 
+template <class... Messages>
+constexpr bool all_have_routes(std::variant<Messages...>*) {
+  return (has_route(Messages::type) && ...);
+}
+static_assert(all_have_routes(static_cast<serve_message*>(nullptr)),
+              "a message that ranks exchange has no row in protocols/routes.hpp: who sends it to whom?");
+
 /// Asks the plan, in the words of the rules below.
 class asker {
 public:
-  asker(const cluster_plan& plan, rank_id self, rank_id from) : plan_(plan), self_(self), from_(from) {}
+  asker(const cluster_plan& plan, rank_id from) : plan_(plan), from_(from) {}
 
-  bool from_front() const { return from_ == plan_.front(); }
-  bool to_front() const { return self_ == plan_.front(); }
-  bool leads(rank_id rank, role_kind role) const {
-    return any_cell(role, [&](const cell_plan& cell) { return cell.leader() == rank; });
-  }
-  bool is_in(rank_id rank, role_kind role) const {
-    return any_cell(role, [&](const cell_plan& cell) { return cell.place_of(rank).has_value(); });
-  }
-  /// The sender leads the cell of that role in which this rank is.
-  bool from_my_leader(role_kind role) const {
-    return any_cell(role, [&](const cell_plan& cell) { return cell.leader() == from_ && cell.place_of(self_); });
-  }
-  /// This rank leads the cell of that role in which the sender is.
-  bool from_my_member(role_kind role) const {
-    return any_cell(role, [&](const cell_plan& cell) { return cell.leader() == self_ && cell.place_of(from_); });
-  }
-  bool from_place(role_kind role, std::uint32_t place, std::uint32_t places) const {
-    return any_cell(role, [&](const cell_plan& cell) {
-      return cell.ranks.size() == places && place < places && cell.ranks[place] == from_;
-    });
-  }
   bool is_cell(cell_id id, role_kind role) const {
     return id.value < plan_.cells.size() && plan_.cell(id).role == role;
   }
-  bool self_leads(role_kind role) const { return leads(self_, role); }
-  bool self_is_in(role_kind role) const { return is_in(self_, role); }
-  bool sender_leads(role_kind role) const { return leads(from_, role); }
-
-private:
-  template <class Holds>
-  bool any_cell(role_kind role, Holds holds) const {
-    return std::any_of(plan_.cells.begin(), plan_.cells.end(),
-                       [&](const cell_plan& cell) { return cell.role == role && holds(cell); });
+  bool from_place(role_kind role, std::uint32_t place, std::uint32_t places) const {
+    return std::ranges::any_of(plan_.cells, [&](const cell_plan& cell) {
+      return cell.role == role && cell.ranks.size() == places && place < places && cell.ranks[place] == from_;
+    });
   }
 
+private:
   const cluster_plan& plan_;
-  rank_id self_;
   rank_id from_;
 };
 
-/// Sender and addressee of each type.
-struct may_pass {
+/// C42: whether the sender stands where it says that it does.
+struct stands_where_it_says {
   const asker& ask;
 
-  bool operator()(const submit&) const { return ask.from_front() && ask.self_leads(role_kind::prefill); }
-  /// B17: the leader alone is told, and announces the batch to its cell.
-  bool operator()(const encode&) const { return ask.from_front() && ask.self_leads(role_kind::encode); }
-  bool operator()(const reserve_kv&) const { return ask.from_front() && ask.self_leads(role_kind::decode); }
-  bool operator()(const cancel&) const { return ask.from_front(); }
-  bool operator()(const tokens&) const { return ask.to_front() && ask.sender_leads(role_kind::decode); }
-  bool operator()(const grant_pixels&) const { return ask.to_front() && ask.sender_leads(role_kind::encode); }
-  bool operator()(const timing&) const { return ask.to_front(); }
-  bool operator()(const error&) const { return ask.to_front(); }
-  bool operator()(const ack&) const { return ask.to_front(); }
-  bool operator()(const reserve_rows&) const { return ask.from_my_leader(role_kind::prefill); }
-  bool operator()(const reserve_blocks&) const { return ask.from_my_leader(role_kind::decode); }
-  bool operator()(const grant_rows& m) const {
-    return ask.self_leads(role_kind::encode) && ask.from_place(role_kind::prefill, m.part, m.parts);
-  }
-  bool operator()(const grant_blocks& m) const {
-    return ask.self_is_in(role_kind::prefill) && ask.from_place(role_kind::decode, m.part, m.parts);
-  }
-  bool operator()(const landed&) const {
-    return ask.from_my_member(role_kind::prefill) || ask.from_my_member(role_kind::decode);
-  }
-  bool operator()(const shipped&) const { return ask.from_my_member(role_kind::prefill); }
-  bool operator()(const handover&) const {
-    return ask.self_leads(role_kind::decode) && ask.sender_leads(role_kind::prefill);
-  }
-  bool operator()(const release&) const {
-    return ask.from_my_leader(role_kind::encode) || ask.from_my_leader(role_kind::prefill) ||
-           ask.from_my_leader(role_kind::decode);
+  bool operator()(const grant_rows& m) const { return ask.from_place(role_kind::prefill, m.part, m.parts); }
+  bool operator()(const grant_blocks& m) const { return ask.from_place(role_kind::decode, m.part, m.parts); }
+
+  template <class Message>
+  bool operator()(const Message&) const {
+    return true;
   }
 };
 
@@ -135,13 +94,15 @@ struct names_the_plan {
 
 } // namespace
 
-result<void> judge_message(const cluster_plan& plan, rank_id self, rank_id from, const serve_message& message) {
-  const asker ask{plan, self, from};
-  if (from.value >= plan.ranks.size() || !std::visit(may_pass{ask}, message))
-    return fail(fault::wrong_rank, std::visit([](const auto& m) { return std::string{name(m.type)}; }, message) +
-                                       " from rank " + std::to_string(from.value) + " to rank " +
+result<role_set> judge_message(const cluster_plan& plan, rank_id self, rank_id from, const serve_message& message,
+                               std::optional<role_kind> as) {
+  const asker ask{plan, from};
+  const auto type = std::visit([](const auto& m) { return m.type; }, message);
+  const auto takers = takers_of(plan, type, from, self, as);
+  if (takers.empty() || !std::visit(stands_where_it_says{ask}, message))
+    return fail(fault::wrong_rank, std::string{name(type)} + " from rank " + std::to_string(from.value) + " to rank " +
                                        std::to_string(self.value));
-  return std::visit(names_the_plan{ask}, message);
+  return std::visit(names_the_plan{ask}, message).map([&] { return takers; });
 }
 
 request_id request_of(const serve_message& message) {
