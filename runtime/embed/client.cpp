@@ -120,6 +120,31 @@ void client::interrupt() noexcept {
 }
 
 result<bool> client::send_what_fits() {
+  for (const auto part : {&client::send_cancels, &client::send_questions, &client::send_cancels})
+    if (const auto sent = (this->*part)(); !sent || !*sent)
+      return sent;
+  lane_->flush(); // what the socket does not take, the lane waits for by itself
+  return true;
+}
+
+result<bool> client::send_cancels() {
+  for (auto next = cancels_.begin(); next != cancels_.end();) {
+    const auto open = std::ranges::find(waiting_, *next, &outgoing::tag);
+    if (open != waiting_.end() && !open->announced) {
+      ++next;
+      continue;
+    }
+    const auto sent = try_send(protocols::cancel{request_id{*next}, "by the client"});
+    if (!sent || !*sent)
+      return sent;
+    if (open != waiting_.end())
+      waiting_.erase(open);
+    next = cancels_.erase(next);
+  }
+  return true;
+}
+
+result<bool> client::send_questions() {
   while (!waiting_.empty()) {
     outgoing& next = waiting_.front();
     if (!next.announced) {
@@ -157,7 +182,6 @@ result<bool> client::send_what_fits() {
     }
     waiting_.pop_front();
   }
-  lane_->flush(); // what the socket does not take, the lane waits for by itself
   return true;
 }
 

@@ -50,6 +50,10 @@ public:
   /// not sent yet: read events, then ask again; or the front has refused the connection), peer_gone.
   protocols::result<std::uint64_t> ask(question what);
 
+  /// Asks the front to end that question; how it ends, an event says: it may have ended meanwhile. What is not sent of
+  /// its pictures is not sent any more. Never blocks; the order goes out like a question, after its `ask`.
+  void cancel(std::uint64_t tag) { cancels_.push_back(tag); }
+
   /// Sends and reads until there is an event. Errors: timeout (the connection stays good), cancelled (after
   /// `interrupt`), peer_gone, the faults of a frame that is not as it should be, what the front refuses the connection
   /// with (queue_full: too many clients); after these the connection is over.
@@ -74,6 +78,9 @@ private:
 
   /// True when the lane has all of it; false when it is full.
   protocols::result<bool> send_what_fits();
+  protocols::result<bool> send_questions();
+  /// Of questions that were announced.
+  protocols::result<bool> send_cancels();
   template <class Message>
   protocols::result<bool> try_send(const Message& message);
   protocols::result<std::optional<event>> take_event();
@@ -86,6 +93,7 @@ private:
   protocols::rank_id front_;
   base::unique_fd wake_; ///< eventfd; readable once interrupted
   std::deque<outgoing> waiting_;
+  std::deque<std::uint64_t> cancels_;
   std::uint64_t last_tag_ = 0;
   std::vector<std::byte> payload_; ///< reused from frame to frame
 };
