@@ -18,6 +18,7 @@ namespace {
 constexpr std::uint64_t drill_version = 1;
 constexpr std::uint64_t hour_ms = 3'600'000;
 constexpr std::size_t events_max = 64;
+constexpr std::size_t acts_max = 256;
 constexpr std::size_t pages_max = 1024;
 
 const std::vector<spec_key<drill>>& drill_keys() {
@@ -65,7 +66,27 @@ const std::vector<spec_key<drill::expect_section>>& expect_keys() {
   return keys;
 }
 
-/// An event's own keys; those of its rule stand beside them.
+/// Adds the keys of a rule that stand beside its owner's own.
+template <class Owner>
+void add_rule_keys(std::vector<spec_key<Owner>>& keys, bool required) {
+  for (const auto& of_rule : rule_keys()) {
+    spec_key<Owner> key;
+    key.name = of_rule.name;
+    key.description = of_rule.description;
+    key.initial = of_rule.initial;
+    key.required = of_rule.required && required;
+    key.least = of_rule.least;
+    key.most = of_rule.most;
+    key.choices = of_rule.choices;
+    key.pattern = of_rule.pattern;
+    key.pattern_in_words = of_rule.pattern_in_words;
+    key.takes_json = of_rule.takes_json;
+    key.set = [set = of_rule.set](Owner& owner, const spec_value& value) { set(owner.rule, value); };
+    key.get = [get = of_rule.get](const Owner& owner) { return get(owner.rule); };
+    keys.push_back(std::move(key));
+  }
+}
+
 std::vector<spec_key<drill_event>> event_keys() {
   using event = drill_event;
   std::vector<spec_key<event>> keys{
@@ -73,23 +94,34 @@ std::vector<spec_key<drill_event>> event_keys() {
           "when", {{"launch", drill_moment::launch}, {"ready", drill_moment::ready}, {"load", drill_moment::load}},
           "When the rule is handed in.", TROUPE_FIELD(when))),
       whole<event>("after_ms", {0, hour_ms}, "So much later.", TROUPE_FIELD(after_ms))};
-  for (const auto& of_rule : rule_keys()) {
-    spec_key<event> key;
-    key.name = of_rule.name;
-    key.description = of_rule.description;
-    key.initial = of_rule.initial;
-    key.required = of_rule.required;
-    key.least = of_rule.least;
-    key.most = of_rule.most;
-    key.choices = of_rule.choices;
-    key.pattern = of_rule.pattern;
-    key.pattern_in_words = of_rule.pattern_in_words;
-    key.takes_json = of_rule.takes_json;
-    key.set = [set = of_rule.set](event& owner, const spec_value& value) { set(owner.rule, value); };
-    key.get = [get = of_rule.get](const event& owner) { return get(owner.rule); };
-    keys.push_back(std::move(key));
-  }
+  add_rule_keys(keys, true);
   return keys;
+}
+
+std::vector<spec_key<drill_act>> act_keys() {
+  using act = drill_act;
+  std::vector<spec_key<act>> keys{
+      required(named<act, scene_act>("act",
+                                     {{"ask", scene_act::ask},
+                                      {"leave", scene_act::leave},
+                                      {"cancel", scene_act::cancel},
+                                      {"inject", scene_act::inject},
+                                      {"until_token", scene_act::until_token},
+                                      {"until_struck", scene_act::until_struck},
+                                      {"until_recovered", scene_act::until_recovered},
+                                      {"until_answered", scene_act::until_answered}},
+                                     "What happens.", TROUPE_FIELD(act))),
+      whole<act>("after_ms", {0, hour_ms}, "So long after the act before it.", TROUPE_FIELD(after_ms)),
+      whole<act>("client", {1, 64}, "Who does it.", TROUPE_FIELD(client)),
+      whole<act>("page", {0, pages_max - 1}, "Which page is asked.", TROUPE_FIELD(page))};
+  add_rule_keys(keys, false);
+  return keys;
+}
+
+/// What the keys of one act alone cannot say.
+void judge_act(key_reader& reader, const std::string& path, text_place at, const drill_act& act) {
+  if (act.act == scene_act::inject && (act.rule.rank.empty() || act.rule.action.empty()))
+    reader.problem(at, path + " injects: 'rank' and 'action' say what");
 }
 
 result<std::string> read_text(const std::filesystem::path& file) {
@@ -193,6 +225,7 @@ result<drill> read_drill_text(std::string_view text, const std::filesystem::path
   drill out;
   key_reader reader{file.string()};
   const auto keys_of_events = event_keys();
+  const auto keys_of_acts = act_keys();
   const std::vector<key_reader::section> sections{
       {.name = "drill",
        .required = "the version of its form, 1",
@@ -216,6 +249,16 @@ result<drill> read_drill_text(std::string_view text, const std::filesystem::path
                reader.read_members(out.events.emplace_back(), keys_of_events, at, one);
              });
            }},
+      {.name = "scene",
+       .required = {},
+       .read =
+           [&](const std::string& path, const json_node& node) {
+             read_list(reader, path, node, acts_max, [&](const std::string& at, const json_node& one) {
+               auto& act = out.scene.emplace_back();
+               reader.read_members(act, keys_of_acts, at, one);
+               judge_act(reader, at, one.at, act);
+             });
+           }},
       {.name = "expect", .required = "what must be seen", .read = [&](const std::string& path, const json_node& node) {
          reader.read_members(out.expect, expect_keys(), path, node);
        }}};
@@ -226,6 +269,10 @@ result<drill> read_drill_text(std::string_view text, const std::filesystem::path
   if (!pages)
     return tl::unexpected{pages.error()};
   out.pages = std::move(*pages);
+  for (const auto& act : out.scene)
+    if (act.act == scene_act::ask && act.page >= out.pages.size())
+      return fail(fault::config_invalid, fmt::format("{}: the scene asks page {}; there are {}, from 0", file.string(),
+                                                     act.page, out.pages.size()));
   return out;
 }
 

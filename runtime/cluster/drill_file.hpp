@@ -40,6 +40,27 @@ struct drill_event {
   written_rule rule;
 };
 
+/// What happens next in a scene.
+enum class scene_act {
+  ask,             ///< a client asks a page; one that is not there yet comes first
+  leave,           ///< it closes its connection, whatever is open
+  cancel,          ///< it takes back what it asked last
+  inject,          ///< the rule is handed in
+  until_token,     ///< waits until the first token of all has come
+  until_struck,    ///< waits until the rank of what was handed in last is struck again
+  until_recovered, ///< waits until a cell has come back, and all serve
+  until_answered,  ///< waits until nothing is open
+};
+
+/// One line of a scene: clients that come and go in an order that matters.
+struct drill_act {
+  scene_act act = scene_act::ask;
+  std::uint32_t after_ms = 0; ///< after the act before it
+  std::uint32_t client = 1;
+  std::uint32_t page = 0; ///< place in the file of pages
+  written_rule rule;      ///< of `inject`
+};
+
 enum class drill_outcome {
   served,    ///< every request but `failed_max` is answered rightly, and the cluster drains
   recovered, ///< the struck cell came back: what was asked afterwards is answered rightly, and the cluster drains
@@ -63,6 +84,7 @@ struct drill {
   } load;
   std::vector<drill_page> pages;
   std::vector<drill_event> events;
+  std::vector<drill_act> scene; ///< what is asked, one act after the other; empty: each page, as `load` says
 
   struct expect_section {
     drill_outcome outcome = drill_outcome::ended;

@@ -216,6 +216,32 @@ TEST_CASE("J5: the matrix is whole: every fault, role and phase is run or says w
   CHECK(run > 500);
 }
 
+TEST_CASE("J5: a scene in which bytes change on the way is not passed: question and answers are told") {
+  const scratch_folder here;
+  const auto file = here.write("shifted.json", R"({"drill": 1, "name": "shifted", "spec": ")" + folder +
+                                                   R"(lent-again/cluster.json", "load": {"pages": ")" + folder +
+                                                   R"(lent-again/pages.json"},
+      "events": [{"when": "ready", "rank": "encode.0", "action": "shift_write", "times": 0},
+                 {"when": "ready", "rank": "encode.1", "action": "shift_write", "times": 0}],
+      "scene": [{"act": "ask", "client": 3, "page": 0}, {"act": "until_answered"},
+                {"act": "ask", "client": 3, "page": 0}, {"act": "until_answered"},
+                {"act": "ask", "client": 4, "page": 1}, {"act": "cancel", "client": 4},
+                {"act": "ask", "client": 5, "page": 1}, {"act": "leave", "client": 5}],
+      "expect": {"outcome": "served"}})");
+  const auto end = run_troupe({"drill", file, "--json"}, 60s);
+  CAPTURE(end.out);
+  CAPTURE(end.err);
+  CHECK(end.exit_code == 1);
+  const auto lines = json_lines(end.out);
+  REQUIRE(lines.size() == 1);
+  CHECK(lines[0]["asked"] == 4);
+  CHECK(lines[0]["wrong"] >= 1);
+  CHECK(lines[0]["lost"] == 0);
+  CHECK(lines[0]["failed"] == 0);
+  CHECK(has(lines[0]["problems"].dump(), "(golden-05.png: Read the text.): token "));
+  std::filesystem::remove_all(std::filesystem::path{lines[0]["kept"].get<std::string>()}.parent_path());
+}
+
 TEST_CASE("J5: a sample of the matrix, another one every day, passes") {
   const auto days = std::chrono::floor<std::chrono::days>(std::chrono::system_clock::now()).time_since_epoch().count();
   const auto seed = std::to_string(days);

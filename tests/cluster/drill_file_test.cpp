@@ -54,6 +54,10 @@ TEST_CASE("every drill that is shipped is read, its spec allows drills, and its 
       const auto rule = resolve_rule(event.rule, *plan);
       CHECK_MESSAGE(rule, (rule ? "" : rule.error().what));
     }
+    for (const auto& act : drill->scene) {
+      const auto rule = act.act == scene_act::inject ? resolve_rule(act.rule, *plan) : protocols::inject{};
+      CHECK_MESSAGE(rule, (rule ? "" : rule.error().what));
+    }
     ++seen;
   }
   CHECK(seen > 0);
@@ -127,4 +131,30 @@ TEST_CASE("a drill of another version, and pages that are none, are refused") {
   CHECK(refused(R"([{"promt": "a"}])").find("did you mean 'prompt'?") != std::string::npos);
   CHECK(refused(R"([{"prompt": "a", "answer": [1, -2]}])").find("[0].answer[1] is a token id") != std::string::npos);
   CHECK_FALSE(read_drill_pages(here.path() / "absent.json"));
+}
+
+TEST_CASE("a scene is read act by act, and an act that cannot be played is told") {
+  const auto with_scene = [](const std::string& acts) {
+    auto text = drill_text(R"("when": "ready", "rank": "front", "action": "kill")");
+    return text.insert(text.find("\"events\""), "\"scene\": [" + acts + "], ");
+  };
+  const auto read = read_drill_text(with_scene(R"({"act": "ask", "client": 2, "page": 3}, {"act": "until_token"},
+                                    {"act": "leave", "client": 2, "after_ms": 50},
+                                    {"act": "inject", "rank": "decode.0", "action": "slow", "ms": 100, "times": 0})"),
+                                    folder / "one.json");
+  REQUIRE_MESSAGE(read, read.error().what);
+  REQUIRE(read->scene.size() == 4);
+  CHECK(read->scene[0].act == scene_act::ask);
+  CHECK(read->scene[0].client == 2);
+  CHECK(read->scene[0].page == 3);
+  CHECK(read->scene[1].act == scene_act::until_token);
+  CHECK(read->scene[2].after_ms == 50);
+  CHECK(read->scene[3].rule.rank == "decode.0");
+  CHECK(read->scene[3].rule.times == 0);
+
+  CHECK(problem_of(with_scene(R"({"act": "sing"})")).find("until_answered") != std::string::npos);
+  CHECK(problem_of(with_scene(R"({"act": "inject", "rank": "front"})")).find("'rank' and 'action' say what") !=
+        std::string::npos);
+  CHECK(problem_of(with_scene(R"({"act": "ask", "page": 900})")).find("asks page 900; there are 8") !=
+        std::string::npos);
 }

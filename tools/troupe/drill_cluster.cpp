@@ -81,6 +81,12 @@ bool is_alive(pid_t pid) {
   return state != std::string::npos && stat[state + 2] != 'Z' && stat[state + 2] != 'X';
 }
 
+bool has_recovered(const std::optional<cluster::job_status>& status) {
+  return status && status->state == "ready" &&
+         std::ranges::any_of(status->ranks, [](const auto& rank) { return rank.generation > 1; }) &&
+         std::ranges::all_of(status->ranks, [](const auto& rank) { return rank.state == "ready"; });
+}
+
 drill_cluster::drill_cluster(pid_t pid, base::unique_fd pidfd, base::unique_fd out, base::unique_fd err,
                              std::filesystem::path directory)
     : pid_(pid), pidfd_(std::move(pidfd)), out_fd_(std::move(out)), err_fd_(std::move(err)),

@@ -20,6 +20,9 @@ namespace troupe::tools {
 /// False for a zombie: it runs no more, and its parent may be nobody's to wake.
 bool is_alive(pid_t pid);
 
+/// A rank of a later generation serves, and so does everybody else.
+bool has_recovered(const std::optional<cluster::job_status>& status);
+
 /// What the strikes file says: when something struck or was noticed, on the clock of this host.
 struct strike_line {
   protocols::time_point at;

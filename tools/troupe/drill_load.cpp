@@ -19,23 +19,30 @@ constexpr std::chrono::milliseconds connect_deadline{5000};
 constexpr std::size_t complaints_max = 8;
 constexpr int events_a_step = 256;
 
+} // namespace
+
+result<embed::picture_file> read_picture(const std::filesystem::path& file) {
+  std::ifstream in{file, std::ios::binary};
+  std::ostringstream text;
+  text << in.rdbuf();
+  const auto bytes = std::as_bytes(std::span{text.view()});
+  if (!in || bytes.empty())
+    return fail(fault::config_invalid, "cannot read " + file.string());
+  return embed::picture_file{.name = file.filename().string(), .bytes = {bytes.begin(), bytes.end()}};
+}
+
 result<embed::question> question_of(const cluster::drill_page& page) {
   embed::question question;
   question.prompt = page.prompt;
   question.max_tokens = page.max_tokens;
   if (page.image.empty())
     return question;
-  std::ifstream in{page.image, std::ios::binary};
-  std::ostringstream text;
-  text << in.rdbuf();
-  const auto bytes = std::as_bytes(std::span{text.view()});
-  if (!in || bytes.empty())
-    return fail(fault::config_invalid, "cannot read " + page.image.string());
-  question.pictures.push_back({.name = page.image.filename().string(), .bytes = {bytes.begin(), bytes.end()}});
+  auto picture = read_picture(page.image);
+  if (!picture)
+    return tl::unexpected(picture.error());
+  question.pictures.push_back(std::move(*picture));
   return question;
 }
-
-} // namespace
 
 drill_load::drill_load(const cluster::drill& what)
     : what_(what), left_(what.pages.size() * what.load.repeat), in_flight_max_(what.load.concurrency) {}

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <optional>
 #include <string>
@@ -11,6 +12,12 @@
 #include "runtime/embed/client.hpp"
 
 namespace troupe::tools {
+
+/// Errors: config_invalid: it cannot be read, or is empty.
+protocols::result<embed::picture_file> read_picture(const std::filesystem::path& file);
+
+/// As it is asked, with its picture. Errors: config_invalid.
+protocols::result<embed::question> question_of(const cluster::drill_page& page);
 
 /// How the questions of a drill have fared.
 struct load_counts {

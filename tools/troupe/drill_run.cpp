@@ -13,6 +13,7 @@
 #include "runtime/cluster/spec_file.hpp"
 #include "tools/troupe/drill_cluster.hpp"
 #include "tools/troupe/drill_folder.hpp"
+#include "tools/troupe/drill_scene.hpp"
 
 namespace troupe::tools {
 
@@ -54,6 +55,8 @@ public:
     for (const auto& event : what.events)
       if (event.when != drill_moment::launch)
         pending_.push_back(&event);
+    if (!what.scene.empty())
+      scene_.emplace(what, plan_, running_);
   }
 
   drill_result run() {
@@ -72,6 +75,8 @@ private:
   std::string where() const {
     if (!running_.is_ready())
       return "starting";
+    if (scene_ && !draining_)
+      return scene_->where();
     return draining_ ? "draining" : fmt::format("{} of {} questions have ended", ended_questions(), total_questions());
   }
   std::size_t ended_questions() const {
@@ -91,7 +96,9 @@ private:
     if (running_.is_ready() && !ready_at_)
       ready_at_ = now;
     inject_what_is_due(now);
-    const bool asks = ready_at_ && now >= *ready_at_ + std::chrono::milliseconds{what_.load.after_ms} &&
+    if (scene_)
+      play(now);
+    const bool asks = !scene_ && ready_at_ && now >= *ready_at_ + std::chrono::milliseconds{what_.load.after_ms} &&
                       pending_at(drill_moment::ready) == 0;
     if (asks && !std::exchange(asks_, true) && !running_.has_ended()) {
       // Where the end is what is to be seen, it may come before the first question.
@@ -108,6 +115,15 @@ private:
     if (running_.has_ended())
       nothing_left_ = running_.alive().empty();
     progress_(fmt::format("{}: {}", what_.name, where()));
+  }
+
+  void play(time_point now) {
+    if (!ready_at_ || running_.has_ended())
+      return;
+    asks_ = true;
+    scene_->step(now);
+    if (const auto broken = scene_->take_problem())
+      problem(*broken);
   }
 
   void wait() {
@@ -141,12 +157,7 @@ private:
   void watch_recovery(time_point now) {
     if (what_.expect.outcome != drill_outcome::recovered || recovered_at_ || !ready_at_)
       return;
-    const auto status = running_.status();
-    if (!status || status->state != "ready")
-      return;
-    const bool again = std::ranges::any_of(status->ranks, [](const auto& rank) { return rank.generation > 1; });
-    const bool all = std::ranges::all_of(status->ranks, [](const auto& rank) { return rank.state == "ready"; });
-    if (!again || !all)
+    if (!has_recovered(running_.status()))
       return;
     recovered_at_ = now;
     done_before_ = load_.counts().done;
@@ -169,7 +180,7 @@ private:
     if (draining_ || !ready_at_ || running_.has_ended())
       return;
     const bool early = what_.load.end == cluster::drill_end::drain_early && load_.has_token();
-    const bool over = asks_ && load_.is_over();
+    const bool over = asks_ && (scene_ ? scene_->is_over() : load_.is_over());
     const bool waits_for_recovery =
         what_.expect.outcome == drill_outcome::recovered && !recovered_at_ && now < deadline_ - drain_grace;
     if (over && !load_over_at_)
@@ -212,15 +223,16 @@ private:
   void judge() {
     const auto& expect = what_.expect;
     out_.name = what_.name;
-    out_.load = load_.conclude();
+    out_.load = scene_ ? scene_->conclude() : load_.conclude();
     out_.exit_code = running_.exit_code();
     out_.last_line = running_.last_line();
     measure();
-    if (!out_.struck && !what_.events.empty())
+    const bool was_to_strike = !what_.events.empty() || (scene_ && scene_->injects());
+    if (!out_.struck && was_to_strike)
       problem("the fault has not struck");
     if (out_.load.lost != 0 || out_.load.wrong != 0 || out_.load.duplicates != 0)
       problem(fmt::format("{} lost, {} wrong, {} doubled", out_.load.lost, out_.load.wrong, out_.load.duplicates));
-    for (const auto& complaint : load_.complaints())
+    for (const auto& complaint : scene_ ? scene_->complaints() : load_.complaints())
       problem(complaint);
     if (out_.left_alive != 0)
       problem(fmt::format("{} processes are left", out_.left_alive));
@@ -298,6 +310,7 @@ private:
   cluster_plan plan_;
   drill_cluster running_;
   drill_load load_;
+  std::optional<drill_scene> scene_; ///< in the load's place
   const std::function<void(std::string_view)>& progress_;
   time_point deadline_;
   std::vector<const cluster::drill_event*> pending_;
@@ -336,6 +349,10 @@ result<launch_plan> plan_launch(const cluster::drill& what) {
     if (event.when == drill_moment::launch)
       rules.push_back(text_of(event.rule));
   }
+  for (const auto& act : what.scene)
+    if (act.act == cluster::scene_act::inject)
+      if (auto known = cluster::resolve_rule(act.rule, *plan); !known)
+        return fail(fault::config_invalid, what.name + ": " + known.error().what);
   return launch_plan{std::move(*plan), std::move(rules)};
 }
 

@@ -84,10 +84,7 @@ result<void> series_job::begin_to_ask() {
 }
 
 bool series_job::has_recovered() const {
-  const auto status = running_.status();
-  return status && status->state == "ready" &&
-         std::ranges::any_of(status->ranks, [](const auto& rank) { return rank.generation > 1; }) &&
-         std::ranges::all_of(status->ranks, [](const auto& rank) { return rank.state == "ready"; });
+  return tools::has_recovered(running_.status());
 }
 
 void series_job::see_all_leave(series_trial& trial, time_point since, std::string_view name) {
@@ -108,8 +105,12 @@ void series_job::conclude(series_trial& trial) {
   trial.judge(load_);
   if (trial.passed())
     return;
+  trial.kept = keep().string();
+}
+
+std::filesystem::path series_job::keep() {
   folder_->keep();
-  trial.kept = (folder_->path() / job).string();
+  return folder_->path() / job;
 }
 
 } // namespace troupe::tools
