@@ -79,12 +79,21 @@ int list_matrix(const drill_options& options) {
   return static_cast<int>(base::exit_code::done);
 }
 
+/// Named beside --series, or the one that the folder has for it.
+std::string series_spec_of(const drill_options& options) {
+  if (!options.spec.empty())
+    return options.spec;
+  if (!options.files.empty())
+    return options.files.front();
+  return options.folder + (options.series == series_kind::walk ? "/walk/cluster.json" : "/cluster.json");
+}
+
 int run(const drill_options& options) {
   if (options.list)
     return list_matrix(options);
   if (options.series)
     return run_series({.kind = *options.series,
-                       .spec = options.spec.empty() ? options.folder + "/cluster.json" : options.spec,
+                       .spec = series_spec_of(options),
                        .pages = options.folder + "/pages.json",
                        .count = options.count,
                        .seconds = options.seconds,
@@ -140,7 +149,8 @@ int run(const drill_options& options) {
 void add_drill(CLI::App& troupe, action& chosen) {
   auto* command = troupe.add_subcommand("drill", "strike clusters with faults and judge what they do");
   auto options = std::make_shared<drill_options>();
-  auto* files = command->add_option("FILE", options->files, "drills (JSON, comments allowed)")->type_name("");
+  auto* files = command->add_option("FILE", options->files, "drills (JSON, comments allowed); with --series: its spec")
+                    ->type_name("");
   auto* matrix = command->add_flag("--matrix", options->matrix, "every fault, role and phase that can exist");
   auto* list = command->add_flag("--list", options->list, "the cells of the matrix, and why some cannot exist");
   command
@@ -155,19 +165,26 @@ void add_drill(CLI::App& troupe, action& chosen) {
       ->check(CLI::Range(1, 1'000'000).description(""));
   command->add_option("--sample", options->sample, "so many of them, chosen by --seed; default: all")->type_name("N");
   command->add_option("--seed", options->seed, "of --sample and --series; default: 1")->type_name("N");
-  const std::map<std::string, series_kind> kinds{
-      {"kills", series_kind::kills}, {"cycles", series_kind::cycles}, {"pressure", series_kind::pressure}};
+  const std::map<std::string, series_kind> kinds{{"kills", series_kind::kills},
+                                                 {"cycles", series_kind::cycles},
+                                                 {"pressure", series_kind::pressure},
+                                                 {"walk", series_kind::walk}};
   auto* series =
       command
           ->add_option("--series", options->series,
                        "kills: SIGKILL of any process at any time; cycles: launch, one question, drain, exit; "
-                       "pressure: overload and pauses just below the bound")
-          ->type_name("kills|cycles|pressure")
+                       "pressure: overload and pauses just below the bound; "
+                       "walk: clients that leave, kills, pauses, slowness and overload at random, every answer "
+                       "compared")
+          ->type_name("kills|cycles|pressure|walk")
           ->transform(CLI::CheckedTransformer(kinds).description(""));
   command->add_option("--count", options->count, "trials of a series; default: 1000 kills, 2000 cycles")
       ->type_name("N");
-  command->add_option("--seconds", options->seconds, "of pressure; default: 3600")->type_name("S");
-  command->add_option("--resume", options->resume, "a summary: what has passed there is not run again")
+  command->add_option("--seconds,--for", options->seconds, "of pressure, of all walks together; default: 3600")
+      ->type_name("S");
+  command
+      ->add_option("--resume", options->resume,
+                   "a summary: what has passed there is not run again; walks are added to it")
       ->type_name("SUMMARY");
   command->add_flag("--keep", options->keep, "keep logs and flight records of drills that passed too");
   command->add_flag("--json", options->json, "one JSON object a drill, as each ends");
@@ -178,6 +195,7 @@ void add_drill(CLI::App& troupe, action& chosen) {
   troupe drill --matrix --resume matrix.jsonl --json
   troupe drill --matrix --sample 24 --spec deploy/drills/cuda/cluster.json
   troupe drill --series kills --count 100 --seed 7
+  troupe drill --series walk deploy/drills/walk/fabric.json --for 7200 --resume walk.jsonl
 
 Exit codes: 0 all passed, 1 some did not, 2 usage, 3 a drill or its spec cannot be used.)");
   command->callback([=, &chosen] {

@@ -7,10 +7,13 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "runtime/base/clock.hpp"
 #include "tools/troupe/series_cycles.hpp"
 #include "tools/troupe/series_kills.hpp"
 #include "tools/troupe/series_pressure.hpp"
+#include "tools/troupe/series_walk.hpp"
 #include "tools/troupe/text.hpp"
+#include "tools/troupe/walk_questions.hpp"
 
 namespace troupe::tools {
 
@@ -20,6 +23,8 @@ namespace {
 
 constexpr std::uint32_t kills_default = 1000;
 constexpr std::uint32_t cycles_default = 2000;
+constexpr std::chrono::milliseconds walk_length{60'000}; ///< then another cluster is launched
+constexpr std::size_t questions_of_walks = 24;
 constexpr std::size_t answer_tokens = 4; ///< of a trial, which is about the cluster and not the model
 
 int complain_of(const failure& what) {
@@ -108,6 +113,74 @@ int run_pressure_series(const series_options& options, const series_setup& setup
   return static_cast<int>(done->trial.passed() ? base::exit_code::done : base::exit_code::failed);
 }
 
+/// Walks of an earlier run, in the order in which they were made.
+std::vector<walk_result> walks_of(const std::string& file) {
+  std::vector<walk_result> known;
+  std::ifstream in{file, std::ios::binary};
+  for (std::string text; std::getline(in, text);)
+    if (const auto line = nlohmann::ordered_json::parse(text, nullptr, false); !line.is_discarded())
+      if (auto one = walk_result_from(line))
+        known.push_back(std::move(*one));
+  return known;
+}
+
+result<std::vector<known_question>> know_questions(const series_options& options, const series_setup& setup,
+                                                   progress_line& progress) {
+  return draw_questions(setup, options.seed, questions_of_walks).and_then([&](std::vector<known_question> drawn) {
+    return learn_answers(setup, std::move(drawn), [&](std::string_view line) { progress.show(line); });
+  });
+}
+
+/// Walks until the time is over, after those that the summary knows; returns those of this run.
+result<std::vector<walk_result>> walk_on(const series_options& options, const series_setup& setup, std::uint32_t first,
+                                         std::ofstream& summary) {
+  progress_line progress;
+  const auto questions = know_questions(options, setup, progress);
+  if (!questions)
+    return tl::unexpected{questions.error()};
+  std::vector<walk_result> walks;
+  const auto ends = base::now() + std::chrono::seconds{options.seconds};
+  for (auto number = first; base::now() < ends; ++number) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(ends - base::now());
+    auto walk =
+        run_walk(setup, *questions, {.number = number, .seed = options.seed, .length = std::min(left, walk_length)},
+                 [&](std::string_view line) { progress.show(line); });
+    if (!walk)
+      return tl::unexpected{walk.error()};
+    const auto line = as_json(*walk).dump();
+    if (summary.is_open())
+      summary << line << std::endl; // a run that is cut off leaves what it has done
+    progress.clear();
+    if (options.json)
+      fmt::print("{}\n", line);
+    std::fflush(stdout);
+    walks.push_back(std::move(*walk));
+    if (options.count != 0 && walks.size() >= options.count)
+      break;
+  }
+  return walks;
+}
+
+int run_walks(const series_options& options, const series_setup& setup) {
+  std::vector<walk_result> walks;
+  std::ofstream summary;
+  if (!options.resume.empty()) {
+    walks = walks_of(options.resume);
+    summary.open(options.resume, std::ios::app);
+    if (!summary)
+      return complain(base::exit_code::config, "cannot write " + options.resume);
+  }
+  const auto known = static_cast<std::uint32_t>(walks.size());
+  auto more = walk_on(options, setup, known + 1, summary);
+  if (!more)
+    return complain_of(more.error());
+  std::ranges::move(*more, std::back_inserter(walks));
+  if (!options.json)
+    print_walks(walks);
+  const bool passed = std::ranges::all_of(walks, &walk_result::passed);
+  return static_cast<int>(passed ? base::exit_code::done : base::exit_code::failed);
+}
+
 } // namespace
 
 int run_series(const series_options& options) {
@@ -116,6 +189,8 @@ int run_series(const series_options& options) {
     return complain_of(setup.error());
   if (options.kind == series_kind::pressure)
     return run_pressure_series(options, *setup);
+  if (options.kind == series_kind::walk)
+    return run_walks(options, *setup);
   shorten(setup->pages);
   return run_trials(options, *setup);
 }

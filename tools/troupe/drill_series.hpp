@@ -6,14 +6,14 @@
 /// What is run again and again to see what happens once in a thousand times.
 namespace troupe::tools {
 
-enum class series_kind { kills, cycles, pressure };
+enum class series_kind { kills, cycles, pressure, walk };
 
 struct series_options {
   series_kind kind = series_kind::kills;
   std::string spec;
   std::string pages;
-  std::uint32_t count = 0; ///< 0: what the figure asks for
-  std::uint32_t seconds = 3600;
+  std::uint32_t count = 0;      ///< 0: what the figure asks for
+  std::uint32_t seconds = 3600; ///< of pressure, and of all walks together
   std::uint64_t seed = 1;
   std::string resume; ///< a summary: what stands there is not run again
   bool json = false;

@@ -60,6 +60,8 @@ public:
   /// Waits until nothing of the job lives, the supervisor's end included, at most until `leave_deadline` after `since`;
   /// notes what does, and otherwise how long it took under `name`.
   void see_all_leave(series_trial& trial, protocols::time_point since, std::string_view name);
+  /// Its directory stays after the end of this object. Returns where.
+  std::filesystem::path keep();
   /// Counts the answers; keeps the job's directory if the trial has a problem.
   void conclude(series_trial& trial);
 
