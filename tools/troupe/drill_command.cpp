@@ -43,7 +43,9 @@ protocols::result<std::vector<cluster::drill>> drills_of(const drill_options& op
     drills.push_back(std::move(*drill));
   }
   if (options.matrix) {
-    auto cells = matrix_drills(options.folder);
+    auto cells = matrix_shapes(options.folder, options.spec).and_then([&](const auto& shapes) {
+      return matrix_drills(options.folder, shapes);
+    });
     if (!cells)
       return tl::unexpected(cells.error());
     std::ranges::move(*cells, std::back_inserter(drills));
@@ -65,14 +67,15 @@ protocols::result<std::vector<cluster::drill>> drills_of(const drill_options& op
 }
 
 int list_matrix(const drill_options& options) {
-  const auto drills = matrix_drills(options.folder);
+  const auto shapes = matrix_shapes(options.folder, options.spec);
+  const auto drills = shapes.and_then([&](const auto& found) { return matrix_drills(options.folder, found); });
   if (!drills)
     return complain(exit_code_of(drills.error().code), drills.error().what);
   for (const auto& drill : *drills)
     if (const auto good = check_drill(drill); !good)
       return complain(exit_code_of(good.error().code), good.error().what);
   table cells{{{"drill"}, {"expected"}}};
-  for (const auto& cell : matrix_cells())
+  for (const auto& cell : matrix_cells(*shapes))
     cells.add({cell.name(),
                cell.reason.empty() ? std::string{cluster::name(cell.expect.outcome)} : "not run: " + cell.reason});
   fmt::print("{}", cells.text(palette{STDOUT_FILENO}));
@@ -151,14 +154,16 @@ void add_drill(CLI::App& troupe, action& chosen) {
   auto options = std::make_shared<drill_options>();
   auto* files = command->add_option("FILE", options->files, "drills (JSON, comments allowed); with --series: its spec")
                     ->type_name("");
-  auto* matrix = command->add_flag("--matrix", options->matrix, "every fault, role and phase that can exist");
+  auto* matrix = command->add_flag("--matrix", options->matrix,
+                                   "every fault, role and phase that can exist, in clusters of six shapes");
   auto* list = command->add_flag("--list", options->list, "the cells of the matrix, and why some cannot exist");
   command
       ->add_option("--folder", options->folder,
                    "where cluster.json and pages.json of the matrix and of series lie; default: "
                    "deploy/drills")
       ->type_name("DIR");
-  command->add_option("--spec", options->spec, "a cluster to strike in place of each drill's own")->type_name("SPEC");
+  command->add_option("--spec", options->spec, "a cluster to strike in place of each drill's own, and of the matrix's")
+      ->type_name("SPEC");
   command->add_option("--only", options->only, "those whose name has TEXT in it")->type_name("TEXT");
   command->add_option("--repeat", options->repeat, "so often each")
       ->type_name("N")

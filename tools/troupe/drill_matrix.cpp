@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "runtime/cluster/spec_file.hpp"
 #include "tools/troupe/matrix_places.hpp"
 
 namespace troupe::tools {
@@ -42,17 +43,17 @@ static_assert(faults.size() == matrix_fault_count);
 struct role_row {
   matrix_role role;
   std::string_view name;
-  std::string_view label; ///< in cluster.json
 };
-constexpr std::array roles{role_row{matrix_role::supervisor, "supervisor", "supervisor"},
-                           role_row{matrix_role::front, "front", "front"},
-                           role_row{matrix_role::encode, "encode", "encode.0"},
-                           role_row{matrix_role::prefill_leader, "prefill_leader", "prefill.0/t0"},
-                           role_row{matrix_role::prefill_worker, "prefill_worker", "prefill.0/t1"},
-                           role_row{matrix_role::decode, "decode", "decode.0/t0"},
-                           role_row{matrix_role::link, "link", "prefill.0/t0"},
-                           role_row{matrix_role::listener, "listener", "prefill.0/t0"},
-                           role_row{matrix_role::watchdog, "watchdog", "prefill.0/t0"}};
+constexpr std::array roles{role_row{matrix_role::supervisor, "supervisor"},
+                           role_row{matrix_role::front, "front"},
+                           role_row{matrix_role::encode, "encode"},
+                           role_row{matrix_role::encode_worker, "encode_worker"},
+                           role_row{matrix_role::prefill_leader, "prefill_leader"},
+                           role_row{matrix_role::prefill_worker, "prefill_worker"},
+                           role_row{matrix_role::decode, "decode"},
+                           role_row{matrix_role::link, "link"},
+                           role_row{matrix_role::listener, "listener"},
+                           role_row{matrix_role::watchdog, "watchdog"}};
 static_assert(roles.size() == matrix_role_count);
 
 /// A table's row is found by its enumerator.
@@ -76,14 +77,30 @@ constexpr const role_row& row_of(matrix_role role) {
 constexpr fault_kind kind_of(matrix_fault fault) {
   return row_of(fault).kind;
 }
-constexpr std::string_view label_of(matrix_role role) {
-  return row_of(role).label;
+/// Of the role's first cell: its leader, or the rank that is last in it.
+const cell_plan& cell_of(matrix_role role, const cluster_plan& plan) {
+  const auto of = role == matrix_role::front                                          ? role_kind::front
+                  : role == matrix_role::encode || role == matrix_role::encode_worker ? role_kind::encode
+                  : role == matrix_role::decode                                       ? role_kind::decode
+                                                                                      : role_kind::prefill;
+  return plan.cell(plan.cells_of(of).front());
+}
+bool is_worker(matrix_role role) {
+  return role == matrix_role::encode_worker || role == matrix_role::prefill_worker;
+}
+std::string label_of(matrix_role role, const cluster_plan& plan) {
+  const auto rank = rank_of(role, plan);
+  return rank ? plan.rank(*rank).label : "supervisor";
 }
 
 std::string_view action_of(matrix_fault fault, matrix_role role) {
   const bool reads = fault == matrix_fault::completion_lost && role == matrix_role::decode; // it is written to
   return reads ? "lose_landing" : row_of(fault).action;
 }
+
+/// Clusters by the names of their folders; the first lies in the matrix's own.
+constexpr std::array<std::string_view, 6> shape_names{"",         "encode-mesh", "two-prefill",
+                                                      "one-slot", "two-decode",  "two-stages"};
 
 constexpr std::array phases{drill_phase::spawn,   drill_phase::handshake, drill_phase::grouping,
                             drill_phase::warm_up, drill_phase::idle,      drill_phase::preflight,
@@ -92,22 +109,28 @@ constexpr std::array phases{drill_phase::spawn,   drill_phase::handshake, drill_
 static_assert(phases.size() == drill_phase_count);
 
 struct edge_end {
-  std::string_view peer;
+  std::string peer;
   std::string_view channel;
 };
-edge_end edge_of(matrix_role role, matrix_fault fault) {
+/// A leader and the next rank of its mesh; a worker and the leader of its stage.
+std::string mesh_peer_of(matrix_role role, const cluster_plan& plan) {
+  const auto& cell = tools::cell_of(role, plan);
+  const auto at = static_cast<std::uint32_t>(is_worker(role) ? cell.ranks.size() - cell.tensor_parallel : 1);
+  return plan.rank(cell.ranks[at]).label;
+}
+edge_end edge_of(matrix_role role, matrix_fault fault, const cluster_plan& plan) {
+  const auto label = [&](matrix_role of) { return label_of(of, plan); };
   switch (role) {
   case matrix_role::front:
-    return fault == matrix_fault::slow_consumer ? edge_end{"decode.0/t0", "tokens"}
-                                                : edge_end{"prefill.0/t0", "control"};
+    return fault == matrix_fault::slow_consumer ? edge_end{label(matrix_role::decode), "tokens"}
+                                                : edge_end{label(matrix_role::prefill_leader), "control"};
   case matrix_role::encode: // prefill tells it where to write; what it has to say itself is for the front
-    return {fault == matrix_fault::slow_consumer ? "prefill.0/t0" : "front", "control"};
+    return {label(fault == matrix_fault::slow_consumer ? matrix_role::prefill_leader : matrix_role::front), "control"};
+  case matrix_role::encode_worker:
   case matrix_role::prefill_leader:
-    return {"prefill.0/t1", "group"};
   case matrix_role::prefill_worker:
-    return {"prefill.0/t0", "group"};
   case matrix_role::decode:
-    return {"decode.0/t1", "group"};
+    return {mesh_peer_of(role, plan), "group"};
   case matrix_role::supervisor:
   case matrix_role::link:
   case matrix_role::listener:
@@ -137,6 +160,8 @@ std::string_view reason_of(matrix_fault fault, matrix_role role, drill_phase pha
       return "a write is under way in 'payload in flight' alone";
     if (fault == matrix_fault::stale_grant && role == matrix_role::decode)
       return "a decode rank writes nothing";
+    if (role == matrix_role::encode_worker)
+      return "its leader writes the rows";
   }
   if (kind == fault_kind::edge && phase < drill_phase::warm_up)
     return "its edges are not made yet; what a listener is sent then are the bad peers of the lane tests";
@@ -146,11 +171,11 @@ std::string_view reason_of(matrix_fault fault, matrix_role role, drill_phase pha
 }
 
 /// What must be seen of a rank whose process, or thread, does not go on.
-void expect_of_rank(matrix_cell& cell) {
+void expect_of_rank(matrix_cell& cell, const cluster_plan& plan) {
   auto& expect = cell.expect;
   const bool silent = kind_of(cell.fault) == fault_kind::silence;
   const bool restarts = cell.role != matrix_role::front && cell.role != matrix_role::listener;
-  expect.cause = label_of(cell.role);
+  expect.cause = label_of(cell.role, plan);
   expect.outcome = drill_outcome::ended;
   expect.exit_code = 6;
   // A process that is stopped is missed by its pulse, from the watchdog's first beat on; the main thread of a rank has
@@ -188,17 +213,17 @@ void expect_of_supervisor(matrix_cell& cell) {
   }
 }
 
-void expect_of(matrix_cell& cell) {
+void expect_of(matrix_cell& cell, const cluster_plan& plan) {
   auto& expect = cell.expect;
   switch (kind_of(cell.fault)) {
   case fault_kind::death:
   case fault_kind::exception:
   case fault_kind::silence:
-    return cell.role == matrix_role::supervisor ? expect_of_supervisor(cell) : expect_of_rank(cell);
+    return cell.role == matrix_role::supervisor ? expect_of_supervisor(cell) : expect_of_rank(cell, plan);
   case fault_kind::edge:
     expect.outcome = drill_outcome::settled;
     expect.exit_code = 6;
-    expect.cause = std::string{label_of(cell.role)} + " or " + std::string{edge_of(cell.role, cell.fault).peer};
+    expect.cause = label_of(cell.role, plan) + " or " + edge_of(cell.role, cell.fault, plan).peer;
     expect.failed_max = 1000;
     return;
   case fault_kind::write:
@@ -208,23 +233,29 @@ void expect_of(matrix_cell& cell) {
   }
 }
 
-matrix_cell cell_of(matrix_fault fault, matrix_role role, drill_phase phase) {
+matrix_cell cell_of(const matrix_shape& shape, matrix_fault fault, matrix_role role, drill_phase phase) {
+  const auto& plan = shape.plan;
   matrix_cell cell;
+  cell.shape = shape.name;
   cell.fault = fault;
   cell.role = role;
   cell.phase = phase;
-  const auto where = matrix_place_of(role, phase);
+  if (role != matrix_role::supervisor && !rank_of(role, plan)) {
+    cell.reason = "an encode cell of this cluster is one rank";
+    return cell;
+  }
+  const auto where = matrix_place_of(role, phase, rank_of(matrix_role::encode_worker, plan).has_value());
   cell.reason = where.reason.empty() ? reason_of(fault, role, phase) : where.reason;
   if (!cell.reason.empty())
     return cell;
 
   auto& event = cell.event;
-  event.rule.rank = label_of(role);
+  event.rule.rank = label_of(role, plan);
   event.rule.action = action_of(fault, role);
   event.rule.point = where.point;
   event.rule.skip = where.skip;
   if (kind_of(fault) == fault_kind::edge) {
-    const auto edge = edge_of(role, fault);
+    const auto edge = edge_of(role, fault, plan);
     event.rule.peer = edge.peer;
     event.rule.channel = edge.channel;
     event.rule.skip = 1; // frames; the point is what they count from
@@ -242,7 +273,7 @@ matrix_cell cell_of(matrix_fault fault, matrix_role role, drill_phase phase) {
     cell.load.repeat = 4;
     cell.load.concurrency = 32;
   }
-  expect_of(cell);
+  expect_of(cell, plan);
   return cell;
 }
 
@@ -256,37 +287,73 @@ std::string_view name(matrix_role role) noexcept {
 }
 
 std::string matrix_cell::name() const {
-  auto text = fmt::format("{}-{}-{}", tools::name(fault), tools::name(role), protocols::name(phase));
+  auto text = fmt::format("{}{}{}-{}-{}", shape, shape.empty() ? "" : ".", tools::name(fault), tools::name(role),
+                          protocols::name(phase));
   std::ranges::replace(text, ' ', '_');
   return text;
 }
 
-std::vector<matrix_cell> matrix_cells() {
+std::optional<rank_id> rank_of(matrix_role role, const cluster_plan& plan) {
+  if (role == matrix_role::supervisor)
+    return std::nullopt;
+  const auto& cell = cell_of(role, plan);
+  if (!is_worker(role))
+    return cell.leader();
+  return cell.ranks.size() > 1 ? std::optional{cell.ranks.back()} : std::nullopt;
+}
+
+std::vector<matrix_cell> matrix_cells(const std::vector<matrix_shape>& shapes) {
   std::vector<matrix_cell> cells;
-  for (const auto& fault : faults)
-    for (const auto& role : roles)
-      for (const auto phase : phases)
-        cells.push_back(cell_of(fault.fault, role.role, phase));
+  for (const auto& shape : shapes)
+    for (const auto& fault : faults)
+      for (const auto& role : roles)
+        for (const auto phase : phases)
+          cells.push_back(cell_of(shape, fault.fault, role.role, phase));
   return cells;
 }
 
-result<std::vector<cluster::drill>> matrix_drills(const std::filesystem::path& folder) {
+result<std::vector<matrix_shape>> matrix_shapes(const std::filesystem::path& folder,
+                                                const std::filesystem::path& spec) {
+  std::vector<matrix_shape> shapes;
+  if (!spec.empty())
+    shapes.push_back({.name = {}, .spec = spec, .plan = {}});
+  else
+    for (const auto name : shape_names)
+      shapes.push_back({.name = std::string{name}, .spec = folder / name / "cluster.json", .plan = {}});
+  for (auto& shape : shapes) {
+    shape.spec = std::filesystem::absolute(shape.spec);
+    auto plan = cluster::read_spec(shape.spec).and_then([](const auto& read) { return make_plan(read.spec); });
+    if (!plan)
+      return tl::unexpected{plan.error()};
+    for (const auto role : {role_kind::encode, role_kind::prefill, role_kind::decode})
+      if (plan->cells_of(role).empty() ||
+          (role != role_kind::encode && plan->cell(plan->cells_of(role)[0]).ranks.size() < 2))
+        return fail(fault::config_invalid,
+                    shape.spec.string() + ": the matrix wants an encode cell, and meshes that prefill and decode");
+    shape.plan = std::move(*plan);
+  }
+  return shapes;
+}
+
+result<std::vector<cluster::drill>> matrix_drills(const std::filesystem::path& folder,
+                                                  const std::vector<matrix_shape>& shapes) {
   const auto pages = cluster::read_drill_pages(folder / "pages.json");
   if (!pages)
     return tl::unexpected{pages.error()};
   std::vector<cluster::drill> drills;
-  for (const auto& cell : matrix_cells()) {
-    if (!cell.reason.empty())
-      continue;
-    cluster::drill one;
-    one.name = cell.name();
-    one.spec = std::filesystem::absolute(folder / "cluster.json");
-    one.load = cell.load;
-    one.pages = *pages;
-    one.events = {cell.event};
-    one.expect = cell.expect;
-    drills.push_back(std::move(one));
-  }
+  for (const auto& shape : shapes)
+    for (const auto& cell : matrix_cells({shape})) {
+      if (!cell.reason.empty())
+        continue;
+      cluster::drill one;
+      one.name = cell.name();
+      one.spec = shape.spec;
+      one.load = cell.load;
+      one.pages = *pages;
+      one.events = {cell.event};
+      one.expect = cell.expect;
+      drills.push_back(std::move(one));
+    }
   return drills;
 }
 

@@ -39,11 +39,23 @@ matrix_place place_of_supervisor(drill_phase phase) {
   return never("no program of this build ends an epoch");
 }
 
-matrix_place place_of_request(matrix_role role, drill_phase phase) {
+/// It has no machine and no clock of its own: what it does, its leader's plan says.
+matrix_place place_of_encode_worker(drill_phase phase) {
+  if (phase == drill_phase::idle)
+    return at("rank.idle");
+  return never(
+      "a worker of an encode mesh takes no order and writes nothing; 'header' and 'collective' have its steps");
+}
+
+matrix_place place_of_request(matrix_role role, drill_phase phase, bool encode_mesh) {
   const bool leads = role == matrix_role::prefill_leader || role == matrix_role::decode;
   if (is_mesh(role) && phase == drill_phase::header)
-    return at(leads ? "executor.announced" : "executor.planned", 3);
+    return at(leads ? "executor.announced" : "executor.planned", role == matrix_role::encode_worker ? 1 : 3);
   if (is_mesh(role) && phase == drill_phase::collective)
+    return at("group.entered", 25);
+  if (role == matrix_role::encode_worker)
+    return place_of_encode_worker(phase);
+  if (role == matrix_role::encode && encode_mesh && phase == drill_phase::collective)
     return at("group.entered", 25);
   if (phase == drill_phase::collective)
     return never(role == matrix_role::front ? "the front is in no group"
@@ -81,7 +93,7 @@ matrix_place place_of_request(matrix_role role, drill_phase phase) {
 
 } // namespace
 
-matrix_place matrix_place_of(matrix_role role, drill_phase phase) {
+matrix_place matrix_place_of(matrix_role role, drill_phase phase, bool encode_mesh) {
   if (role == matrix_role::supervisor)
     return place_of_supervisor(phase);
   if (role == matrix_role::link) {
@@ -118,7 +130,7 @@ matrix_place matrix_place_of(matrix_role role, drill_phase phase) {
   case drill_phase::emitted:
     break;
   }
-  return place_of_request(role, phase);
+  return place_of_request(role, phase, encode_mesh);
 }
 
 } // namespace troupe::tools

@@ -13,11 +13,13 @@ struct matrix_place {
   std::uint32_t skip = 0;  ///< so many of its hits pass
   std::string_view reason; ///< why there is none
 };
-matrix_place matrix_place_of(matrix_role role, protocols::drill_phase phase);
+/// `encode_mesh`: its encode cells are meshes.
+matrix_place matrix_place_of(matrix_role role, protocols::drill_phase phase, bool encode_mesh);
 
-/// The role computes in step with others.
+/// The role computes in step with others, in whatever cluster.
 constexpr bool is_mesh(matrix_role role) noexcept {
-  return role == matrix_role::prefill_leader || role == matrix_role::prefill_worker || role == matrix_role::decode;
+  return role == matrix_role::encode_worker || role == matrix_role::prefill_leader ||
+         role == matrix_role::prefill_worker || role == matrix_role::decode;
 }
 
 } // namespace troupe::tools
