@@ -18,7 +18,8 @@ gpu::models::kv_layout layout_here(const rank_context& rank, const cell_plan& ce
 }
 
 decode_member_machine::options member_options(const rank_context& rank, const cell_plan& cell) {
-  return {.room_deadline = std::chrono::milliseconds{rank.spec.timeouts.room_ms},
+  return {.born = rank.born,
+          .room_deadline = std::chrono::milliseconds{rank.spec.timeouts.room_ms},
           .rooms_max = rank.spec.limits.role_requests_max(),
           .kv_dtype = rank.spec.model_dtype,
           .overlap = overlapping_cells(rank.facts, layout_here(rank, cell), rank.plan, role_kind::prefill)};

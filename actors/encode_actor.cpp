@@ -18,6 +18,7 @@ encode_actor::encode_actor(caf::actor_config& config, const rank_context& rank, 
     machine_.emplace(
         rank_.plan, cell,
         encode_machine::options{.front = rank_.plan.front(),
+                                .born = rank_.born,
                                 .pixel_slots = rank_.spec.limits.pixel_slots,
                                 .row_slots = rank_.spec.limits.row_slots,
                                 .row_elements = rank_.facts.row_elements(),
@@ -117,6 +118,7 @@ void encode_actor::write_rows(const encode_machine::write_rows& write) {
                                          .target_offset = write.target.slot.value * target.slot_bytes,
                                          .bytes = bytes}},
                              .completion_data = completion_data(cargo::rows, write.room),
+                             .lease = write.under,
                              .deadline = base::now() + std::chrono::milliseconds{rank_.spec.timeouts.transfer_ms},
                              .cookie = cookie_of(cargo::rows, write.room, write.part)},
                             fabric::ready_event::behind(shipped->second.ready));

@@ -203,20 +203,21 @@ void front_actor::write_pixels(const front_machine::write_pixels& write) {
   const auto bytes = picture.rgb.size();
 
   const auto& cell = rank_.plan.cell(write.encode_cell);
+  const auto until = base::now() + std::chrono::milliseconds{rank_.spec.timeouts.transfer_ms};
   staged_[write.room] = {*slot, static_cast<std::uint32_t>(cell.ranks.size())};
   for (std::uint32_t place = 0; place < cell.ranks.size(); ++place) {
     const auto target = rank_.peer_regions.at(cell.ranks[place], "pixels");
-    const auto posted =
-        rank_.transfers->post({.to = cell.ranks[place],
-                               .source_region = source.id,
-                               .target_region = target.region,
-                               .pieces = {{.source_offset = offset,
-                                           .target_offset = write.slot.slot.value * target.slot_bytes,
-                                           .bytes = bytes}},
-                               .completion_data = completion_data(cargo::pixels, write.room),
-                               .deadline = base::now() + std::chrono::milliseconds{rank_.spec.timeouts.transfer_ms},
-                               .cookie = cookie_of(cargo::pixels, write.room, place)},
-                              fabric::ready_event::already());
+    const auto posted = rank_.transfers->post({.to = cell.ranks[place],
+                                               .source_region = source.id,
+                                               .target_region = target.region,
+                                               .pieces = {{.source_offset = offset,
+                                                           .target_offset = write.slot.slot.value * target.slot_bytes,
+                                                           .bytes = bytes}},
+                                               .completion_data = completion_data(cargo::pixels, write.room),
+                                               .lease = {write.owner, until},
+                                               .deadline = until,
+                                               .cookie = cookie_of(cargo::pixels, write.room, place)},
+                                              fabric::ready_event::already());
     if (!posted)
       caf::anon_send(this, cargo_delivered{cargo::pixels, write.room, place, posted});
   }

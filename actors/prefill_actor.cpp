@@ -14,7 +14,8 @@ namespace {
 
 prefill_member_machine::options member_options(const rank_context& rank, const cell_plan& cell) {
   const auto layout = layout_at(rank.facts, rank.spec, cell, *cell.place_of(rank.self));
-  return {.row_elements = rank.facts.row_elements(),
+  return {.born = rank.born,
+          .row_elements = rank.facts.row_elements(),
           .room_deadline = std::chrono::milliseconds{rank.spec.timeouts.room_ms},
           .rooms_max = rank.spec.limits.role_requests_max() * limits::pictures_per_request_max,
           .kv_dtype = rank.spec.model_dtype,
@@ -153,6 +154,7 @@ void prefill_actor::write_blocks(const prefill_member_machine::write_blocks& wri
                              .target_region = rank_.peer_regions.at(to, "kv.decode").region,
                              .pieces = kv_pieces(layout_, write.blocks, target, write.target),
                              .completion_data = completion_data(cargo::kv, write.room),
+                             .lease = write.under,
                              .deadline = base::now() + std::chrono::milliseconds{rank_.spec.timeouts.transfer_ms},
                              .cookie = cookie_of(cargo::kv, write.room, write.part)},
                             fabric::ready_event::behind(ready->second.second));

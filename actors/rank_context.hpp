@@ -46,6 +46,7 @@ struct rank_context {
   protocols::cluster_spec spec;
   protocols::cluster_plan plan;
   protocols::rank_id self;
+  protocols::generation born; ///< of this process: the generation of all memory that it lends
   gpu::models::model_facts facts;
   std::filesystem::path model;
 

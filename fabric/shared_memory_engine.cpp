@@ -135,6 +135,11 @@ result<void> shared_memory_engine::attach_region(rank_id rank, const protocols::
   return judgement;
 }
 
+/// A rank that writes to itself is of one generation with what it writes.
+result<void> shared_memory_engine::lease_holds(const protocols::lease& held, const peer_pointer& to) {
+  return protocols::judge_lease(held, to ? to->born : held.owner, base::now());
+}
+
 result<void> shared_memory_engine::post(write_request request, ready_event source_ready) {
   bool wake = false;
   {
@@ -162,6 +167,8 @@ result<void> shared_memory_engine::post(write_request request, ready_event sourc
     const auto& source = regions_[request.source_region - 1];
     if (auto judgement = check_request(request, source.bytes().size(), target->bytes().size()); !judgement)
       return judgement;
+    if (auto holds = lease_holds(request.lease, write.to); !holds)
+      return holds;
     if (source.kind() != target->kind())
       return fail(fault::bad_value, "a write between memory of the host and of a device");
     if (source_ready.moment() && !source.on_device())

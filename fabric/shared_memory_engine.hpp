@@ -53,6 +53,9 @@ private:
   protocols::result<shared_region> make_region(std::size_t bytes, memory_kind kind) const;
   protocols::result<shared_region> open_region(const transfer_note& described, base::unique_fd file) const;
 
+  /// Contract: K1. Errors: stale_grant.
+  static protocols::result<void> lease_holds(const protocols::lease& held, const peer_pointer& to);
+
   // ---- the engine's thread ----
   void run() noexcept override;
   bool take_landed();

@@ -115,6 +115,8 @@ bool shared_memory_engine::is_over(accepted& write) {
     finish(write, tl::unexpected{*write.to->gone});
   else if (base::now() >= write.request.deadline)
     finish(write, fail(fault::timeout, "a write to " + of_rank(write.request.to)));
+  else if (auto holds = lease_holds(write.request.lease, write.to); !holds && !write.begun)
+    finish(write, tl::unexpected{std::move(holds.error())});
   else
     return false;
   return true;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "protocols/fault.hpp"
+#include "protocols/lease.hpp"
 #include "protocols/messages.hpp"
 #include "protocols/time.hpp"
 
@@ -71,6 +72,7 @@ struct write_request {
   std::vector<write_piece> pieces;   ///< checked against both regions before anything is written
   std::uint64_t completion_data = 0; ///< what the peer's `on_landed` gets, after all pieces are visible there; the low
                                      ///< 48 bits are the caller's, the rest is the engine's (who wrote)
+  protocols::lease lease = {};       ///< of the target: asked when the write is posted and before each copy (K1)
   protocols::time_point deadline;
   std::uint64_t cookie = 0; ///< what this side's `on_delivered` gets
 };
@@ -78,9 +80,9 @@ struct write_request {
 /// Called on the engine's own threads: hand the news on (a mailbox, an atomic), do not work here, and do not call
 /// `attach_*` or `stop`, which wait for them (`post` is fine). All three are set.
 struct transfer_events {
-  /// Every piece is in the peer's memory, or the write failed (timeout, peer_gone, transfer_failed). After a timeout
-  /// or transfer_failed on the fabric lane, or in a device's memory, late bytes may still be read from the source and
-  /// arrive at the target: quarantine both.
+  /// Every piece is in the peer's memory, or the write failed (timeout, peer_gone, transfer_failed; stale_grant: its
+  /// lease ended first). After a timeout or transfer_failed on the fabric lane, or in a device's memory, late bytes may
+  /// still be read from the source and arrive at the target: quarantine both.
   std::function<void(std::uint64_t cookie, protocols::result<void> outcome)> on_delivered;
   /// A peer's write to this rank is complete and visible.
   std::function<void(protocols::rank_id from, std::uint64_t completion_data)> on_landed;
@@ -118,9 +120,9 @@ public:
   virtual protocols::result<void> attach_region(protocols::rank_id peer, const protocols::region_card& card) = 0;
 
   /// Any thread. Takes the request or refuses it at once (queue_full, out_of_bounds: also a region that is not
-  /// attached, peer_gone: also one that was never attached, bad_value: completion data above 48 bits or memory of two
-  /// kinds, shutting_down);
-  /// once taken, `on_delivered` is called exactly once. Two writes may be delivered in any order.
+  /// attached, peer_gone: also one that was never attached, stale_grant: the lease does not hold, bad_value: completion
+  /// data above 48 bits or memory of two kinds, shutting_down); once taken, `on_delivered` is called exactly once. Two
+  /// writes may be delivered in any order.
   virtual protocols::result<void> post(write_request request, ready_event source_ready) = 0;
 
   /// Fails what is in flight (transfer_failed), calls its events, ends the thread. Takes milliseconds.

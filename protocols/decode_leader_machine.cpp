@@ -71,7 +71,8 @@ void decode_leader_machine::admit(effects& out, time_point now) {
                                                         .prompt_tokens = state.order.prompt_tokens,
                                                         .blocks = state.blocks,
                                                         .tenancy = reservations_,
-                                                        .prefill_cell = state.order.prefill_cell}});
+                                                        .prefill_cell = state.order.prefill_cell,
+                                                        .deadline_ms = state.order.deadline_ms}});
     const auto which = requests_.emplace(state.order.request, std::move(state)).first;
     if (const auto early = early_.extract(which->first); !early.empty())
       take_handover(which, early.mapped(), out, now);

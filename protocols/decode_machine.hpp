@@ -104,6 +104,7 @@ private:
 class decode_member_machine {
 public:
   struct options {
+    generation born = {}; ///< of this rank
     duration room_deadline{};
     std::uint32_t rooms_max = 0;
     element_type kv_dtype = element_type::f32;

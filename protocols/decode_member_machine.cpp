@@ -22,7 +22,9 @@ decode_member_machine::effects decode_member_machine::on_reserve_blocks(const re
                                                        .prompt_tokens = order.prompt_tokens,
                                                        .blocks = order.blocks,
                                                        .tenancy = order.tenancy,
-                                                       .dtype = bounds_.kv_dtype}});
+                                                       .dtype = bounds_.kv_dtype,
+                                                       .born = bounds_.born,
+                                                       .valid_ms = order.deadline_ms}});
   }
   rooms_.emplace(order.room, std::move(room));
   return out;

@@ -10,7 +10,7 @@ encode_machine::encode_machine(const cluster_plan& plan, cell_id cell, options b
 
 encode_machine::effects encode_machine::start() {
   effects out;
-  grant_pixels credits;
+  grant_pixels credits{.slots = {}, .born = bounds_.born};
   while (const auto slot = pixel_slots_.acquire())
     credits.slots.push_back(*slot);
   out.push_back(send_message{bounds_.front, std::move(credits)});
@@ -70,6 +70,7 @@ encode_machine::effects encode_machine::on_grant(rank_id from, const grant_rows&
     return out;
   room->grants.emplace(grant.part, grant);
   room->granters.emplace(grant.part, from);
+  room->leases.emplace(grant.part, lease{grant.born, now + std::chrono::milliseconds{grant.valid_ms}});
   advance(rooms_.find(grant.room), out, now);
   return out;
 }
@@ -123,7 +124,7 @@ void encode_machine::return_pixels(const room_state& room, effects& out, bool su
   else
     (void)pixel_slots_.release(room.order.pixels);
   if (const auto slot = pixel_slots_.acquire())
-    out.push_back(send_message{bounds_.front, grant_pixels{.slots = {*slot}}});
+    out.push_back(send_message{bounds_.front, grant_pixels{.slots = {*slot}, .born = bounds_.born}});
 }
 
 void encode_machine::advance(room_iterator found, effects& out, time_point now) {
@@ -170,7 +171,8 @@ void encode_machine::ship(room_iterator found, effects& out, time_point) {
                              .to = room.granters.at(part),
                              .rows_at = room.rows->slot,
                              .target = grant.slot,
-                             .rows = grant.rows});
+                             .rows = grant.rows,
+                             .under = room.leases.at(part)});
 }
 
 /// Also for a write that was refused at once, its peer or region not being attached: the room fails, and the next one
@@ -246,7 +248,7 @@ encode_machine::effects encode_machine::on_tick(time_point now) {
   effects out;
   pixel_slots_.tick(now);
   row_slots_.tick(now);
-  grant_pixels rested;
+  grant_pixels rested{.slots = {}, .born = bounds_.born};
   while (const auto slot = pixel_slots_.acquire())
     rested.slots.push_back(*slot);
   if (!rested.slots.empty())

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "protocols/cluster_plan.hpp"
+#include "protocols/lease.hpp"
 #include "protocols/mesh_plan.hpp"
 #include "protocols/serve_message.hpp"
 #include "protocols/slot_pool_machine.hpp"
@@ -26,6 +27,7 @@ class encode_machine {
 public:
   struct options {
     rank_id front;
+    generation born = {};          ///< of this rank
     std::uint32_t pixel_slots = 0; ///< of each rank of the cell, symmetric
     std::uint32_t row_slots = 0;   ///< send ring of the leader
     std::uint32_t row_elements = 0;
@@ -48,6 +50,7 @@ public:
     slot_index rows_at;
     slot_ref target;
     std::uint32_t rows = 0;
+    lease under; ///< of the target
     bool operator==(const write_rows&) const = default;
   };
   using effect = std::variant<send_message, run_tower, write_rows>;
@@ -85,6 +88,7 @@ private:
     std::vector<bool> pixels;                   ///< by place in the cell
     std::map<std::uint32_t, grant_rows> grants; ///< by part
     std::map<std::uint32_t, rank_id> granters;
+    std::map<std::uint32_t, lease> leases;
     std::optional<slot_ref> rows;
     std::uint32_t writes_left = 0;
     bool write_failed = false;

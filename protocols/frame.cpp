@@ -109,6 +109,20 @@ std::string_view name(message_type type) noexcept {
     return "handover";
   case message_type::release:
     return "release";
+  case message_type::revoke_rows:
+    return "revoke_rows";
+  case message_type::revoke_blocks:
+    return "revoke_blocks";
+  case message_type::pixels_returned:
+    return "pixels_returned";
+  case message_type::rows_returned:
+    return "rows_returned";
+  case message_type::blocks_returned:
+    return "blocks_returned";
+  case message_type::rows_quiet:
+    return "rows_quiet";
+  case message_type::blocks_quiet:
+    return "blocks_quiet";
   case message_type::shutdown:
     return "shutdown";
   case message_type::error:

@@ -53,6 +53,13 @@ enum class message_type : std::uint16_t {
   shipped = 407,
   handover = 408,
   release = 409,
+  revoke_rows = 410,
+  revoke_blocks = 411,
+  pixels_returned = 412,
+  rows_returned = 413,
+  blocks_returned = 414,
+  rows_quiet = 415,
+  blocks_quiet = 416,
   // ends
   shutdown = 500,
   error = 501,

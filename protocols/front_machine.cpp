@@ -176,7 +176,8 @@ bool front_machine::start(queued& wanted, effects& out, time_point now) {
                              .grid = each.grid,
                              .content_hash = each.content_hash,
                              .encode_cell = chosen[i]->id});
-    to_encode.push_back(write_pixels{what.id, static_cast<std::uint32_t>(i), room, chosen[i]->id, slot});
+    to_encode.push_back(
+        write_pixels{what.id, static_cast<std::uint32_t>(i), room, chosen[i]->id, slot, chosen[i]->born});
     to_encode.push_back(
         send_message{plan_.cell(chosen[i]->id).leader(), encode{.request = attempt,
                                                                 .room = room,
@@ -215,8 +216,10 @@ bool front_machine::start(queued& wanted, effects& out, time_point now) {
 front_machine::effects front_machine::on_pixel_credits(rank_id from, const grant_pixels& credits, time_point now) {
   effects out;
   for (auto& cell : encode_cells_)
-    if (plan_.cell(cell.id).leader() == from)
+    if (plan_.cell(cell.id).leader() == from) {
+      cell.born = credits.born;
       cell.credits.insert(cell.credits.end(), credits.slots.begin(), credits.slots.end());
+    }
   admit(out, now);
   return out;
 }

@@ -69,6 +69,7 @@ public:
     room_id room;
     cell_id encode_cell;
     slot_ref slot;
+    generation owner; ///< of the cell that lent the slot
     bool operator==(const write_pixels&) const = default;
   };
   struct emit_token {
@@ -119,6 +120,7 @@ private:
     cell_id id;
     std::uint64_t tokens = 0;     ///< of the requests that it serves
     std::deque<slot_ref> credits; ///< encode: free pixel slots
+    generation born = {};         ///< encode: of the cell that lent them
     presence is = presence::serving;
   };
   struct queued {

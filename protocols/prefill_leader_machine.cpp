@@ -70,7 +70,8 @@ void prefill_leader_machine::admit(effects& out, time_point now) {
                                                         .room = picture.room,
                                                         .slot = slot,
                                                         .tokens = picture.tokens,
-                                                        .encode_cell = picture.encode_cell}});
+                                                        .encode_cell = picture.encode_cell,
+                                                        .deadline_ms = state.work.deadline_ms}});
     }
     const auto [which, inserted] = requests_.emplace(state.work.request, std::move(state));
     vote_if_whole(which, out);

@@ -8,6 +8,7 @@
 
 #include "protocols/block_pool_machine.hpp"
 #include "protocols/cluster_plan.hpp"
+#include "protocols/lease.hpp"
 #include "protocols/serve_message.hpp"
 #include "protocols/slot_pool_machine.hpp"
 #include "protocols/time.hpp"
@@ -101,6 +102,7 @@ private:
 class prefill_member_machine {
 public:
   struct options {
+    generation born = {}; ///< of this rank
     std::uint32_t row_elements = 0;
     duration room_deadline{};
     std::uint32_t rooms_max = 0;
@@ -118,6 +120,7 @@ public:
     cell_id decode_cell;
     std::vector<block_index> blocks;
     std::vector<block_index> target;
+    lease under; ///< of the target
     bool operator==(const write_blocks&) const = default;
   };
   using effect = std::variant<send_message, set_admission, forget_admission, write_blocks>;
@@ -149,7 +152,8 @@ private:
     bool prefilled = false;
     std::vector<block_index> blocks;
     std::map<std::uint32_t, grant_blocks> grants; ///< by place in the decode cell
-    std::map<std::uint32_t, bool> started;        ///< writes, by place
+    std::map<std::uint32_t, lease> leases;
+    std::map<std::uint32_t, bool> started; ///< writes, by place
     std::uint32_t delivered = 0;
     bool reported = false;
   };

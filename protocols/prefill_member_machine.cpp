@@ -25,7 +25,9 @@ prefill_member_machine::effects prefill_member_machine::on_reserve_rows(const re
                                         .first_row = 0,
                                         .rows = order.tokens,
                                         .row_elements = bounds_.row_elements,
-                                        .dtype = element_type::f32}});
+                                        .dtype = element_type::f32,
+                                        .born = bounds_.born,
+                                        .valid_ms = order.deadline_ms}});
   return out;
 }
 
@@ -85,6 +87,7 @@ prefill_member_machine::effects prefill_member_machine::on_grant(rank_id from, c
   if (!known)
     return out;
   room.grants.emplace(grant.part, grant);
+  room.leases.emplace(grant.part, lease{grant.born, now + std::chrono::milliseconds{grant.valid_ms}});
   write_granted(grant.room, room, out);
   return out;
 }
@@ -120,7 +123,8 @@ void prefill_member_machine::write_granted(room_id id, kv_room& room, effects& o
                      .decode_cell = room.decode_cell,
                      .blocks = room.blocks,
                      .target = {grant->second.blocks.begin(),
-                                grant->second.blocks.begin() + static_cast<std::ptrdiff_t>(room.blocks.size())}});
+                                grant->second.blocks.begin() + static_cast<std::ptrdiff_t>(room.blocks.size())},
+                     .under = room.leases.at(part)});
   }
 }
 

@@ -85,6 +85,14 @@ inline constexpr auto routes = [] {
       {handover, at::prefill_leader, at::decode_leader},
       {release, at::prefill_leader, at::prefill_rank, own_cell},
       {release, at::decode_leader, at::decode_rank, own_cell},
+      // memory that is lent comes back
+      {revoke_rows, at::prefill_rank, at::encode_leader},
+      {revoke_blocks, at::decode_rank, at::prefill_rank},
+      {pixels_returned, at::front, at::encode_leader},
+      {rows_returned, at::encode_leader, at::prefill_rank},
+      {blocks_returned, at::prefill_rank, at::decode_rank},
+      {rows_quiet, at::prefill_rank, at::prefill_leader, own_cell},
+      {blocks_quiet, at::decode_rank, at::decode_leader, own_cell},
       // what the front hears of a request
       {tokens, at::decode_leader, at::front},
       {timing, at::encode_leader, at::front},

@@ -12,8 +12,10 @@
 /// What the machines of `serve` send: one closed set, so that an actor carries out any of them in one place.
 namespace troupe::protocols {
 
-using serve_message = std::variant<submit, encode, tokens, timing, reserve_kv, reserve_rows, reserve_blocks, grant_rows,
-                                   grant_blocks, grant_pixels, landed, shipped, handover, release, error, ack, cancel>;
+using serve_message =
+    std::variant<submit, encode, tokens, timing, reserve_kv, reserve_rows, reserve_blocks, grant_rows, grant_blocks,
+                 grant_pixels, landed, shipped, handover, release, revoke_rows, revoke_blocks, pixels_returned,
+                 rows_returned, blocks_returned, rows_quiet, blocks_quiet, error, ack, cancel>;
 
 /// Effect: deliver `body` to the role actor on `to` (this rank included).
 struct send_message {

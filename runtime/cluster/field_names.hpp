@@ -35,16 +35,25 @@ TROUPE_FIELD_NAMES(tokens, "events");
 TROUPE_FIELD_NAMES(timing, "request", "part", "began_ns", "ended_ns");
 TROUPE_FIELD_NAMES(reserve_kv, "request", "room", "prompt_tokens", "max_tokens", "sampling", "end_tokens",
                    "prefill_cell", "deadline_ms", "prompt_digest");
-TROUPE_FIELD_NAMES(reserve_rows, "request", "room", "slot", "tokens", "encode_cell");
-TROUPE_FIELD_NAMES(reserve_blocks, "request", "room", "prompt_tokens", "blocks", "tenancy", "prefill_cell");
-TROUPE_FIELD_NAMES(grant_rows, "request", "room", "part", "parts", "slot", "first_row", "rows", "row_elements",
-                   "dtype");
-TROUPE_FIELD_NAMES(grant_blocks, "request", "room", "part", "parts", "prompt_tokens", "blocks", "tenancy", "dtype");
-TROUPE_FIELD_NAMES(grant_pixels, "slots");
+TROUPE_FIELD_NAMES(reserve_rows, "request", "room", "slot", "tokens", "encode_cell", "deadline_ms");
+TROUPE_FIELD_NAMES(reserve_blocks, "request", "room", "prompt_tokens", "blocks", "tenancy", "prefill_cell",
+                   "deadline_ms");
+TROUPE_FIELD_NAMES(grant_rows, "request", "room", "part", "parts", "slot", "first_row", "rows", "row_elements", "dtype",
+                   "born", "valid_ms");
+TROUPE_FIELD_NAMES(grant_blocks, "request", "room", "part", "parts", "prompt_tokens", "blocks", "tenancy", "dtype",
+                   "born", "valid_ms");
+TROUPE_FIELD_NAMES(grant_pixels, "slots", "born");
 TROUPE_FIELD_NAMES(landed, "request", "room");
 TROUPE_FIELD_NAMES(shipped, "request", "room", "code", "message");
 TROUPE_FIELD_NAMES(handover, "request", "room", "first_token", "position_delta", "length", "digest");
 TROUPE_FIELD_NAMES(release, "request");
+TROUPE_FIELD_NAMES(revoke_rows, "request", "room");
+TROUPE_FIELD_NAMES(revoke_blocks, "request", "room");
+TROUPE_FIELD_NAMES(pixels_returned, "request", "room", "settled");
+TROUPE_FIELD_NAMES(rows_returned, "request", "room", "settled");
+TROUPE_FIELD_NAMES(blocks_returned, "request", "room", "settled");
+TROUPE_FIELD_NAMES(rows_quiet, "request");
+TROUPE_FIELD_NAMES(blocks_quiet, "request");
 TROUPE_FIELD_NAMES(error, "code", "message", "origin", "call", "where", "request");
 TROUPE_FIELD_NAMES(ack, "request");
 TROUPE_FIELD_NAMES(cancel, "request", "reason");

@@ -73,6 +73,7 @@ rank_world::rank_world(const launch& start, cluster_spec spec, cluster_plan plan
   context_.spec = std::move(spec);
   context_.plan = std::move(plan);
   context_.self = self;
+  context_.born = start.born;
   context_.model = context_.spec.model_path;
   context_.wire = &wire_;
   context_.fail_rank = calls_.on_failure;

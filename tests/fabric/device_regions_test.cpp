@@ -49,6 +49,7 @@ struct pair_on_device {
                                 .target_region = target,
                                 .pieces = std::move(pieces),
                                 .completion_data = 7,
+                                .lease = {generation{1}, within(patience)},
                                 .deadline = within(patience),
                                 .cookie = 11},
                                std::move(ready));

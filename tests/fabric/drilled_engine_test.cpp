@@ -48,6 +48,7 @@ struct drilled_party {
                          .target_region = to.regions[0].id,
                          .pieces = {{0, 0, 64}},
                          .completion_data = data,
+                         .lease = {generation{1}, within(patience)},
                          .deadline = within(patience),
                          .cookie = data},
                         ready_event::already());

@@ -60,6 +60,7 @@ struct staged_pair {
                                 .target_region = target.id,
                                 .pieces = std::move(pieces),
                                 .completion_data = room,
+                                .lease = {generation{1}, within(patience)},
                                 .deadline = within(time),
                                 .cookie = ++posted},
                                std::move(ready));

@@ -57,14 +57,14 @@ TEST_CASE("I31: a write of several pieces lands byte for byte, and both sides ar
     const auto target = reader.regions[1].bytes;
     fill(source, 7);
 
-    const auto posted = writer.engine->post({.to = reader.rank,
-                                             .source_region = writer.regions[0].id,
-                                             .target_region = reader.regions[1].id,
-                                             .pieces = {{0, 4096, 100}, {101, 0, 4000}, {0, 0, 0}, {8191, 8191, 1}},
-                                             .completion_data = 0x0000'dead'beef'0001,
-                                             .deadline = within(patience),
-                                             .cookie = 42},
-                                            ready_event::already());
+    const auto posted = writer.post({.to = reader.rank,
+                                     .source_region = writer.regions[0].id,
+                                     .target_region = reader.regions[1].id,
+                                     .pieces = {{0, 4096, 100}, {101, 0, 4000}, {0, 0, 0}, {8191, 8191, 1}},
+                                     .completion_data = 0x0000'dead'beef'0001,
+                                     .deadline = within(patience),
+                                     .cookie = 42},
+                                    ready_event::already());
     REQUIRE_MESSAGE(posted, to_string(posted.error()));
     REQUIRE(writer.log.wait_delivered(1));
     REQUIRE(reader.log.wait_landed(1));
@@ -101,12 +101,12 @@ TEST_CASE("I25: a write that leaves a region is refused before a byte is written
       CAPTURE(bad.source_offset);
       CAPTURE(bad.target_offset);
       CAPTURE(bad.bytes);
-      const auto posted = writer.engine->post({.to = reader.rank,
-                                               .source_region = writer.regions[0].id,
-                                               .target_region = reader.regions[0].id,
-                                               .pieces = {good, bad},
-                                               .deadline = within(patience)},
-                                              ready_event::already());
+      const auto posted = writer.post({.to = reader.rank,
+                                       .source_region = writer.regions[0].id,
+                                       .target_region = reader.regions[0].id,
+                                       .pieces = {good, bad},
+                                       .deadline = within(patience)},
+                                      ready_event::already());
       REQUIRE(!posted);
       CHECK(posted.error().code == fault::out_of_bounds);
     }
@@ -124,7 +124,7 @@ TEST_CASE("I23: a write to a region or a peer that is not attached is refused") 
     party reader{kind, 2, {4096}};
     writer.attach(reader);
     const auto refusal = [&](rank_id to, std::uint32_t source, std::uint32_t target) {
-      const auto posted = writer.engine->post(
+      const auto posted = writer.post(
           {.to = to, .source_region = source, .target_region = target, .pieces = {{0, 0, 8}}, .deadline = within(1s)},
           ready_event::already());
       return posted ? fault{} : posted.error().code;
@@ -161,13 +161,13 @@ TEST_CASE("I26: a card that does not fit the region is refused") {
 TEST_CASE("completion data that needs the engine's own bits is refused") {
   on_every_lane([](bulk_kind kind) {
     party one{kind, 1, {4096}};
-    const auto posted = one.engine->post({.to = one.rank,
-                                          .source_region = 1,
-                                          .target_region = 1,
-                                          .pieces = {},
-                                          .completion_data = std::uint64_t{1} << 48,
-                                          .deadline = within(1s)},
-                                         ready_event::already());
+    const auto posted = one.post({.to = one.rank,
+                                  .source_region = 1,
+                                  .target_region = 1,
+                                  .pieces = {},
+                                  .completion_data = std::uint64_t{1} << 48,
+                                  .deadline = within(1s)},
+                                 ready_event::already());
     REQUIRE(!posted);
     CHECK(posted.error().code == fault::bad_value);
   });
@@ -180,14 +180,14 @@ TEST_CASE("I31: a write to the rank itself is a copy and the same two events") {
     const auto target = one.regions[1].bytes;
     fill(source, 11);
 
-    REQUIRE(one.engine->post({.to = one.rank,
-                              .source_region = 1,
-                              .target_region = 2,
-                              .pieces = {{0, 1, source.size() - 1}},
-                              .completion_data = 5,
-                              .deadline = within(patience),
-                              .cookie = 6},
-                             ready_event::already()));
+    REQUIRE(one.post({.to = one.rank,
+                      .source_region = 1,
+                      .target_region = 2,
+                      .pieces = {{0, 1, source.size() - 1}},
+                      .completion_data = 5,
+                      .deadline = within(patience),
+                      .cookie = 6},
+                     ready_event::already()));
     REQUIRE(one.log.wait_delivered(1));
 
     REQUIRE(one.log.landed().size() == 1);
@@ -206,13 +206,13 @@ TEST_CASE("a write without bytes still tells both sides") {
     party reader{kind, 2, {4096}};
     writer.attach(reader);
     for (const auto& pieces : {std::vector<write_piece>{}, std::vector<write_piece>{{0, 0, 0}, {4096, 4096, 0}}})
-      REQUIRE(writer.engine->post({.to = reader.rank,
-                                   .source_region = 1,
-                                   .target_region = 1,
-                                   .pieces = pieces,
-                                   .completion_data = 9,
-                                   .deadline = within(patience)},
-                                  ready_event::already()));
+      REQUIRE(writer.post({.to = reader.rank,
+                           .source_region = 1,
+                           .target_region = 1,
+                           .pieces = pieces,
+                           .completion_data = 9,
+                           .deadline = within(patience)},
+                          ready_event::already()));
     REQUIRE(writer.log.wait_delivered(2));
     REQUIRE(reader.log.wait_landed(2));
     CHECK(writer.log.delivered()[0].outcome.has_value());
@@ -233,14 +233,14 @@ TEST_CASE("a full queue refuses at once, and takes writes again when it has room
                              .deadline = within(patience)};
     std::size_t taken = 0;
     protocols::result<void> posted;
-    while ((posted = writer.engine->post(slow, ready_event::already())) && taken < 1000)
+    while ((posted = writer.post(slow, ready_event::already())) && taken < 1000)
       ++taken;
 
     REQUIRE(!posted);
     CHECK(posted.error().code == fault::queue_full);
     CHECK(taken >= queue_max);
     REQUIRE(writer.log.wait_delivered(taken));
-    CHECK(writer.engine->post(slow, ready_event::already()));
+    CHECK(writer.post(slow, ready_event::already()));
   });
 }
 
@@ -248,12 +248,12 @@ TEST_CASE("a write whose deadline has passed fails with timeout and touches noth
   on_every_lane([](bulk_kind kind) {
     party writer{kind, 1, {4096, 4096}};
     fill(writer.regions[0].bytes, 5);
-    REQUIRE(writer.engine->post({.to = writer.rank,
-                                 .source_region = 1,
-                                 .target_region = 2,
-                                 .pieces = {{0, 0, 4096}},
-                                 .deadline = base::now() - 1ms},
-                                ready_event::already()));
+    REQUIRE(writer.post({.to = writer.rank,
+                         .source_region = 1,
+                         .target_region = 2,
+                         .pieces = {{0, 0, 4096}},
+                         .deadline = base::now() - 1ms},
+                        ready_event::already()));
     REQUIRE(writer.log.wait_delivered(1));
     REQUIRE(!writer.log.delivered()[0].outcome);
     CHECK(writer.log.delivered()[0].outcome.error().code == fault::timeout);
@@ -269,7 +269,7 @@ TEST_CASE("stop fails what is under way, promptly, and then refuses") {
         .to = writer.rank, .source_region = 1, .target_region = 2, .pieces = {{0, 0, bytes}}, .deadline = within(60s)};
     constexpr std::size_t count = 100;
     for (std::size_t i = 0; i < count; ++i)
-      REQUIRE(writer.engine->post(slow, ready_event::already()));
+      REQUIRE(writer.post(slow, ready_event::already()));
 
     const auto begun = base::now();
     writer.engine->stop();
@@ -278,7 +278,7 @@ TEST_CASE("stop fails what is under way, promptly, and then refuses") {
     REQUIRE(writer.log.delivered().size() == count);
     REQUIRE(!writer.log.delivered().back().outcome);
     CHECK(writer.log.delivered().back().outcome.error().code == fault::transfer_failed);
-    const auto late = writer.engine->post(slow, ready_event::already());
+    const auto late = writer.post(slow, ready_event::already());
     REQUIRE(!late);
     CHECK(late.error().code == fault::shutting_down);
     writer.engine->stop();
@@ -291,12 +291,12 @@ TEST_CASE("an engine that is attached and has worked uses no CPU while nothing f
     party reader{kind, 2, {4096}};
     writer.attach(reader);
     reader.attach(writer);
-    REQUIRE(writer.engine->post({.to = reader.rank,
-                                 .source_region = 1,
-                                 .target_region = 1,
-                                 .pieces = {{0, 0, 4096}},
-                                 .deadline = within(patience)},
-                                ready_event::already()));
+    REQUIRE(writer.post({.to = reader.rank,
+                         .source_region = 1,
+                         .target_region = 1,
+                         .pieces = {{0, 0, 4096}},
+                         .deadline = within(patience)},
+                        ready_event::already()));
     REQUIRE(writer.log.wait_delivered(1));
     REQUIRE(reader.log.wait_landed(1));
 
@@ -320,7 +320,7 @@ TEST_CASE("a peer that stops is reported once, and a newer generation of it can 
 
   party second{bulk_kind::shared_memory, 2, {4096}, 4096, path, 2};
   writer.attach(second);
-  REQUIRE(writer.engine->post(
+  REQUIRE(writer.post(
       {.to = second.rank, .source_region = 1, .target_region = 1, .pieces = {{0, 0, 8}}, .deadline = within(patience)},
       ready_event::already()));
   REQUIRE(second.log.wait_landed(1));
@@ -400,13 +400,13 @@ TEST_CASE("C31, C47: a poisoned write over libfabric fails alone, the peer lives
   poisoned.key ^= 1;
   REQUIRE(writer.engine->attach_region(reader.rank, poisoned));
   const auto write_to = [&](std::uint32_t region, std::uint64_t cookie) {
-    REQUIRE(writer.engine->post({.to = reader.rank,
-                                 .source_region = 1,
-                                 .target_region = region,
-                                 .pieces = {{0, 0, 64}},
-                                 .deadline = within(patience),
-                                 .cookie = cookie},
-                                ready_event::already()));
+    REQUIRE(writer.post({.to = reader.rank,
+                         .source_region = 1,
+                         .target_region = region,
+                         .pieces = {{0, 0, 64}},
+                         .deadline = within(patience),
+                         .cookie = cookie},
+                        ready_event::already()));
     REQUIRE(writer.log.wait_delivered(cookie));
   };
 

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <ostream>
@@ -118,6 +119,7 @@ struct party {
   event_log log;
   std::unique_ptr<transfer_engine> engine; ///< after the log, which its thread writes to
   std::vector<local_region> regions;
+  std::map<rank_id, generation> attached;
 
   party(bulk_kind kind, std::uint32_t rank_number, std::vector<std::size_t> sizes, std::size_t queue_max = 4096,
         std::string at = fresh_path(), std::uint32_t born_number = 1)
@@ -149,10 +151,18 @@ struct party {
   void attach(const party& other) {
     const auto peer = engine->attach_peer(other.endpoint(), within(patience));
     REQUIRE_MESSAGE(peer, to_string(peer.error()));
+    attached[other.rank] = other.born;
     for (const auto& region : other.regions) {
-      const auto attached = engine->attach_region(other.rank, region.card);
-      REQUIRE_MESSAGE(attached, to_string(attached.error()));
+      const auto there = engine->attach_region(other.rank, region.card);
+      REQUIRE_MESSAGE(there, to_string(there.error()));
     }
+  }
+
+  /// Under a lease that holds as long as the test, unless the request names one.
+  protocols::result<void> post(write_request request, ready_event ready) {
+    if (request.lease == protocols::lease{})
+      request.lease = {attached.contains(request.to) ? attached.at(request.to) : generation{1}, within(patience)};
+    return engine->post(std::move(request), std::move(ready));
   }
 };
 

@@ -246,13 +246,13 @@ TEST_CASE(child_case* doctest::skip()) {
       parent.send(self.regions[0].bytes);
       break;
     case command::echo: {
-      REQUIRE(self.engine->post({.to = rank_id{own_rank},
-                                 .source_region = self.regions[0].id,
-                                 .target_region = 2,
-                                 .pieces = {{0, 0, bytes / 2}, {bytes / 2, bytes / 2, bytes - bytes / 2}},
-                                 .completion_data = given.argument,
-                                 .deadline = within(patience)},
-                                ready_event::already()));
+      REQUIRE(self.post({.to = rank_id{own_rank},
+                         .source_region = self.regions[0].id,
+                         .target_region = 2,
+                         .pieces = {{0, 0, bytes / 2}, {bytes / 2, bytes / 2, bytes - bytes / 2}},
+                         .completion_data = given.argument,
+                         .deadline = within(patience)},
+                        ready_event::already()));
       REQUIRE(self.log.wait_delivered(++echoed));
       parent.send_value(std::uint64_t{self.log.delivered().back().outcome.has_value()});
       break;
@@ -282,14 +282,14 @@ TEST_CASE("J12: two processes, random sizes, offsets and orders: every byte of t
           for (const auto& piece : pieces)
             std::memcpy(expected.data() + piece.target_offset, source.data() + piece.source_offset, piece.bytes);
           told.push_back(random() >> 16);
-          const auto posted = self.engine->post({.to = rank_id{peer_rank},
-                                                 .source_region = self.regions[0].id,
-                                                 .target_region = 1,
-                                                 .pieces = pieces,
-                                                 .completion_data = told.back(),
-                                                 .deadline = within(patience),
-                                                 .cookie = told.size() - 1},
-                                                ready_event::already());
+          const auto posted = self.post({.to = rank_id{peer_rank},
+                                         .source_region = self.regions[0].id,
+                                         .target_region = 1,
+                                         .pieces = pieces,
+                                         .completion_data = told.back(),
+                                         .deadline = within(patience),
+                                         .cookie = told.size() - 1},
+                                        ready_event::already());
           REQUIRE_MESSAGE(posted, to_string(posted.error()));
         }
         REQUIRE(self.log.wait_delivered(told.size()));
@@ -327,14 +327,14 @@ namespace {
 
 /// A first write, so that the provider is connected: a peer that dies before is known by deadlines alone.
 void connect_lane(party& self, peer_process& peer) {
-  REQUIRE(self.engine->post({.to = rank_id{peer_rank},
-                             .source_region = 1,
-                             .target_region = 1,
-                             .pieces = {{0, 0, 8}},
-                             .completion_data = 0,
-                             .deadline = within(patience),
-                             .cookie = 0},
-                            ready_event::already()));
+  REQUIRE(self.post({.to = rank_id{peer_rank},
+                     .source_region = 1,
+                     .target_region = 1,
+                     .pieces = {{0, 0, 8}},
+                     .completion_data = 0,
+                     .deadline = within(patience),
+                     .cookie = 0},
+                    ready_event::already()));
   REQUIRE(self.log.wait_delivered(1));
   // Taken from the completion ring too, so that all of it is free.
   peer.give(command::await, 1);
@@ -349,13 +349,13 @@ std::size_t post_stuck_writes(party& self, protocols::time_point deadline) {
   const std::size_t count = is_shared ? 4096 + 16 : 8;
   const std::uint64_t bytes = is_shared ? 64 : 8 << 20;
   for (std::size_t i = 0; i < count; ++i) {
-    const auto posted = self.engine->post({.to = rank_id{peer_rank},
-                                           .source_region = 1,
-                                           .target_region = 1,
-                                           .pieces = {{0, 0, bytes}},
-                                           .deadline = deadline,
-                                           .cookie = i},
-                                          ready_event::already());
+    const auto posted = self.post({.to = rank_id{peer_rank},
+                                   .source_region = 1,
+                                   .target_region = 1,
+                                   .pieces = {{0, 0, bytes}},
+                                   .deadline = deadline,
+                                   .cookie = i},
+                                  ready_event::already());
     REQUIRE_MESSAGE(posted, to_string(posted.error()));
   }
   return count;
@@ -396,12 +396,12 @@ TEST_CASE(
     MESSAGE(name_of(kind), ": failed after ", failed_after / 1us, " us, gone after ", gone_after / 1us, " us");
     CHECK(failures(self.log, {fault::peer_gone, fault::transfer_failed}) ==
           (kind == bulk_kind::shared_memory ? 16 : count));
-    const auto late = self.engine->post({.to = rank_id{peer_rank},
-                                         .source_region = 1,
-                                         .target_region = 1,
-                                         .pieces = {{0, 0, 8}},
-                                         .deadline = within(1s)},
-                                        ready_event::already());
+    const auto late = self.post({.to = rank_id{peer_rank},
+                                 .source_region = 1,
+                                 .target_region = 1,
+                                 .pieces = {{0, 0, 8}},
+                                 .deadline = within(1s)},
+                                ready_event::already());
     REQUIRE(!late);
     CHECK(late.error().code == fault::peer_gone);
     self.engine->stop();
@@ -428,13 +428,13 @@ TEST_CASE("I22: a peer that is stopped fails writes by their deadline, and is wr
     CHECK(self.log.gone().empty());
 
     peer.resume();
-    REQUIRE(self.engine->post({.to = rank_id{peer_rank},
-                               .source_region = 1,
-                               .target_region = 1,
-                               .pieces = {{0, 0, 8}},
-                               .deadline = within(patience),
-                               .cookie = 1'000'000},
-                              ready_event::already()));
+    REQUIRE(self.post({.to = rank_id{peer_rank},
+                       .source_region = 1,
+                       .target_region = 1,
+                       .pieces = {{0, 0, 8}},
+                       .deadline = within(patience),
+                       .cookie = 1'000'000},
+                      ready_event::already()));
     REQUIRE(self.log.wait_delivered(count + 1));
     CHECK(self.log.delivered().back().cookie == 1'000'000);
     const auto outcome = self.log.delivered().back().outcome;

@@ -17,6 +17,7 @@ using every_message =
     type_list<hello, welcome, refuse, joined, roster, agree, verdict, proceed, progress, leave, region, launch, lost,
               readmit, readmitted, regained, heartbeat, submit, encode, mesh_plan, tokens, timing, reserve_kv,
               reserve_rows, reserve_blocks, grant_rows, grant_blocks, grant_pixels, landed, shipped, handover, release,
+              revoke_rows, revoke_blocks, pixels_returned, rows_returned, blocks_returned, rows_quiet, blocks_quiet,
               shutdown, error, ack, nack, cancel, ask, picture_chunk, accepted, answer, finished, refused, inject,
               injected>;
 

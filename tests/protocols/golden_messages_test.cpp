@@ -133,15 +133,17 @@ TEST_CASE("A26: the bytes of rooms messages are these") {
                             .room = room_id{8},
                             .slot = {slot_index{1}, generation{2}},
                             .tokens = 4,
-                            .encode_cell = cell_id{2}},
-               "0500000000000000 0800000000000000 01000000 02000000 04000000 02000000");
+                            .encode_cell = cell_id{2},
+                            .deadline_ms = 1000},
+               "0500000000000000 0800000000000000 01000000 02000000 04000000 02000000 e8030000");
   check_golden(reserve_blocks{.request = request_id{5},
                               .room = room_id{9},
                               .prompt_tokens = 17,
                               .blocks = {block_index{3}, block_index{4}},
                               .tenancy = generation{6},
-                              .prefill_cell = cell_id{1}},
-               "0500000000000000 0900000000000000 11000000 02000000 03000000 04000000 06000000 01000000");
+                              .prefill_cell = cell_id{1},
+                              .deadline_ms = 1000},
+               "0500000000000000 0900000000000000 11000000 02000000 03000000 04000000 06000000 01000000 e8030000");
   check_golden(grant_rows{.request = request_id{5},
                           .room = room_id{8},
                           .part = 1,
@@ -150,8 +152,11 @@ TEST_CASE("A26: the bytes of rooms messages are these") {
                           .first_row = 4,
                           .rows = 8,
                           .row_elements = 64,
-                          .dtype = element_type::bf16},
-               "0500000000000000 0800000000000000 01000000 02000000 01000000 02000000 04000000 08000000 40000000 02");
+                          .dtype = element_type::bf16,
+                          .born = generation{3},
+                          .valid_ms = 1000},
+               "0500000000000000 0800000000000000 01000000 02000000 01000000 02000000 04000000 08000000 40000000 02 "
+               "03000000 e8030000");
   check_golden(grant_blocks{.request = request_id{5},
                             .room = room_id{9},
                             .part = 1,
@@ -159,10 +164,14 @@ TEST_CASE("A26: the bytes of rooms messages are these") {
                             .prompt_tokens = 17,
                             .blocks = {block_index{3}},
                             .tenancy = generation{6},
-                            .dtype = element_type::f32},
-               "0500000000000000 0900000000000000 01000000 02000000 11000000 01000000 03000000 06000000 01");
-  check_golden(grant_pixels{.slots = {{slot_index{1}, generation{2}}, {slot_index{3}, generation{4}}}},
-               "02000000 01000000 02000000 03000000 04000000");
+                            .dtype = element_type::f32,
+                            .born = generation{3},
+                            .valid_ms = 1000},
+               "0500000000000000 0900000000000000 01000000 02000000 11000000 01000000 03000000 06000000 01 03000000 "
+               "e8030000");
+  check_golden(
+      grant_pixels{.slots = {{slot_index{1}, generation{2}}, {slot_index{3}, generation{4}}}, .born = generation{5}},
+      "02000000 01000000 02000000 03000000 04000000 05000000");
   check_golden(landed{.request = request_id{5}, .room = room_id{8}}, "0500000000000000 0800000000000000");
   check_golden(shipped{.request = request_id{5}, .room = room_id{9}, .code = 21, .message = "no"},
                "0500000000000000 0900000000000000 1500 02000000 6e6f");
@@ -174,6 +183,16 @@ TEST_CASE("A26: the bytes of rooms messages are these") {
                         .digest = 0x0123456789abcdef},
                "0500000000000000 0900000000000000 07000000 fdffffff 11000000 efcdab8967452301");
   check_golden(release{.request = request_id{5}}, "0500000000000000");
+  check_golden(revoke_rows{.request = request_id{5}, .room = room_id{8}}, "0500000000000000 0800000000000000");
+  check_golden(revoke_blocks{.request = request_id{5}, .room = room_id{8}}, "0500000000000000 0800000000000000");
+  check_golden(pixels_returned{.request = request_id{5}, .room = room_id{8}, .settled = true},
+               "0500000000000000 0800000000000000 01");
+  check_golden(rows_returned{.request = request_id{5}, .room = room_id{8}, .settled = false},
+               "0500000000000000 0800000000000000 00");
+  check_golden(blocks_returned{.request = request_id{5}, .room = room_id{8}, .settled = true},
+               "0500000000000000 0800000000000000 01");
+  check_golden(rows_quiet{.request = request_id{5}}, "0500000000000000");
+  check_golden(blocks_quiet{.request = request_id{5}}, "0500000000000000");
 }
 
 TEST_CASE("A26: the bytes of ends messages are these") {

@@ -151,6 +151,7 @@ void bench_writes(other_side& reader) {
                          .target_region = target,
                          .pieces = pieces,
                          .completion_data = 1,
+                         .lease = {protocols::generation{1}, base::now() + 10s},
                          .deadline = base::now() + 10s},
                         fabric::ready_event::already()));
       delivered.wait(before);

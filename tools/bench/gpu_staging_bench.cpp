@@ -125,6 +125,7 @@ double write(side& from, side& to, const hand_over& what, bool of_device) {
                             .target_region = of_device ? to.of_device.id : to.of_host.id,
                             .pieces = pieces,
                             .completion_data = room,
+                            .lease = {protocols::generation{1}, begun + 30s},
                             .deadline = begun + 30s},
                            fabric::ready_event::already()));
     to.landed.wait(before);

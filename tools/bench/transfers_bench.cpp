@@ -227,6 +227,7 @@ figures engine_writer(bulk_kind kind, std::size_t mebibytes) {
                            .target_region = static_cast<std::uint32_t>(there.region),
                            .pieces = {{0, 0, bytes}},
                            .completion_data = 1,
+                           .lease = {{}, base::now() + 30s},
                            .deadline = base::now() + 30s,
                            .cookie = 0},
                           fabric::ready_event::already()));
