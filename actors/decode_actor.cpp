@@ -19,7 +19,6 @@ gpu::models::kv_layout layout_here(const rank_context& rank, const cell_plan& ce
 
 decode_member_machine::options member_options(const rank_context& rank, const cell_plan& cell) {
   return {.born = rank.born,
-          .room_deadline = std::chrono::milliseconds{rank.spec.timeouts.room_ms},
           .rooms_max = rank.spec.limits.role_requests_max(),
           .kv_dtype = rank.spec.model_dtype,
           .overlap = overlapping_cells(rank.facts, layout_here(rank, cell), rank.plan, role_kind::prefill)};
@@ -52,10 +51,9 @@ caf::behavior decode_actor::make_behavior() {
         perform(member_.on_kv_landed(news.room, news.from, base::now()));
       },
       [this](const envelope<release>& word) { perform(member_.on_release(word.body.request, base::now())); },
-      [this](const writers_gone& news) {
-        if (leader_)
-          perform(leader_->on_writers_gone(news.ranks, base::now()));
-      },
+      [this](const envelope<blocks_returned>& word) { perform(member_.on_returned(word.source, word.body)); },
+      [this](const lost& news) { member_.on_lost(news); },
+      [this](const writers_gone& news) { perform(member_.on_writers_gone(news.ranks, news.bytes_may_arrive)); },
       [this](tick_atom) {
         TROUPE_FAULT_POINT("decode.idle");
         perform(member_.on_tick(base::now()));
@@ -79,6 +77,10 @@ caf::message_handler decode_actor::leader_handlers() {
       [this](const envelope<landed>& news) {
         if (const auto place = cell_.place_of(news.source))
           perform(leader_->on_landed(news.body, *place, base::now()));
+      },
+      [this](const envelope<blocks_quiet>& word) {
+        if (const auto place = cell_.place_of(word.source))
+          perform(leader_->on_quiet(word.body, *place, base::now()));
       },
       [this](const voted& answer) { perform(leader_->on_vote(answer.request, answer.minimum, base::now())); },
       [this](const left_batch& news) { perform(leader_->on_left(news.request, base::now())); },

@@ -35,6 +35,7 @@ caf::behavior encode_actor::make_behavior() {
         },
         [](start_atom) {},
         [](const envelope<cancel>&) {},
+        [](const lost&) {},
     };
   delayed_send(this, tick_period, tick_atom::value);
   return {
@@ -49,6 +50,9 @@ caf::behavior encode_actor::make_behavior() {
           perform(machine_->on_pixels(news.body.room, *place, base::now()));
       },
       [this](const envelope<grant_rows>& grant) { perform(machine_->on_grant(grant.source, grant.body, base::now())); },
+      [this](const envelope<pixels_returned>& word) { perform(machine_->on_pixels_returned(word.body)); },
+      [this](const envelope<revoke_rows>& word) { perform(machine_->on_revoke(word.source, word.body)); },
+      [this](const lost& news) { perform(machine_->on_lost(news)); },
       [this](const encoded& news) {
         if (const auto found = shipping_.find(news.room); found != shipping_.end())
           found->second.ready = news.ready;
@@ -77,6 +81,9 @@ caf::behavior encode_actor::make_behavior() {
       [this](tick_atom) {
         TROUPE_FAULT_POINT("encode.idle");
         perform(machine_->on_tick(base::now()));
+        // Of a room that ended otherwise than by its writes nothing is left to be reported.
+        std::erase_if(shipping_,
+                      [&](const auto& each) { return !each.second.delivered && !machine_->knows(each.first); });
         delayed_send(this, tick_period, tick_atom::value);
       },
   };

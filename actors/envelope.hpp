@@ -46,9 +46,10 @@ struct cargo_delivered {
   protocols::result<void> outcome;
 };
 
-/// The processes that these ranks were have ended, and what they had begun to write here will not arrive.
+/// The processes that these ranks were have been reaped.
 struct writers_gone {
   std::vector<protocols::rank_id> ranks;
+  bool bytes_may_arrive = false; ///< of what they had handed to a network card
 };
 
 // What executors tell their role actor.

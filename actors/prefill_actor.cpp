@@ -30,13 +30,11 @@ prefill_actor::prefill_actor(caf::actor_config& config, const rank_context& rank
       executor_(std::move(executor)), board_(board), layout_(layout_at(rank.facts, rank.spec, cell_, place_)),
       member_(rank.plan, cell, rank.self, member_options(rank, cell_)) {
   if (place_ == 0)
-    leader_.emplace(
-        rank_.plan, cell,
-        prefill_leader_machine::options{.front = rank_.plan.front(),
-                                        .kv_blocks = layout_.blocks,
-                                        .row_slots = rank_.spec.limits.row_slots,
-                                        .room_deadline = std::chrono::milliseconds{rank_.spec.timeouts.room_ms},
-                                        .requests_max = rank_.spec.limits.role_requests_max()});
+    leader_.emplace(rank_.plan, cell,
+                    prefill_leader_machine::options{.front = rank_.plan.front(),
+                                                    .kv_blocks = layout_.blocks,
+                                                    .row_slots = rank_.spec.limits.row_slots,
+                                                    .requests_max = rank_.spec.limits.role_requests_max()});
 }
 
 caf::behavior prefill_actor::make_behavior() {
@@ -46,7 +44,9 @@ caf::behavior prefill_actor::make_behavior() {
         TROUPE_FAULT_POINT("prefill.preflight");
         perform(member_.on_reserve_rows(order.body, base::now()));
       },
-      [this](const cargo_landed& news) { perform(member_.on_rows_landed(news.room, base::now())); },
+      [this](const cargo_landed& news) { perform(member_.on_rows_landed(news.room, news.from, base::now())); },
+      [this](const envelope<rows_returned>& word) { perform(member_.on_rows_returned(word.source, word.body)); },
+      [this](const envelope<revoke_blocks>& word) { perform(member_.on_revoke(word.source, word.body)); },
       [this](prefilled& news) {
         ready_[news.kv_room] = {news.request, std::move(news.ready)};
         perform(
@@ -61,10 +61,8 @@ caf::behavior prefill_actor::make_behavior() {
         perform(member_.on_release(word.body.request, base::now()));
         std::erase_if(ready_, [&](const auto& each) { return each.second.first == word.body.request; });
       },
-      [this](const writers_gone& news) {
-        if (leader_)
-          perform(leader_->on_writers_gone(news.ranks, base::now()));
-      },
+      [this](const lost& news) { perform(member_.on_lost(news)); },
+      [this](const writers_gone& news) { perform(member_.on_writers_gone(news.ranks, news.bytes_may_arrive)); },
       [this](tick_atom) {
         TROUPE_FAULT_POINT("prefill.idle");
         perform(member_.on_tick(base::now()));
@@ -87,6 +85,10 @@ caf::message_handler prefill_actor::leader_handlers() {
       [this](const envelope<landed>& news) {
         if (const auto place = cell_.place_of(news.source))
           perform(leader_->on_landed(news.body, *place, base::now()));
+      },
+      [this](const envelope<rows_quiet>& word) {
+        if (const auto place = cell_.place_of(word.source))
+          perform(leader_->on_quiet(word.body, *place, base::now()));
       },
       [this](const voted& answer) { perform(leader_->on_vote(answer.request, answer.minimum, base::now())); },
       [this](const first_token& token) {

@@ -15,7 +15,7 @@ result<std::vector<block_index>> block_pool_machine::reserve(std::uint32_t count
   if (count > free_.size())
     return protocols::fail(fault::no_memory, std::to_string(count) + " KV blocks are needed, of " +
                                                  std::to_string(size()) + " there are " + std::to_string(available()) +
-                                                 " free and " + std::to_string(resting()) + " at rest after a failure");
+                                                 " free");
   const auto end = free_.begin() + count;
   std::vector<block_index> blocks(free_.begin(), end);
   free_.erase(free_.begin(), end);
@@ -25,32 +25,6 @@ result<std::vector<block_index>> block_pool_machine::reserve(std::uint32_t count
 }
 
 result<void> block_pool_machine::release(std::span<const block_index> blocks) {
-  if (auto ended = end_reservation(blocks); !ended)
-    return ended;
-  free_.insert(free_.end(), blocks.begin(), blocks.end());
-  return {};
-}
-
-result<void> block_pool_machine::fail(std::span<const block_index> blocks, time_point now,
-                                      const std::vector<rank_id>& writers) {
-  if (auto ended = end_reservation(blocks); !ended)
-    return ended;
-  for (const auto block : blocks)
-    resting_.add(block, now, writers);
-  return {};
-}
-
-void block_pool_machine::tick(time_point now) {
-  for (const auto block : resting_.end_due(now))
-    free_.push_back(block);
-}
-
-void block_pool_machine::on_writers_gone(std::span<const rank_id> gone) {
-  for (const auto block : resting_.end_without(gone))
-    free_.push_back(block);
-}
-
-result<void> block_pool_machine::end_reservation(std::span<const block_index> blocks) {
   for (std::size_t i = 0; i < blocks.size(); ++i) {
     const auto block = blocks[i].value;
     if (block < size() && reserved_[block]) {
@@ -62,6 +36,7 @@ result<void> block_pool_machine::end_reservation(std::span<const block_index> bl
     return protocols::fail(fault::illegal_transition,
                            "KV block " + std::to_string(block) + " of " + std::to_string(size()) + " is not reserved");
   }
+  free_.insert(free_.end(), blocks.begin(), blocks.end());
   return {};
 }
 

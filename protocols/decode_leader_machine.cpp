@@ -43,7 +43,7 @@ decode_leader_machine::effects decode_leader_machine::on_reserve(const reserve_k
     return out;
   }
   out.push_back(send_message{bounds_.front, ack{order.request}});
-  waiting_.join(order);
+  waiting_.join(order, now);
   admit(out, now);
   return out;
 }
@@ -55,15 +55,14 @@ void decode_leader_machine::admit(effects& out, time_point now) {
     auto blocks = blocks_.reserve((whole + limits::kv_block_tokens - 1) / limits::kv_block_tokens);
     if (!blocks)
       return;
+    auto [order, until] = waiting_.take_first();
     request_state state{.at = stage::receiving,
-                        .order = waiting_.take_first(),
-                        .deadline = now + bounds_.room_deadline,
+                        .order = std::move(order),
+                        .deadline = until,
                         .blocks = *std::move(blocks),
-                        .writers = {},
                         .landed = std::vector<bool>(cell_.ranks.size(), false),
                         .first = std::nullopt,
                         .ending = false};
-    state.writers = plan_.cell(state.order.prefill_cell).ranks;
     reservations_ = reservations_.next();
     for (const auto member : cell_.ranks)
       out.push_back(send_message{member, reserve_blocks{.request = state.order.request,
@@ -72,7 +71,7 @@ void decode_leader_machine::admit(effects& out, time_point now) {
                                                         .blocks = state.blocks,
                                                         .tenancy = reservations_,
                                                         .prefill_cell = state.order.prefill_cell,
-                                                        .deadline_ms = state.order.deadline_ms}});
+                                                        .deadline_ms = ms_left(until, now)}});
     const auto which = requests_.emplace(state.order.request, std::move(state)).first;
     if (const auto early = early_.extract(which->first); !early.empty())
       take_handover(which, early.mapped(), out, now);
@@ -97,10 +96,12 @@ decode_leader_machine::effects decode_leader_machine::on_handover(const handover
 void decode_leader_machine::take_handover(iterator which, const handover& news, effects& out, time_point now) {
   if (auto problem = judge_handover(which->second.order, news)) {
     tell_front(which->first, *problem, out);
-    end(which, true, out, now);
+    end(which, out, now);
     return;
   }
   which->second.first = news; // stored before anything flips (F14)
+  // Until now others were served first, which is the request's own time; from now on bytes are on their way.
+  which->second.deadline = std::min(which->second.deadline, now + bounds_.room_deadline);
   vote_if_whole(which, out);
 }
 
@@ -132,12 +133,12 @@ decode_leader_machine::effects decode_leader_machine::on_vote(request_id request
   auto& one = which->second;
   const auto least = *std::min_element(minimum.begin(), minimum.end());
   if (one.ending) {
-    end(which, false, out, now);
+    end(which, out, now);
     return out;
   }
   if (least == admission::failed) {
     tell_front(request, failure{fault::not_admitted, "keys and values of the prompt are not whole on every rank"}, out);
-    end(which, true, out, now);
+    end(which, out, now);
     return out;
   }
   if (least == admission::pending) {
@@ -159,7 +160,7 @@ decode_leader_machine::effects decode_leader_machine::on_vote(request_id request
 decode_leader_machine::effects decode_leader_machine::on_left(request_id request, time_point now) {
   effects out;
   if (const auto which = requests_.find(request); which != requests_.end() && which->second.at == stage::joined)
-    end(which, false, out, now);
+    end(which, out, now);
   return out;
 }
 
@@ -175,7 +176,7 @@ decode_leader_machine::effects decode_leader_machine::on_cancel(request_id reque
   }
   switch (which->second.at) {
   case stage::receiving:
-    end(which, true, out, now); // prefill ranks may be writing: the blocks rest first (I24)
+    end(which, out, now); // prefill ranks may be writing: the blocks rest first (K2)
     break;
   case stage::voting:
     which->second.ending = true;
@@ -187,11 +188,8 @@ decode_leader_machine::effects decode_leader_machine::on_cancel(request_id reque
   return out;
 }
 
-void decode_leader_machine::end(iterator which, bool blocks_suspect, effects& out, time_point now) {
-  if (blocks_suspect && !which->second.writers.empty())
-    (void)blocks_.fail(which->second.blocks, now, which->second.writers);
-  else
-    (void)blocks_.release(which->second.blocks);
+void decode_leader_machine::end(iterator which, effects& out, time_point now) {
+  resting_[which->first] = {std::move(which->second.blocks), std::vector<bool>(cell_.ranks.size(), false)};
   for (const auto member : cell_.ranks)
     out.push_back(send_message{member, release{which->first}});
   ended_.bury(which->first.value);
@@ -199,20 +197,24 @@ void decode_leader_machine::end(iterator which, bool blocks_suspect, effects& ou
   admit(out, now);
 }
 
-decode_leader_machine::effects decode_leader_machine::on_writers_gone(const std::vector<rank_id>& gone,
-                                                                      time_point now) {
+decode_leader_machine::effects decode_leader_machine::on_quiet(const blocks_quiet& word, std::uint32_t place,
+                                                               time_point now) {
   effects out;
-  blocks_.on_writers_gone(gone);
-  for (auto& [request, one] : requests_) // what is not known to have failed yet was granted to those that are gone
-    std::erase_if(one.writers,
-                  [&](rank_id writer) { return std::find(gone.begin(), gone.end(), writer) != gone.end(); });
+  const auto found = resting_.find(word.request);
+  if (found == resting_.end() || place >= found->second.quiet.size())
+    return out;
+  auto& [blocks, quiet] = found->second;
+  quiet[place] = true;
+  if (std::find(quiet.begin(), quiet.end(), false) != quiet.end())
+    return out;
+  (void)blocks_.release(blocks);
+  resting_.erase(found);
   admit(out, now);
   return out;
 }
 
 decode_leader_machine::effects decode_leader_machine::on_tick(time_point now) {
   effects out;
-  blocks_.tick(now);
   for (auto each = requests_.begin(); each != requests_.end();) {
     const auto current = each++;
     const auto& one = current->second;
@@ -222,9 +224,9 @@ decode_leader_machine::effects decode_leader_machine::on_tick(time_point now) {
     tell_front(current->first,
                failure{fault::timeout, one.first ? "keys and values had not landed on " + std::to_string(missing) +
                                                        " ranks within timeouts.room_ms"
-                                                 : "no first token within timeouts.room_ms"},
+                                                 : "no first token within the request's time"},
                out);
-    end(current, true, out, now);
+    end(current, out, now);
   }
   admit(out, now);
   return out;

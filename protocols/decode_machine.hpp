@@ -3,11 +3,13 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <span>
 #include <variant>
 #include <vector>
 
 #include "protocols/block_pool_machine.hpp"
 #include "protocols/cluster_plan.hpp"
+#include "protocols/lent_rooms.hpp"
 #include "protocols/serve_message.hpp"
 #include "protocols/time.hpp"
 
@@ -19,7 +21,10 @@ namespace troupe::protocols {
 /// Blocks for the whole answer are taken at once: a sequence that ran out of blocks half way would have to be preempted
 /// or recomputed, and until a scheduler exists that does so, refusing early is the honest form.
 ///
-/// Contract: B15, F6, F12, F13, F14, F16, E19, I24.
+/// When a request has ended, its blocks rest until every rank of the cell has said that nobody can write there any more
+/// (`blocks_quiet`).
+///
+/// Contract: B15, F6, F12, F13, F14, F16, E19, I24, K2, K3.
 /// Threads: the decode actor's.
 class decode_leader_machine {
 public:
@@ -56,8 +61,8 @@ public:
   /// The executor no longer touches the sequence's blocks: it ended, or was told to leave.
   effects on_left(request_id request, time_point now);
   effects on_cancel(request_id request, time_point now);
-  /// The processes that these ranks were have ended, and nothing that they had begun to write here can still arrive.
-  effects on_writers_gone(const std::vector<rank_id>& gone, time_point now);
+  /// Nobody can write any more into what the rank at `place` lent for the request.
+  effects on_quiet(const blocks_quiet& word, std::uint32_t place, time_point now);
   effects on_tick(time_point now);
 
   std::size_t requests() const noexcept { return requests_.size() + waiting_.size(); }
@@ -73,10 +78,13 @@ private:
     reserve_kv order;
     time_point deadline;
     std::vector<block_index> blocks;
-    std::vector<rank_id> writers; ///< of the prefill cell, without those that are gone
-    std::vector<bool> landed;     ///< by place
+    std::vector<bool> landed; ///< by place
     std::optional<handover> first;
     bool ending = false;
+  };
+  struct resting_blocks { ///< of a request that has ended
+    std::vector<block_index> blocks;
+    std::vector<bool> quiet; ///< by place
   };
   using iterator = std::map<request_id, request_state>::iterator;
 
@@ -84,7 +92,7 @@ private:
   void take_handover(iterator which, const handover& news, effects& out, time_point now);
   void vote_if_whole(iterator which, effects& out);
   void tell_front(request_id request, const failure& cause, effects& out) const;
-  void end(iterator which, bool blocks_suspect, effects& out, time_point now);
+  void end(iterator which, effects& out, time_point now);
 
   const cluster_plan& plan_;
   const cell_plan& cell_;
@@ -92,20 +100,20 @@ private:
   block_pool_machine blocks_;
   waiting_line<reserve_kv> waiting_;
   std::map<request_id, request_state> requests_;
+  std::map<request_id, resting_blocks> resting_;
   std::map<request_id, handover> early_; ///< handed over before the blocks were there; bounded by requests_max
   generation reservations_{0};
   tombstones ended_;
 };
 
 /// Every rank of a decode cell, the leader too: grants its blocks to the prefill ranks that hold the same heads and
-/// layers, and reports when all of them have written.
-/// Contract: D10, D11, I15, I16.
+/// layers, reports when all of them have written, and asks back what it lent when the request has ended.
+/// Contract: D10, D11, I15, I16, K1, K2.
 /// Threads: the decode actor's.
 class decode_member_machine {
 public:
   struct options {
     generation born = {}; ///< of this rank
-    duration room_deadline{};
     std::uint32_t rooms_max = 0;
     element_type kv_dtype = element_type::f32;
     /// Places of each prefill cell that share heads and layers with this rank.
@@ -120,6 +128,10 @@ public:
 
   effects on_reserve_blocks(const reserve_blocks& order, time_point now);
   effects on_kv_landed(room_id room, rank_id from, time_point now);
+  effects on_returned(rank_id from, const blocks_returned& word);
+  void on_lost(const lost& news);
+  /// These processes have been reaped. `bytes_may_arrive`: of what they had handed to a network card.
+  effects on_writers_gone(std::span<const rank_id> ranks, bool bytes_may_arrive);
   effects on_release(request_id request, time_point now);
   effects on_tick(time_point now);
 
@@ -130,11 +142,14 @@ private:
     std::set<rank_id> missing; ///< prefill ranks that have not written yet
   };
 
+  void tell_quiet(effects& out);
+
   const cluster_plan& plan_;
   const cell_plan& cell_;
   std::uint32_t place_;
   options bounds_;
   std::map<room_id, room_state> rooms_;
+  lent_rooms lent_;
   tombstones ended_;
 };
 

@@ -4,18 +4,73 @@
 
 namespace troupe::protocols {
 
+namespace {
+
+bool all(const std::vector<bool>& places) {
+  return std::all_of(places.begin(), places.end(), [](bool here) { return here; });
+}
+
+} // namespace
+
 encode_machine::encode_machine(const cluster_plan& plan, cell_id cell, options bounds)
     : plan_(plan), cell_(plan.cell(cell)), bounds_(bounds), pixel_slots_(bounds.pixel_slots),
       row_slots_(bounds.row_slots) {}
 
 encode_machine::effects encode_machine::start() {
   effects out;
+  grant_free_pixels(out);
+  return out;
+}
+
+// ---- pixels: this cell lends --------------------------------------------------------------------------------------
+
+void encode_machine::grant_free_pixels(effects& out) {
   grant_pixels credits{.slots = {}, .born = bounds_.born};
   while (const auto slot = pixel_slots_.acquire())
     credits.slots.push_back(*slot);
-  out.push_back(send_message{bounds_.front, std::move(credits)});
+  if (!credits.slots.empty())
+    out.push_back(send_message{bounds_.front, std::move(credits)});
+}
+
+encode_machine::lent_pixels& encode_machine::pixels_of(room_id room) {
+  auto& lent = pixels_[room];
+  if (lent.landed.empty())
+    lent.landed.assign(cell_.ranks.size(), false);
+  return lent;
+}
+
+/// The tower does not read them, or not any more: the slot is lent again as soon as the front writes there no more, by
+/// its word or because it has written on every rank (K2, K3).
+void encode_machine::let_pixels_go(room_id room, effects& out) {
+  const auto found = pixels_.find(room);
+  if (found == pixels_.end())
+    return;
+  auto& lent = found->second;
+  lent.over = true;
+  if (!lent.slot || all(lent.landed) || lent.word == word_of_front::settled) {
+    if (lent.slot)
+      (void)pixel_slots_.release(*lent.slot);
+  } else if (lent.word == word_of_front::unsettled) {
+    (void)pixel_slots_.fail(*lent.slot);
+  } else {
+    return;
+  }
+  pixels_.erase(found);
+  grant_free_pixels(out);
+}
+
+encode_machine::effects encode_machine::on_pixels_returned(const pixels_returned& word) {
+  effects out;
+  const auto found = pixels_.find(word.room);
+  if (found == pixels_.end() || found->second.word != word_of_front::none)
+    return out;
+  found->second.word = word.settled ? word_of_front::settled : word_of_front::unsettled;
+  if (found->second.over)
+    let_pixels_go(word.room, out);
   return out;
 }
+
+// ---- rooms --------------------------------------------------------------------------------------------------------
 
 /// Null when the room has ended or no more can be parked: what came is dropped, the sender's deadline ends it there.
 encode_machine::room_state* encode_machine::find_or_park(room_id id, time_point now) {
@@ -28,7 +83,6 @@ encode_machine::room_state* encode_machine::find_or_park(room_id id, time_point 
     return nullptr;
   auto& room = rooms_[id]; // whatever of it comes first arms its deadline (C33)
   room.deadline = now + bounds_.room_deadline;
-  room.pixels.assign(cell_.ranks.size(), false);
   return &room;
 }
 
@@ -36,61 +90,67 @@ encode_machine::effects encode_machine::on_encode(const encode& order, time_poin
   effects out;
   const auto refuse = [&](fault code, std::string what) {
     out.push_back(request_failed(cell_, bounds_.front, "encode", order.request, {code, std::move(what)}));
-    return out;
   };
-  if (!pixel_slots_.check(order.pixels))
-    return refuse(fault::stale_grant, "pixel slot " + std::to_string(order.pixels.slot.value));
-  if (order.tokens > bounds_.row_slot_tokens)
-    return refuse(fault::no_memory, std::to_string(order.tokens) + " picture tokens; a slot holds " +
-                                        std::to_string(bounds_.row_slot_tokens));
-  auto* const room = find_or_park(order.room, now);
-  if (room == nullptr || room->at != stage::parked)
-    return out; // ended before, or ordered twice: once is enough (D10)
+  if (!pixel_slots_.check(order.pixels)) { // another's, or nobody's: nothing of it is touched
+    refuse(fault::stale_grant, "pixel slot " + std::to_string(order.pixels.slot.value));
+    return out;
+  }
+  auto& lent = pixels_of(order.room);
+  if (lent.slot)
+    return out; // ordered twice: once is enough (D10)
+  lent.slot = order.pixels;
+  auto* const room = order.tokens <= bounds_.row_slot_tokens ? find_or_park(order.room, now) : nullptr;
+  if (room == nullptr) {
+    if (order.tokens > bounds_.row_slot_tokens)
+      refuse(fault::no_memory,
+             std::to_string(order.tokens) + " picture tokens; a slot holds " + std::to_string(bounds_.row_slot_tokens));
+    else
+      refuse(fault::timeout, "what came of the picture before its order has waited for timeouts.room_ms");
+    let_pixels_go(order.room, out);
+    return out;
+  }
   out.push_back(send_message{bounds_.front, ack{order.request}});
   room->order = order;
   room->at = stage::ordered;
+  room->deadline = now + bounds_.room_deadline;
+  room->until = now + std::chrono::milliseconds{order.deadline_ms};
   order_.push_back(order.room);
-  run_waiting(out, now);
+  run_waiting(out);
   return out;
 }
 
 encode_machine::effects encode_machine::on_pixels(room_id id, std::uint32_t place, time_point now) {
   effects out;
-  if (auto* const room = find_or_park(id, now); room != nullptr && place < room->pixels.size()) {
-    room->pixels[place] = true;
-    run_waiting(out, now);
-  }
-  return out;
-}
-
-encode_machine::effects encode_machine::on_grant(rank_id from, const grant_rows& grant, time_point now) {
-  effects out;
-  auto* const room = find_or_park(grant.room, now);
-  if (room == nullptr || room->at == stage::ended || room->grants.contains(grant.part))
+  if (place >= cell_.ranks.size())
     return out;
-  room->grants.emplace(grant.part, grant);
-  room->granters.emplace(grant.part, from);
-  room->leases.emplace(grant.part, lease{grant.born, now + std::chrono::milliseconds{grant.valid_ms}});
-  advance(rooms_.find(grant.room), out, now);
+  const bool known = pixels_.contains(id);
+  if (!known && find_or_park(id, now) == nullptr)
+    return out;
+  auto& lent = pixels_of(id);
+  lent.landed[place] = true;
+  if (lent.over)
+    let_pixels_go(id, out);
+  else
+    run_waiting(out);
   return out;
 }
 
 /// First come, first served: a room whose pixels are missing holds back those behind it only until its deadline.
-void encode_machine::run_waiting(effects& out, time_point) {
+void encode_machine::run_waiting(effects& out) {
   for (auto next = order_.begin(); next != order_.end();) {
     const auto found = rooms_.find(*next);
     if (found == rooms_.end() || found->second.at != stage::ordered) {
       next = order_.erase(next);
       continue;
     }
-    auto& room = found->second;
-    if (!std::all_of(room.pixels.begin(), room.pixels.end(), [](bool here) { return here; })) {
+    if (!all(pixels_of(found->first).landed)) {
       ++next;
       continue;
     }
     const auto slot = row_slots_.acquire();
     if (!slot)
       return;
+    auto& room = found->second;
     room.rows = *slot;
     room.at = stage::running;
     out.push_back(run_tower{room.order.request, tower_item{.room = found->first,
@@ -107,10 +167,10 @@ encode_machine::effects encode_machine::on_encoded(room_id id, time_point now) {
   const auto found = rooms_.find(id);
   if (found == rooms_.end())
     return out;
+  let_pixels_go(id, out);
   auto& room = found->second;
-  return_pixels(room, out, false, now);
   if (room.at == stage::ended) {
-    let_go(found, out, now);
+    let_go(found, out);
     return out;
   }
   room.at = stage::encoded;
@@ -118,36 +178,48 @@ encode_machine::effects encode_machine::on_encoded(room_id id, time_point now) {
   return out;
 }
 
-void encode_machine::return_pixels(const room_state& room, effects& out, bool suspect, time_point now) {
-  if (suspect) // a write may still be on its way: the slot rests before its next tenant (I24)
-    (void)pixel_slots_.fail(room.order.pixels, now);
-  else
-    (void)pixel_slots_.release(room.order.pixels);
-  if (const auto slot = pixel_slots_.acquire())
-    out.push_back(send_message{bounds_.front, grant_pixels{.slots = {*slot}, .born = bounds_.born}});
+// ---- rows: this rank writes ---------------------------------------------------------------------------------------
+
+encode_machine::effects encode_machine::on_grant(rank_id from, const grant_rows& grant, time_point now) {
+  effects out;
+  if (const auto next = next_.find(from); next != next_.end() && grant.born < next->second)
+    return out; // it was under way while its owner was lost (K1)
+  auto* const room = find_or_park(grant.room, now);
+  if (room == nullptr || room->at == stage::ended) {
+    give_back(from, grant.request, grant.room, out);
+    return out;
+  }
+  const lease under{grant.born, now + std::chrono::milliseconds{grant.valid_ms}};
+  if (room->grants.try_emplace(grant.part, held_grant{grant, from, under, writing::not_yet}).second)
+    advance(rooms_.find(grant.room), out, now);
+  return out;
+}
+
+void encode_machine::give_back(rank_id to, request_id request, room_id room, effects& out, bool settled) {
+  out.push_back(send_message{to, rows_returned{request, room, settled}});
 }
 
 void encode_machine::advance(room_iterator found, effects& out, time_point now) {
   auto& room = found->second;
   if (room.at != stage::encoded || room.grants.empty())
     return;
-  if (room.grants.size() < room.grants.begin()->second.parts)
+  if (room.grants.size() < room.grants.begin()->second.what.parts)
     return; // nothing is shipped before all receivers have granted (I15, I38)
-  if (auto problem = judge_grants(room)) {
-    fail_room(found, *problem, out, now);
+  if (auto problem = judge_grants(room, now)) {
+    fail_room(found, *problem, out);
     return;
   }
-  ship(found, out, now);
+  ship(found, out);
 }
 
 /// All receivers must describe the room as we do: each part whole, the parts those of one cell (I11, I13, I18,
 /// I19). Ranks that were told different shapes are found here, before anything is written or run (G15).
-std::optional<failure> encode_machine::judge_grants(const room_state& room) const {
+std::optional<failure> encode_machine::judge_grants(const room_state& room, time_point now) const {
   const auto& receivers = plan_.cell(room.order.prefill_cell);
-  for (const auto& [part, grant] : room.grants) {
+  for (const auto& [part, held] : room.grants) {
+    const auto& grant = held.what;
     const auto where = "grant of part " + std::to_string(part);
-    if (part >= receivers.ranks.size() || grant.parts != receivers.ranks.size() ||
-        receivers.ranks[part] != room.granters.at(part))
+    if (part >= receivers.ranks.size() || grant.parts != receivers.ranks.size() || receivers.ranks[part] != held.from)
       return failure{fault::span_mismatch, where + ": not a rank of the prefill cell"};
     if (grant.first_row != 0 || grant.rows != room.order.tokens)
       return failure{fault::span_mismatch, where + ": rows " + std::to_string(grant.first_row) + ".." +
@@ -157,89 +229,148 @@ std::optional<failure> encode_machine::judge_grants(const room_state& room) cons
       return failure{fault::span_mismatch, where + ": rows of " + std::to_string(grant.row_elements) +
                                                " elements, the tower gives " + std::to_string(bounds_.row_elements) +
                                                " of f32"};
+    if (auto holds = judge_lease(held.under, grant.born, now); !holds)
+      return failure{holds.error().code, where + ": " + holds.error().what};
   }
   return std::nullopt;
 }
 
-void encode_machine::ship(room_iterator found, effects& out, time_point) {
+void encode_machine::ship(room_iterator found, effects& out) {
   auto& room = found->second;
   room.at = stage::writing;
-  room.writes_left = static_cast<std::uint32_t>(room.grants.size());
-  for (const auto& [part, grant] : room.grants)
+  for (auto& [part, held] : room.grants) {
+    held.at = writing::on_its_way;
     out.push_back(write_rows{.room = found->first,
                              .part = part,
-                             .to = room.granters.at(part),
+                             .to = held.from,
                              .rows_at = room.rows->slot,
-                             .target = grant.slot,
-                             .rows = grant.rows,
-                             .under = room.leases.at(part)});
+                             .target = held.what.slot,
+                             .rows = held.what.rows,
+                             .under = held.under});
+  }
 }
 
 /// Also for a write that was refused at once, its peer or region not being attached: the room fails, and the next one
 /// may go well (C30, C49).
 encode_machine::effects encode_machine::on_written(room_id id, std::uint32_t part, const result<void>& outcome,
-                                                   time_point now) {
+                                                   time_point) {
   effects out;
   const auto found = rooms_.find(id);
-  if (found == rooms_.end() || found->second.writes_left == 0)
+  if (found == rooms_.end())
     return out;
   auto& room = found->second;
-  --room.writes_left;
+  const auto grant = room.grants.find(part);
+  if (grant == room.grants.end() || grant->second.at != writing::on_its_way)
+    return out;
+  auto& held = grant->second;
+  held.at = writing::ended;
   if (!outcome) {
-    room.write_failed = true;
-    if (room.at != stage::ended) {
-      fail_room(found,
-                failure{outcome.error().code, "rows to part " + std::to_string(part) + ": " + outcome.error().what},
-                out, now);
-      return out;
-    }
+    const bool settled = !may_still_arrive(outcome.error().code);
+    room.unsettled |= !settled;
+    give_back(held.from, room.order.request, id, out, settled);
+    fail_room(found, {outcome.error().code, "rows to part " + std::to_string(part) + ": " + outcome.error().what}, out);
+  } else {
+    if (held.revoked)
+      give_back(held.from, room.order.request, id, out);
+    if (!in_use(room))
+      let_go(found, out);
   }
-  if (room.writes_left == 0)
-    let_go(found, out, now);
   return out;
 }
 
-/// Ends this room and no other, once (C29). Tells the front, which tells everybody else; what the tower or a write
-/// still uses is kept until they are done.
-void encode_machine::fail_room(room_iterator found, const failure& cause, effects& out, time_point now) {
-  auto& room = found->second;
-  if (room.order.request.value != 0)
-    out.push_back(request_failed(cell_, bounds_.front, "encode", room.order.request, cause));
-  const bool in_use = room.at == stage::running || room.writes_left > 0;
-  if (room.at == stage::ordered)
-    return_pixels(room, out, true, now);
-  room.at = stage::ended;
-  if (!in_use)
-    let_go(found, out, now);
+encode_machine::effects encode_machine::on_revoke(rank_id from, const revoke_rows& word) {
+  effects out;
+  const auto found = rooms_.find(word.room);
+  held_grant* held = nullptr;
+  if (found != rooms_.end())
+    for (auto& [part, grant] : found->second.grants)
+      if (grant.from == from)
+        held = &grant;
+  if (held != nullptr && held->at == writing::on_its_way) {
+    held->revoked = true; // answered when the write has ended
+    return out;
+  }
+  give_back(from, word.request, word.room, out);
+  if (held != nullptr && held->at == writing::not_yet) {
+    held->at = writing::ended;
+    abandon(found, out);
+  }
+  return out;
 }
 
-void encode_machine::let_go(room_iterator found, effects& out, time_point now) {
+encode_machine::effects encode_machine::on_lost(const lost& news) {
+  effects out;
+  for (const auto rank : news.ranks)
+    next_[rank] = news.next;
+  const auto is_lost = [&](rank_id rank) {
+    return std::find(news.ranks.begin(), news.ranks.end(), rank) != news.ranks.end();
+  };
+  for (auto each = rooms_.begin(); each != rooms_.end();) {
+    const auto current = each++;
+    bool hit = false;
+    for (auto& [part, grant] : current->second.grants)
+      if (is_lost(grant.from) && grant.at == writing::not_yet) {
+        grant.at = writing::ended; // nobody is there to be told
+        hit = true;
+      }
+    if (hit)
+      abandon(current, out);
+  }
+  return out;
+}
+
+// ---- ends ---------------------------------------------------------------------------------------------------------
+
+/// The tower or a write still uses what the room holds.
+bool encode_machine::in_use(const room_state& room) {
+  return room.in_tower || std::any_of(room.grants.begin(), room.grants.end(),
+                                      [](const auto& each) { return each.second.at == writing::on_its_way; });
+}
+
+/// Ends this room and no other, once (C29). Tells the front, which tells everybody else.
+void encode_machine::fail_room(room_iterator found, const failure& cause, effects& out) {
+  auto& room = found->second;
+  if (room.at != stage::ended && room.order.request.value != 0)
+    out.push_back(request_failed(cell_, bounds_.front, "encode", room.order.request, cause));
+  abandon(found, out);
+}
+
+/// Nothing more is begun for the room; what the tower or a write still uses is kept until they are done.
+void encode_machine::abandon(room_iterator found, effects& out) {
+  auto& room = found->second;
+  if (room.at == stage::parked || room.at == stage::ordered)
+    let_pixels_go(found->first, out);
+  room.in_tower = room.in_tower || room.at == stage::running;
+  room.at = stage::ended;
+  for (auto& [part, grant] : room.grants)
+    if (grant.at == writing::not_yet) {
+      grant.at = writing::ended;
+      give_back(grant.from, grant.what.request, found->first, out);
+    }
+  if (!in_use(room))
+    let_go(found, out);
+}
+
+void encode_machine::let_go(room_iterator found, effects& out) {
   auto& room = found->second;
   if (room.rows) {
-    if (room.write_failed)
-      (void)row_slots_.fail(*room.rows, now);
+    if (room.unsettled) // an aborted write may still read it
+      (void)row_slots_.fail(*room.rows);
     else
       (void)row_slots_.release(*room.rows);
   }
   ended_.bury(found->first.value);
   rooms_.erase(found);
-  run_waiting(out, now);
+  run_waiting(out);
 }
 
-encode_machine::effects encode_machine::on_cancel(request_id request, time_point now) {
+encode_machine::effects encode_machine::on_cancel(request_id request, time_point) {
   effects out;
   for (auto each = rooms_.begin(); each != rooms_.end();) {
     const auto current = each++;
     auto& room = current->second;
-    if (room.order.request != request || room.at == stage::ended || room.at == stage::parked)
-      continue;
-    const bool in_use = room.at == stage::running || room.writes_left > 0;
-    if (room.at == stage::ordered)
-      return_pixels(room, out, !std::all_of(room.pixels.begin(), room.pixels.end(), [](bool here) { return here; }),
-                    now);
-    room.at = stage::ended;
-    if (!in_use)
-      let_go(current, out, now);
+    if (room.order.request == request && room.at != stage::ended && room.at != stage::parked)
+      abandon(current, out);
   }
   return out;
 }
@@ -248,24 +379,33 @@ encode_machine::effects encode_machine::on_tick(time_point now) {
   effects out;
   pixel_slots_.tick(now);
   row_slots_.tick(now);
-  grant_pixels rested{.slots = {}, .born = bounds_.born};
-  while (const auto slot = pixel_slots_.acquire())
-    rested.slots.push_back(*slot);
-  if (!rested.slots.empty())
-    out.push_back(send_message{bounds_.front, std::move(rested)});
+  grant_free_pixels(out);
   for (auto each = rooms_.begin(); each != rooms_.end();) {
     const auto current = each++;
-    const auto& room = current->second;
-    if (room.at == stage::ended || room.at == stage::writing || now < room.deadline)
-      continue;
-    fail_room(current,
-              failure{fault::timeout, room.at == stage::encoded
-                                          ? "a receiver has not granted its rows within timeouts.room_ms"
-                                          : "the pixels have not arrived within timeouts.room_ms"},
-              out, now);
+    if (const auto* const late = what_is_late(current->first, current->second, now))
+      fail_room(current, failure{fault::timeout, late}, out);
   }
-  run_waiting(out, now);
+  run_waiting(out);
   return out;
+}
+
+/// Null: nothing, or nothing that a deadline of this machine ends (the tower has the watchdog's, a write its own).
+const char* encode_machine::what_is_late(room_id id, const room_state& room, time_point now) {
+  switch (room.at) {
+  case stage::parked:
+    return now >= room.deadline ? "the order has not arrived within timeouts.room_ms" : nullptr;
+  case stage::ordered:
+    if (!all(pixels_of(id).landed))
+      return now >= room.deadline ? "the pixels have not arrived within timeouts.room_ms" : nullptr;
+    return now >= room.until ? "the tower had no turn within the request's time" : nullptr;
+  case stage::encoded:
+    return now >= room.until ? "a receiver has not granted its rows within the request's time" : nullptr;
+  case stage::running:
+  case stage::writing:
+  case stage::ended:
+    break;
+  }
+  return nullptr;
 }
 
 } // namespace troupe::protocols

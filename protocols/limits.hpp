@@ -61,7 +61,11 @@ inline constexpr std::chrono::milliseconds collective_deadline{10'000}; ///< one
 inline constexpr std::chrono::milliseconds device_deadline{10'000};     ///< one wait for a device that is no step's
 inline constexpr std::chrono::milliseconds transfer_deadline{10'000};   ///< one one-sided write
 inline constexpr std::chrono::milliseconds room_deadline{30'000};       ///< from reserve to landed (C25)
-inline constexpr std::chrono::milliseconds slot_quarantine{10'000};     ///< a failed slot rests before reuse (I24)
+/// Memory that bytes of an aborted write may still reach is not lent for so long (I24, K2); above
+/// `timeouts.transfer_ms`, which is checked when a spec is read.
+inline constexpr std::chrono::milliseconds slot_quarantine{10'000};
+/// The most that counts as one step of a rank's own time, however long it was stopped; above the ticks of its roles.
+inline constexpr std::chrono::milliseconds own_time_step_max{500};
 /// Attaching the memory of a new generation whose lanes are there; until then a rank hears no other order.
 inline constexpr std::chrono::milliseconds readmit_deadline{4'000};
 /// A start that is given up: its ranks serve nobody, and one that waits for an edge hears no order.
@@ -77,6 +81,5 @@ static_assert(retry_pause > first_cause_grace);
 static_assert(peer_sum_whole_bytes_max < peer_part_bytes_max);
 static_assert(peer_wait_told < peer_wait_margin);
 static_assert(transfer_deadline < room_deadline, "a transfer ends before its room does");
-static_assert(slot_quarantine >= transfer_deadline, "a write in flight must not land in the next tenant");
 
 } // namespace troupe::protocols::limits

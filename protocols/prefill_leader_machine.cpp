@@ -37,7 +37,7 @@ prefill_leader_machine::effects prefill_leader_machine::on_submit(const submit& 
     return refuse(fault::no_memory, std::to_string(work.prompt.size()) + " prompt tokens; this cell holds " +
                                         std::to_string(std::uint64_t{bounds_.kv_blocks} * limits::kv_block_tokens));
   out.push_back(send_message{bounds_.front, ack{work.request}});
-  waiting_.join(work);
+  waiting_.join(work, now);
   admit(out, now);
   return out;
 }
@@ -52,12 +52,12 @@ void prefill_leader_machine::admit(effects& out, time_point now) {
     if (!blocks)
       return;
 
+    auto [work, until] = waiting_.take_first();
     request_state state{.at = stage::gathering,
-                        .work = waiting_.take_first(),
-                        .deadline = now + bounds_.room_deadline,
+                        .work = std::move(work),
+                        .deadline = until,
                         .blocks = *std::move(blocks),
                         .rows = {},
-                        .gone = {},
                         .landed = {},
                         .shipped = std::vector<bool>(cell_.ranks.size(), false),
                         .ending = std::nullopt};
@@ -71,7 +71,7 @@ void prefill_leader_machine::admit(effects& out, time_point now) {
                                                         .slot = slot,
                                                         .tokens = picture.tokens,
                                                         .encode_cell = picture.encode_cell,
-                                                        .deadline_ms = state.work.deadline_ms}});
+                                                        .deadline_ms = ms_left(until, now)}});
     }
     const auto [which, inserted] = requests_.emplace(state.work.request, std::move(state));
     vote_if_whole(which, out);
@@ -123,7 +123,7 @@ prefill_leader_machine::effects prefill_leader_machine::on_vote(request_id reque
     one.ending = failure{fault::not_admitted, "a rank of the mesh cannot get the picture's rows"};
   if (one.ending) {
     tell_front(request, *one.ending, out);
-    end(which, true, out, now);
+    end(which, out, now);
     return out;
   }
   if (least == admission::pending) {
@@ -156,10 +156,9 @@ prefill_leader_machine::effects prefill_leader_machine::on_prefilled(request_id 
                                         .length = static_cast<std::uint32_t>(one.work.prompt.size()),
                                         .digest = digest}});
   if (all(one.shipped)) // every rank of the mesh was quicker than the news of the first token
-    end(which, false, out, now);
+    end(which, out, now);
   else if (one.ending)
-    for (const auto member : cell_.ranks)
-      out.push_back(send_message{member, release{request}});
+    release_members(request, out);
   return out;
 }
 
@@ -177,7 +176,7 @@ prefill_leader_machine::effects prefill_leader_machine::on_shipped(const shipped
     tell_front(news.request, *one.ending, out);
   }
   if (one.at == stage::shipping && all(one.shipped))
-    end(which, false, out, now);
+    end(which, out, now);
   return out;
 }
 
@@ -198,51 +197,54 @@ prefill_leader_machine::effects prefill_leader_machine::on_cancel(request_id req
     one.ending = failure{fault::cancelled, {}};
   switch (one.at) {
   case stage::gathering:
-    end(which, true, out, now);
+    end(which, out, now);
     break;
   case stage::voting:
-  case stage::running:
-    break; // the mesh is in step with it: it ends when that step has ended
+    break;             // the mesh is in step with it: it ends when that step has ended
+  case stage::running: // likewise, and nothing of it is written meanwhile
   case stage::shipping:
-    for (const auto member : cell_.ranks)
-      out.push_back(send_message{member, release{request}});
+    release_members(request, out);
     break;
   }
   return out;
 }
 
-/// Everything of the request is free again on every rank; slots that a write may still reach rest first (F13, I24).
-void prefill_leader_machine::end(iterator which, bool rows_suspect, effects& out, time_point now) {
-  auto& one = which->second;
-  for (std::size_t i = 0; i < one.rows.size(); ++i) {
-    const auto writer = plan_.cell(one.work.pictures[i].encode_cell).leader();
-    if (rows_suspect && !one.gone.contains(writer))
-      (void)rows_.fail(one.rows[i], now, {writer});
-    else
-      (void)rows_.release(one.rows[i]);
-  }
-  (void)blocks_.release(one.blocks);
+void prefill_leader_machine::release_members(request_id request, effects& out) const {
   for (const auto member : cell_.ranks)
-    out.push_back(send_message{member, release{which->first}});
+    out.push_back(send_message{member, release{request}});
+}
+
+/// Everything of the request is free again on every rank; row slots when nobody can write there any more (F13, K2).
+void prefill_leader_machine::end(iterator which, effects& out, time_point now) {
+  auto& one = which->second;
+  (void)blocks_.release(one.blocks);
+  if (!one.rows.empty())
+    resting_[which->first] = {std::move(one.rows), std::vector<bool>(cell_.ranks.size(), false)};
+  release_members(which->first, out);
   ended_.bury(which->first.value);
   requests_.erase(which);
   admit(out, now);
 }
 
-prefill_leader_machine::effects prefill_leader_machine::on_writers_gone(const std::vector<rank_id>& gone,
-                                                                        time_point now) {
+prefill_leader_machine::effects prefill_leader_machine::on_quiet(const rows_quiet& word, std::uint32_t place,
+                                                                 time_point now) {
   effects out;
-  rows_.on_writers_gone(gone);
-  for (auto& [request, one] : requests_) // what is not known to have failed yet was granted to those that are gone
-    one.gone.insert(gone.begin(), gone.end());
+  const auto found = resting_.find(word.request);
+  if (found == resting_.end() || place >= found->second.quiet.size())
+    return out; // of a request without rows, or one that has not ended for everybody
+  auto& [slots, quiet] = found->second;
+  quiet[place] = true;
+  if (!all(quiet))
+    return out;
+  for (const auto& slot : slots)
+    (void)rows_.release(slot);
+  resting_.erase(found);
   admit(out, now);
   return out;
 }
 
 prefill_leader_machine::effects prefill_leader_machine::on_tick(time_point now) {
   effects out;
-  rows_.tick(now);
-  blocks_.tick(now);
   for (auto each = requests_.begin(); each != requests_.end();) {
     const auto current = each++;
     auto& one = current->second;
@@ -254,9 +256,9 @@ prefill_leader_machine::effects prefill_leader_machine::on_tick(time_point now) 
     tell_front(current->first,
                failure{fault::timeout, std::to_string(missing) + " of " +
                                            std::to_string(one.landed.size() * cell_.ranks.size()) +
-                                           " row transfers had not landed within timeouts.room_ms"},
+                                           " row transfers had not landed within the request's time"},
                out);
-    end(current, true, out, now);
+    end(current, out, now);
   }
   admit(out, now);
   return out;

@@ -2,13 +2,14 @@
 
 #include <map>
 #include <optional>
-#include <set>
+#include <span>
 #include <variant>
 #include <vector>
 
 #include "protocols/block_pool_machine.hpp"
 #include "protocols/cluster_plan.hpp"
 #include "protocols/lease.hpp"
+#include "protocols/lent_rooms.hpp"
 #include "protocols/serve_message.hpp"
 #include "protocols/slot_pool_machine.hpp"
 #include "protocols/time.hpp"
@@ -21,7 +22,10 @@ namespace troupe::protocols {
 /// enters the forward only after all ranks of the mesh have voted that its rows are whole: the leader's own knowledge
 /// is not enough, since a rank whose transfer failed must not be drawn into a collective.
 ///
-/// Contract: A8, B15, B16, B18, C23, C25, F13, I24, I29.
+/// When a request has ended, its row slots rest until every rank of the cell has said that nobody can write there any
+/// more (`rows_quiet`).
+///
+/// Contract: A8, B15, B16, B18, C23, C25, F13, I24, I29, K2, K3.
 /// Threads: the prefill actor's.
 class prefill_leader_machine {
 public:
@@ -29,7 +33,6 @@ public:
     rank_id front;
     std::uint32_t kv_blocks = 0;
     std::uint32_t row_slots = 0;
-    duration room_deadline{};
     std::uint32_t requests_max = 0;
   };
 
@@ -52,8 +55,8 @@ public:
                        time_point now);
   effects on_shipped(const shipped& news, std::uint32_t place, time_point now);
   effects on_cancel(request_id request, time_point now);
-  /// The processes that these ranks were have ended, and nothing that they had begun to write here can still arrive.
-  effects on_writers_gone(const std::vector<rank_id>& gone, time_point now);
+  /// Nobody can write any more into what the rank at `place` lent for the request.
+  effects on_quiet(const rows_quiet& word, std::uint32_t place, time_point now);
   effects on_tick(time_point now);
 
   std::size_t requests() const noexcept { return requests_.size() + waiting_.size(); }
@@ -72,17 +75,21 @@ private:
     time_point deadline;
     std::vector<block_index> blocks;
     std::vector<slot_ref> rows;                  ///< by picture
-    std::set<rank_id> gone;                      ///< of those that write them
     std::map<room_id, std::vector<bool>> landed; ///< by place
     std::vector<bool> shipped;                   ///< by place
     std::optional<failure> ending;               ///< cancelled or failed; what the mesh uses is kept until it is done
+  };
+  struct resting_rows { ///< of a request that has ended
+    std::vector<slot_ref> slots;
+    std::vector<bool> quiet; ///< by place
   };
   using iterator = std::map<request_id, request_state>::iterator;
 
   void admit(effects& out, time_point now);
   void vote_if_whole(iterator which, effects& out);
   void tell_front(request_id request, const failure& cause, effects& out) const;
-  void end(iterator which, bool rows_suspect, effects& out, time_point now);
+  void release_members(request_id request, effects& out) const;
+  void end(iterator which, effects& out, time_point now);
 
   const cluster_plan& plan_;
   const cell_plan& cell_;
@@ -91,13 +98,16 @@ private:
   slot_pool_machine rows_;
   waiting_line<submit> waiting_;
   std::map<request_id, request_state> requests_;
+  std::map<request_id, resting_rows> resting_;
   tombstones ended_;
 };
 
 /// Every rank of a prefill cell, the leader too: grants its rows, reports what has landed, and sends its share of the
 /// keys and values to the decode ranks that hold the same heads and layers.
+/// What it writes to was lent: it begins no write under a lease that has ended, and tells the owner when it will begin
+/// none any more (`blocks_returned`). What it lends it asks back when the request has ended (`revoke_rows`).
 ///
-/// Contract: I12, I15, I16, C22, C32, D10, F14.
+/// Contract: I12, I15, I16, C22, C32, D10, F14, K1, K2, K15.
 /// Threads: the prefill actor's.
 class prefill_member_machine {
 public:
@@ -129,12 +139,17 @@ public:
   prefill_member_machine(const cluster_plan& plan, cell_id cell, rank_id self, options bounds);
 
   effects on_reserve_rows(const reserve_rows& order, time_point now);
-  effects on_rows_landed(room_id room, time_point now);
+  effects on_rows_landed(room_id room, rank_id from, time_point now);
+  effects on_rows_returned(rank_id from, const rows_returned& word);
   /// The executor has finished the last piece of the prompt: `blocks` hold its keys and values.
   effects on_prefilled(request_id request, room_id kv_room, cell_id decode_cell, std::vector<block_index> blocks,
                        time_point now);
   effects on_grant(rank_id from, const grant_blocks& grant, time_point now);
   effects on_written(room_id room, std::uint32_t part, const result<void>& outcome, time_point now);
+  effects on_revoke(rank_id from, const revoke_blocks& word);
+  effects on_lost(const lost& news);
+  /// These processes have been reaped. `bytes_may_arrive`: of what they had handed to a network card.
+  effects on_writers_gone(std::span<const rank_id> ranks, bool bytes_may_arrive);
   effects on_release(request_id request, time_point now);
   effects on_tick(time_point now);
 
@@ -142,8 +157,19 @@ private:
   struct row_room {
     request_id request;
     time_point deadline;
-    bool granted = false;
-    bool landed = false;
+  };
+  enum class writing {
+    not_yet,    ///< the forward or the grant is missing
+    on_its_way, ///< posted
+    delivered,  ///< every byte is there
+    ended,      ///< nothing was written, or not all; nothing will be
+  };
+  struct held_grant {
+    grant_blocks what;
+    rank_id from;
+    lease under;
+    writing at = writing::not_yet;
+    bool revoked = false; ///< to be returned when the write has ended
   };
   struct kv_room {
     request_id request;
@@ -151,16 +177,20 @@ private:
     time_point deadline;
     bool prefilled = false;
     std::vector<block_index> blocks;
-    std::map<std::uint32_t, grant_blocks> grants; ///< by place in the decode cell
-    std::map<std::uint32_t, lease> leases;
-    std::map<std::uint32_t, bool> started; ///< writes, by place
-    std::uint32_t delivered = 0;
+    std::map<std::uint32_t, held_grant> grants; ///< by place in the decode cell
+    std::optional<failure> failed;              ///< the first; said when no write is on its way (K15)
     bool reported = false;
   };
 
-  result<void> judge_grant(const grant_blocks& grant, std::size_t blocks) const;
-  void write_granted(room_id id, kv_room& room, effects& out);
-  void report(room_id id, kv_room& room, std::optional<failure> problem, effects& out);
+  static lease lease_of(const grant_blocks& grant, time_point now);
+  static void give_back(rank_id to, request_id request, room_id room, effects& out, bool settled = true);
+  static bool is_quiet(const kv_room& room);
+  bool is_of_the_past(rank_id owner, generation born) const;
+  result<void> judge_grant(const held_grant& held, std::size_t blocks, time_point now) const;
+  void write_granted(room_id id, kv_room& room, time_point now, effects& out);
+  void fail_room(room_id id, kv_room& room, failure cause, effects& out);
+  void report_if_quiet(room_id id, kv_room& room, effects& out);
+  void tell_quiet(effects& out);
 
   const cluster_plan& plan_;
   const cell_plan& cell_;
@@ -168,7 +198,9 @@ private:
   std::uint32_t place_;
   options bounds_;
   std::map<room_id, row_room> rows_;
+  lent_rooms lent_; ///< rows
   std::map<room_id, kv_room> kv_;
+  std::map<rank_id, generation> next_; ///< of ranks that were lost: what takes their place
   tombstones ended_;
 };
 

@@ -7,40 +7,65 @@ namespace troupe::protocols {
 prefill_member_machine::prefill_member_machine(const cluster_plan& plan, cell_id cell, rank_id self, options bounds)
     : plan_(plan), cell_(plan.cell(cell)), self_(self), place_(*cell_.place_of(self)), bounds_(std::move(bounds)) {}
 
+// ---- rows: this rank lends ----------------------------------------------------------------------------------------
+
 prefill_member_machine::effects prefill_member_machine::on_reserve_rows(const reserve_rows& order, time_point now) {
   effects out;
   if (ended_.buried(order.request.value) || rows_.size() >= bounds_.rooms_max)
     return out;
-  auto& room = rows_[order.room];
-  if (room.granted)
+  const auto [which, fresh] = rows_.try_emplace(order.room);
+  if (!fresh)
     return out; // asked twice: one grant is enough (D10)
-  room = {.request = order.request, .deadline = now + bounds_.room_deadline, .granted = true, .landed = false};
+  const auto writer = plan_.cell(order.encode_cell).leader();
+  which->second = {.request = order.request, .deadline = now + std::chrono::milliseconds{order.deadline_ms}};
+  lent_.lend(order.request, order.room, {writer});
   out.push_back(set_admission{order.room, admission::pending});
-  out.push_back(send_message{plan_.cell(order.encode_cell).leader(),
-                             grant_rows{.request = order.request,
-                                        .room = order.room,
-                                        .part = place_,
-                                        .parts = static_cast<std::uint32_t>(cell_.ranks.size()),
-                                        .slot = order.slot,
-                                        .first_row = 0,
-                                        .rows = order.tokens,
-                                        .row_elements = bounds_.row_elements,
-                                        .dtype = element_type::f32,
-                                        .born = bounds_.born,
-                                        .valid_ms = order.deadline_ms}});
+  out.push_back(send_message{writer, grant_rows{.request = order.request,
+                                                .room = order.room,
+                                                .part = place_,
+                                                .parts = static_cast<std::uint32_t>(cell_.ranks.size()),
+                                                .slot = order.slot,
+                                                .first_row = 0,
+                                                .rows = order.tokens,
+                                                .row_elements = bounds_.row_elements,
+                                                .dtype = element_type::f32,
+                                                .born = bounds_.born,
+                                                .valid_ms = order.deadline_ms}});
   return out;
 }
 
-prefill_member_machine::effects prefill_member_machine::on_rows_landed(room_id id, time_point) {
+prefill_member_machine::effects prefill_member_machine::on_rows_landed(room_id id, rank_id from, time_point) {
   effects out;
   const auto found = rows_.find(id);
-  if (found == rows_.end() || found->second.landed)
-    return out; // late or repeated: the room has ended (D11)
-  found->second.landed = true;
-  out.push_back(set_admission{id, admission::done}); // before the leader hears of it, so that no vote sees it pending
-  out.push_back(send_message{cell_.leader(), landed{found->second.request, id}});
+  if (lent_.on_landed(id, from) && found != rows_.end()) {
+    out.push_back(set_admission{id, admission::done}); // before the leader hears of it, so that no vote sees it pending
+    out.push_back(send_message{cell_.leader(), landed{found->second.request, id}});
+  }
+  tell_quiet(out);
+  return out; // late or repeated: the room has ended (D11)
+}
+
+prefill_member_machine::effects prefill_member_machine::on_rows_returned(rank_id from, const rows_returned& word) {
+  effects out;
+  lent_.on_returned(word.room, from, word.settled);
+  tell_quiet(out);
   return out;
 }
+
+prefill_member_machine::effects prefill_member_machine::on_writers_gone(std::span<const rank_id> ranks,
+                                                                        bool bytes_may_arrive) {
+  effects out;
+  lent_.on_gone(ranks, bytes_may_arrive);
+  tell_quiet(out);
+  return out;
+}
+
+void prefill_member_machine::tell_quiet(effects& out) {
+  for (const auto request : lent_.take_quiet())
+    out.push_back(send_message{cell_.leader(), rows_quiet{request}});
+}
+
+// ---- keys and values: this rank writes ----------------------------------------------------------------------------
 
 prefill_member_machine::effects prefill_member_machine::on_prefilled(request_id request, room_id id,
                                                                      cell_id decode_cell,
@@ -52,48 +77,60 @@ prefill_member_machine::effects prefill_member_machine::on_prefilled(request_id 
   room.prefilled = true;
   room.blocks = std::move(blocks);
   room.deadline = now + bounds_.room_deadline;
-  if (ended_.buried(request.value)) {
-    report(id, room, failure{fault::cancelled, {}}, out);
-    return out;
-  }
-  if (bounds_.overlap.at(decode_cell).empty()) { // no decode rank holds what this rank computed
-    report(id, room, std::nullopt, out);
-    return out;
-  }
-  write_granted(id, room, out);
+  if (ended_.buried(request.value))
+    fail_room(id, room, {fault::cancelled, {}}, out);
+  write_granted(id, room, now, out);
+  report_if_quiet(id, room, out);
   return out;
 }
 
 prefill_member_machine::effects prefill_member_machine::on_grant(rank_id from, const grant_blocks& grant,
                                                                  time_point now) {
   effects out;
-  if (ended_.buried(grant.request.value))
-    return out;
-  if (!kv_.contains(grant.room)) {
-    if (kv_.size() >= bounds_.rooms_max)
-      return out;
-    kv_[grant.room].deadline = now + bounds_.room_deadline;
-  }
-  auto& room = kv_[grant.room];
-  if (room.grants.contains(grant.part))
-    return out;
-  room.request = grant.request;
   // The grant is believed only from the rank that it names.
   const auto cells = plan_.cells_on(from);
   const bool known = std::any_of(cells.begin(), cells.end(), [&](cell_id cell) {
     const auto& one = plan_.cell(cell);
     return one.role == role_kind::decode && one.place_of(from) == grant.part && one.ranks.size() == grant.parts;
   });
-  if (!known)
+  if (!known || is_of_the_past(from, grant.born))
     return out;
-  room.grants.emplace(grant.part, grant);
-  room.leases.emplace(grant.part, lease{grant.born, now + std::chrono::milliseconds{grant.valid_ms}});
-  write_granted(grant.room, room, out);
+  const bool full = !kv_.contains(grant.room) && kv_.size() >= bounds_.rooms_max;
+  if (full || ended_.buried(grant.request.value)) {
+    give_back(from, grant.request, grant.room, out);
+    return out;
+  }
+  const auto [which, fresh] = kv_.try_emplace(grant.room);
+  auto& room = which->second;
+  if (fresh)
+    room.deadline = now + std::chrono::milliseconds{grant.valid_ms};
+  room.request = grant.request;
+  if (!room.grants.try_emplace(grant.part, held_grant{grant, from, lease_of(grant, now), writing::not_yet}).second)
+    return out; // granted twice: once is enough (D10)
+  write_granted(grant.room, room, now, out);
+  if (room.failed)
+    fail_room(grant.room, room, *room.failed, out);
+  report_if_quiet(grant.room, room, out);
   return out;
 }
 
-/// Contract: I13.
-result<void> prefill_member_machine::judge_grant(const grant_blocks& grant, std::size_t blocks) const {
+lease prefill_member_machine::lease_of(const grant_blocks& grant, time_point now) {
+  return {grant.born, now + std::chrono::milliseconds{grant.valid_ms}};
+}
+
+/// A grant that was under way while its owner was lost (K1).
+bool prefill_member_machine::is_of_the_past(rank_id owner, generation born) const {
+  const auto next = next_.find(owner);
+  return next != next_.end() && born < next->second;
+}
+
+void prefill_member_machine::give_back(rank_id to, request_id request, room_id room, effects& out, bool settled) {
+  out.push_back(send_message{to, blocks_returned{request, room, settled}});
+}
+
+/// Contract: I13, K1.
+result<void> prefill_member_machine::judge_grant(const held_grant& held, std::size_t blocks, time_point now) const {
+  const auto& grant = held.what;
   const auto part = "decode part " + std::to_string(grant.part);
   if (grant.dtype != bounds_.kv_dtype)
     return fail(fault::span_mismatch, part + " keeps keys and values as " + std::string{name(grant.dtype)} +
@@ -101,69 +138,143 @@ result<void> prefill_member_machine::judge_grant(const grant_blocks& grant, std:
   if (grant.blocks.size() < blocks)
     return fail(fault::span_mismatch, part + " grants " + std::to_string(grant.blocks.size()) +
                                           " blocks, the prompt has " + std::to_string(blocks));
+  if (auto holds = judge_lease(held.under, grant.born, now); !holds)
+    return fail(holds.error().code, part + ": " + holds.error().what);
   return {};
 }
 
 /// Writes to each decode rank as soon as both sides are ready; the others may follow later.
-void prefill_member_machine::write_granted(room_id id, kv_room& room, effects& out) {
-  if (!room.prefilled || room.reported)
+void prefill_member_machine::write_granted(room_id id, kv_room& room, time_point now, effects& out) {
+  if (!room.prefilled || room.failed || room.reported)
     return;
   for (const auto part : bounds_.overlap.at(room.decode_cell)) {
     const auto grant = room.grants.find(part);
-    if (grant == room.grants.end() || room.started.contains(part))
+    if (grant == room.grants.end() || grant->second.at != writing::not_yet)
       continue;
-    if (auto fits = judge_grant(grant->second, room.blocks.size()); !fits) {
-      report(id, room, std::move(fits.error()), out);
+    if (auto fits = judge_grant(grant->second, room.blocks.size(), now); !fits) {
+      fail_room(id, room, std::move(fits.error()), out);
       return;
     }
-    room.started.emplace(part, true);
+    grant->second.at = writing::on_its_way;
+    const auto& target = grant->second.what.blocks;
     out.push_back(
         write_blocks{.room = id,
                      .part = part,
                      .decode_cell = room.decode_cell,
                      .blocks = room.blocks,
-                     .target = {grant->second.blocks.begin(),
-                                grant->second.blocks.begin() + static_cast<std::ptrdiff_t>(room.blocks.size())},
-                     .under = room.leases.at(part)});
+                     .target = {target.begin(), target.begin() + static_cast<std::ptrdiff_t>(room.blocks.size())},
+                     .under = grant->second.under});
   }
+}
+
+/// The first failure of a part is the room's; nothing more is begun (K15).
+void prefill_member_machine::fail_room(room_id id, kv_room& room, failure cause, effects& out) {
+  if (!room.failed)
+    room.failed = std::move(cause);
+  for (auto& [part, grant] : room.grants)
+    if (grant.at == writing::not_yet) {
+      grant.at = writing::ended;
+      give_back(grant.from, room.request, id, out);
+    }
 }
 
 prefill_member_machine::effects prefill_member_machine::on_written(room_id id, std::uint32_t part,
                                                                    const result<void>& outcome, time_point) {
   effects out;
   const auto found = kv_.find(id);
-  if (found == kv_.end() || !found->second.started.contains(part))
+  if (found == kv_.end())
     return out;
   auto& room = found->second;
-  ++room.delivered;
-  const bool quiet = room.delivered == room.started.size();
-  if (!outcome) {
-    ended_.bury(room.request.value);
-    if (quiet)
-      report(id, room,
-             failure{outcome.error().code,
-                     "keys and values to decode part " + std::to_string(part) + ": " + outcome.error().what},
-             out);
+  const auto grant = room.grants.find(part);
+  if (grant == room.grants.end() || grant->second.at != writing::on_its_way)
     return out;
+  auto& one = grant->second;
+  one.at = outcome ? writing::delivered : writing::ended;
+  if (!outcome) {
+    give_back(one.from, room.request, id, out, !may_still_arrive(outcome.error().code));
+    fail_room(
+        id, room,
+        {outcome.error().code, "keys and values to decode part " + std::to_string(part) + ": " + outcome.error().what},
+        out);
+  } else if (one.revoked) {
+    give_back(one.from, room.request, id, out);
   }
-  if (room.delivered == bounds_.overlap.at(room.decode_cell).size())
-    report(id, room, std::nullopt, out);
-  else if (quiet && ended_.buried(room.request.value))
-    report(id, room, failure{fault::cancelled, {}}, out);
+  report_if_quiet(id, room, out);
   return out;
 }
 
+prefill_member_machine::effects prefill_member_machine::on_revoke(rank_id from, const revoke_blocks& word) {
+  effects out;
+  ended_.bury(word.request.value);
+  const auto found = kv_.find(word.room);
+  held_grant* held = nullptr;
+  if (found != kv_.end())
+    for (auto& [part, grant] : found->second.grants)
+      if (grant.from == from)
+        held = &grant;
+  if (held != nullptr && held->at == writing::on_its_way) {
+    held->revoked = true; // answered when the write has ended
+    return out;
+  }
+  give_back(from, word.request, word.room, out);
+  if (held == nullptr || held->at != writing::not_yet)
+    return out;
+  held->at = writing::ended;
+  fail_room(word.room, found->second, {fault::cancelled, "a decode rank has taken its blocks back"}, out);
+  report_if_quiet(word.room, found->second, out);
+  return out;
+}
+
+/// What they lent is no more; a write that is on its way there ends by itself.
+prefill_member_machine::effects prefill_member_machine::on_lost(const lost& news) {
+  effects out;
+  lent_.on_lost(news.ranks);
+  for (const auto rank : news.ranks)
+    next_[rank] = news.next;
+  const auto is_lost = [&](rank_id rank) {
+    return std::find(news.ranks.begin(), news.ranks.end(), rank) != news.ranks.end();
+  };
+  for (auto& [id, room] : kv_) {
+    const auto& receivers = plan_.cell(room.decode_cell).ranks;
+    const bool hit = (room.prefilled && std::any_of(receivers.begin(), receivers.end(), is_lost)) ||
+                     std::any_of(room.grants.begin(), room.grants.end(),
+                                 [&](const auto& each) { return is_lost(each.second.from); });
+    if (!hit)
+      continue;
+    for (auto& [part, grant] : room.grants)
+      if (is_lost(grant.from) && grant.at == writing::not_yet)
+        grant.at = writing::ended; // nobody is there to be told
+    fail_room(id, room, {fault::cell_gone, news.cause}, out);
+    report_if_quiet(id, room, out);
+  }
+  return out;
+}
+
+bool prefill_member_machine::is_quiet(const kv_room& room) {
+  return std::none_of(room.grants.begin(), room.grants.end(),
+                      [](const auto& each) { return each.second.at == writing::on_its_way; });
+}
+
 /// Once for each room: after it nothing of this rank reads the blocks any more.
-void prefill_member_machine::report(room_id id, kv_room& room, std::optional<failure> problem, effects& out) {
-  if (room.reported)
+void prefill_member_machine::report_if_quiet(room_id id, kv_room& room, effects& out) {
+  if (!room.prefilled || room.reported || !is_quiet(room))
+    return;
+  const auto& parts = bounds_.overlap.at(room.decode_cell); // none: no decode rank holds what this rank computed
+  const bool whole = std::all_of(parts.begin(), parts.end(), [&](std::uint32_t part) {
+    const auto grant = room.grants.find(part);
+    return grant != room.grants.end() && grant->second.at == writing::delivered;
+  });
+  if (!whole && !room.failed)
     return;
   room.reported = true;
-  out.push_back(send_message{cell_.leader(),
-                             shipped{.request = room.request,
-                                     .room = id,
-                                     .code = problem ? static_cast<std::uint16_t>(problem->code) : std::uint16_t{0},
-                                     .message = problem ? problem->what : std::string{}}});
+  out.push_back(send_message{
+      cell_.leader(), shipped{.request = room.request,
+                              .room = id,
+                              .code = room.failed ? static_cast<std::uint16_t>(room.failed->code) : std::uint16_t{0},
+                              .message = room.failed ? room.failed->what : std::string{}}});
 }
+
+// ---- both ---------------------------------------------------------------------------------------------------------
 
 prefill_member_machine::effects prefill_member_machine::on_release(request_id request, time_point) {
   effects out;
@@ -175,15 +286,17 @@ prefill_member_machine::effects prefill_member_machine::on_release(request_id re
       rows_.erase(current);
     }
   }
+  for (const auto& [room, writer] : lent_.end(request))
+    out.push_back(send_message{writer, revoke_rows{request, room}});
+  tell_quiet(out);
   for (auto each = kv_.begin(); each != kv_.end();) {
     const auto current = each++;
     auto& room = current->second;
     if (room.request != request)
       continue;
-    const bool quiet = room.delivered == room.started.size();
-    if (room.prefilled && quiet)
-      report(current->first, room, failure{fault::cancelled, {}}, out);
-    if (quiet)
+    fail_room(current->first, room, {fault::cancelled, {}}, out);
+    report_if_quiet(current->first, room, out);
+    if (is_quiet(room))
       kv_.erase(current);
   }
   return out;
@@ -191,8 +304,10 @@ prefill_member_machine::effects prefill_member_machine::on_release(request_id re
 
 prefill_member_machine::effects prefill_member_machine::on_tick(time_point now) {
   effects out;
+  lent_.on_tick(now);
+  tell_quiet(out);
   for (auto& [id, room] : rows_)
-    if (!room.landed && now >= room.deadline && room.deadline != time_point::max()) {
+    if (lent_.may_be_written(id) && now >= room.deadline && room.deadline != time_point::max()) {
       room.deadline = time_point::max(); // said once
       out.push_back(set_admission{id, admission::failed});
     }
@@ -201,11 +316,10 @@ prefill_member_machine::effects prefill_member_machine::on_tick(time_point now) 
     auto& room = current->second;
     if (now < room.deadline)
       continue;
-    const bool quiet = room.delivered == room.started.size();
-    if (room.prefilled && quiet && !room.reported)
-      report(current->first, room,
-             failure{fault::timeout, "a decode rank has not granted its blocks within timeouts.room_ms"}, out);
-    if (quiet && (room.reported || !room.prefilled))
+    fail_room(current->first, room,
+              {fault::timeout, "a decode rank has not granted its blocks within timeouts.room_ms"}, out);
+    report_if_quiet(current->first, room, out);
+    if (is_quiet(room))
       kv_.erase(current);
   }
   return out;

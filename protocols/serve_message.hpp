@@ -1,6 +1,8 @@
 #pragma once
 
+#include <algorithm>
 #include <deque>
+#include <limits>
 #include <string_view>
 #include <variant>
 #include <vector>
@@ -8,6 +10,7 @@
 #include "protocols/cluster_plan.hpp"
 #include "protocols/mesh_plan.hpp"
 #include "protocols/messages.hpp"
+#include "protocols/time.hpp"
 
 /// What the machines of `serve` send: one closed set, so that an actor carries out any of them in one place.
 namespace troupe::protocols {
@@ -60,23 +63,36 @@ struct room_forgotten {
 template <class Order>
 class waiting_line {
 public:
-  bool empty() const noexcept { return orders_.empty(); }
-  std::size_t size() const noexcept { return orders_.size(); }
-  void join(const Order& order) { orders_.push_back(order); }
-  const Order& first() const { return orders_.front(); }
-  Order take_first() {
-    auto order = std::move(orders_.front());
-    orders_.pop_front();
-    return order;
+  struct place {
+    Order order;
+    time_point until; ///< of the request
+  };
+
+  bool empty() const noexcept { return places_.empty(); }
+  std::size_t size() const noexcept { return places_.size(); }
+  void join(const Order& order, time_point now) {
+    places_.push_back({order, now + std::chrono::milliseconds{order.deadline_ms}});
+  }
+  const Order& first() const { return places_.front().order; }
+  place take_first() {
+    auto first = std::move(places_.front());
+    places_.pop_front();
+    return first;
   }
   /// True: it waited, and does no longer.
   bool leave(request_id request) {
-    return std::erase_if(orders_, [request](const Order& each) { return each.request == request; }) > 0;
+    return std::erase_if(places_, [request](const place& each) { return each.order.request == request; }) > 0;
   }
 
 private:
-  std::deque<Order> orders_;
+  std::deque<place> places_;
 };
+
+/// What is left until `until`, for a message: rounded up, 0 when it has passed.
+inline std::uint32_t ms_left(time_point until, time_point now) {
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - now).count();
+  return static_cast<std::uint32_t>(std::clamp<std::int64_t>(left, 0, std::numeric_limits<std::uint32_t>::max()));
+}
 
 /// Rooms that have ended, remembered so that a late frame meets a tombstone and not a new room (C37, D11).
 /// Bounded: the oldest is forgotten; a frame later than that finds no room and waits for its own deadline.

@@ -1,7 +1,6 @@
 #include "protocols/slot_pool_machine.hpp"
 
 #include <string>
-#include <utility>
 
 namespace troupe::protocols {
 
@@ -30,21 +29,16 @@ result<void> slot_pool_machine::release(const slot_ref& ref) {
   return {};
 }
 
-result<void> slot_pool_machine::fail(const slot_ref& ref, time_point now, std::vector<rank_id> writers) {
+result<void> slot_pool_machine::fail(const slot_ref& ref) {
   if (auto valid = check(ref); !valid)
     return valid;
   slots_[ref.slot.value].lent = false;
-  resting_.add(ref.slot, now, std::move(writers));
+  resting_.add(ref.slot);
   return {};
 }
 
 void slot_pool_machine::tick(time_point now) {
   for (const auto slot : resting_.end_due(now))
-    free_.push_back(slot);
-}
-
-void slot_pool_machine::on_writers_gone(std::span<const rank_id> gone) {
-  for (const auto slot : resting_.end_without(gone))
     free_.push_back(slot);
 }
 

@@ -2,7 +2,6 @@
 
 #include <cstdint>
 #include <deque>
-#include <span>
 #include <vector>
 
 #include "protocols/fault.hpp"
@@ -14,8 +13,8 @@ namespace troupe::protocols {
 
 /// A fixed number of slots of one registered region, each lent to one tenant at a time.
 /// A one-sided write checks nothing at its target, so a late one would land in the next tenant. Two guards: a slot's
-/// generation moves on when a tenancy ends, so a reference to the old one is refused; and a slot whose tenancy failed,
-/// where a write may still be in flight, rests (quarantine.hpp) before it is lent again.
+/// generation moves on when a tenancy ends, so a reference to the old one is refused; and it ends only when nobody can
+/// write there any more (lent_rooms.hpp), or the slot rests (quarantine.hpp).
 /// The slot that has been free longest goes first: it is the one that a stray write is least likely to hit.
 /// Contract: I23, I24, I25, E23.
 class slot_pool_machine {
@@ -26,13 +25,10 @@ public:
   result<slot_ref> acquire();
   /// Errors: as `check`, and nothing changes.
   result<void> release(const slot_ref& ref);
-  /// The tenancy ended with writes possibly in flight, of `writers` (empty: of anybody). Errors: as `check`, and
-  /// nothing changes.
-  result<void> fail(const slot_ref& ref, time_point now, std::vector<rank_id> writers = {});
+  /// The tenancy ended with an aborted write whose bytes may still move. Errors: as `check`, and nothing changes.
+  result<void> fail(const slot_ref& ref);
   /// Ends the rests that are due.
   void tick(time_point now);
-  /// Ends the rests that were for these ranks alone: nothing that they have begun can still arrive.
-  void on_writers_gone(std::span<const rank_id> gone);
   /// Errors: stale_grant when the slot is not lent under this generation; bad_value for a slot that is not there.
   result<void> check(const slot_ref& ref) const;
 

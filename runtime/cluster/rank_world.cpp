@@ -333,8 +333,9 @@ void rank_world::lose(const lost& news) {
       return true;
     });
   }
-  if (const auto front = context_.roles.find(role_kind::front); front != context_.roles.end())
-    caf::anon_send(front->second, news);
+  // Requests of the front go elsewhere; whoever holds a grant of theirs forgets it (K1).
+  for (const auto& [role, actor] : context_.roles)
+    caf::anon_send(actor, news);
 }
 
 void rank_world::regain(const regained& news) {
@@ -351,12 +352,12 @@ result<void> rank_world::readmit(const protocols::readmit& order, const std::fun
     everybody_[peer.rank.value] = peer;
     back.insert(peer.rank);
   }
-  // The new generation was started when the supervisor had seen the last process of the old one end. What those had
+  // The new generation was started when the supervisor had reaped the last process of the old one. What those had
   // handed to a network card may still come.
-  if (transfers_ && transfers_->kind() == fabric::bulk_kind::shared_memory)
-    for (const auto role : {role_kind::prefill, role_kind::decode})
-      if (const auto found = context_.roles.find(role); found != context_.roles.end())
-        caf::anon_send(found->second, actors::writers_gone{{back.begin(), back.end()}});
+  const bool bytes_may_arrive = transfers_ && transfers_->kind() != fabric::bulk_kind::shared_memory;
+  for (const auto role : {role_kind::prefill, role_kind::decode})
+    if (const auto found = context_.roles.find(role); found != context_.roles.end())
+      caf::anon_send(found->second, actors::writers_gone{{back.begin(), back.end()}, bytes_may_arrive});
   for (const auto& which : planned_) {
     if (!back.contains(std::get<rank_id>(which)))
       continue;

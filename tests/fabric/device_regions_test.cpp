@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <memory>
+#include <thread>
 
 #include "tests/fabric/pretended_device.hpp"
 #include "tests/fabric/transfer_harness.hpp"
@@ -117,6 +118,32 @@ TEST_CASE("E12, E16: a write stands behind the event of what it reads, and holds
   const auto of_host = with.write(with.writer.of_host.id, with.reader.of_host.id, {{0, 0, 8}},
                                   ready_event::behind(std::make_shared<pretended_event>()));
   CHECK(of_host.error().code == fault::bad_value);
+}
+
+TEST_CASE("K1: a write that was posted in time is not begun when its lease has ended in the queue") {
+  pair_on_device with;
+  auto computed = std::make_shared<pretended_event>();
+  REQUIRE(with.write(with.writer.of_device.id, with.reader.of_device.id, {{0, 16, 32}}, ready_event::behind(computed)));
+  std::fill(with.writer.of_host.bytes.begin(), with.writer.of_host.bytes.end(), std::byte{42});
+  const auto until = within(50ms);
+  REQUIRE(with.writer.engine->post({.to = rank_id{1},
+                                    .source_region = with.writer.of_host.id,
+                                    .target_region = with.reader.of_host.id,
+                                    .pieces = {{0, 0, 256}},
+                                    .completion_data = 8,
+                                    .lease = {generation{1}, until},
+                                    .deadline = within(patience),
+                                    .cookie = 12},
+                                   ready_event::already()));
+  std::this_thread::sleep_until(until); // the first one stands before it
+  computed->passed = true;
+
+  REQUIRE(with.writer.log.wait_delivered(2));
+  const auto ended = with.writer.log.delivered();
+  CHECK(ended[0].outcome);
+  REQUIRE_FALSE(ended[1].outcome);
+  CHECK(ended[1].outcome.error().code == fault::stale_grant);
+  CHECK(with.reader.of_host.bytes[0] == std::byte{0});
 }
 
 TEST_CASE("a rank without a device is refused regions of one") {

@@ -422,3 +422,33 @@ TEST_CASE("C31, C47: a poisoned write over libfabric fails alone, the peer lives
   writer.engine->stop();
   CHECK(writer.log.gone().empty());
 }
+
+TEST_CASE("K1: nothing is written under a lease that has ended, or of another generation of its owner") {
+  party writer{bulk_kind::shared_memory, 1, {4096}};
+  party reader{bulk_kind::shared_memory, 2, {4096}, 4096, fresh_path(), 3};
+  writer.attach(reader);
+  reader.attach(writer);
+  fill(writer.regions[0].bytes, 5);
+  const auto write_under = [&](protocols::lease lease) {
+    return writer.engine->post({.to = reader.rank,
+                                .source_region = writer.regions[0].id,
+                                .target_region = reader.regions[0].id,
+                                .pieces = {{0, 0, 4096}},
+                                .completion_data = 1,
+                                .lease = lease,
+                                .deadline = within(patience),
+                                .cookie = 1},
+                               ready_event::already());
+  };
+  for (const auto& stale :
+       {protocols::lease{}, protocols::lease{generation{2}, within(patience)},
+        protocols::lease{generation{4}, within(patience)}, protocols::lease{generation{3}, within(0s)}}) {
+    const auto refused = write_under(stale);
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().code == fault::stale_grant);
+  }
+  CHECK(untouched(reader.regions[0].bytes));
+  REQUIRE(write_under({generation{3}, within(patience)}));
+  REQUIRE(reader.log.wait_landed(1));
+  CHECK(same(writer.regions[0].bytes, reader.regions[0].bytes));
+}

@@ -10,10 +10,6 @@ using namespace std::chrono_literals;
 
 namespace {
 
-time_point at(duration since_start) {
-  return time_point{since_start};
-}
-
 std::vector<block_index> blocks(std::initializer_list<std::uint32_t> places) {
   std::vector<block_index> list;
   for (const auto place : places)
@@ -48,32 +44,7 @@ TEST_CASE("F13: a wrong release changes nothing") {
   CHECK(pool.release(blocks({0, 3})).error().code == fault::illegal_transition); // 3 is free
   CHECK(pool.release(blocks({0, 0})).error().code == fault::illegal_transition); // twice
   CHECK(pool.release(blocks({0, 4})).error().code == fault::illegal_transition); // not there
-  CHECK(pool.fail(blocks({1, 2}), at(0s)).error().code == fault::illegal_transition);
   CHECK(pool.available() == 2);
   CHECK(pool.release(blocks({0, 1})));
   CHECK(pool.release(blocks({0})).error().code == fault::illegal_transition);
-}
-
-TEST_CASE("I24: blocks of a failed request rest before they are lent again") {
-  block_pool_machine pool{3};
-  REQUIRE(pool.reserve(2));
-  REQUIRE(pool.fail(blocks({0, 1}), at(1s)));
-
-  pool.tick(at(1s) + limits::slot_quarantine - 1ns);
-  CHECK(pool.reserve(2).error().code == fault::no_memory);
-  CHECK(pool.resting() == 2);
-
-  pool.tick(at(1s) + limits::slot_quarantine);
-  CHECK(pool.reserve(3) == blocks({2, 0, 1}));
-}
-
-TEST_CASE("I24: blocks are lent again at once when all that may have been writing into them are gone") {
-  block_pool_machine pool{3};
-  REQUIRE(pool.reserve(2));
-  REQUIRE(pool.fail(blocks({0, 1}), at(1s), {rank_id{3}, rank_id{4}}));
-
-  pool.on_writers_gone(std::vector{rank_id{3}});
-  CHECK(pool.reserve(2).error().code == fault::no_memory);
-  pool.on_writers_gone(std::vector{rank_id{4}});
-  CHECK(pool.reserve(3) == blocks({2, 0, 1}));
 }

@@ -48,14 +48,14 @@ struct leader_fixture {
 
 struct member_fixture {
   cluster_plan plan = reader_plan();
-  decode_member_machine machine{
-      plan, decode_cell, decode_rank, {.room_deadline = 1s, .rooms_max = 4, .overlap = {{prefill_cell, {0, 1}}}}};
+  decode_member_machine machine{plan, decode_cell, decode_rank, {.rooms_max = 4, .overlap = {{prefill_cell, {0, 1}}}}};
   reserve_blocks reserve{.request = request_id{1},
                          .room = kv_room,
                          .prompt_tokens = 20,
                          .blocks = {block_index{0}, block_index{1}},
                          .tenancy = generation{1},
-                         .prefill_cell = prefill_cell};
+                         .prefill_cell = prefill_cell,
+                         .deadline_ms = 1000};
 };
 
 } // namespace
@@ -85,8 +85,8 @@ TEST_CASE_FIXTURE(leader_fixture,
 TEST_CASE_FIXTURE(leader_fixture, "F13: blocks are free again when the sequence has left, and the next one gets them") {
   CHECK(only<decode_leader_machine::join_batch>(vote_done(1)).size() == 1);
   CHECK(sent<reserve_blocks>(machine.on_reserve(order(2, 44), at(3ms))).empty()); // all four blocks
-  const auto effects = machine.on_left(request_id{1}, at(4ms));
-  CHECK(sent<release>(effects).size() == 1);
+  CHECK(sent<release>(machine.on_left(request_id{1}, at(4ms))).size() == 1);
+  const auto effects = machine.on_quiet({request_id{1}}, 0, at(5ms));
   CHECK(sent<reserve_blocks>(effects).at(0).second.request == request_id{2});
 }
 
@@ -95,6 +95,7 @@ TEST_CASE_FIXTURE(leader_fixture, "a hand-over that comes before there are block
   (void)machine.on_reserve(order(2, 44), at(3ms));
   CHECK(machine.on_handover(news_of(2), at(4ms)).empty());
   (void)machine.on_left(request_id{1}, at(5ms));
+  (void)machine.on_quiet({request_id{1}}, 0, at(5ms));
   CHECK(only<decode_leader_machine::vote>(machine.on_landed({request_id{2}, room_id{9}}, 0, at(6ms))).size() == 1);
 }
 
@@ -152,29 +153,78 @@ TEST_CASE_FIXTURE(leader_fixture, "a cancelled sequence leaves the batch before 
   CHECK(sent<release>(machine.on_left(request_id{1}, at(4ms))).size() == 1);
 }
 
-TEST_CASE_FIXTURE(leader_fixture, "I24: blocks of a request that ended while prefill may write rest before reuse") {
-  (void)machine.on_reserve(order(1, 44), at(0ms));
+TEST_CASE_FIXTURE(leader_fixture,
+                  "K2: blocks are lent again when every rank of the cell is quiet, however long it takes") {
+  (void)machine.on_reserve(order(1, 44), at(0ms)); // all four blocks
   (void)machine.on_cancel(request_id{1}, at(1ms));
   CHECK(sent<reserve_blocks>(machine.on_reserve(order(2), at(2ms))).empty());
-  CHECK(sent<reserve_blocks>(machine.on_tick(at(1ms) + limits::slot_quarantine)).size() == 1);
+  CHECK(sent<reserve_blocks>(machine.on_tick(at(100s))).empty());
+  CHECK(sent<reserve_blocks>(machine.on_quiet({request_id{1}}, 0, at(101s))).size() == 1);
 }
 
-TEST_CASE_FIXTURE(leader_fixture, "I24: blocks are lent again at once when every prefill rank that may write is gone") {
-  enum class news { before_the_cancel, after_it };
-  for (const auto when : {news::before_the_cancel, news::after_it}) {
-    decode_leader_machine one{
-        plan, decode_cell, {.front = front_rank, .kv_blocks = 4, .room_deadline = 1s, .requests_max = 4}};
-    (void)one.on_reserve(order(1, 44), at(0ms)); // all four blocks
-    (void)one.on_reserve(order(2), at(0ms));
-    (void)one.on_writers_gone({encode_rank, prefill_leader}, at(1ms));
-    if (when == news::before_the_cancel) {
-      CHECK(sent<reserve_blocks>(one.on_writers_gone({prefill_worker}, at(1ms))).empty());
-      CHECK(sent<reserve_blocks>(one.on_cancel(request_id{1}, at(2ms))).size() == 1);
-    } else {
-      CHECK(sent<reserve_blocks>(one.on_cancel(request_id{1}, at(2ms))).empty()); // the worker is stopped, maybe
-      CHECK(sent<reserve_blocks>(one.on_writers_gone({prefill_worker}, at(3ms))).size() == 1);
-    }
+TEST_CASE_FIXTURE(member_fixture, "K2: a member is quiet when each writer has written, returned its grant or is gone") {
+  enum class word { landed, returned, gone };
+  for (const auto first : {word::landed, word::returned, word::gone})
+    for (const auto second : {word::landed, word::returned, word::gone})
+      for (const bool before : {true, false}) { // before or after the request's end
+        decode_member_machine one{
+            plan, decode_cell, decode_rank, {.rooms_max = 4, .overlap = {{prefill_cell, {0, 1}}}}};
+        (void)one.on_reserve_blocks(reserve, at(0ms));
+        const auto hear = [&](rank_id from, word what) {
+          switch (what) {
+          case word::landed:
+            return one.on_kv_landed(kv_room, from, at(1ms));
+          case word::returned:
+            return one.on_returned(from, {request_id{1}, kv_room, true});
+          case word::gone:
+            break;
+          }
+          return one.on_writers_gone(std::vector{from}, false);
+        };
+        if (before) {
+          CHECK(sent<blocks_quiet>(hear(prefill_leader, first)).empty());
+          const auto ended = one.on_release(request_id{1}, at(2ms));
+          REQUIRE(sent<revoke_blocks>(ended).size() == 1); // the other alone is asked
+          CHECK(sent<revoke_blocks>(ended)[0].first == prefill_worker);
+        } else {
+          CHECK(sent<revoke_blocks>(one.on_release(request_id{1}, at(2ms))).size() == 2);
+          CHECK(sent<blocks_quiet>(hear(prefill_leader, first)).empty());
+        }
+        CHECK(sent<blocks_quiet>(one.on_tick(at(100s))).empty()); // silence is not gone
+        const auto quiet = sent<blocks_quiet>(hear(prefill_worker, second));
+        REQUIRE(quiet.size() == 1);
+        CHECK(quiet[0].first == decode_rank);
+      }
+}
+
+TEST_CASE_FIXTURE(member_fixture,
+                  "K2: a rank that was lost says nothing that counts: its successor knows of no grant") {
+  (void)machine.on_reserve_blocks(reserve, at(0ms));
+  machine.on_lost({.ranks = {prefill_leader, prefill_worker}, .next = generation{2}, .cause = {}});
+  CHECK(sent<revoke_blocks>(machine.on_release(request_id{1}, at(1ms))).empty());
+  (void)machine.on_returned(prefill_leader, {request_id{1}, kv_room, true});
+  CHECK(sent<blocks_quiet>(machine.on_returned(prefill_worker, {request_id{1}, kv_room, true})).empty());
+  CHECK(sent<blocks_quiet>(machine.on_writers_gone(std::vector{prefill_leader, prefill_worker}, false)).size() == 1);
+}
+
+TEST_CASE_FIXTURE(member_fixture,
+                  "K2, I24: what may still arrive rests for the quarantine, in time that the rank itself ran") {
+  (void)machine.on_reserve_blocks(reserve, at(0ms));
+  (void)machine.on_release(request_id{1}, at(0ms));
+  (void)machine.on_tick(at(0ms));
+  SUBCASE("an aborted write") {
+    (void)machine.on_returned(prefill_leader, {request_id{1}, kv_room, false});
+    (void)machine.on_returned(prefill_leader, {request_id{1}, kv_room, true}); // the first word counts
+    (void)machine.on_returned(prefill_worker, {request_id{1}, kv_room, true});
   }
+  SUBCASE("of a process that is gone, over a network") {
+    CHECK(machine.on_writers_gone(std::vector{prefill_leader, prefill_worker}, true).empty());
+  }
+  CHECK(sent<blocks_quiet>(machine.on_tick(at(1h))).empty()); // a pause is one step
+  std::chrono::milliseconds now = 1h;
+  for (auto ran = limits::own_time_step_max; ran + 100ms < limits::slot_quarantine; ran += 100ms)
+    REQUIRE(sent<blocks_quiet>(machine.on_tick(at(now += 100ms))).empty());
+  CHECK(sent<blocks_quiet>(machine.on_tick(at(now += 100ms))).size() == 1);
 }
 
 TEST_CASE_FIXTURE(

@@ -44,7 +44,9 @@ grant_rows grant(std::uint32_t part, room_id which = room) {
           .first_row = 0,
           .rows = 4,
           .row_elements = 6,
-          .dtype = element_type::f32};
+          .dtype = element_type::f32,
+          .born = generation{1},
+          .valid_ms = 1000};
 }
 
 struct fixture {
@@ -140,7 +142,9 @@ TEST_CASE_FIXTURE(fixture, "C33, C34, C48: a receiver that never grants fails th
   REQUIRE(errors.size() == 1);
   CHECK(fault_from(errors[0].second.code) == fault::timeout);
   CHECK(machine.rooms() == 0);
-  CHECK(machine.on_grant(prefill_leader, grant(0), at(1001ms)).empty()); // a tombstone, not a new room
+  const auto late = machine.on_grant(prefill_leader, grant(0), at(1001ms)); // a tombstone, not a new room
+  REQUIRE(sent<rows_returned>(late).size() == 1);                           // K2: it will not be used
+  CHECK(sent<rows_returned>(late)[0].second.settled);
   CHECK(machine.rooms() == 0);
 }
 
@@ -178,12 +182,91 @@ TEST_CASE_FIXTURE(fixture, "I39: a pixel slot is lent again only after the tower
   CHECK(fault_from(stale[0].second.code) == fault::stale_grant);
 }
 
-TEST_CASE_FIXTURE(fixture,
-                  "I24: the pixels of a cancelled picture that had not arrived rest before their slot is lent") {
+TEST_CASE_FIXTURE(
+    fixture, "K2, K3: the pixel slot of a picture that ends early is lent again by the front's word or its bytes") {
+  enum class end { cancelled, too_large, buried };
+  enum class word { landed, settled, unsettled };
+  for (const auto how : {end::cancelled, end::too_large, end::buried})
+    for (const auto what : {word::landed, word::settled, word::unsettled}) {
+      encode_machine one{plan, encode_cell, bounds()};
+      const auto pixels = sent<grant_pixels>(one.start()).at(0).second.slots.at(0);
+      auto wanted = order(pixels);
+      if (how == end::buried) { // what came first has waited for its order in vain
+        (void)one.on_grant(prefill_leader, grant(0), at(0ms));
+        (void)one.on_tick(at(1000ms));
+      }
+      wanted.tokens = how == end::too_large ? 9 : 4;
+      const auto ordered = one.on_encode(wanted, at(1001ms));
+      CHECK(sent<error>(ordered).size() == (how == end::cancelled ? 0 : 1)); // R11: no slot is lost by a refusal
+      if (how == end::cancelled)
+        CHECK(sent<grant_pixels>(one.on_cancel(request_id{1}, at(1002ms))).empty());
+      CHECK(sent<grant_pixels>(one.on_tick(at(100s))).empty()); // silence is not gone
+      CHECK(one.pixel_slots_lent() == 2);
+      const auto credit = what == word::landed ? one.on_pixels(room, 0, at(100s))
+                                               : one.on_pixels_returned({request_id{1}, room, what == word::settled});
+      if (what == word::unsettled) {
+        CHECK(sent<grant_pixels>(credit).empty());
+        std::size_t credits = 0;
+        for (auto now = 100s; now < 111s; now += 1s)
+          for (int tenth = 0; tenth < 10; ++tenth)
+            credits += sent<grant_pixels>(one.on_tick(at(now + tenth * 100ms))).size();
+        CHECK(credits == 1);
+      } else {
+        REQUIRE(sent<grant_pixels>(credit).size() == 1);
+        CHECK(sent<grant_pixels>(credit)[0].second.slots.at(0).tenancy != pixels.tenancy);
+      }
+    }
+}
+
+TEST_CASE_FIXTURE(fixture, "K1: rows are written under no lease that has ended, and the grants go back") {
   (void)machine.on_encode(order(slots[0]), at(0ms));
-  CHECK(sent<grant_pixels>(machine.on_cancel(request_id{1}, at(1ms))).empty());
-  CHECK(sent<grant_pixels>(machine.on_tick(at(2ms))).empty());
-  CHECK(sent<grant_pixels>(machine.on_tick(at(1ms) + limits::slot_quarantine)).size() == 1);
+  (void)machine.on_pixels(room, 0, at(0ms));
+  auto short_lived = grant(1);
+  short_lived.valid_ms = 10;
+  (void)machine.on_grant(prefill_leader, grant(0), at(1ms));
+  (void)machine.on_grant(prefill_worker, short_lived, at(1ms));
+  const auto effects = machine.on_encoded(room, at(11ms));
+  CHECK(only<encode_machine::write_rows>(effects).empty());
+  CHECK(fault_from(sent<error>(effects).at(0).second.code) == fault::stale_grant);
+  CHECK(sent<rows_returned>(effects).size() == 2);
+}
+
+TEST_CASE_FIXTURE(fixture, "K2: a revoked grant is returned at once, or when the write that is on its way has ended") {
+  (void)machine.on_encode(order(slots[0]), at(0ms));
+  (void)machine.on_pixels(room, 0, at(0ms));
+  (void)machine.on_grant(prefill_leader, grant(0), at(0ms));
+  SUBCASE("before the tower has ended") {
+    const auto effects = machine.on_revoke(prefill_leader, {request_id{1}, room});
+    REQUIRE(sent<rows_returned>(effects).size() == 1);
+    CHECK(sent<rows_returned>(effects)[0] == std::pair{prefill_leader, rows_returned{request_id{1}, room, true}});
+    (void)machine.on_grant(prefill_worker, grant(1), at(1ms));
+    CHECK(only<encode_machine::write_rows>(machine.on_encoded(room, at(2ms))).empty());
+    CHECK(machine.rooms() == 0);
+  }
+  SUBCASE("while a write is on its way") {
+    (void)machine.on_grant(prefill_worker, grant(1), at(1ms));
+    REQUIRE(only<encode_machine::write_rows>(machine.on_encoded(room, at(2ms))).size() == 2);
+    CHECK(machine.on_revoke(prefill_leader, {request_id{1}, room}).empty());
+    for (const bool arrives : {true, false}) {
+      const auto outcome = arrives ? result<void>{} : fail(fault::timeout);
+      const auto word = sent<rows_returned>(machine.on_written(room, arrives ? 0 : 1, outcome, at(3ms)));
+      REQUIRE(word.size() == 1);
+      CHECK(word[0].second.settled == arrives);
+    }
+  }
+  SUBCASE("of a room that nobody knows") {
+    CHECK(sent<rows_returned>(machine.on_revoke(prefill_leader, {request_id{5}, room_id{50}})).size() == 1);
+  }
+}
+
+TEST_CASE_FIXTURE(fixture, "K1: a grant of ranks that were lost is forgotten, also one that comes late") {
+  (void)machine.on_encode(order(slots[0]), at(0ms));
+  (void)machine.on_pixels(room, 0, at(0ms));
+  (void)machine.on_grant(prefill_leader, grant(0), at(0ms));
+  CHECK(machine.on_lost({.ranks = {prefill_leader, prefill_worker}, .next = generation{2}, .cause = {}}).empty());
+  CHECK(machine.on_grant(prefill_worker, grant(1), at(1ms)).empty());
+  CHECK(only<encode_machine::write_rows>(machine.on_encoded(room, at(2ms))).empty());
+  CHECK(machine.rooms() == 0);
 }
 
 TEST_CASE_FIXTURE(fixture, "I30: a picture larger than a slot fails its request and nothing else") {

@@ -36,9 +36,7 @@ submit work(std::uint64_t request, bool picture, std::size_t prompt = 20) {
 struct leader_fixture {
   cluster_plan plan = reader_plan();
   prefill_leader_machine machine{
-      plan,
-      prefill_cell,
-      {.front = front_rank, .kv_blocks = 4, .row_slots = 1, .room_deadline = 1s, .requests_max = 4}};
+      plan, prefill_cell, {.front = front_rank, .kv_blocks = 4, .row_slots = 1, .requests_max = 4}};
 
   /// The picture's rows are everywhere and the mesh has been asked.
   void gather() {
@@ -65,7 +63,9 @@ struct member_fixture {
             .prompt_tokens = 20,
             .blocks = std::vector<block_index>(blocks, block_index{5}),
             .tenancy = generation{1},
-            .dtype = element_type::f32};
+            .dtype = element_type::f32,
+            .born = generation{1},
+            .valid_ms = 1000};
   }
   prefill_member_machine::effects prefill() {
     return machine.on_prefilled(request_id{1}, kv_room, decode_cell, {block_index{0}, block_index{1}}, at(5ms));
@@ -96,9 +96,7 @@ TEST_CASE_FIXTURE(leader_fixture,
 TEST_CASE("D19: of two pictures one lands twice: only the other is still awaited") {
   const auto plan = reader_plan();
   prefill_leader_machine machine{
-      plan,
-      prefill_cell,
-      {.front = front_rank, .kv_blocks = 4, .row_slots = 2, .room_deadline = 1s, .requests_max = 4}};
+      plan, prefill_cell, {.front = front_rank, .kv_blocks = 4, .row_slots = 2, .requests_max = 4}};
   auto both = work(1, true);
   both.pictures.push_back(both.pictures[0]);
   both.pictures[1].room = room_id{70};
@@ -148,36 +146,33 @@ TEST_CASE_FIXTURE(leader_fixture,
 }
 
 TEST_CASE_FIXTURE(leader_fixture,
-                  "C25: rows that do not land within the deadline fail the request, and their slot rests") {
+                  "C25: rows that do not land within the request's time fail it, and their slot rests") {
   (void)machine.on_submit(work(1, true), at(0ms));
   (void)machine.on_landed({request_id{1}, picture_room}, 0, at(1ms));
   const auto effects = machine.on_tick(at(1000ms));
   REQUIRE(sent<error>(effects).size() == 1);
   CHECK(sent<error>(effects)[0].second.message.find("1 of 2") != std::string::npos);
-  CHECK(sent<reserve_rows>(machine.on_submit(work(2, true), at(1001ms)))
-            .empty()); // I24: the only row slot is in quarantine
-  CHECK(sent<reserve_rows>(machine.on_tick(at(1000ms) + limits::slot_quarantine)).size() == 2);
-}
-
-TEST_CASE_FIXTURE(leader_fixture, "I24: a row slot is lent again at once when the encode rank that may write is gone") {
-  (void)machine.on_submit(work(1, true), at(0ms));
-  (void)machine.on_submit(work(2, true), at(0ms));
-  SUBCASE("known after the request has ended") {
-    CHECK(sent<reserve_rows>(machine.on_cancel(request_id{1}, at(1ms))).empty());
-    CHECK(sent<reserve_rows>(machine.on_writers_gone({prefill_worker}, at(2ms))).empty());
-    CHECK(sent<reserve_rows>(machine.on_writers_gone({encode_rank}, at(2ms))).size() == 2);
-  }
-  SUBCASE("known before") {
-    CHECK(sent<reserve_rows>(machine.on_writers_gone({encode_rank}, at(1ms))).empty());
-    CHECK(sent<reserve_rows>(machine.on_cancel(request_id{1}, at(2ms))).size() == 2);
-  }
+  CHECK(sent<release>(effects).size() == 2);
+  CHECK(sent<reserve_rows>(machine.on_submit(work(2, true), at(1001ms))).empty()); // I24: the only row slot rests
 }
 
 TEST_CASE_FIXTURE(leader_fixture,
-                  "C9: a cancel while the mesh is in the forward ends the request after it, without a hand-over") {
+                  "K2: a row slot is lent again when every rank of the cell is quiet, however long it takes") {
+  (void)machine.on_submit(work(1, true), at(0ms));
+  (void)machine.on_submit(work(2, true), at(0ms));
+  CHECK(sent<reserve_rows>(machine.on_cancel(request_id{1}, at(1ms))).empty());
+  CHECK(sent<reserve_rows>(machine.on_quiet({request_id{1}}, 0, at(2ms))).empty());
+  CHECK(sent<reserve_rows>(machine.on_quiet({request_id{1}}, 0, at(2ms))).empty()); // twice is once
+  CHECK(sent<reserve_rows>(machine.on_tick(at(900ms))).empty());
+  CHECK(sent<reserve_rows>(machine.on_quiet({request_id{1}}, 1, at(901ms))).size() == 2);
+}
+
+TEST_CASE_FIXTURE(
+    leader_fixture,
+    "C9, K2: a cancel while the mesh is in the forward reaches its ranks at once; nothing is handed over") {
   gather();
   (void)machine.on_vote(request_id{1}, {admission::done}, at(2ms));
-  CHECK(machine.on_cancel(request_id{1}, at(3ms)).empty());
+  CHECK(sent<release>(machine.on_cancel(request_id{1}, at(3ms))).size() == 2);
   const auto after = machine.on_prefilled(request_id{1}, 42, 0, 0, at(4ms));
   CHECK(sent<handover>(after).empty());
   CHECK(sent<release>(after).size() == 2);
@@ -196,7 +191,8 @@ TEST_CASE_FIXTURE(member_fixture, "I12: a member grants its rows, and tells its 
                            .room = picture_room,
                            .slot = {slot_index{2}, generation{3}},
                            .tokens = 4,
-                           .encode_cell = encode_cell};
+                           .encode_cell = encode_cell,
+                           .deadline_ms = 1000};
   const auto effects = machine.on_reserve_rows(order, at(0ms));
   const auto grants = sent<grant_rows>(effects);
   REQUIRE(grants.size() == 1);
@@ -205,15 +201,16 @@ TEST_CASE_FIXTURE(member_fixture, "I12: a member grants its rows, and tells its 
   CHECK(grants[0].second.parts == 2);
   CHECK(machine.on_reserve_rows(order, at(1ms)).empty()); // D10
 
-  const auto news = machine.on_rows_landed(picture_room, at(2ms));
+  const auto news = machine.on_rows_landed(picture_room, encode_rank, at(2ms));
   REQUIRE(only<prefill_member_machine::set_admission>(news).size() == 1);
   CHECK(only<prefill_member_machine::set_admission>(news)[0].status == admission::done);
   CHECK(sent<landed>(news).at(0).first == prefill_leader);
-  CHECK(machine.on_rows_landed(picture_room, at(3ms)).empty());
+  CHECK(machine.on_rows_landed(picture_room, encode_rank, at(3ms)).empty());
 }
 
 TEST_CASE_FIXTURE(member_fixture, "a member whose rows do not land says failed when the mesh votes") {
-  (void)machine.on_reserve_rows({request_id{1}, picture_room, {slot_index{2}, generation{3}}, 4, encode_cell}, at(0ms));
+  (void)machine.on_reserve_rows({request_id{1}, picture_room, {slot_index{2}, generation{3}}, 4, encode_cell, 1000},
+                                at(0ms));
   const auto said = only<prefill_member_machine::set_admission>(machine.on_tick(at(1000ms)));
   REQUIRE(said.size() == 1);
   CHECK(said[0].status == admission::failed);
@@ -290,4 +287,117 @@ TEST_CASE_FIXTURE(leader_fixture, "A12: a leader says at once that it has a requ
   REQUIRE(sent<error>(huge).size() == 1);
   CHECK(fault_from(sent<error>(huge)[0].second.code) == fault::no_memory);
   CHECK(sent<ack>(machine.on_submit(work(3, false), at(0ms))).size() == 1); // nothing is held up by it
+}
+
+namespace {
+
+/// A member whose keys and values go to two decode ranks.
+struct two_parts {
+  cluster_plan plan = [] {
+    cluster_spec spec;
+    spec.pools = {{"front", role_kind::front, 1, 1, 1},
+                  {"prefill", role_kind::prefill, 1, 1, 1},
+                  {"decode", role_kind::decode, 1, 2, 1}};
+    return make_plan(spec).value();
+  }();
+  rank_id self{1};
+  rank_id first{2};
+  rank_id second{3};
+  cell_id decode = plan.cells_of(role_kind::decode)[0];
+  prefill_member_machine machine{plan,
+                                 plan.cells_of(role_kind::prefill)[0],
+                                 self,
+                                 {.born = generation{1},
+                                  .row_elements = 6,
+                                  .room_deadline = 1s,
+                                  .rooms_max = 8,
+                                  .kv_dtype = element_type::f32,
+                                  .overlap = {{decode, {0, 1}}}}};
+
+  grant_blocks grant(std::uint32_t part, std::uint32_t valid_ms = 1000) const {
+    return {.request = request_id{1},
+            .room = kv_room,
+            .part = part,
+            .parts = 2,
+            .prompt_tokens = 20,
+            .blocks = {block_index{5}, block_index{6}},
+            .tenancy = generation{1},
+            .dtype = element_type::f32,
+            .born = generation{1},
+            .valid_ms = valid_ms};
+  }
+  prefill_member_machine::effects prefill(std::chrono::milliseconds now = 5ms) {
+    return machine.on_prefilled(request_id{1}, kv_room, decode, {block_index{0}, block_index{1}}, at(now));
+  }
+};
+
+} // namespace
+
+TEST_CASE_FIXTURE(two_parts, "K15: a part that failed is a failure of the whole, in whatever order the parts end") {
+  for (const std::uint32_t failing : {0u, 1u})
+    for (const bool fails_first : {true, false}) {
+      two_parts one;
+      (void)one.machine.on_grant(one.first, one.grant(0), at(0ms));
+      (void)one.machine.on_grant(one.second, one.grant(1), at(0ms));
+      REQUIRE(only<prefill_member_machine::write_blocks>(one.prefill()).size() == 2);
+      const auto end = [&](bool fails) {
+        return fails ? one.machine.on_written(kv_room, failing, fail(fault::transfer_failed, "cut"), at(6ms))
+                     : one.machine.on_written(kv_room, 1 - failing, {}, at(6ms));
+      };
+      const auto before = end(fails_first);
+      CHECK(sent<shipped>(before).empty()); // the other part still reads the blocks
+      const auto after = end(!fails_first);
+      const auto news = sent<shipped>(after);
+      REQUIRE(news.size() == 1);
+      CHECK(fault_from(news[0].second.code) == fault::transfer_failed);
+      const auto word = sent<blocks_returned>(fails_first ? before : after);
+      REQUIRE(word.size() == 1);
+      CHECK(word[0].first == (failing == 0 ? one.first : one.second));
+      CHECK_FALSE(word[0].second.settled);
+    }
+}
+
+TEST_CASE_FIXTURE(two_parts, "K15: after a part has failed no other is begun, and its grant goes back") {
+  (void)machine.on_grant(first, grant(0), at(0ms));
+  (void)prefill();
+  const auto news = machine.on_written(kv_room, 0, fail(fault::peer_gone, "cut"), at(6ms));
+  CHECK(fault_from(sent<shipped>(news).at(0).second.code) == fault::peer_gone);
+  const auto late = machine.on_grant(second, grant(1), at(7ms));
+  CHECK(only<prefill_member_machine::write_blocks>(late).empty());
+  CHECK(sent<blocks_returned>(late).size() == 1);
+}
+
+TEST_CASE_FIXTURE(two_parts, "K1: keys and values are written under no lease that has ended") {
+  (void)machine.on_grant(first, grant(0), at(0ms));
+  (void)machine.on_grant(second, grant(1, 10), at(0ms));
+  const auto effects = prefill(10ms);
+  const auto told = sent<shipped>(machine.on_written(kv_room, 0, {}, at(11ms)));
+  CHECK(only<prefill_member_machine::write_blocks>(effects).size() == 1); // part 0 was asked first
+  REQUIRE(told.size() == 1);
+  CHECK(fault_from(told[0].second.code) == fault::stale_grant);
+  CHECK(sent<blocks_returned>(effects).size() == 1);
+}
+
+TEST_CASE_FIXTURE(two_parts,
+                  "K1, K2: cancelled while it waits for its turn: the grants go back, and nothing is written later") {
+  (void)machine.on_grant(first, grant(0), at(0ms));
+  (void)machine.on_grant(second, grant(1), at(0ms));
+  prefill_member_machine::effects ended;
+  SUBCASE("by the leader of its own cell") {
+    ended = machine.on_release(request_id{1}, at(1ms));
+    CHECK(sent<blocks_returned>(ended).size() == 2);
+  }
+  SUBCASE("by the decode rank alone: the front's word to prefill is late") {
+    ended = machine.on_revoke(first, {request_id{1}, kv_room});
+    CHECK(sent<blocks_returned>(ended).size() == 2);
+  }
+  SUBCASE("by the loss of the decode cell") {
+    ended = machine.on_lost({.ranks = {first, second}, .next = generation{2}, .cause = {}});
+    CHECK(sent<blocks_returned>(ended).empty()); // nobody is there
+    CHECK(machine.on_grant(first, grant(0), at(2ms)).empty());
+  }
+  const auto after = prefill();
+  CHECK(only<prefill_member_machine::write_blocks>(after).empty());
+  REQUIRE(sent<shipped>(after).size() == 1);
+  CHECK(sent<shipped>(after)[0].second.code != 0);
 }

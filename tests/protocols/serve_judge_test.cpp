@@ -116,7 +116,7 @@ struct everybody {
                               .room_deadline = 1s,
                               .rooms_max = 8}};
   prefill_leader_machine prefill{
-      plan, cell_id{3}, {.front = front_rank, .kv_blocks = 4, .row_slots = 4, .room_deadline = 1s, .requests_max = 8}};
+      plan, cell_id{3}, {.front = front_rank, .kv_blocks = 4, .row_slots = 4, .requests_max = 8}};
   prefill_member_machine member{
       plan,
       cell_id{3},
@@ -125,7 +125,7 @@ struct everybody {
   decode_leader_machine decode{
       plan, cell_id{4}, {.front = front_rank, .kv_blocks = 4, .room_deadline = 1s, .requests_max = 8}};
   decode_member_machine decode_member{
-      plan, cell_id{4}, decode_rank, {.room_deadline = 1s, .rooms_max = 8, .overlap = {{cell_id{3}, {0, 1}}}}};
+      plan, cell_id{4}, decode_rank, {.rooms_max = 8, .overlap = {{cell_id{3}, {0, 1}}}}};
 
   void tell(rank_id self, rank_id from, const serve_message& message, time_point now) {
     if (!judge_message(plan, self, from, message))
@@ -166,6 +166,21 @@ struct everybody {
           } else if constexpr (std::is_same_v<Message, release>)
             (void)(self == prefill_worker ? member.on_release(m.request, now).size()
                                           : decode_member.on_release(m.request, now).size());
+          else if constexpr (std::is_same_v<Message, revoke_rows>)
+            (void)encode_cell.on_revoke(from, m);
+          else if constexpr (std::is_same_v<Message, revoke_blocks>)
+            (void)member.on_revoke(from, m);
+          else if constexpr (std::is_same_v<Message, pixels_returned>)
+            (void)encode_cell.on_pixels_returned(m);
+          else if constexpr (std::is_same_v<Message, rows_returned>)
+            (void)member.on_rows_returned(from, m);
+          else if constexpr (std::is_same_v<Message, blocks_returned>)
+            (void)decode_member.on_returned(from, m);
+          else if constexpr (std::is_same_v<Message, rows_quiet>) {
+            if (place)
+              (void)prefill.on_quiet(m, *place, now);
+          } else if constexpr (std::is_same_v<Message, blocks_quiet>)
+            (void)decode.on_quiet(m, 0, now);
           else if constexpr (std::is_same_v<Message, cancel>) {
             (void)prefill.on_cancel(m.request, now);
             (void)decode.on_cancel(m.request, now);

@@ -124,8 +124,7 @@ private:
     case role_kind::prefill:
       prefill_[cell.id] = std::make_unique<prefill_leader_machine>(
           plan_, cell.id,
-          prefill_leader_machine::options{
-              .front = plan_.front(), .kv_blocks = 8, .row_slots = 4, .room_deadline = 1s, .requests_max = 64});
+          prefill_leader_machine::options{.front = plan_.front(), .kv_blocks = 8, .row_slots = 4, .requests_max = 64});
       for (const auto rank : cell.ranks)
         prefill_members_[rank] = std::make_unique<prefill_member_machine>(
             plan_, cell.id, rank,
@@ -140,8 +139,7 @@ private:
       for (const auto rank : cell.ranks)
         decode_members_[rank] = std::make_unique<decode_member_machine>(
             plan_, cell.id, rank,
-            decode_member_machine::options{
-                .room_deadline = 1s, .rooms_max = 64, .overlap = places_of(role_kind::prefill)});
+            decode_member_machine::options{.rooms_max = 64, .overlap = places_of(role_kind::prefill)});
       break;
     case role_kind::all:
     case role_kind::stub:
@@ -259,6 +257,27 @@ private:
     else
       perform_at(self, decode_members_.at(self)->on_release(m.request, now_));
   }
+  void hear(const cell_plan& at, rank_id, rank_id from, const revoke_rows& m) {
+    perform(at.id, encode_.at(at.id)->on_revoke(from, m));
+  }
+  void hear(const cell_plan&, rank_id self, rank_id from, const revoke_blocks& m) {
+    perform_at(self, prefill_members_.at(self)->on_revoke(from, m));
+  }
+  void hear(const cell_plan& at, rank_id, rank_id, const pixels_returned& m) {
+    perform(at.id, encode_.at(at.id)->on_pixels_returned(m));
+  }
+  void hear(const cell_plan&, rank_id self, rank_id from, const rows_returned& m) {
+    perform_at(self, prefill_members_.at(self)->on_rows_returned(from, m));
+  }
+  void hear(const cell_plan&, rank_id self, rank_id from, const blocks_returned& m) {
+    perform_at(self, decode_members_.at(self)->on_returned(from, m));
+  }
+  void hear(const cell_plan& at, rank_id, rank_id from, const rows_quiet& m) {
+    perform(at.id, prefill_.at(at.id)->on_quiet(m, *at.place_of(from), now_));
+  }
+  void hear(const cell_plan& at, rank_id, rank_id from, const blocks_quiet& m) {
+    perform(at.id, decode_.at(at.id)->on_quiet(m, *at.place_of(from), now_));
+  }
   void hear(const cell_plan& at, rank_id, rank_id, const cancel& m) {
     if (at.role == role_kind::encode)
       perform(at.id, encode_.at(at.id)->on_cancel(m.request, now_));
@@ -315,7 +334,7 @@ private:
     later([this, &cell, write] {
       const auto ended = outcome();
       if (ended)
-        perform_at(write.to, prefill_members_.at(write.to)->on_rows_landed(write.room, now_));
+        perform_at(write.to, prefill_members_.at(write.to)->on_rows_landed(write.room, cell.leader(), now_));
       perform(cell.id, encode_.at(cell.id)->on_written(write.room, write.part, ended, now_));
     });
   }
