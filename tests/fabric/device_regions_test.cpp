@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <memory>
-#include <thread>
 
 #include "tests/fabric/pretended_device.hpp"
 #include "tests/fabric/transfer_harness.hpp"
@@ -135,7 +134,7 @@ TEST_CASE("K1: a write that was posted in time is not begun when its lease has e
                                     .deadline = within(patience),
                                     .cookie = 12},
                                    ready_event::already()));
-  std::this_thread::sleep_until(until); // the first one stands before it
+  CHECK_FALSE(with.reader.log.wait_landed(1, until - base::now())); // the first one stands before it
   computed->passed = true;
 
   REQUIRE(with.writer.log.wait_delivered(2));

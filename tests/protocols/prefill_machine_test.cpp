@@ -169,7 +169,7 @@ TEST_CASE_FIXTURE(leader_fixture,
 
 TEST_CASE_FIXTURE(
     leader_fixture,
-    "C9, K2: a cancel while the mesh is in the forward reaches its ranks at once; nothing is handed over") {
+    "C9, K2: a cancel while the mesh is in the forward reaches its ranks at once and hands over nothing") {
   gather();
   (void)machine.on_vote(request_id{1}, {admission::done}, at(2ms));
   CHECK(sent<release>(machine.on_cancel(request_id{1}, at(3ms))).size() == 2);

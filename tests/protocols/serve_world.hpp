@@ -25,8 +25,7 @@ using namespace std::chrono_literals;
 
 class serve_world {
 public:
-  /// Exactly who said what to whom: type, role and place of the sender, role and place of the receiver, and whether
-  /// both are of one cell.
+  /// Who said what to whom: type, role and place of the sender, of the receiver, and whether both are of one cell.
   using passed = std::tuple<message_type, role_kind, bool, role_kind, bool, bool>;
 
   serve_world(cluster_plan plan, std::uint64_t seed) : plan_(std::move(plan)), random_(seed) {
