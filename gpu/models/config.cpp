@@ -5,13 +5,13 @@
 #include <numbers>
 #include <numeric>
 
+#include "gpu/models/end_tokens.hpp"
 #include "gpu/models/json_file.hpp"
+#include "gpu/models/preprocessor.hpp"
 
 namespace troupe::gpu::models {
 
 using nlohmann::json;
-using protocols::fail;
-using protocols::fault;
 using protocols::result;
 
 namespace {
@@ -29,12 +29,14 @@ struct family {
   bool vision;
   bool head_norms;
   bool fixed_input_bias; ///< q, k and v have biases whatever the config says, o has none
+  const char* model_type;
+  bool slides; ///< `sliding_window` counts where `use_sliding_window` is set
 };
 constexpr std::array families{
-    family{"Qwen3VLForConditionalGeneration", true, true, false},
-    family{"Qwen3ForCausalLM", false, true, false},
-    family{"Qwen2ForCausalLM", false, false, true},
-    family{"LlamaForCausalLM", false, false, false},
+    family{"Qwen3VLForConditionalGeneration", true, true, false, "qwen3_vl", false},
+    family{"Qwen3ForCausalLM", false, true, false, "qwen3", true},
+    family{"Qwen2ForCausalLM", false, false, true, "qwen2", true},
+    family{"LlamaForCausalLM", false, false, false, "llama", false},
 };
 
 const family* family_of(const json& config) {
@@ -53,25 +55,53 @@ std::string known_families() {
   return names;
 }
 
+/// The base, which may stand in two places, and in files of some versions in both.
+double read_theta(key_reader& text, key_reader& keys, bool vision) {
+  const double outside = text.number_or("rope_theta", 10'000.0);
+  const double theta = keys.number_or("rope_theta", outside);
+  if (keys.has("rope_theta") && text.has("rope_theta") && theta != outside)
+    keys.refuse("rope_theta", "the same as rope_theta outside, or only one of the two");
+  if (vision && !keys.has("rope_theta") && !text.has("rope_theta"))
+    keys.refuse("rope_theta", "a positive number: versions of the library differ in what they take without it");
+  return theta;
+}
+
+/// The kind of scaling, of two names for the key; that of pictures' positions is none.
+std::string read_rope_type(key_reader& keys, bool vision) {
+  const auto type_at = [&](const char* key) {
+    const std::string type = keys.text_or(key, "default");
+    return vision && type == "mrope" ? "default" : type;
+  };
+  const char* const key = keys.has("rope_type") ? "rope_type" : "type";
+  const std::string type = type_at(key);
+  if (keys.has("rope_type") && keys.has("type") && type_at("type") != type)
+    keys.refuse("type", "the same as rope_type");
+  if (type != "llama3" && type != "default")
+    keys.refuse(key, R"("default" or "llama3")");
+  return type;
+}
+
 rope_config read_rope(key_reader& text, const model_facts& facts, bool vision) {
+  // Versions of transformers differ in which of the two they take.
+  if (text.differ("rope_scaling", "rope_parameters"))
+    text.refuse("rope_scaling", "the same as rope_parameters, or only one of the two");
   const char* const key = text.has("rope_parameters") ? "rope_parameters" : "rope_scaling";
   key_reader keys = text.child(key);
+  keys.account_for({rope_keys()});
   rope_config rope;
-  rope.theta = keys.number_or("rope_theta", text.number_or("rope_theta", rope.theta));
+  rope.theta = read_theta(text, keys, vision);
 
-  const char* const type_key = keys.has("rope_type") ? "rope_type" : "type";
-  const std::string type = keys.text_or(type_key, "default");
-  if (type == "llama3") {
+  if (read_rope_type(keys, vision) == "llama3") {
     rope_config::llama3_stretch stretch;
-    stretch.factor = keys.number_or("factor", stretch.factor);
-    stretch.low_frequency_factor = keys.number_or("low_freq_factor", stretch.low_frequency_factor);
-    stretch.high_frequency_factor = keys.number_or("high_freq_factor", stretch.high_frequency_factor);
-    stretch.original_context = keys.number_or("original_max_position_embeddings", stretch.original_context);
+    stretch.factor = keys.number("factor");
+    stretch.low_frequency_factor = keys.number("low_freq_factor");
+    stretch.high_frequency_factor = keys.number("high_freq_factor");
+    stretch.original_context = keys.number("original_max_position_embeddings");
     if (stretch.high_frequency_factor <= stretch.low_frequency_factor)
       keys.refuse("high_freq_factor", "more than low_freq_factor");
     rope.stretch = stretch;
-  } else if (type != "default" && !(vision && type == "mrope")) {
-    keys.refuse(type_key, R"("default" or "llama3")");
+  } else if (keys.number_or("factor", 1.0) != 1.0) {
+    keys.refuse("factor", "none without a rope_type that takes it");
   }
 
   if (vision) {
@@ -84,6 +114,18 @@ rope_config read_rope(key_reader& text, const model_facts& facts, bool vision) {
       keys.refuse("mrope_interleaved", "true");
   }
   return rope;
+}
+
+/// Every layer here looks at all that came before.
+void read_windows(key_reader& keys, const family& kind, const model_facts& facts) {
+  if (keys.flag_or("use_sliding_window", false))
+    keys.refuse("use_sliding_window", "false");
+  if (!kind.slides && keys.has("sliding_window") && keys.count("sliding_window", context_max) < facts.context_max)
+    keys.refuse("sliding_window", "null, or at least max_position_embeddings");
+  const auto layers = keys.texts("layer_types");
+  const bool whole = std::ranges::all_of(layers, [](const std::string& each) { return each == "full_attention"; });
+  if (!layers.empty() && (!whole || layers.size() != facts.layers))
+    keys.refuse("layer_types", "\"full_attention\" for each layer");
 }
 
 void read_text(key_reader& top, key_reader& keys, const family& kind, model_config& into) {
@@ -102,12 +144,13 @@ void read_text(key_reader& top, key_reader& keys, const family& kind, model_conf
     keys.refuse("head_dim", "an even number");
   if (keys.text_or("hidden_act", "silu") != "silu")
     keys.refuse("hidden_act", R"("silu")");
-  if (keys.flag_or("use_sliding_window", false))
-    keys.refuse("use_sliding_window", "false");
+  read_windows(keys, kind, facts);
   if (keys.has("partial_rotary_factor") && keys.number_or("partial_rotary_factor", 1.0) != 1.0)
     keys.refuse("partial_rotary_factor", "1");
 
   text_config& text = into.text;
+  if (kind.vision)
+    keys.account_for({general_keys(), text_keys()});
   text.prefix = kind.vision ? "model.language_model." : "model.";
   text.norm_epsilon = static_cast<float>(keys.number_or("rms_norm_eps", 1e-6));
   text.rope = read_rope(keys, facts, kind.vision);
@@ -115,12 +158,16 @@ void read_text(key_reader& top, key_reader& keys, const family& kind, model_conf
   text.input_bias = kind.fixed_input_bias || text.output_bias;
   text.mlp_bias = keys.flag_or("mlp_bias", false);
   text.head_norms = kind.head_norms;
-  text.tied = top.flag_or("tie_word_embeddings", keys.flag_or("tie_word_embeddings", false));
+  const bool tied_inside = keys.flag_or("tie_word_embeddings", false);
+  text.tied = top.flag_or("tie_word_embeddings", tied_inside);
+  if (keys.has("tie_word_embeddings") && tied_inside != text.tied)
+    keys.refuse("tie_word_embeddings", "the same as tie_word_embeddings outside");
 }
 
 void read_vision(key_reader& top, model_config& into) {
   model_facts& facts = into.facts;
   key_reader keys = top.child("vision_config");
+  keys.account_for({general_keys(), vision_keys()});
   vision_config vision;
   vision.prefix = "model.visual.";
   vision.hidden = keys.count("hidden_size", width_max);
@@ -155,7 +202,9 @@ void read_vision(key_reader& top, model_config& into) {
       std::ranges::adjacent_find(vision.deepstack, std::greater_equal{}) != vision.deepstack.end())
     keys.refuse("deepstack_visual_indexes", "rising, at most as many as text layers");
   facts.deepstack_levels = static_cast<std::uint32_t>(vision.deepstack.size());
-  vision.theta = keys.child("rope_parameters").number_or("rope_theta", vision.theta);
+  key_reader rope = keys.child("rope_parameters");
+  rope.account_for({vision_rope_keys()});
+  vision.theta = rope.number_or("rope_theta", vision.theta);
 
   facts.image_token = top.token("image_token_id", facts.vocabulary);
   facts.vision_start_token = top.token("vision_start_token_id", facts.vocabulary);
@@ -165,62 +214,31 @@ void read_vision(key_reader& top, model_config& into) {
 
 /// The picture sizes that the preprocessor admits; it must cut patches as the tower does.
 result<void> read_preprocessor(const std::filesystem::path& folder, model_config& into) {
-  const auto file = folder / "preprocessor_config.json";
-  const auto object = read_object(file);
-  if (!object)
-    return tl::unexpected(object.error());
+  const auto found = find_preprocessor(folder);
+  if (!found)
+    return tl::unexpected(found.error());
   std::optional<protocols::failure> problem;
-  key_reader keys{*object, file.string() + ": ", problem};
+  key_reader keys{found->object, found->where, problem};
   key_reader size = keys.child("size");
+  keys.account_for({preprocessor_keys()});
+  size.account_for({picture_size_keys()});
   model_facts& facts = into.facts;
-  const bool named = size.has("longest_edge");
-  facts.picture_pixels_min =
-      named ? size.count("shortest_edge", picture_pixels_max) : keys.count("min_pixels", picture_pixels_max);
-  facts.picture_pixels_max =
-      named ? size.count("longest_edge", picture_pixels_max) : keys.count("max_pixels", picture_pixels_max);
+  // As published: min_pixels and max_pixels, where they are given, take the place of the edges of `size`.
+  const auto bound = [&](const char* key, const char* edge) {
+    return keys.has(key) || !size.has(edge) ? keys.count(key, picture_pixels_max)
+                                            : size.count(edge, picture_pixels_max);
+  };
+  facts.picture_pixels_min = bound("min_pixels", "shortest_edge");
+  facts.picture_pixels_max = bound("max_pixels", "longest_edge");
   if (facts.picture_pixels_max < facts.picture_pixels_min)
-    keys.refuse("size", "a longest_edge (pixels) of at least shortest_edge");
+    keys.refuse(keys.has("max_pixels") ? "max_pixels" : "size",
+                "a largest picture of at least the smallest, in pixels");
   if (keys.count_or("patch_size", facts.patch_pixels, 256) != facts.patch_pixels)
     keys.refuse("patch_size", "the tower's " + std::to_string(facts.patch_pixels));
   if (keys.count_or("merge_size", facts.merge, 16) != facts.merge)
     keys.refuse("merge_size", "the tower's " + std::to_string(facts.merge));
   if (keys.count_or("temporal_patch_size", into.vision->temporal, 16) != into.vision->temporal)
     keys.refuse("temporal_patch_size", "the tower's " + std::to_string(into.vision->temporal));
-  if (problem)
-    return tl::unexpected(*problem);
-  return {};
-}
-
-void read_end_tokens(key_reader& keys, const json& object, model_facts& facts) {
-  if (!keys.has("eos_token_id") || !facts.end_tokens.empty())
-    return;
-  if (!object["eos_token_id"].is_array()) {
-    facts.end_tokens = {keys.token("eos_token_id", facts.vocabulary)};
-    return;
-  }
-  for (const std::uint32_t id : keys.counts("eos_token_id", facts.vocabulary - 1))
-    facts.end_tokens.push_back(static_cast<protocols::token_id>(id));
-}
-
-/// generation_config.json where it is published, config.json otherwise.
-result<void> find_end_tokens(const std::filesystem::path& folder, const json& config, const char* text_key,
-                             model_facts& facts) {
-  std::optional<protocols::failure> problem;
-  if (const auto file = folder / "generation_config.json"; std::filesystem::exists(file)) {
-    const auto object = read_object(file);
-    if (!object)
-      return tl::unexpected(object.error());
-    key_reader keys{*object, file.string() + ": ", problem};
-    read_end_tokens(keys, *object, facts);
-  }
-  key_reader top{config, (folder / "config.json").string() + ": ", problem};
-  read_end_tokens(top, config, facts);
-  if (text_key) {
-    key_reader text = top.child(text_key);
-    read_end_tokens(text, config[text_key], facts);
-  }
-  if (facts.end_tokens.empty())
-    top.refuse("eos_token_id", "a token id or a list of them, here or in generation_config.json");
   if (problem)
     return tl::unexpected(*problem);
   return {};
@@ -272,6 +290,9 @@ result<model_config> read_config(const std::filesystem::path& folder) {
   config.facts.name = folder.has_filename() ? folder.filename().string() : folder.parent_path().filename().string();
   config.facts.architecture = kind->architecture;
   key_reader text = kind->vision ? top.child("text_config") : top;
+  top.account_for({general_keys(), kind->vision ? picture_model_keys() : text_keys()});
+  if (top.text_or("model_type", kind->model_type) != kind->model_type)
+    top.refuse("model_type", "\"" + std::string{kind->model_type} + "\", that of the architecture");
   read_text(top, text, *kind, config);
   if (kind->vision && !problem)
     read_vision(top, config);
@@ -280,8 +301,10 @@ result<model_config> read_config(const std::filesystem::path& folder) {
   if (kind->vision)
     if (auto read = read_preprocessor(folder, config); !read)
       return tl::unexpected(read.error());
-  if (auto found = find_end_tokens(folder, *object, kind->vision ? "text_config" : nullptr, config.facts); !found)
-    return tl::unexpected(found.error());
+  auto ends = find_end_tokens(folder, *object, config.facts.vocabulary);
+  if (!ends)
+    return tl::unexpected(ends.error());
+  config.facts.end_tokens = *std::move(ends);
   return config;
 }
 

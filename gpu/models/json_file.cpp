@@ -1,5 +1,6 @@
 #include "gpu/models/json_file.hpp"
 
+#include <algorithm>
 #include <fstream>
 #include <limits>
 #include <system_error>
@@ -95,6 +96,15 @@ bool key_reader::has(const char* key) const {
   return find(key) != nullptr;
 }
 
+bool key_reader::differ(const char* key, const char* other) const {
+  return has(key) && has(other) && *find(key) != *find(other);
+}
+
+void key_reader::account_for(std::initializer_list<key_rules> rules) {
+  if (const auto found = find_unaccounted(*object_, rules))
+    refuse(found->key.c_str(), found->valid);
+}
+
 void key_reader::refuse(const char* key, const std::string& valid) {
   if (*problem_)
     return;
@@ -128,13 +138,16 @@ std::int32_t key_reader::token(const char* key, std::uint32_t vocabulary) {
 }
 
 double key_reader::number_or(const char* key, double otherwise) {
+  return has(key) ? number(key) : otherwise;
+}
+
+double key_reader::number(const char* key) {
   const json* there = find(key);
-  if (!there)
-    return otherwise;
-  if (there->is_number() && there->get<double>() > 0 && there->get<double>() < std::numeric_limits<float>::max())
+  if (there && there->is_number() && there->get<double>() > 0 &&
+      there->get<double>() < std::numeric_limits<float>::max())
     return there->get<double>();
   refuse(key, "a positive number");
-  return otherwise;
+  return 1.0;
 }
 
 bool key_reader::flag_or(const char* key, bool otherwise) {
@@ -174,6 +187,16 @@ std::vector<std::uint32_t> key_reader::counts(const char* key, std::uint32_t hig
     values.clear();
   }
   return values;
+}
+
+std::vector<std::string> key_reader::texts(const char* key) {
+  const json* there = find(key);
+  if (!there)
+    return {};
+  if (there->is_array() && std::ranges::all_of(*there, [](const json& each) { return each.is_string(); }))
+    return there->get<std::vector<std::string>>();
+  refuse(key, "a list of texts");
+  return {};
 }
 
 key_reader key_reader::child(const char* key) {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <initializer_list>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -9,6 +10,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "gpu/models/config_keys.hpp"
 #include "protocols/fault.hpp"
 
 /// JSON that came with a model: bounded in length and depth before it is parsed, and read key by key with messages that
@@ -36,11 +38,17 @@ public:
   double number_or(const char* key, double otherwise);
   bool flag_or(const char* key, bool otherwise);
   std::string text_or(const char* key, std::string otherwise);
+  double number(const char* key);
   std::vector<std::uint32_t> counts(const char* key, std::uint32_t highest); ///< empty when absent
+  std::vector<std::string> texts(const char* key);                           ///< empty when absent
   /// An empty object when absent or null.
   key_reader child(const char* key);
 
   bool has(const char* key) const;
+  /// Both are there, and not with the same value.
+  bool differ(const char* key, const char* other) const;
+  /// Refuses what no rule admits.
+  void account_for(std::initializer_list<key_rules> rules);
   /// "reader/config.json: text_config.hidden_act is "relu"; valid here: "silu"".
   void refuse(const char* key, const std::string& valid);
 

@@ -3,20 +3,23 @@
 
 #include "gpu/models/json_file.hpp"
 #include "gpu/models/picture.hpp"
+#include "gpu/models/preprocessor.hpp"
 #include "runtime/base/assert.hpp"
 
 namespace troupe::gpu::models {
 namespace {
 
-/// The three numbers under `key`; `otherwise` where it is absent.
+/// The three numbers under `key`, 0 among them where `zero`; `otherwise` where it is absent.
 std::array<double, 3> channels_or(const nlohmann::json& object, const char* key, std::array<double, 3> otherwise,
-                                  key_reader& from) {
+                                  bool zero, key_reader& from) {
   if (!from.has(key))
     return otherwise;
   const auto& values = object[key];
-  const auto is_positive = [](const nlohmann::json& value) { return value.is_number() && value.get<double>() > 0.0; };
-  if (!values.is_array() || values.size() != otherwise.size() || !std::ranges::all_of(values, is_positive)) {
-    from.refuse(key, "three positive numbers");
+  const auto is_valid = [&](const nlohmann::json& value) {
+    return value.is_number() && (value.get<double>() > 0.0 || (zero && value.get<double>() == 0.0));
+  };
+  if (!values.is_array() || values.size() != otherwise.size() || !std::ranges::all_of(values, is_valid)) {
+    from.refuse(key, zero ? "three numbers of at least 0" : "three positive numbers");
     return otherwise;
   }
   return values.get<std::array<double, 3>>();
@@ -26,17 +29,16 @@ std::array<double, 3> channels_or(const nlohmann::json& object, const char* key,
 
 protocols::result<normalisation> read_normalisation(const std::filesystem::path& folder) {
   constexpr std::uint32_t side_max = 1024;
-  const auto path = folder / "preprocessor_config.json";
-  const auto object = read_object(path);
-  if (!object)
-    return tl::make_unexpected(object.error());
+  const auto found = find_preprocessor(folder);
+  if (!found)
+    return tl::make_unexpected(found.error());
 
   std::optional<protocols::failure> problem;
-  key_reader from{*object, path.string() + ": ", problem};
+  key_reader from{found->object, found->where, problem};
   normalisation out;
   out.rescale = from.number_or("rescale_factor", out.rescale);
-  out.mean = channels_or(*object, "image_mean", out.mean, from);
-  out.deviation = channels_or(*object, "image_std", out.deviation, from);
+  out.mean = channels_or(found->object, "image_mean", out.mean, true, from);
+  out.deviation = channels_or(found->object, "image_std", out.deviation, false, from);
   out.patch = from.count_or("patch_size", out.patch, side_max);
   out.temporal = from.count_or("temporal_patch_size", out.temporal, side_max);
   out.merge = from.count_or("merge_size", out.merge, side_max);

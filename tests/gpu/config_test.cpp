@@ -108,6 +108,145 @@ TEST_CASE("a configuration that cannot be used is refused with file, key, what i
         "generation_config.json");
 }
 
+TEST_CASE("K10: every key of a folder is honoured, known to change nothing here, or refused by name") {
+  const char* const none = "valid here: no such key";
+  const std::vector<std::pair<change, std::string>> refused{
+      {{"config.json", "/text_config/rope_scaling", {{"rope_type", "yarn"}, {"factor", 4.0}}},
+       "text_config.rope_scaling is {\"factor\":4.0,\"rope_type\":\"yarn\"}; valid here: the same as rope_parameters"},
+      {{"config.json", "/text_config/rope_theta", 10000.0},
+       "rope_parameters.rope_theta is 500000.0; valid here: the same"},
+      {{"config.json", "/text_config/rope_parameters/rope_theta", nullptr}, "rope_theta is missing"},
+      {{"config.json", "/text_config/rope_parameters/type", "linear"}, "rope_parameters.type is \"linear\""},
+      {{"config.json", "/text_config/rope_parameters/factor", 2.0}, "rope_parameters.factor is 2.0"},
+      {{"config.json", "/text_config/rope_parameters/rope_type", "llama3"}, "rope_parameters.factor is missing"},
+      {{"config.json", "/text_config/rope_parameters/beta_fast", 32}, none},
+      {{"config.json", "/text_config/rope_parameters/partial_rotary_factor", 0.5}, "partial_rotary_factor is 0.5"},
+      {{"config.json", "/text_config/sliding_window", 128}, "text_config.sliding_window is 128; valid here: null"},
+      {{"config.json", "/text_config/use_sliding_window", true}, "use_sliding_window is true; valid here: false"},
+      {{"config.json", "/text_config/layer_types", {"sliding_attention"}}, "\"full_attention\" for each layer"},
+      {{"config.json", "/text_config/tie_word_embeddings", false}, "the same as tie_word_embeddings outside"},
+      {{"config.json", "/text_config/logit_scale", 0.5}, none},
+      {{"config.json", "/text_config/num_experts", 8}, none},
+      {{"config.json", "/logit_scale", 0.5}, none},
+      {{"config.json", "/quantization_config", {{"bits", 4}}}, none},
+      {{"config.json", "/auto_map", {{"AutoModel", "x.Y"}}}, none},
+      {{"config.json", "/model_type", "qwen2_vl"}, "model_type is \"qwen2_vl\"; valid here: \"qwen3_vl\""},
+      {{"config.json", "/vision_config/rope_parameters/rope_type", "yarn"}, "vision_config.rope_parameters.rope_type"},
+      {{"config.json", "/vision_config/fullatt_block_indexes", {1}}, none},
+      {{"preprocessor_config.json", "/do_resize", false}, "do_resize is false; valid here: true"},
+      {{"preprocessor_config.json", "/do_rescale", false}, "do_rescale is false; valid here: true"},
+      {{"preprocessor_config.json", "/do_normalize", false}, "do_normalize is false; valid here: true"},
+      {{"preprocessor_config.json", "/do_convert_rgb", false}, "do_convert_rgb is false; valid here: true"},
+      {{"preprocessor_config.json", "/do_center_crop", true}, "do_center_crop is true; valid here: false"},
+      {{"preprocessor_config.json", "/do_pad", true}, "do_pad is true; valid here: false"},
+      {{"preprocessor_config.json", "/resample", 2}, "resample is 2; valid here: 3"},
+      {{"preprocessor_config.json", "/size/height", 224}, "size.height is 224; " + std::string{none}},
+      {{"preprocessor_config.json", "/image_processor_type", "CLIPImageProcessor"},
+       "valid here: \"Qwen2VLImageProcessor\""},
+      {{"preprocessor_config.json", "/max_pixels", 100}, "max_pixels is 100; valid here: a largest picture"},
+      {{"preprocessor_config.json", "/sharpen", 2}, none},
+      {{"generation_config.json", "/suppress_tokens", {7}}, "suppress_tokens is [7]; valid here: []"},
+      {{"generation_config.json", "/stop_strings", {"\n"}}, "valid here: []"},
+      {{"generation_config.json", "/num_beams", 4}, "num_beams is 4; valid here: 1"},
+      {{"generation_config.json", "/forced_eos_token_id", 258}, none},
+  };
+  for (const auto& [what, says] : refused) {
+    CAPTURE(what.pointer);
+    const std::string said = refusal(what);
+    CAPTURE(said);
+    CHECK(said.starts_with(what.file));
+    CHECK(said.find(says) != std::string::npos);
+  }
+  const std::vector<change> accepted{
+      {"config.json", "/_name_or_path", "somewhere"},
+      {"config.json", "/text_config/_attn_implementation_autoset", true},
+      {"config.json", "/text_config/use_bidirectional_attention", false},
+      {"config.json", "/text_config/sliding_window", 4096},
+      {"config.json", "/text_config/max_window_layers", 28},
+      {"config.json", "/text_config/rope_theta", 500000.0},
+      {"config.json", "/text_config/rope_parameters/type", "mrope"},
+      {"config.json", "/text_config/layer_types", std::vector<std::string>(8, "full_attention")},
+      {"config.json", "/torch_dtype", "float16"},
+      {"generation_config.json", "/temperature", 0.7},
+      {"generation_config.json", "/num_beams", 1},
+      {"preprocessor_config.json", "/image_mean", {0.0, 0.0, 0.0}},
+      {"preprocessor_config.json", "/do_pad", false},
+      {"preprocessor_config.json", "/crop_size", {{"height", 224}}},
+  };
+  for (const change& what : accepted) {
+    CAPTURE(what.pointer);
+    CHECK(refusal(what) == "accepted");
+  }
+}
+
+TEST_CASE("K10: min_pixels and max_pixels take the place of the edges of a picture's size") {
+  const auto facts = [](const json& changed) {
+    const scratch_folder folder{"pixels"};
+    for (const char* name : {"config.json", "generation_config.json"})
+      folder.write(name, published(name));
+    json object = published("preprocessor_config.json");
+    object.merge_patch(changed);
+    folder.write("preprocessor_config.json", object);
+    return take(models::read_facts(folder.path()));
+  };
+  CHECK(facts({{"max_pixels", 24576}}).picture_pixels_max == 24576);
+  CHECK(facts({{"max_pixels", 24576}}).picture_pixels_min == 12288);
+  CHECK(facts({{"min_pixels", 20000}}).picture_pixels_min == 20000);
+  CHECK(facts({{"max_pixels", nullptr}}).picture_pixels_max == 73728);
+  CHECK(facts({{"size", nullptr}, {"min_pixels", 3136}, {"max_pixels", 50000}}).picture_pixels_max == 50000);
+}
+
+TEST_CASE("K10: a processor's configuration may hold that of pictures, and may not contradict it") {
+  const scratch_folder folder{"processor"};
+  for (const char* name : {"config.json", "generation_config.json"})
+    folder.write(name, published(name));
+  json nested = published("preprocessor_config.json");
+  nested["size"]["longest_edge"] = 50000;
+  folder.write("processor_config.json", json{{"image_processor", nested}, {"processor_class", "Qwen3VLProcessor"}});
+  CHECK(take(models::read_facts(folder.path())).picture_pixels_max == 50000);
+
+  folder.write("preprocessor_config.json", published("preprocessor_config.json"));
+  const auto both = models::read_facts(folder.path());
+  REQUIRE_FALSE(both);
+  CHECK(both.error().what.find("processor_config.json: image_processor is another one than") != std::string::npos);
+
+  nested["resample"] = 2;
+  folder.write("processor_config.json", json{{"image_processor", nested}});
+  std::filesystem::remove(folder.path() / "preprocessor_config.json");
+  const auto refused = models::read_facts(folder.path());
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().what.find("processor_config.json: image_processor.resample is 2") != std::string::npos);
+}
+
+TEST_CASE("K10: every end-of-turn token that the folder names ends an answer") {
+  using tokens = std::vector<protocols::token_id>;
+  const auto ends = [](const json& generation, const json& config, const json& tokenizer) {
+    const scratch_folder folder{"ends"};
+    json of_model = published("config.json"), of_words = published("tokenizer_config.json");
+    of_model.merge_patch(config);
+    of_words.merge_patch(tokenizer);
+    folder.write("config.json", of_model);
+    folder.write("tokenizer_config.json", of_words);
+    folder.write("generation_config.json", generation);
+    for (const char* name : {"preprocessor_config.json", "tokenizer.json"})
+      folder.write(name, published(name));
+    return take(models::read_facts(folder.path())).end_tokens;
+  };
+  const json nothing = json::object();
+  CHECK(ends({{"eos_token_id", 256}}, nothing, nothing) == tokens{256, 258}); // tokenizer_config.json: <|im_end|>
+  CHECK(ends(nothing, nothing, nothing) == tokens{258});
+  CHECK(ends({{"eos_token_id", 256}}, {{"eos_token_id", 7}}, {{"eos_token", nullptr}}) == tokens{256, 7});
+  CHECK(ends({{"eos_token_id", {256, 258}}}, {{"text_config", {{"eos_token_id", {9, 256}}}}}, nothing) ==
+        tokens{256, 258, 9});
+  CHECK(ends({{"eos_token_id", 256}}, nothing, {{"eos_token", {{"content", "<|im_end|>"}}}}) == tokens{256, 258});
+  CHECK(ends({{"eos_token_id", 256}}, nothing, {{"eos_token", "of nobody"}}) == tokens{256});
+  // An id that stands in tokenizer_config.json itself.
+  CHECK(ends({{"eos_token_id", 256}}, nothing,
+             {{"eos_token", "<e>"}, {"added_tokens_decoder", {{"300", {{"content", "<e>"}}}}}}) == tokens{256, 300});
+  CHECK(ends({{"eos_token_id", 256}}, nothing,
+             {{"eos_token", "<e>"}, {"added_tokens_decoder", {{"320", {{"content", "<e>"}}}}}}) == tokens{256});
+}
+
 TEST_CASE("a configuration file is bounded in length and depth before it is parsed") {
   const scratch_folder folder{"hostile-config"};
   const auto refused = [&](const std::string& text) {
