@@ -1,33 +1,41 @@
 #pragma once
 
+#include <cstddef>
 #include <filesystem>
-#include <optional>
 #include <string>
 #include <string_view>
 
-/// What a published chat template makes of one user turn, without an engine for its language: the templates of the
-/// served families differ in a few literals, which are found in the text and checked.
+#include "gpu/models/template_syntax.hpp"
+#include "gpu/models/template_value.hpp"
+
 namespace troupe::gpu::models {
 
-struct chat_template {
-  enum class family {
-    qwen,  ///< <|im_start|>user\n ... <|im_end|>\n
-    llama3 ///< <|start_header_id|>user<|end_header_id|>\n\n ... <|eot_id|>
-  };
-  family of = family::qwen;
-  std::string begin_token;           ///< before everything; empty where the template has none
-  std::optional<std::string> system; ///< what stands in the system turn that the template adds by itself
-  bool trims_user = false;           ///< white space around the user's words is dropped
-  bool takes_pictures = false;
-  bool begins_thinking = false; ///< the answer is begun with <think>
+/// A model's chat template, which makes the prompt of one user turn: run as transformers runs it, or refused.
+/// Recognising published templates by a few of their literals would be shorter; it dropped what else stood in them.
+/// There is no clock in it (`strftime_now` is undefined): a prompt must not depend on the day that it is sent.
+/// Contract: K10.
+class chat_template {
+public:
+  /// The folder's, from the file that transformers would take: chat_template.jinja first; of a model with pictures then
+  /// chat_template.json and processor_config.json, and tokenizer_config.json last. It is tried with a question.
+  /// Throws bad_file with file, line, column and what would be understood.
+  static chat_template read(const std::filesystem::path& folder, bool has_vision);
+
+  /// The prompt of a user's words behind `pictures` pictures, ready for an answer. Throws template_problem.
+  marked_text render(std::string_view words, std::size_t pictures) const;
+
+  /// "reader/chat_template.jinja, line 3, column 7: the filter x; understood are trim, ...".
+  std::string place_of(const template_problem& problem) const;
+
+private:
+  chat_template(std::string where, std::string_view text, value_map names);
+  void try_out();
+  marked_text run(std::string_view words, std::size_t pictures, bool in_parts) const;
+
+  std::string where_; ///< file and, where it holds more than the template, key
+  statements program_;
+  value_map names_;
+  bool parts_only_ = false; ///< it takes a user's words as a list of parts and not as a text
 };
-
-/// Errors: std::nullopt where the text is of neither family or goes another way where they must agree.
-/// `begin_token` is the tokenizer's own, used where the template asks for it.
-std::optional<chat_template> recognise(std::string_view text, std::string_view begin_token);
-
-/// The template of a folder: chat_template.jinja, chat_template.json, or that of tokenizer_config.json; the first
-/// found. Throws bad_file, naming the file and what is supported.
-chat_template read_chat_template(const std::filesystem::path& folder);
 
 } // namespace troupe::gpu::models

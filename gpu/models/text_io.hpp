@@ -13,6 +13,9 @@
 /// Text to token ids and back, as published in tokenizer.json and tokenizer_config.json.
 namespace troupe::gpu::models {
 
+class marked_text;
+struct model_facts;
+
 /// Byte-level BPE with merges and added tokens. Threads: immutable after `open`; any thread.
 class tokenizer {
 public:
@@ -20,9 +23,11 @@ public:
   static protocols::result<std::shared_ptr<const tokenizer>> open(const std::filesystem::path& folder);
   virtual ~tokenizer() = default;
 
-  /// Added tokens are matched in `text` when `parse_special`; a user's words must be encoded without, so that
-  /// "<|im_end|>" typed by a user stays text.
-  virtual std::vector<protocols::token_id> encode(std::string_view text, bool parse_special) const = 0;
+  /// Added tokens that are not special are matched in every text, as published; special ones where no byte of them is
+  /// a user's, so that "<|im_end|>" typed by a user stays text.
+  virtual std::vector<protocols::token_id> encode(const marked_text& text) const = 0;
+  /// Of a text that is a template's where `parse_special`, a user's otherwise.
+  std::vector<protocols::token_id> encode(std::string_view text, bool parse_special) const;
   /// The bytes of one id; special tokens give none.
   virtual std::string_view bytes_of(protocols::token_id id) const = 0;
   virtual std::size_t vocabulary() const noexcept = 0;
@@ -48,18 +53,20 @@ struct chat_prompt {
   std::vector<std::uint32_t> first_token;
 };
 
-/// Makes prompts of one user turn through the model's chat template, where it is one that is understood (the published
-/// Qwen forms and Llama 3's). Threads: immutable after `open`; any thread.
+/// Makes prompts of one user turn through the model's chat template. Threads: immutable after `open`; any thread.
+/// A word of the tokenizer that the model has no row for is the fault of the prompt that holds it: published folders
+/// hold such words (padding), which no prompt ever does, so that the folder is not refused for them.
+/// Contract: K8, K10.
 class prompt_builder {
 public:
-  /// Reads the folder's template. Errors: config_invalid with the file and what is supported.
-  static protocols::result<std::shared_ptr<const prompt_builder>> open(std::shared_ptr<const tokenizer> words,
-                                                                       const std::filesystem::path& folder);
+  /// Reads the folder's template and tries it. Errors: config_invalid with the file, the place and what is understood.
+  static protocols::result<std::shared_ptr<const prompt_builder>>
+  open(std::shared_ptr<const tokenizer> words, const std::filesystem::path& folder, const model_facts& facts);
   virtual ~prompt_builder() = default;
 
   /// A placeholder for each picture, then `text`, ready for generation. Image tokens are repeated as `image_tokens`
-  /// says for each picture. Errors: invalid_request (the template takes no pictures); config_invalid (the tokenizer
-  /// lacks a token that the template asks for).
+  /// says for each picture. Errors: invalid_request (the template takes no pictures or refuses this prompt; a token
+  /// beyond the model's vocabulary).
   virtual protocols::result<chat_prompt> build(std::string_view text,
                                                std::span<const std::uint32_t> image_tokens) const = 0;
 };

@@ -7,6 +7,7 @@
 #include "gpu/models/tokenizer_added.hpp"
 #include "gpu/models/tokenizer_bpe.hpp"
 #include "gpu/models/tokenizer_json.hpp"
+#include "gpu/models/tokenizer_neighbours.hpp"
 #include "gpu/models/tokenizer_split.hpp"
 #include "gpu/models/tokenizer_unicode.hpp"
 
@@ -18,8 +19,9 @@ constexpr std::uint64_t ids_max = 1u << 22;
 
 class byte_level_bpe final : public tokenizer {
 public:
-  /// Throws bad_file. `post_processor` is not read: what it would put around a text, a chat template says itself.
+  /// Throws bad_file.
   explicit byte_level_bpe(const json_at& root) {
+    root.account_for(tokenizer_keys());
     read_normalizer(root["normalizer"]);
     read_pre_tokenizer(root["pre_tokenizer"]);
     root["decoder"]["type"].require_text("ByteLevel");
@@ -27,7 +29,8 @@ public:
     read_added(root["added_tokens"]);
   }
 
-  std::vector<protocols::token_id> encode(std::string_view text, bool parse_special) const override;
+  using tokenizer::encode;
+  std::vector<protocols::token_id> encode(const marked_text& text) const override;
   std::string_view bytes_of(protocols::token_id id) const override {
     const auto at = static_cast<std::size_t>(id);
     return id >= 0 && at < bytes_.size() ? std::string_view{bytes_[at]} : std::string_view{};
@@ -46,6 +49,7 @@ private:
   /// Where the bytes of an id stand, made on first use.
   std::string& slot_of(protocols::token_id id);
 
+  void encode_without(const added_tokens& first, const marked_text& text, std::vector<protocols::token_id>& out) const;
   void encode_plain(std::string_view text, std::vector<protocols::token_id>& out) const;
   void encode_piece(std::string_view piece, std::vector<protocols::token_id>& out) const;
 
@@ -53,7 +57,8 @@ private:
   bool ignores_merges_ = false;         ///< a piece that is a token is that token, whatever the merges say
   std::vector<split_pattern> patterns_; ///< each splits what the one before it left
   byte_pairs pairs_;
-  added_tokens added_;
+  added_tokens added_;             ///< found in text as it is written
+  added_tokens added_normalized_;  ///< found after those; the same text here, as none is allowed with a normalizer
   std::vector<std::string> bytes_; ///< by id
 };
 
@@ -80,6 +85,7 @@ void byte_level_bpe::read_normalizer(const json_at& normalizer) {
 }
 
 void byte_level_bpe::read_pre_tokenizer(const json_at& pre) {
+  pre.account_for(pre_tokenizer_keys());
   if (*pre["type"] != "Sequence")
     return read_byte_level(pre);
   const json_at steps = pre["pretokenizers"];
@@ -92,6 +98,7 @@ void byte_level_bpe::read_pre_tokenizer(const json_at& pre) {
 }
 
 void byte_level_bpe::read_split(const json_at& step) {
+  step.account_for(pre_tokenizer_keys());
   step["type"].require_text("Split");
   step["behavior"].require_text("Isolated");
   step["invert"].require_false();
@@ -103,6 +110,7 @@ void byte_level_bpe::read_split(const json_at& step) {
 }
 
 void byte_level_bpe::read_byte_level(const json_at& step) {
+  step.account_for(pre_tokenizer_keys());
   step["type"].require_text("ByteLevel");
   step["add_prefix_space"].require_false();
   if (step["use_regex"].flag_or(true))
@@ -110,6 +118,7 @@ void byte_level_bpe::read_byte_level(const json_at& step) {
 }
 
 void byte_level_bpe::read_model(const json_at& model) {
+  model.account_for(bpe_keys());
   model["type"].require_text("BPE");
   model["byte_fallback"].require_false();
   for (const char* affix : {"continuing_subword_prefix", "end_of_word_suffix"})
@@ -177,6 +186,7 @@ void byte_level_bpe::read_added(const json_at& added) {
   const std::size_t of_model = bytes_.size();
   for (std::size_t i = 0; i < added->size(); ++i) {
     const json_at token = added[i];
+    token.account_for(added_token_keys());
     const std::string& content = token["content"].text();
     if (content.empty())
       throw token["content"].bad("a token's text");
@@ -188,23 +198,34 @@ void byte_level_bpe::read_added(const json_at& added) {
     std::string& slot = slot_of(id);
     if (static_cast<std::size_t>(id) < of_model && !slot.empty() && slot != content)
       throw token["id"].bad("an id that the vocabulary does not give to another token");
-    slot = token["special"].flag_or(false) ? std::string{} : content;
-    added_.add(content, id);
+    const bool special = token["special"].flag_or(false);
+    slot = special ? std::string{} : content;
+    (token["normalized"].flag_or(false) ? added_normalized_ : added_).add(content, id, special);
   }
 }
 
-std::vector<protocols::token_id> byte_level_bpe::encode(std::string_view text, bool parse_special) const {
+std::vector<protocols::token_id> byte_level_bpe::encode(const marked_text& text) const {
   std::vector<protocols::token_id> out;
-  while (parse_special) {
-    const auto next = added_.find(text);
-    if (!next)
-      break;
-    encode_plain(text.substr(0, next->at), out);
-    out.push_back(next->id);
-    text.remove_prefix(next->at + next->length);
-  }
-  encode_plain(text, out);
+  encode_without(added_, text, out);
   return out;
+}
+
+/// What stands between the tokens of `first` is looked through for the others, and then encoded.
+void byte_level_bpe::encode_without(const added_tokens& first, const marked_text& text,
+                                    std::vector<protocols::token_id>& out) const {
+  const auto encode_rest = [&](std::size_t from, std::size_t to) {
+    if (&first == &added_)
+      encode_without(added_normalized_, text.part(from, to - from), out);
+    else
+      encode_plain(std::string_view{text.bytes()}.substr(from, to - from), out);
+  };
+  std::size_t from = 0;
+  while (const auto next = first.find(text, from)) {
+    encode_rest(from, next->at);
+    out.push_back(next->id);
+    from = next->at + next->length;
+  }
+  encode_rest(from, text.bytes().size());
 }
 
 void byte_level_bpe::encode_plain(std::string_view text, std::vector<protocols::token_id>& out) const {
@@ -231,10 +252,16 @@ void byte_level_bpe::encode_piece(std::string_view piece, std::vector<protocols:
 
 } // namespace
 
+std::vector<protocols::token_id> tokenizer::encode(std::string_view text, bool parse_special) const {
+  return encode(parse_special ? marked_text::of_template(text) : marked_text::of_user(text));
+}
+
 protocols::result<std::shared_ptr<const tokenizer>> tokenizer::open(const std::filesystem::path& folder) try {
   const std::filesystem::path path = folder / "tokenizer.json";
   const nlohmann::json root = read_tokenizer_json(path);
-  return std::make_shared<const byte_level_bpe>(json_at{root, path.string()});
+  auto opened = std::make_shared<const byte_level_bpe>(json_at{root, path.string()});
+  check_neighbours(folder, json_at{root, path.string()}["added_tokens"]);
+  return opened;
 } catch (const bad_file& problem) {
   return protocols::fail(protocols::fault::config_invalid, problem.what());
 }

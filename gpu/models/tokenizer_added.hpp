@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "gpu/models/template_value.hpp"
 #include "protocols/ids.hpp"
 
 namespace troupe::gpu::models {
@@ -19,12 +20,17 @@ public:
     protocols::token_id id;
   };
 
-  void add(std::string content, protocols::token_id id);
-  /// The leftmost, and of those that begin there the longest.
-  std::optional<found> find(std::string_view text) const;
+  void add(std::string content, protocols::token_id id, bool special);
+  /// The leftmost from `from` on, and of those that begin there the longest; special ones without a user's byte.
+  std::optional<found> find(const marked_text& text, std::size_t from) const;
 
 private:
-  std::map<char, std::vector<std::pair<std::string, protocols::token_id>>> by_first_byte_; ///< longest first
+  struct token {
+    std::string content;
+    protocols::token_id id;
+    bool special;
+  };
+  std::map<char, std::vector<token>> by_first_byte_; ///< longest first
 };
 
 } // namespace troupe::gpu::models

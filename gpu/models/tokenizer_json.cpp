@@ -69,6 +69,11 @@ void json_at::require_array() const {
     throw bad("a list");
 }
 
+void json_at::account_for(key_rules rules) const {
+  if (const auto found = value_->is_object() ? find_unaccounted(*value_, {rules}) : std::nullopt)
+    throw(*this)[found->key].bad(found->valid);
+}
+
 bad_file json_at::bad(std::string_view valid) const {
   constexpr std::size_t shown_max = 200;
   std::string is = value_->is_structured() ? value_->type_name()

@@ -8,6 +8,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "gpu/models/config_keys.hpp"
+
 /// Reading a tokenizer's files. Thrown inside gpu/models and caught by the functions of text_io.hpp, which turn it into
 /// config_invalid: a fault may lie many levels deep in a file that is read once.
 namespace troupe::gpu::models {
@@ -47,6 +49,7 @@ public:
   void require_false() const; ///< or absent
   void require_text(std::string_view only) const;
   void require_array() const;
+  void account_for(key_rules rules) const; ///< where it is an object
 
   bad_file bad(std::string_view valid) const;
 

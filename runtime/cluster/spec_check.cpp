@@ -22,7 +22,7 @@ protocols::result<model_check> check_model(const loaded_spec& loaded) {
     return protocols::fail(protocols::fault::config_invalid,
                            fmt::format("{}: {}", loaded.where("model.path"), folder.error().what));
   const auto prompts = gpu::models::tokenizer::open(spec.model_path).and_then([&](auto words) {
-    return gpu::models::prompt_builder::open(std::move(words), spec.model_path);
+    return gpu::models::prompt_builder::open(std::move(words), spec.model_path, *facts);
   });
   if (!prompts)
     return protocols::fail(protocols::fault::config_invalid,

@@ -1,3 +1,4 @@
+#include "gpu/models/model.hpp"
 #include "gpu/models/text_io.hpp"
 #include "inputs.hpp"
 #include "target.hpp"
@@ -20,7 +21,9 @@ TROUPE_FUZZ_TARGET(prompt) {
       TROUPE_ASSERT("known ids", id >= 0 && static_cast<std::size_t>(id) < (*chosen)->vocabulary());
 
   const std::array<std::uint32_t, 1> image_tokens{3};
-  static const auto prompts = gpu::models::prompt_builder::open(*known.front(), fuzz::reader_model());
+  static const auto facts = gpu::models::read_facts(fuzz::reader_model());
+  TROUPE_ASSERT("the reader's config opens", facts);
+  static const auto prompts = gpu::models::prompt_builder::open(*known.front(), fuzz::reader_model(), *facts);
   TROUPE_ASSERT("the reader's chat template opens", prompts);
   const auto built = (*prompts)->build(text, image_tokens);
   TROUPE_ASSERT("a prompt can be made of any words", built && built->first_token.size() == 1);

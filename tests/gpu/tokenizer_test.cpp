@@ -7,6 +7,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "gpu/models/template_value.hpp"
 #include "gpu/models/text_io.hpp"
 #include "gpu/models/tokenizer_bpe.hpp"
 #include "gpu/models/tokenizer_split.hpp"
@@ -107,6 +108,78 @@ TEST_CASE("special tokens in a user's words stay text") {
   CHECK(tok->encode(text, true) == ids{'a', 258, 'b'});
   CHECK(tok->encode(text, false) == ids(text.begin(), text.end()));
   CHECK(tok->encode("<|im_end", true).size() == 8);
+}
+
+TEST_CASE("K10: an added token that is not special is one token in a user's words, and wins over no special one") {
+  json content = small_tokenizer();
+  for (const auto& [text, id, normalized] : {std::tuple{"<note>", 400, false}, {"te>x", 401, true}, {"|im", 402, true}})
+    content["added_tokens"].push_back({{"content", text}, {"id", id}, {"special", false}, {"normalized", normalized}});
+  const written_folder folder{content};
+  const auto tok = open(folder.path());
+  for (const bool of_template : {false, true}) {
+    CHECK(tok->encode("a<note>b", of_template) == ids{'a', 400, 'b'});
+    CHECK(tok->encode("<note>x", of_template) == ids{400, 'x'}); // those that are normalized come second
+    CHECK(tok->encode("te>x", of_template) == ids{401});
+  }
+  CHECK(tok->encode("<|im_end|>", true) == ids{258});
+  CHECK(tok->encode("<|im_end|>", false) == ids{'<', 402, '_', 'e', 'n', 'd', '|', '>'});
+
+  // and: a special token must be whole of the template
+  auto text = gpu::models::marked_text::of_template("<|im_en");
+  text += gpu::models::marked_text::of_user("d|>");
+  CHECK(tok->encode(text) == ids{'<', 402, '_', 'e', 'n', 'd', '|', '>'});
+}
+
+TEST_CASE("K10: what the files beside tokenizer.json say of tokens is the same or refused") {
+  const json ok{{"eos_token", "<|im_end|>"},
+                {"added_tokens_decoder", {{"258", {{"content", "<|im_end|>"}, {"special", true}}}}},
+                {"model_max_length", 4096}};
+  const auto what = [](const char* name, const json& of_config, const json& other = json::object()) {
+    const written_folder folder{small_tokenizer()};
+    std::ofstream(folder.path() / "tokenizer_config.json") << of_config;
+    std::ofstream(folder.path() / name, std::ios::app)
+        << (name == std::string{"tokenizer_config.json"} ? "" : other.dump());
+    const auto opened = tokenizer::open(folder.path());
+    return opened ? "accepted" : opened.error().what;
+  };
+  const auto with = [&](const char* key, const json& value) {
+    json changed = ok;
+    changed[key] = value;
+    return what("tokenizer_config.json", changed);
+  };
+  CHECK(what("tokenizer_config.json", ok) == "accepted");
+  CHECK(says(with("add_prefix_space", true), "add_prefix_space is true; valid is false"));
+  CHECK(says(with("split_special_tokens", true), "split_special_tokens is true; valid is false"));
+  CHECK(says(with("do_lower_case", true), "do_lower_case is true; valid is false"));
+  CHECK(says(with("auto_map", {{"AutoTokenizer", "x"}}), "auto_map is object; valid is no such key"));
+  CHECK(says(with("lower", 1), "lower is 1; valid is no such key"));
+  CHECK(with("lower", nullptr) == "accepted");
+  CHECK(
+      says(with("added_tokens_decoder", {{"259", {{"content", "<|im_end|>"}, {"special", true}}}}), "the same id 258"));
+  CHECK(says(with("added_tokens_decoder", {{"258", {{"content", "<|im_end|>"}, {"special", false}}}}),
+             "special is false; valid is the same as in tokenizer.json"));
+  CHECK(says(with("added_tokens_decoder", {{"400", {{"content", "<new>"}, {"special", true}}}}), "<new>"));
+
+  const json old{{"eos_token", "<|im_end|>"}};
+  CHECK(what("added_tokens.json", old, {{"<|im_end|>", 258}}) == "accepted");
+  CHECK(says(what("added_tokens.json", old, {{"<new>", 400}}), "added_tokens.json: <new> is 400"));
+  CHECK(what("added_tokens.json", ok, {{"<new>", 400}}) == "accepted"); // not read beside added_tokens_decoder
+  CHECK(what("special_tokens_map.json", old, {{"eos_token", {{"content", "<|im_end|>"}}}}) == "accepted");
+  CHECK(says(what("special_tokens_map.json", old, {{"eos_token", "</s>"}}), "what tokenizer_config.json states"));
+}
+
+TEST_CASE("K10: a key of tokenizer.json that is not known here is refused") {
+  for (const std::string pointer : {"/fancy", "/model/fancy", "/pre_tokenizer/fancy", "/added_tokens/0/fancy"}) {
+    CAPTURE(pointer);
+    json content = small_tokenizer();
+    content[json::json_pointer{pointer}] = 1;
+    CHECK(says(what_of(content), "fancy is 1; valid is no such key"));
+  }
+  json content = small_tokenizer();
+  content["truncation"] = {{"max_length", 4}};
+  content["post_processor"] = {{"type", "TemplateProcessing"}};
+  const written_folder folder{content};
+  CHECK(open(folder.path())->encode("abcdefgh", true).size() == 8);
 }
 
 TEST_CASE("of added tokens that begin at one place the longest is taken") {
