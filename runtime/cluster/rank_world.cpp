@@ -7,8 +7,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <fstream>
-#include <iterator>
 
 #include <fmt/format.h>
 
@@ -29,6 +27,7 @@
 #include "runtime/cluster/build_id.hpp"
 #include "runtime/cluster/environment_fact.hpp"
 #include "runtime/cluster/job_directory.hpp"
+#include "runtime/cluster/model_fact.hpp"
 #include "runtime/cluster/rank_drills.hpp"
 
 namespace troupe::cluster {
@@ -130,6 +129,7 @@ result<endpoint> rank_world::open() {
       [](const std::string& line) { base::log_warning("refused: {}", line); });
 
   if (has_model()) {
+    files_ = model_files_fact(context_.model);
     auto facts = gpu::models::read_facts(context_.model);
     if (!facts)
       return tl::unexpected<failure>{facts.error()};
@@ -224,11 +224,20 @@ result<std::vector<parity_fact>> rank_world::facts() {
       return tl::unexpected<failure>{folder.error()};
     folder_ = *std::move(folder);
     out.push_back({"model", base::hex(folder_->fingerprint())});
-    std::ifstream config{context_.model / "config.json", std::ios::binary};
-    const std::string text{std::istreambuf_iterator<char>{config}, {}};
-    out.push_back({"model.config", base::hex(base::digest(std::as_bytes(std::span{text})))});
+    if (auto same = check_files(); !same)
+      return tl::unexpected<failure>{same.error()};
+    out.push_back(files_);
   }
   return out;
+}
+
+/// What was read since the files' digests were taken is what was stated of them (K11).
+result<void> rank_world::check_files() const {
+  if (model_files_fact(context_.model) == files_)
+    return {};
+  return fail(fault::config_invalid, fmt::format("{}: its files were replaced while they were read; valid here: files "
+                                                 "that stay as they are while a job runs",
+                                                 context_.model.string()));
 }
 
 /// What this rank captures and how it is cut, as every rank of its pool does: one that runs a collective by itself
@@ -275,6 +284,8 @@ result<void> rank_world::group(const roster& everybody, time_point deadline) {
       return tl::unexpected<failure>{words.error()};
     context_.roles[role_kind::front] = system_->spawn<actors::front_actor>(
         context_, actors::front_actor::parts{.words = *std::move(words), .on_drained = calls_.on_drained});
+    if (auto same = check_files(); !same)
+      return same;
   }
   start_roles();
   take_deliveries(context_, calls_.on_peer_gone);

@@ -89,6 +89,7 @@ private:
   void start_watchdog();
   std::optional<protocols::parity_fact> numerics_fact() const;
   std::optional<protocols::parity_fact> capture_fact() const;
+  protocols::result<void> check_files() const;
 
   // rank_memory.cpp
   protocols::result<void> register_regions();
@@ -160,6 +161,7 @@ private:
   std::shared_ptr<fabric::device_memory> device_memory_; ///< null on the cpu
   std::unique_ptr<fabric::transfer_engine> transfers_;
   std::unique_ptr<gpu::models::model_folder> folder_;
+  protocols::parity_fact files_;         ///< of the model folder, from before the first was read
   std::atomic<std::size_t> clients_ = 0; ///< whose links the wire holds
   fabric::wire wire_;
 
