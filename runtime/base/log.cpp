@@ -1,10 +1,13 @@
 #include "runtime/base/log.hpp"
 
-#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/sinks/base_sink.h>
 #include <spdlog/spdlog.h>
 
 #include <memory>
+#include <mutex>
 #include <string>
+
+#include "runtime/base/outlet.hpp"
 
 namespace troupe::base {
 namespace {
@@ -23,8 +26,18 @@ spdlog::level::level_enum to_spdlog(log_level level) noexcept {
   return spdlog::level::off;
 }
 
+/// The library's own sink waits for stderr as long as that blocks.
+class outlet_sink final : public spdlog::sinks::base_sink<std::mutex> {
+  void sink_it_(const spdlog::details::log_msg& message) override {
+    spdlog::memory_buf_t line;
+    formatter_->format(message, line);
+    standard_error().offer({line.data(), line.size()});
+  }
+  void flush_() override {}
+};
+
 std::shared_ptr<spdlog::logger> make_logger(std::string_view label, log_level least) {
-  auto logger = std::make_shared<spdlog::logger>(std::string{label}, std::make_shared<spdlog::sinks::stderr_sink_mt>());
+  auto logger = std::make_shared<spdlog::logger>(std::string{label}, std::make_shared<outlet_sink>());
   logger->set_pattern(label.empty() ? "%Y-%m-%dT%H:%M:%S.%e %L %v" : "%Y-%m-%dT%H:%M:%S.%e %L %n: %v");
   logger->set_level(to_spdlog(least));
   return logger;

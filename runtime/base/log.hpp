@@ -14,7 +14,7 @@ enum class log_level { debug, info, warning, error };
 void open_log(std::string_view label, log_level least = log_level::info);
 
 bool logs(log_level level) noexcept;
-/// Any thread. Blocks only while stderr does.
+/// Any thread. Waits for stderr as `standard_error()` does: in ranks and supervisors never (K6).
 void write_log(log_level level, std::string_view line) noexcept;
 
 template <class... Arguments>

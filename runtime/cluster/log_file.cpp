@@ -1,5 +1,7 @@
 #include "runtime/cluster/log_file.hpp"
 
+#include <fcntl.h>
+
 namespace troupe::cluster {
 
 std::filesystem::path old_log(const std::filesystem::path& current) {
@@ -7,10 +9,8 @@ std::filesystem::path old_log(const std::filesystem::path& current) {
 }
 
 log_file::log_file(std::filesystem::path path, std::uintmax_t bytes_max)
-    : path_(std::move(path)), bytes_max_(bytes_max), out_(path_, std::ios::app) {
-  std::error_code absent;
-  const auto bytes = std::filesystem::file_size(path_, absent);
-  bytes_ = absent ? 0 : bytes;
+    : path_(std::move(path)), bytes_max_(bytes_max) {
+  open(O_APPEND);
 }
 
 void log_file::line(std::initializer_list<std::string_view> parts) {
@@ -20,18 +20,40 @@ void log_file::line(std::initializer_list<std::string_view> parts) {
   if (bytes_ > 0 && bytes_ + bytes > bytes_max_)
     begin_next();
   for (const auto part : parts)
-    out_ << part;
-  out_ << '\n';
+    waiting_ += part;
+  waiting_ += '\n';
   bytes_ += bytes;
+  if (waiting_.size() > waiting_bytes_max)
+    flush();
+}
+
+void log_file::flush() {
+  if (waiting_.empty())
+    return;
+  if (!out_)
+    open(O_APPEND); // it could not be made, for want of a descriptor or of room
+  const bool whole = writer_.write(out_.get(), waiting_, base::when_full::stop);
+  waiting_.clear();
+  if (!whole)
+    look_at_size();
 }
 
 void log_file::begin_next() {
-  out_.close();
+  flush();
   std::error_code refused;
   std::filesystem::rename(path_, old_log(path_), refused);
-  out_.clear();
-  out_.open(path_, std::ios::trunc);
-  bytes_ = 0;
+  open(O_TRUNC);
+}
+
+void log_file::open(int how) {
+  out_ = base::unique_fd{::open(path_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | how, 0600)};
+  look_at_size();
+}
+
+void log_file::look_at_size() {
+  std::error_code absent;
+  const auto bytes = std::filesystem::file_size(path_, absent);
+  bytes_ = (absent ? 0 : bytes) + waiting_.size();
 }
 
 } // namespace troupe::cluster

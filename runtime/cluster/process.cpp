@@ -113,6 +113,8 @@ result<child_process> child_process::spawn(const std::vector<std::string>& comma
   auto output = make_pipe();
   if (!output)
     return tl::unexpected{output.error()};
+  // A rank must not wait for a supervisor that does not read, nor what it has started (K6).
+  ::fcntl(output->write.get(), F_SETFL, O_NONBLOCK);
   const auto control_source = lifted(control);
   const auto death_source = lifted(death);
   const auto output_source = lifted(output->write.get());

@@ -15,7 +15,8 @@
 /// a death pipe whose end of file every rank watches, and PR_SET_PDEATHSIG beside it.
 namespace troupe::cluster {
 
-/// What a rank finds open besides stdin (nothing), stdout and stderr (a pipe to the supervisor).
+/// What a rank finds open besides stdin (nothing), stdout and stderr (a pipe to the supervisor that takes what it has
+/// room for and makes nobody wait).
 inline constexpr int rank_control_fd = 3; ///< stream socket to the supervisor
 inline constexpr int rank_death_fd = 4;   ///< read end of the death pipe
 

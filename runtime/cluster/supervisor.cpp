@@ -96,6 +96,7 @@ public:
         serve(*ranks_.all()[index]);
       watch_time();
     }
+    status_due_ = {};
     write_status();
     return conclude();
   }
@@ -356,11 +357,20 @@ private:
 
   void write_status() {
     auto status = status_of(ranks_.all(), *life_, paths().front_socket().string());
-    if (status == written_)
+    const auto now = base::now();
+    if (status == written_ || now < status_due_)
       return;
     if (const auto done = directory_.write_status(to_json(status)); !done)
-      journal_.note(done.error().what);
+      return status_lost(done.error().what, now);
     written_ = std::move(status);
+    status_lost_ = false;
+  }
+
+  /// A disk that is full now need not be so in a moment; until then readers see what was written last.
+  void status_lost(const std::string& why, time_point now) {
+    status_due_ = now + patience;
+    if (!std::exchange(status_lost_, true))
+      journal_.note(why);
   }
 
   struct held_abort {
@@ -387,6 +397,8 @@ private:
 
   job_journal journal_;
   job_status written_;
+  bool status_lost_ = false; ///< status.json is older than what is, which was said
+  time_point status_due_;    ///< not before this is it tried again
   life_machine::state seen_ = life_machine::state::starting;
 };
 

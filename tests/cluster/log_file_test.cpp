@@ -2,6 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <signal.h>
+#include <sys/resource.h>
+
 #include "tests/cluster/run_directory.hpp"
 
 using namespace troupe;
@@ -46,9 +49,32 @@ TEST_CASE("a log whose file is there already goes on where it ends") {
   CHECK(text_of(path) == "g12\n");
 }
 
-TEST_CASE("a log that cannot be written stops nobody") {
+TEST_CASE("K6: a log that cannot be written stops nobody") {
   cluster::log_file log{"/nonexistent/0.log", 8};
   for (int i = 0; i < 4; ++i)
     log.line({"a line"});
   log.flush();
+}
+
+TEST_CASE("K6: a log on a disk that was full says how many lines it lacks, and goes on") {
+  const run_directory root;
+  const auto path = root.path() / "0.log";
+  ::signal(SIGXFSZ, SIG_IGN);
+  rlimit before{};
+  REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);
+  cluster::log_file log{path};
+  log.line({"first"});
+  log.flush();
+
+  const rlimit full{.rlim_cur = 6, .rlim_max = before.rlim_max};
+  REQUIRE(::setrlimit(RLIMIT_FSIZE, &full) == 0);
+  for (const auto* const line : {"second", "third"}) {
+    log.line({line});
+    log.flush();
+  }
+  REQUIRE(::setrlimit(RLIMIT_FSIZE, &before) == 0);
+  log.line({"fourth"});
+  log.flush();
+
+  CHECK(text_of(path) == "first\n2 lines could not be written: File too large\nfourth\n");
 }

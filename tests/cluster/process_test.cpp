@@ -95,6 +95,17 @@ TEST_CASE("a rank leads its own process group, and signals that the supervisor b
   CHECK(value_of("SigBlk:\t") == "0000000000000000");
 }
 
+TEST_CASE("K6: a rank whose supervisor does not read waits for nobody, nor does what it has started") {
+  descriptors given;
+  auto child =
+      child_process::spawn({"/bin/sh", "-c", "head -c 1000000 /dev/zero; head -c 1000000 /dev/zero >&2; exit 7"},
+                           given.control.second.get(), given.death.read.get());
+  REQUIRE_MESSAGE(child, child.error().what);
+  pollfd process{child->pidfd(), POLLIN, 0};
+  REQUIRE(::poll(&process, 1, 60'000) == 1); // while nobody reads
+  CHECK(child->reap()->number == 7);
+}
+
 TEST_CASE("a program that is not there is an error with its path") {
   descriptors given;
   const auto child = child_process::spawn({"/nowhere/rank"}, given.control.second.get(), given.death.read.get());

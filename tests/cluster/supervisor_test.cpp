@@ -298,6 +298,32 @@ TEST_CASE("J1: what ranks write stands in their logs, prefixed with host, rank a
   CHECK(all.find(":0:stub.0 drain: enough\n") != all.npos);
 }
 
+TEST_CASE("K6: a status that cannot be written is said once, and written once it can be") {
+  scene all;
+  auto given = all.options(spec_of(four_stubs), {});
+  std::filesystem::path obstacle;
+  given.on_ready = [&] {
+    std::filesystem::remove(obstacle);
+    all.running->request_stop("enough");
+  };
+  auto prepared = cluster::supervisor::prepare(std::move(given));
+  REQUIRE_MESSAGE(prepared, prepared.error().what);
+  all.running = prepared->get();
+  const auto job = (*prepared)->paths().directory;
+  obstacle = job / "status.json.new"; // where it is written first
+  REQUIRE(std::filesystem::create_directory(obstacle));
+
+  CHECK((*prepared)->run().code == exit_code::done);
+
+  const auto status = cluster::parse_job_status(text_of(job / "status.json"));
+  REQUIRE(status);
+  CHECK(status->state == "ended");
+  const auto log = text_of(job / "logs" / "all.log");
+  const auto said = log.find("cannot write");
+  REQUIRE(said != log.npos);
+  CHECK(log.find("cannot write", said + 1) == log.npos);
+}
+
 TEST_CASE("C21: what a rank has started is gone with it") {
   tests::reaper orphans;
   scene stage;
