@@ -6,6 +6,7 @@
 #include <caf/all.hpp>
 
 #include "actors/rank_context.hpp"
+#include "runtime/base/uncaught.hpp"
 
 namespace troupe::actors {
 
@@ -29,16 +30,16 @@ protected:
       : caf::event_based_actor(config), rank_(rank),
         turn_(wanted == watch::always && rank.turns ? rank.turns->claim() : busy_sign{}) {
     set_exception_handler([&rank, what = std::move(what)](std::exception_ptr& thrown) -> caf::error {
-      rank.fail_rank({protocols::fault::executor_failed, words_of(thrown)}, what);
+      rank.fail_rank(failure_of(thrown), what);
       return caf::make_error(caf::sec::runtime_error);
     });
   }
 
-  static std::string words_of(const std::exception_ptr& thrown) {
+  static protocols::failure failure_of(const std::exception_ptr& thrown) {
     try {
       std::rethrow_exception(thrown);
     } catch (const std::exception& problem) {
-      return problem.what();
+      return base::failure_of(problem);
     }
   }
 

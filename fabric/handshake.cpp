@@ -120,6 +120,8 @@ result<bool> handshake_reader::read(int socket) {
       descriptors_.emplace_back(fd);
     }
   }
+  if ((message.msg_flags & MSG_CTRUNC) != 0 && descriptors_.size() < handshake_descriptors_max)
+    return fail(fault::no_memory, "this process has too many open files (ulimit -n) to take a peer's");
   if ((message.msg_flags & MSG_CTRUNC) != 0 || descriptors_.size() > handshake_descriptors_max)
     return fail(fault::bad_value, "more descriptors than a lane has");
   filled_ += static_cast<std::size_t>(got);

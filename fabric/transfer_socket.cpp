@@ -105,6 +105,9 @@ result<std::optional<received_note>> receive_note(int socket) {
         got.files[taken++] = std::move(owned);
     }
   }
+  // There is room for all that a note has, so the kernel had no number for a descriptor.
+  if ((message.msg_flags & MSG_CTRUNC) != 0 && taken < files_max)
+    return fail(fault::no_memory, "this process has too many open files (ulimit -n) to take a peer's");
   if (size != static_cast<ssize_t>(sizeof got.note) || (message.msg_flags & (MSG_CTRUNC | MSG_TRUNC)) != 0 ||
       got.note.magic != transfer_note::magic_of_build)
     return fail(fault::bad_magic, "not a note of a transfer engine of this build");

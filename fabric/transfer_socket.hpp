@@ -48,7 +48,8 @@ struct received_note {
 
 /// Never blocks. Errors: peer_gone; queue_full (the socket does not take it now).
 protocols::result<void> send_note(int socket, const transfer_note& note, std::span<const int> files = {});
-/// Never blocks; nothing: there is none. Errors: peer_gone; bad_magic (not a note).
+/// Never blocks; nothing: there is none. Errors: peer_gone; bad_magic (not a note); no_memory (no
+/// descriptor is left for those that came with it).
 protocols::result<std::optional<received_note>> receive_note(int socket);
 
 /// Errors: config_invalid, with path and errno in words.

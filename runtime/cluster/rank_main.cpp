@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <csignal>
+#include <exception>
 #include <mutex>
 #include <thread>
 
@@ -16,6 +16,8 @@
 #include "runtime/base/fault_point.hpp"
 #include "runtime/base/flight_files.hpp"
 #include "runtime/base/log.hpp"
+#include "runtime/base/outlet.hpp"
+#include "runtime/base/uncaught.hpp"
 #include "runtime/cluster/control_link.hpp"
 #include "runtime/cluster/job_directory.hpp"
 #include "runtime/cluster/process.hpp"
@@ -153,9 +155,10 @@ class rank_life {
 public:
   rank_life(control_link link, rank_id self) : link_(std::move(link)), self_(self) {}
 
-  int run();
+  int run(int death_fd);
 
 private:
+  int live();
   result<launch> await_launch();
   result<void> build(const launch& start);
   result<void> serve_until_left();
@@ -439,7 +442,17 @@ int rank_life::leave_failed(const failure& cause, const std::string& where) {
   return static_cast<int>(exit_code_of(cause.code));
 }
 
-int rank_life::run() {
+/// Libraries throw where memory or threads are used up: that is said as any other failure.
+int rank_life::run(int death_fd) {
+  try {
+    watch_death_pipe(death_fd);
+    return live();
+  } catch (const std::exception& problem) {
+    return leave_failed(base::failure_of(problem), std::string{name(life_.heading())});
+  }
+}
+
+int rank_life::live() {
   auto start = await_launch();
   if (!start)
     return leave_failed(start.error(), "launch");
@@ -468,13 +481,14 @@ int rank_life::run() {
 int rank_main(const rank_arguments& arguments) {
   if (auto bound = bind_to_supervisor(arguments.death_fd, arguments.supervisor_pid); !bound)
     ::_exit(static_cast<int>(base::exit_code::supervisor_gone));
-  ::signal(SIGPIPE, SIG_IGN);
-  watch_death_pipe(arguments.death_fd);
+  base::hold_standard_descriptors();
+  base::standard_error().become(base::outlet::manner::drops);
+  base::name_uncaught_exceptions();
   const rank_id self{arguments.rank};
   auto* const life = new rank_life{control_link::at_rank(base::unique_fd{arguments.control_fd}, self), self};
   // Actors, executors and the wire may be in the middle of anything, and an actor system waits for all of its actors
   // without a bound: the process's end is the end of them (DESIGN decision 8).
-  ::_exit(life->run());
+  ::_exit(life->run(arguments.death_fd));
 }
 
 } // namespace troupe::cluster

@@ -187,6 +187,8 @@ void expect_of_rank(matrix_cell& cell, const cluster_plan& plan) {
   if (is_start(cell.phase)) {
     const bool lanes_tell = cell.role == matrix_role::listener; // it runs on their thread, which is watched
     expect.exit_code = silent && !pulse_tells && !member_tells && !lanes_tell ? 7 : 6; // not ready in time
+    if (cell.fault == matrix_fault::bad_alloc && !lanes_tell)
+      expect.exit_code = 3; // a rank that is out of memory cannot start here; it says so itself
   } else if (cell.phase == drill_phase::drain) {
     expect.exit_code = 6; // its watchdog tells of a wedged main thread before the drain's deadline
   } else {
@@ -206,6 +208,9 @@ void expect_of_supervisor(matrix_cell& cell) {
   if (cell.fault == matrix_fault::abort) {
     expect.outcome = drill_outcome::ended;
     expect.exit_code = 70;
+  } else if (kind_of(cell.fault) == fault_kind::exception) {
+    expect.outcome = drill_outcome::ended;
+    expect.exit_code = 1;                                  // one line; its ranks go with it
   } else if (kind_of(cell.fault) == fault_kind::silence) { // nobody is above it; whoever is ends it by SIGKILL
     if (cell.phase != drill_phase::drain)
       cell.load.end = cluster::drill_end::kill;
