@@ -126,7 +126,8 @@ void judge_act(key_reader& reader, const std::string& path, text_place at, const
 
 result<std::string> read_text(const std::filesystem::path& file) {
   std::ifstream in{file, std::ios::binary};
-  if (!in || std::filesystem::is_directory(file))
+  std::error_code unknown;
+  if (!in || std::filesystem::is_directory(file, unknown))
     return fail(fault::config_invalid, fmt::format("cannot read {}: {}", file.string(), std::strerror(errno)));
   std::string text(json_bytes_max + 1, '\0'); // one more than is allowed, so that too long is seen
   in.read(text.data(), static_cast<std::streamsize>(text.size()));

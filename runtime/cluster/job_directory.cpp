@@ -20,6 +20,8 @@
 #include <nlohmann/json.hpp>
 
 #include "runtime/base/clock.hpp"
+#include "runtime/base/line_writer.hpp"
+#include "runtime/cluster/json_text.hpp"
 #include "runtime/cluster/process.hpp"
 #include "runtime/cluster/spec_keys.hpp"
 
@@ -79,12 +81,20 @@ std::string text_of(const fs::path& file) {
 result<void> replace_file(const fs::path& file, std::string_view text) {
   auto fresh = file;
   fresh += ".new";
-  std::ofstream out{fresh, std::ios::binary | std::ios::trunc};
-  out << text;
-  out.close();
-  if (!out || ::rename(fresh.c_str(), file.c_str()) != 0)
-    return invalid(fmt::format("cannot write {}: {}", file.string(), std::strerror(errno)));
+  const base::unique_fd out{::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600)};
+  int why = out ? base::write_all(out.get(), text, base::when_full::stop).error : errno;
+  if (why == 0 && ::rename(fresh.c_str(), file.c_str()) != 0)
+    why = errno;
+  if (why != 0)
+    return invalid(fmt::format("cannot write {}: {}", file.string(), std::strerror(why)));
   return {};
+}
+
+/// For a person to read.
+std::string full_path(const fs::path& file) {
+  std::error_code unknown;
+  const auto full = fs::absolute(file, unknown);
+  return unknown ? file.string() : full.lexically_normal().string();
 }
 
 job_record read_record(const fs::path& directory) {
@@ -95,11 +105,12 @@ job_record read_record(const fs::path& directory) {
   job.status = text_of(job.paths.file("status.json"));
   // A supervisor that has just taken the lock has not written it yet.
   const auto json = nlohmann::json::parse(text_of(job.paths.file("job.json")), nullptr, false);
-  if (json.is_object()) {
+  try {
     job.supervisor_pid = json.value("supervisor_pid", pid_t{0});
     job.supervisor_start = json.value("supervisor_start", std::uint64_t{0});
     job.spec_path = json.value("spec", "");
     job.started = json.value("started", "");
+  } catch (const nlohmann::json::exception&) { // no object, or damaged: the library's only way to say it
   }
   return job;
 }
@@ -124,7 +135,10 @@ result<fs::path> run_root(const std::optional<fs::path>& asked) {
   const auto root = asked                                 ? *asked
                     : runtime != nullptr && *runtime != 0 ? fs::path{runtime} / "troupe"
                                                           : fs::path{fmt::format("/tmp/troupe-{}", ::geteuid())};
-  const auto absolute = fs::absolute(root).lexically_normal();
+  std::error_code problem; // the folder that we are in may be gone
+  const auto absolute = fs::absolute(root, problem).lexically_normal();
+  if (problem)
+    return invalid(fmt::format("cannot use the run directory {}: {}", root.string(), problem.message()));
   return own_directory(absolute).map([&] { return absolute; });
 }
 
@@ -171,11 +185,11 @@ result<job_directory> job_directory::take(const fs::path& root, const std::strin
       {"name", job},
       {"supervisor_pid", ::getpid()},
       {"supervisor_start", start_time_of(::getpid()).value_or(0)},
-      {"spec", fs::absolute(spec.file).lexically_normal().string()},
+      {"spec", full_path(spec.file)},
       {"spec_digest", spec.digest},
       {"started", fmt::format("{:%Y-%m-%dT%H:%M:%S}Z",
                               fmt::gmtime(std::chrono::system_clock::to_time_t(std::chrono::system_clock::now())))}};
-  for (const auto& [name, text] : {std::pair{"spec.json", spec.effective_json}, {"job.json", record.dump(2)}})
+  for (const auto& [name, text] : {std::pair{"spec.json", spec.effective_json}, {"job.json", text_of(record, 2)}})
     if (const auto written = replace_file(paths.file(name), text + "\n"); !written)
       return tl::unexpected{written.error()};
   return job_directory{paths, std::move(lock)};

@@ -2,13 +2,15 @@
 
 #include <nlohmann/json.hpp>
 
+#include "runtime/cluster/json_text.hpp"
+
 namespace troupe::cluster {
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(job_status::rank, id, label, role, pid, device, state, generation)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(job_status, state, front_socket, ranks)
 
 std::string to_json(const job_status& status) {
-  return nlohmann::json(status).dump(2) + "\n";
+  return text_of(nlohmann::ordered_json(nlohmann::json(status)), 2) + "\n";
 }
 
 protocols::result<job_status> parse_job_status(std::string_view json) {

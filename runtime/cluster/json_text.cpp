@@ -170,9 +170,7 @@ std::string describe(const json_node& node) {
 }
 
 std::string text_of(const json_node& node) {
-  const auto quoted = [](const std::string& text) {
-    return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  };
+  const auto quoted = [](const std::string& words) { return text_of(nlohmann::ordered_json(words)); };
   std::string text;
   switch (node.kind) {
   case json_kind::null:
@@ -194,10 +192,17 @@ std::string text_of(const json_node& node) {
   return text;
 }
 
-protocols::result<json_node> read_json(std::string_view text) {
-  if (text.size() > json_bytes_max)
-    return protocols::fail(protocols::fault::config_invalid,
-                           fmt::format("1:1: longer than {} KiB", json_bytes_max / 1024));
+std::string text_of(const nlohmann::ordered_json& document, int indent) {
+  return document.dump(indent, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+}
+
+bool is_utf8(const std::string& bytes) {
+  return nlohmann::ordered_json::parse(text_of(nlohmann::ordered_json(bytes))) == bytes;
+}
+
+protocols::result<json_node> read_json(std::string_view text, std::size_t bytes_max) {
+  if (text.size() > bytes_max)
+    return protocols::fail(protocols::fault::config_invalid, fmt::format("1:1: longer than {} KiB", bytes_max / 1024));
   json_node root;
   std::size_t taken = 0;
   tree_builder builder{text, taken, root};

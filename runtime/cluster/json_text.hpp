@@ -6,6 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include <nlohmann/json_fwd.hpp>
+
 #include "protocols/fault.hpp"
 
 /// JSON with comments that remembers where everything stands.
@@ -47,10 +49,18 @@ std::string describe(const json_node& node);
 /// The value as JSON again, on one line; members stand in the order written.
 std::string text_of(const json_node& node);
 
-inline constexpr std::size_t json_bytes_max = 64 * 1024;
+/// A document as it is written to a file or an output. Paths and a client's words need not be UTF-8, which JSON is:
+/// what is not stands there as U+FFFD. The library's own `dump()` throws instead.
+/// `indent`: -1 for one line.
+std::string text_of(const nlohmann::ordered_json& document, int indent = -1);
+
+/// Whether JSON can hold the bytes as they are.
+bool is_utf8(const std::string& bytes);
+
+inline constexpr std::size_t json_bytes_max = 64 * 1024; ///< of a spec
 inline constexpr std::size_t json_depth_max = 16;
 
 /// Errors: config_invalid with "line:column: what was expected".
-protocols::result<json_node> read_json(std::string_view text);
+protocols::result<json_node> read_json(std::string_view text, std::size_t bytes_max = json_bytes_max);
 
 } // namespace troupe::cluster

@@ -81,8 +81,15 @@ private:
     auto& path = loaded_.spec.model_path;
     if (path.empty())
       return;
-    const auto folder = std::filesystem::absolute(loaded_.file).parent_path();
+    std::error_code problem; // the folder that we are in may be gone
+    const auto folder = std::filesystem::absolute(loaded_.file, problem).parent_path();
+    if (problem)
+      return keys_.problem(fmt::format("{}: cannot be found: {}", loaded_.file.string(), problem.message()));
     path = (folder / path).lexically_normal().string();
+    if (!is_utf8(path)) // the ranks get the spec as JSON
+      return keys_.problem(
+          fmt::format("{}: the model's folder {} is no UTF-8 text; rename it, or the folder of the spec",
+                      loaded_.file.string(), path));
     if (path.size() > 1 && path.back() == '/')
       path.pop_back();
   }
@@ -122,7 +129,8 @@ result<loaded_spec> read_spec(const std::filesystem::path& file) {
   std::ifstream in{file, std::ios::binary};
   if (!in)
     return fail(fault::config_invalid, fmt::format("cannot read {}: {}", file.string(), std::strerror(errno)));
-  if (std::filesystem::is_directory(file))
+  std::error_code unknown;
+  if (std::filesystem::is_directory(file, unknown))
     return fail(fault::config_invalid, fmt::format("cannot read {}: it is a directory", file.string()));
   std::string text(json_bytes_max + 1, '\0'); // one more than is allowed, so that too long is seen
   in.read(text.data(), static_cast<std::streamsize>(text.size()));
@@ -146,7 +154,7 @@ std::string effective_json(const cluster_spec& spec) {
   auto& pools = json["pools"] = nlohmann::ordered_json::object();
   for (const auto& pool : spec.pools)
     pools[pool.name] = values_of(pool, pool_keys());
-  return json.dump(2);
+  return text_of(json, 2);
 }
 
 std::string digest_of(std::string_view effective_json) {

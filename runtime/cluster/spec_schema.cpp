@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "runtime/cluster/json_text.hpp"
 #include "runtime/cluster/spec_keys.hpp"
 
 namespace troupe::cluster {
@@ -64,7 +65,7 @@ std::string spec_schema() {
                                      {"propertyNames", {{"pattern", pool_name_pattern}}},
                                      {"additionalProperties", object_of(pool_keys())}};
   root["required"].push_back("pools");
-  return root.dump(2);
+  return text_of(root, 2);
 }
 
 } // namespace troupe::cluster
