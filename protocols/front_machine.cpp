@@ -1,6 +1,7 @@
 #include "protocols/front_machine.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "protocols/prompt_digest.hpp"
@@ -41,7 +42,8 @@ std::optional<failure> front_machine::judge(const request& wanted) const {
     return failure{fault::invalid_request, "the prompt has no token"};
   if (wanted.max_tokens == 0)
     return failure{fault::invalid_request, "max_tokens is 0; at least 1"};
-  if (!(wanted.sampling.temperature >= 0.0F) || !(wanted.sampling.top_p > 0.0F && wanted.sampling.top_p <= 1.0F))
+  if (!std::isfinite(wanted.sampling.temperature) || wanted.sampling.temperature < 0.0F ||
+      !(wanted.sampling.top_p > 0.0F && wanted.sampling.top_p <= 1.0F))
     return failure{fault::invalid_request, "temperature is at least 0, top_p above 0 and at most 1"};
 
   const auto needed = wanted.prompt.size() + wanted.max_tokens;

@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <limits>
+
 #include "protocols/prompt_digest.hpp"
 #include "serve_fixture.hpp"
 
@@ -180,6 +182,19 @@ TEST_CASE("what can never be served is refused at once, with what would be valid
   outside.pictures[0].first_token = 3;
   CHECK(front.on_request(outside, at(0ms)).error().code == fault::invalid_request);
   CHECK(front.in_flight() == 0);
+}
+
+TEST_CASE("a temperature that is no finite number is refused, on the wire as on the command line") {
+  const auto plan = reader_plan();
+  front_machine front{plan, bounds()};
+  for (const auto temperature :
+       {std::numeric_limits<float>::infinity(), -1.0F, std::numeric_limits<float>::quiet_NaN()}) {
+    auto hot = text(1);
+    hot.sampling.temperature = temperature;
+    const auto taken = front.on_request(hot, at(0ms));
+    REQUIRE_FALSE(taken);
+    CHECK(taken.error().code == fault::invalid_request);
+  }
 }
 
 TEST_CASE("C39: the queue is bounded: as many wait as may run, the next is refused, and taken when load has dropped") {
