@@ -27,8 +27,14 @@ const std::vector<habit> habits{
     {"detach",
      "A thread that nobody joins outlives what it uses; threads have an owner.",
      {{"runtime/cluster/rank_main.cpp", "the watch on the death pipe lives as long as the process, which it ends"},
+      {"runtime/base/outlet.cpp", "nothing can call a thread back that is in a write to a terminal which is held"},
       {"gpu/cuda/nccl_collectives.cpp",
        "a library's start that waits for peers that never come ends with the process"}}},
+    {"fmt::print", "It throws where its stream is full or gone: a process speaks through base/outlet (K6)."},
+    {"std::cout",
+     "It does not say that it is full, and makes a supervisor wait: a process speaks through base/outlet (K6).",
+     {{"tests/gpu/peer_collectives_test.cpp", "a test says why it is skipped"}}},
+    {"std::cerr", "It makes a supervisor wait: a process speaks through base/outlet (K6)."},
     {"std::system", "A shell between us and a process hides its exit code and its death."},
 };
 

@@ -1,11 +1,11 @@
 #include "tools/troupe/answers.hpp"
+#include "runtime/cluster/json_text.hpp"
 
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <cstdio>
 #include <nlohmann/json.hpp>
 
 namespace troupe::tools {
@@ -98,24 +98,24 @@ void answer_printer::advance() {
     const bool ended = outcome.is != page_outcome::state::open;
     if (pages_.size() > 1 && !headed_ && (ended || !outcome.text.empty())) {
       const auto& what = pages_[current_];
-      fmt::print(
+      print(
           "{}{}\n", current_ == 0 ? "" : "\n",
           colours_.bold(what.image.empty() ? "== " + what.prompt : fmt::format("== {}  {}", what.image, what.prompt)));
       headed_ = true;
     }
-    fmt::print("{}", std::string_view{outcome.text}.substr(printed_));
+    print("{}", std::string_view{outcome.text}.substr(printed_));
     printed_ = outcome.text.size();
     if (!ended)
       break;
     if (!outcome.text.empty() && outcome.text.back() != '\n')
-      fmt::print("\n");
+      print("\n");
   }
-  std::fflush(stdout);
 }
 
 void answer_printer::print_json(std::size_t place) const {
   const auto& outcome = outcomes_[place];
   nlohmann::ordered_json line;
+  line["index"] = place;
   line["image"] = pages_[place].image.empty() ? nlohmann::ordered_json{} : nlohmann::ordered_json(pages_[place].image);
   line["prompt"] = pages_[place].prompt;
   line["text"] = outcome.text;
@@ -130,8 +130,7 @@ void answer_printer::print_json(std::size_t place) const {
       line["phases_ms"][std::string{name(part)}] = milliseconds(span_of(outcome, part));
   if (!outcome.error.empty())
     line["error"] = outcome.error;
-  fmt::print("{}\n", line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
-  std::fflush(stdout);
+  print("{}\n", cluster::text_of(line));
 }
 
 void answer_printer::print_summary() const {
@@ -157,7 +156,7 @@ void answer_printer::print_summary() const {
     times.add(std::move(cells));
   }
   if (any && !json_)
-    fmt::print(stderr, "\n{}", times.text(palette{STDERR_FILENO}));
+    say("\n{}", times.text(palette{STDERR_FILENO}));
   // One cause can end hundreds of pages; it is told once, with the first of them.
   std::vector<std::pair<std::string, std::vector<std::size_t>>> causes;
   for (std::size_t place = 0; place < pages_.size(); ++place) {

@@ -30,8 +30,8 @@ struct page_outcome {
 };
 
 /// Shows answers on stdout as they come. One page: its text and nothing else. Several: a header and the text of each,
-/// in the order asked, the first one that is open while it grows. With --json: an object a line, as each ends. Threads:
-/// one at a time.
+/// in the order asked, the first one that is open while it grows. With --json: an object a line, as each ends, with the
+/// place of its question among those asked. Threads: one at a time.
 class answer_printer {
 public:
   answer_printer(const std::vector<page>& pages, bool json);
@@ -44,6 +44,9 @@ public:
   void end(std::size_t place, page_outcome how);
   /// Ends what is still open as failed.
   void end_rest(const std::string& error);
+
+  /// An answer could not be written: nobody gets what is still to come.
+  static bool lost() noexcept { return base::standard_output().problem() != 0; }
 
   /// On stderr: a table of what took how long, then a line for each cause that failed pages.
   void print_summary() const;

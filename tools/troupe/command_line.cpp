@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -69,9 +70,21 @@ std::string plain_formatter::make_option_opts(const CLI::Option* option) const {
   return text;
 }
 
+namespace {
+
+/// Through the command's own output: the library's stream does not say that it is full.
+int say_help(const CLI::App& troupe, const CLI::ParseError& problem) {
+  std::ostringstream text;
+  const int code = troupe.exit(problem, text, text);
+  print("{}", text.str());
+  return code;
+}
+
+} // namespace
+
 int report(const CLI::App& troupe, const CLI::ParseError& problem) {
   if (problem.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success))
-    return troupe.exit(problem);
+    return say_help(troupe, problem);
   const auto command = deepest(troupe);
   const auto unknown = command.app->remaining();
   const std::string what = unknown.empty() ? problem.what() : describe_unknown(command, unknown.front());

@@ -50,6 +50,8 @@ void conversation::read_ahead() {
 
 result<void> conversation::hold(embed::client& front, duration silence_max) {
   while (true) {
+    if (out_.lost())
+      return fail(fault::cancelled, "the answers cannot be written");
     if (const auto asked = ask_more(front); !asked)
       return asked;
     if (in_flight_.empty())

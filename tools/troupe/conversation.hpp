@@ -26,7 +26,7 @@ public:
   void read_ahead();
 
   /// Until every page has ended, or those in flight when the cluster shuts down: what was not asked stays open.
-  /// Errors: those of the connection.
+  /// Errors: those of the connection; cancelled, when an answer could not be written: nobody gets the others either.
   /// `silence_max`: how long the front may say nothing; above the deadline that it has for a request.
   protocols::result<void> hold(embed::client& front, protocols::duration silence_max);
 

@@ -40,7 +40,7 @@ int down(const down_options& options) {
   const auto began = base::now();
   ::pidfd_send_signal(supervisor->get(), SIGTERM, nullptr, 0);
   if (cluster::wait_for_end(*supervisor, began + patience)) {
-    fmt::print("{} is down, in {}\n", job->name, in_words(base::now() - began));
+    print("{} is down, in {}\n", job->name, in_words(base::now() - began));
     return static_cast<int>(base::exit_code::done);
   }
   ::pidfd_send_signal(supervisor->get(), SIGKILL, nullptr, 0); // its ranks see the death pipe end

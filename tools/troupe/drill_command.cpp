@@ -7,6 +7,7 @@
 #include <optional>
 #include <random>
 
+#include "runtime/cluster/json_text.hpp"
 #include "tools/troupe/commands.hpp"
 #include "tools/troupe/drill_matrix.hpp"
 #include "tools/troupe/drill_report.hpp"
@@ -78,7 +79,7 @@ int list_matrix(const drill_options& options) {
   for (const auto& cell : matrix_cells(*shapes))
     cells.add({cell.name(),
                cell.reason.empty() ? std::string{cluster::name(cell.expect.outcome)} : "not run: " + cell.reason});
-  fmt::print("{}", cells.text(palette{STDOUT_FILENO}));
+  print("{}", cells.text(palette{STDOUT_FILENO}));
   return static_cast<int>(base::exit_code::done);
 }
 
@@ -136,8 +137,7 @@ int run(const drill_options& options) {
       if (summary)
         summary->add(*done);
       if (options.json) {
-        fmt::print("{}\n", as_json(*done).dump());
-        std::fflush(stdout);
+        print("{}\n", cluster::text_of(as_json(*done)));
       }
       results.push_back(std::move(*done));
     }

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "runtime/cluster/json_text.hpp"
 #include "tools/troupe/text.hpp"
 
 namespace troupe::tools {
@@ -53,16 +54,15 @@ void print_drills(const std::vector<drill_result>& results) {
                 std::to_string(each.load.done), std::to_string(each.load.failed + each.load.refused),
                 std::to_string(each.load.lost), std::to_string(each.load.duplicates + each.load.wrong),
                 shown(each.cause_right), std::to_string(each.left_alive)});
-  fmt::print("{}", drills.text(palette{STDOUT_FILENO}));
+  print("{}", drills.text(palette{STDOUT_FILENO}));
   const auto passed = std::ranges::count(results, true, &drill_result::passed);
-  fmt::print("\n{} of {} passed\n", passed, results.size());
+  print("\n{} of {} passed\n", passed, results.size());
   for (const auto& each : results)
     for (const auto& problem : each.problems)
-      fmt::print("{}: {}\n", each.name, problem);
+      print("{}: {}\n", each.name, problem);
   for (const auto& each : results)
     if (!each.kept.empty())
-      fmt::print("{}: kept in {}\n", each.name, each.kept);
-  std::fflush(stdout);
+      print("{}: kept in {}\n", each.name, each.kept);
 }
 
 nlohmann::ordered_json as_json(const drill_result& result) {
@@ -141,7 +141,7 @@ const drill_result* drill_summary::find(const std::string& name) const {
 }
 
 void drill_summary::add(const drill_result& result) {
-  std::ofstream{file_, std::ios::app} << as_json(result).dump() << '\n';
+  std::ofstream{file_, std::ios::app} << cluster::text_of(as_json(result)) << '\n';
   known_[result.name] = result;
 }
 

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "runtime/base/clock.hpp"
+#include "runtime/cluster/json_text.hpp"
 #include "tools/troupe/series_cycles.hpp"
 #include "tools/troupe/series_kills.hpp"
 #include "tools/troupe/series_pressure.hpp"
@@ -74,13 +75,12 @@ int run_trials(const series_options& options, const series_setup& setup) {
     if (!trial)
       return complain_of(trial.error());
     failed += trial->passed() ? 0 : 1;
-    const auto line = as_json(*trial).dump();
+    const auto line = cluster::text_of(as_json(*trial));
     if (summary.is_open())
       summary << line << std::endl; // a run that is cut off leaves what it has done
     if (options.json) {
       progress.clear();
-      fmt::print("{}\n", line);
-      std::fflush(stdout);
+      print("{}\n", line);
     }
     trials.push_back(std::move(*trial));
   }
@@ -104,10 +104,9 @@ int run_pressure_series(const series_options& options, const series_setup& setup
     line["overlong"] = done->overlong;
     line["false_kills"] = done->false_kills;
     line["lasted_s"] = std::chrono::duration<double>(done->lasted).count();
-    fmt::print("{}\n", line.dump());
-    std::fflush(stdout);
+    print("{}\n", cluster::text_of(line));
   } else {
-    fmt::print("{} (seed {})\n", done->trial.what, options.seed);
+    print("{} (seed {})\n", done->trial.what, options.seed);
     print_series({done->trial});
   }
   return static_cast<int>(done->trial.passed() ? base::exit_code::done : base::exit_code::failed);
@@ -147,13 +146,12 @@ result<std::vector<walk_result>> walk_on(const series_options& options, const se
                  [&](std::string_view line) { progress.show(line); });
     if (!walk)
       return tl::unexpected{walk.error()};
-    const auto line = as_json(*walk).dump();
+    const auto line = cluster::text_of(as_json(*walk));
     if (summary.is_open())
       summary << line << std::endl; // a run that is cut off leaves what it has done
     progress.clear();
     if (options.json)
-      fmt::print("{}\n", line);
-    std::fflush(stdout);
+      print("{}\n", line);
     walks.push_back(std::move(*walk));
     if (options.count != 0 && walks.size() >= options.count)
       break;

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "runtime/base/assert.hpp"
+#include "runtime/base/outlet.hpp"
 
 namespace troupe::tools {
 
@@ -37,6 +38,8 @@ void interruption::watch() {
     while (const auto signal = signals_.take()) {
       seen_ = true;
       asked_ = true;
+      if (only_answers_)
+        base::standard_output().give_up();
       supervisor_.request_stop(std::string{"signal "} + ::strsignal(*signal));
     }
   }

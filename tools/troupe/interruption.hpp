@@ -23,6 +23,8 @@ public:
   /// The client's: drains, unless a person has already asked for it.
   void finish();
   bool seen() const noexcept { return seen_; }
+  /// The supervisor has ended: from here on a signal ends the wait for whoever reads the answers.
+  void only_answers_are_left() noexcept { only_answers_ = true; }
 
 private:
   void watch();
@@ -32,6 +34,7 @@ private:
   base::unique_fd wake_; ///< eventfd: nobody will interrupt any more
   std::atomic<bool> asked_ = false;
   std::atomic<bool> seen_ = false;
+  std::atomic<bool> only_answers_ = false;
   std::thread thread_; ///< last: it uses all of the above
 };
 

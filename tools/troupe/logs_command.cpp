@@ -7,7 +7,6 @@
 
 #include <array>
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -31,9 +30,8 @@ struct logs_options {
 bool copy_rest(int file) {
   std::array<char, 64 * 1024> buffer;
   for (auto got = ::read(file, buffer.data(), buffer.size()); got > 0; got = ::read(file, buffer.data(), buffer.size()))
-    if (std::fwrite(buffer.data(), 1, static_cast<std::size_t>(got), stdout) != static_cast<std::size_t>(got))
-      return false;
-  return std::fflush(stdout) == 0;
+    base::standard_output().put({buffer.data(), static_cast<std::size_t>(got)});
+  return base::standard_output().problem() == 0;
 }
 
 base::unique_fd opened(const std::filesystem::path& path) {

@@ -1,13 +1,15 @@
-#include <csignal>
+#include <exception>
 #include <memory>
 
+#include "runtime/base/outlet.hpp"
+#include "runtime/base/uncaught.hpp"
 #include "tools/troupe/command_line.hpp"
 #include "tools/troupe/commands.hpp"
+#include "tools/troupe/text.hpp"
 
-int main(int argc, char** argv) {
-  // A reader that left (`troupe run ... | head`) is a failed write here, not the end of the process that must tidy up.
-  std::signal(SIGPIPE, SIG_IGN);
+namespace {
 
+int run_command(int argc, char** argv) {
   CLI::App troupe{"Runs a model across many processes as a company of actors, from one cluster spec.", "troupe"};
   troupe.formatter(std::make_shared<troupe::tools::plain_formatter>());
   troupe.set_help_flag("-h,--help", "print this and leave");
@@ -20,11 +22,12 @@ int main(int argc, char** argv) {
 
 Exit codes:
   0  done                                     5  the cluster refused the request
-  1  a request or a command failed            6  a rank died or left; the cluster was ended
-  2  the command line is wrong                7  not ready within timeouts.start_ms
-  3  spec, model, picture or run directory    8  killed what had not left within
-     cannot be used                              timeouts.drain_ms
-  4  no such job, or it does not answer     130  interrupted, after an orderly drain)");
+  1  a request or a command failed, or its    6  a rank died or left; the cluster was ended
+     answers could not be written             7  not ready within timeouts.start_ms
+  2  the command line is wrong                8  killed what had not left within
+  3  spec, model, picture or run directory       timeouts.drain_ms
+     cannot be used                         130  interrupted, after an orderly drain
+  4  no such job, or it does not answer)");
 
   troupe::tools::action chosen;
   troupe::tools::add_run(troupe, chosen);
@@ -45,4 +48,22 @@ Exit codes:
     return troupe::tools::report(troupe, problem);
   }
   return chosen();
+}
+
+/// A library's exception, of the file system or of threads that cannot be had, is one line and an exit code too.
+int run_to_the_end(int argc, char** argv) {
+  try {
+    return run_command(argc, argv);
+  } catch (const std::exception& problem) {
+    const auto cause = troupe::base::failure_of(problem);
+    return troupe::tools::complain(troupe::tools::exit_code_of(cause.code), cause.what);
+  }
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+  troupe::base::hold_standard_descriptors();
+  troupe::base::name_uncaught_exceptions();
+  return troupe::tools::end_outputs(run_to_the_end(argc, argv));
 }

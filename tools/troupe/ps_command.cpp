@@ -4,6 +4,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "runtime/cluster/json_text.hpp"
 #include "tools/troupe/commands.hpp"
 #include "tools/troupe/job.hpp"
 #include "tools/troupe/rank_records.hpp"
@@ -27,7 +28,7 @@ void print_json(const cluster::job_record& job, const std::optional<cluster::job
     line.update(as_json(*status));
   if (line.contains("ranks"))
     add_records(line["ranks"], job.paths);
-  fmt::print("{}\n", line.dump());
+  print("{}\n", cluster::text_of(line));
 }
 
 int ps(const ps_options& options) {
@@ -47,14 +48,14 @@ int ps(const ps_options& options) {
       print_json(job, status);
       continue;
     }
-    fmt::print("{}{}  {}  process {}  since {}  {}\n", any ? "\n" : "", colours.bold(job.name),
-               status ? status->state : "starting", job.supervisor_pid, job.started, job.spec_path);
+    print("{}{}  {}  process {}  since {}  {}\n", any ? "\n" : "", colours.bold(job.name),
+          status ? status->state : "starting", job.supervisor_pid, job.started, job.spec_path);
     if (status)
-      fmt::print("{}", rank_table(*status).text(colours));
+      print("{}", rank_table(*status).text(colours));
     any = true;
   }
   if (!any && !options.json)
-    fmt::print("no job runs in {}\n", root->string());
+    print("no job runs in {}\n", root->string());
   return static_cast<int>(base::exit_code::done);
 }
 

@@ -22,6 +22,8 @@ namespace troupe::tools {
 namespace {
 
 constexpr std::chrono::seconds connect_deadline{2};
+/// How long a person who has interrupted waits for a reader of the answers that stands still.
+constexpr std::chrono::seconds answer_grace{1};
 
 struct run_options {
   std::string spec;
@@ -34,19 +36,25 @@ class asking {
 public:
   asking(conversation& talk, const answer_printer& answers, const checked_spec& spec, const cluster::job_paths& paths,
          interruption& stop)
-      : talk_(talk), answers_(answers), spec_(spec), paths_(paths), stop_(stop), thread_([this] { run(); }) {}
-  ~asking() { end(); }
+      : talk_(talk), answers_(answers), spec_(spec), paths_(paths), stop_(stop), thread_([this] {
+          run();
+          done_.set_value();
+        }) {}
+  ~asking() { end(true); }
   asking(const asking&) = delete;
   asking& operator=(const asking&) = delete;
 
   void on_ready() { started_.set_value(true); }
-  /// After the cluster has ended: whatever the thread waited for has ended with it.
-  void end() {
+  /// After the cluster has ended: whatever the thread waited for has ended with it, but for whoever reads the answers,
+  /// whom it waits for longer than `answer_grace` only when nobody has `interrupted`.
+  void end(bool interrupted) {
     if (!thread_.joinable())
       return;
     if (ready_.wait_for(std::chrono::seconds{0}) != std::future_status::ready)
       started_.set_value(false);
     ended_.set_value();
+    if (interrupted && done_.get_future().wait_for(answer_grace) != std::future_status::ready)
+      base::standard_output().give_up();
     thread_.join();
   }
   /// When the last page had ended; `fallback` when nothing could be asked.
@@ -84,6 +92,7 @@ private:
   std::optional<protocols::failure> problem_;
   std::optional<protocols::time_point> answered_;
   std::promise<void> ended_;
+  std::promise<void> done_;
   std::promise<bool> started_;
   std::shared_future<bool> ready_{started_.get_future()};
   std::thread thread_; ///< last: it uses all of the above
@@ -148,6 +157,7 @@ int run(run_options options) {
     ready = base::now();
     client->on_ready();
   };
+  speak_from_threads();
   launching->take_signals = false; // the client ends the run too: see `interruption`
   auto supervisor = cluster::supervisor::prepare(std::move(*launching));
   if (!supervisor)
@@ -158,29 +168,35 @@ int run(run_options options) {
   const auto outcome = (*supervisor)->run();
   const auto ended = base::now();
   progress.clear();
-  client->end();
-  if (outcome.code == base::exit_code::config) // nothing was asked, and the cause says all there is to know
+  stop.only_answers_are_left();
+  client->end(stop.seen());
+  const auto folder = (*supervisor)->paths().directory;
+  if (outcome.code == base::exit_code::config) { // nothing was asked, and the cause says all there is to know
+    if (!named)
+      forget(folder);
     return complain(outcome.code, outcome.first_cause);
+  }
 
-  if (client->problem())
-    printer.end_rest(to_string(*client->problem()));
-  else
-    printer.end_rest(stop.seen() ? "interrupted" : "the cluster ended before it could be asked");
+  if (!printer.lost()) // else `end_outputs` says why those that are open have ended
+    printer.end_rest(client->problem() ? to_string(*client->problem())
+                     : stop.seen()     ? "interrupted"
+                                       : "the cluster ended before it could be asked");
+  // The answers come before what goes to stderr about them.
+  base::standard_output().flush(stop.seen() ? std::optional{base::now() + answer_grace} : std::nullopt);
   printer.print_summary();
   if (ready && !options.questions.json) {
     const auto answered = client->answered(*ready);
-    fmt::print(stderr, "launch {}, answers {}, shutdown {}\n", in_words(*ready - began), in_words(answered - *ready),
-               in_words(ended - answered));
+    say("launch {}, answers {}, shutdown {}\n", in_words(*ready - began), in_words(answered - *ready),
+        in_words(ended - answered));
   }
 
-  const auto folder = (*supervisor)->paths().directory;
   const auto verdict = stop.seen() ? base::exit_code::interrupted : printer.verdict();
   const bool orderly =
       outcome.code == base::exit_code::done || (stop.seen() && outcome.code == base::exit_code::failed);
   const auto report = orderly ? failure_report{} : report_failure((*supervisor)->paths(), outcome.first_cause);
   if (!orderly)
     complain(outcome.code, report.block);
-  else if (verdict == base::exit_code::failed)
+  else if (verdict == base::exit_code::failed && !printer.lost())
     complain(outcome.code, fmt::format("logs of the ranks: {}", (folder / "logs").string()));
   else if (!named)
     forget(folder);

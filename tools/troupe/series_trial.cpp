@@ -96,7 +96,7 @@ void print_series(const std::vector<series_trial>& trials) {
       {{"figure"}, {"trials", side::right}, {"median", side::right}, {"p99", side::right}, {"max", side::right}}};
   for (const auto& each : spreads_of(trials))
     figures.add({each.name, std::to_string(each.count), in_words(each.p50), in_words(each.p99), in_words(each.most)});
-  fmt::print("{}", figures.text(palette{STDOUT_FILENO}));
+  print("{}", figures.text(palette{STDOUT_FILENO}));
   load_counts sum;
   std::size_t alive = 0;
   for (const auto& trial : trials) {
@@ -107,15 +107,14 @@ void print_series(const std::vector<series_trial>& trials) {
     alive += trial.left_alive;
   }
   const auto passed = std::ranges::count_if(trials, &series_trial::passed);
-  fmt::print("\n{} of {} passed; processes left {}; requests done {}, failed {}, lost {}, doubled or wrong {}\n",
-             passed, trials.size(), alive, sum.done, sum.failed, sum.lost, sum.duplicates);
+  print("\n{} of {} passed; processes left {}; requests done {}, failed {}, lost {}, doubled or wrong {}\n", passed,
+        trials.size(), alive, sum.done, sum.failed, sum.lost, sum.duplicates);
   for (const auto& trial : trials)
     for (const auto& problem : trial.problems)
-      fmt::print("{}: {}: {}\n", trial.number, trial.what, problem);
+      print("{}: {}: {}\n", trial.number, trial.what, problem);
   for (const auto& trial : trials)
     if (!trial.kept.empty())
-      fmt::print("{}: kept in {}\n", trial.number, trial.kept);
-  std::fflush(stdout);
+      print("{}: kept in {}\n", trial.number, trial.kept);
 }
 
 } // namespace troupe::tools

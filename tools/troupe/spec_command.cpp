@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "runtime/cluster/json_text.hpp"
 #include "runtime/cluster/spec_explain.hpp"
 #include "runtime/cluster/spec_schema.hpp"
 #include "tools/troupe/checked_spec.hpp"
@@ -35,26 +36,24 @@ int validate(const spec_options& options) {
   const auto checked = check_spec(options.file);
   if (!checked) {
     if (options.json)
-      fmt::print(
-          "{}\n",
-          ordered_json{{"file", options.file}, {"valid", false}, {"problems", lines_of(checked.error().what)}}.dump());
+      print("{}\n",
+            cluster::text_of({{"file", options.file}, {"valid", false}, {"problems", lines_of(checked.error().what)}}));
     return complain(exit_code_of(checked.error().code), checked.error().what);
   }
   const auto& loaded = checked->loaded;
   if (options.json) {
-    fmt::print("{}\n", ordered_json{{"file", options.file},
+    print("{}\n", cluster::text_of({{"file", options.file},
                                     {"valid", true},
                                     {"name", loaded.spec.name},
                                     {"ranks", checked->plan.ranks.size()},
                                     {"digest", loaded.digest},
-                                    {"notes", checked->model.notes}}
-                           .dump());
+                                    {"notes", checked->model.notes}}));
     return static_cast<int>(base::exit_code::done);
   }
-  fmt::print("{}: valid; {} ranks in {} pools, digest {}\n", options.file, checked->plan.ranks.size(),
-             loaded.spec.pools.size(), loaded.digest);
+  print("{}: valid; {} ranks in {} pools, digest {}\n", options.file, checked->plan.ranks.size(),
+        loaded.spec.pools.size(), loaded.digest);
   for (const auto& note : checked->model.notes)
-    fmt::print("note: {}\n", note);
+    print("note: {}\n", note);
   return static_cast<int>(base::exit_code::done);
 }
 
@@ -87,11 +86,11 @@ int explain(const spec_options& options) {
     return complain(exit_code_of(checked.error().code), checked.error().what);
   const auto& spec = checked->loaded.spec;
   if (options.json)
-    fmt::print("{}\n", as_json(*checked).dump(2));
+    print("{}\n", cluster::text_of(as_json(*checked), 2));
   else if (options.dot)
-    fmt::print("{}", cluster::explain_dot(spec, checked->plan));
+    print("{}", cluster::explain_dot(spec, checked->plan));
   else
-    fmt::print("{}\n{}", cluster::explain_values(checked->loaded), cluster::explain_plan(spec, checked->plan));
+    print("{}\n{}", cluster::explain_values(checked->loaded), cluster::explain_plan(spec, checked->plan));
   return static_cast<int>(base::exit_code::done);
 }
 
@@ -126,7 +125,7 @@ void add_spec(CLI::App& troupe, action& chosen) {
   auto* schema = spec->add_subcommand("schema", "JSON Schema of a cluster spec, for editors");
   schema->callback([&chosen] {
     chosen = [] {
-      fmt::print("{}\n", cluster::spec_schema());
+      print("{}\n", cluster::spec_schema());
       return static_cast<int>(base::exit_code::done);
     };
   });

@@ -4,10 +4,36 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
+#include <csignal>
 #include <cstdlib>
+#include <cstring>
+
+#include "runtime/base/clock.hpp"
 
 namespace troupe::tools {
+
+namespace {
+
+/// What a reader that stands still can keep a command that has ended from leaving.
+constexpr std::chrono::seconds output_grace{1};
+
+} // namespace
+
+void speak_from_threads() noexcept {
+  std::signal(SIGTTOU, SIG_IGN);
+  base::standard_output().become(base::outlet::manner::thread);
+  base::standard_error().become(base::outlet::manner::thread);
+}
+
+int end_outputs(int code) {
+  base::standard_output().flush(base::now() + output_grace);
+  if (const int problem = base::standard_output().problem(); problem != 0) {
+    complain(base::exit_code::failed, fmt::format("cannot write to stdout: {}", std::strerror(problem)));
+    code = code == static_cast<int>(base::exit_code::done) ? static_cast<int>(base::exit_code::failed) : code;
+  }
+  base::standard_error().flush(base::now() + output_grace);
+  return code;
+}
 
 int complain(base::exit_code code, std::string_view what) {
   std::string text;
@@ -17,8 +43,7 @@ int complain(base::exit_code code, std::string_view what) {
       fmt::format_to(std::back_inserter(text), "troupe: {}\n", what.substr(0, end));
     what.remove_prefix(std::min(end + 1, what.size()));
   }
-  std::fflush(stdout);
-  std::fputs(text.c_str(), stderr); // one call, so that lines of other processes do not fall between
+  base::standard_error().offer(text); // one call, so that lines of other processes do not fall between
   return static_cast<int>(code);
 }
 
@@ -83,6 +108,18 @@ std::string table::text(const palette& colours) const {
   return text;
 }
 
+std::string in_short(std::string_view words) {
+  constexpr std::size_t bytes_max = 60;
+  std::string line{words.substr(0, bytes_max)};
+  std::ranges::replace_if(
+      line, [](char byte) { return static_cast<unsigned char>(byte) < ' '; }, ' ');
+  if (words.size() <= bytes_max)
+    return line;
+  while (!line.empty() && (static_cast<unsigned char>(words[line.size()]) & 0xC0) == 0x80) // within a code point
+    line.pop_back();
+  return line + "...";
+}
+
 std::string in_words(std::chrono::nanoseconds span) {
   const double milliseconds = std::chrono::duration<double, std::milli>(span).count();
   if (milliseconds >= 1000.0)
@@ -95,15 +132,14 @@ void progress_line::show(std::string_view text) {
     return;
   shown_ = text;
   if (terminal_)
-    fmt::print(stderr, "\r\033[K{}", text);
+    say("\r\033[K{}", text);
   else
-    fmt::print(stderr, "{}\n", text);
-  std::fflush(stderr);
+    say("{}\n", text);
 }
 
 void progress_line::clear() {
   if (terminal_ && !shown_.empty())
-    std::fputs("\r\033[K", stderr);
+    say("\r\033[K");
   shown_.clear();
 }
 

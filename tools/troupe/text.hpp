@@ -6,13 +6,35 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
+
+#include <fmt/format.h>
 
 #include "protocols/fault.hpp"
 #include "runtime/base/exit_code.hpp"
+#include "runtime/base/outlet.hpp"
 
 /// How the command speaks: plain and aligned; colour only where a person looks and did not forbid it (NO_COLOR).
 namespace troupe::tools {
+
+/// An answer, on stdout: one that cannot be written is remembered for `end_outputs`.
+template <class... Arguments>
+void print(fmt::format_string<Arguments...> form, Arguments&&... arguments) {
+  base::standard_output().put(fmt::format(form, std::forward<Arguments>(arguments)...));
+}
+/// For a person, on stderr; never fails.
+template <class... Arguments>
+void say(fmt::format_string<Arguments...> form, Arguments&&... arguments) {
+  base::standard_error().offer(fmt::format(form, std::forward<Arguments>(arguments)...));
+}
+
+/// For a command that is a supervisor: from here on neither output makes it wait, not on a terminal either that stops
+/// those in its background. Before other threads are started. Contract: K6.
+void speak_from_threads() noexcept;
+/// The last thing: waits a moment for what is still to be written. An answer that could not be is said, and makes of
+/// `done` exit_code::failed. Contract: K6.
+int end_outputs(int code);
 
 /// "troupe: ..." on stderr, one line for each line of `what`; returns `code` as the process says it.
 int complain(base::exit_code code, std::string_view what);
@@ -53,6 +75,9 @@ private:
   std::vector<column> columns_;
   std::vector<std::vector<std::string>> rows_;
 };
+
+/// Words of a user's, to name what a line is about: their first characters, on one line.
+std::string in_short(std::string_view words);
 
 /// "41.3 ms", "2.10 s".
 std::string in_words(std::chrono::nanoseconds span);

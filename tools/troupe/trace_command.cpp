@@ -12,6 +12,7 @@
 #include "protocols/flight_trace.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/flight_files.hpp"
+#include "runtime/cluster/json_text.hpp"
 #include "tools/troupe/commands.hpp"
 #include "tools/troupe/job.hpp"
 #include "tools/troupe/rank_records.hpp"
@@ -95,7 +96,7 @@ void print_timeline(const evidence& from, const trace_options& options) {
                record->moment == protocols::flight_moment::point ? "" : std::string{protocols::name(record->moment)},
                std::move(what), record->amount == 0 ? "" : std::to_string(record->amount)});
   }
-  fmt::print("{}", lines.text(colours));
+  print("{}", lines.text(colours));
 }
 
 nlohmann::ordered_json as_json(const flight_record& record) {
@@ -127,7 +128,7 @@ void print_json_lines(const evidence& from, const trace_options& options) {
     nlohmann::ordered_json line{
         {"rank", story->rank.value}, {"label", story->label}, {"generation", story->born.value}};
     line.update(as_json(*record));
-    fmt::print("{}\n", line.dump());
+    print("{}\n", cluster::text_of(line));
   }
 }
 
@@ -152,7 +153,7 @@ void print_json(const flight_trace& found) {
     one["text"] = line.text;
     out["ranks"].push_back(std::move(one));
   }
-  fmt::print("{}\n", out.dump());
+  print("{}\n", cluster::text_of(out));
 }
 
 /// A directory that was named, or the job's.
@@ -185,7 +186,7 @@ int trace(const trace_options& options) {
     return complain(base::exit_code::config,
                     fmt::format("no flight record in {}", job->paths.flight_folder().string()));
   if (options.start) {
-    fmt::print("{}", start_table(protocols::starts_of(from->stories)).text(palette{STDOUT_FILENO}));
+    print("{}", start_table(protocols::starts_of(from->stories)).text(palette{STDOUT_FILENO}));
     return static_cast<int>(base::exit_code::done);
   }
   if (!options.first_cause) {
@@ -199,7 +200,7 @@ int trace(const trace_options& options) {
   if (options.json)
     print_json(found);
   else
-    fmt::print("{}{}", found.text(), found.cause.empty() ? "" : found.cause + '\n');
+    print("{}{}", found.text(), found.cause.empty() ? "" : found.cause + '\n');
   return static_cast<int>(base::exit_code::done);
 }
 
@@ -229,7 +230,9 @@ void add_trace(CLI::App& troupe, action& chosen) {
                     "who failed first, what each rank was in, who waited for whom");
   command->add_flag("--start", options->start, "where each rank's time from its launch to ready went, in ms")
       ->excludes("--first-cause");
-  command->add_option("--last", options->last, "print this many records; default 40")->type_name("N");
+  command->add_option("--last", options->last, "print this many records; default 40")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1'000'000'000).description(""));
   command->add_flag("--json", options->json, "one JSON object, or one for each record");
   command->footer(R"(Examples:
   troupe trace --job reader --first-cause

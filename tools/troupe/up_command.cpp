@@ -1,13 +1,13 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <cstdio>
 #include <fstream>
 #include <iterator>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "runtime/base/clock.hpp"
+#include "runtime/cluster/json_text.hpp"
 #include "runtime/cluster/spec_explain.hpp"
 #include "tools/troupe/commands.hpp"
 #include "tools/troupe/inject_command.hpp"
@@ -41,13 +41,14 @@ void print_ready(const checked_spec& spec, const std::string& job, const cluster
   const auto lanes = plan.find("lanes\n"); // the last part of the plan
   // Commands elsewhere find the job by its name alone only where the default directory is used.
   const auto named = fmt::format("--job {} --run-dir {}", job, paths.directory.parent_path().string());
-  fmt::print("{} is ready, after {} (process {}, {})\n\n{}\n{}\n", colours.bold(job), in_words(took), ::getpid(),
-             spec.loaded.file.string(), rank_table(written_status(paths)).text(colours),
-             lanes == std::string::npos ? "" : plan.substr(lanes));
-  fmt::print("ask   troupe ask {} --image FILE --prompt TEXT\n", named);
-  fmt::print("logs  troupe logs {} --follow\n", named);
-  fmt::print("stop  Ctrl-C, or: troupe down {}\n", named);
-  std::fflush(stdout);
+  auto text = fmt::format("{} is ready, after {} (process {}, {})\n\n{}\n{}\n", colours.bold(job), in_words(took),
+                          ::getpid(), spec.loaded.file.string(), rank_table(written_status(paths)).text(colours),
+                          lanes == std::string::npos ? "" : plan.substr(lanes));
+  text += fmt::format("ask   troupe ask {0} --image FILE --prompt TEXT\n"
+                      "logs  troupe logs {0} --follow\n"
+                      "stop  Ctrl-C, or: troupe down {0}\n",
+                      named);
+  base::standard_output().offer(text);
 }
 
 void print_ready_json(const std::string& job, const cluster::job_paths& paths, protocols::duration took) {
@@ -57,8 +58,7 @@ void print_ready_json(const std::string& job, const cluster::job_paths& paths, p
                               {"launch_ms", std::chrono::duration<double, std::milli>(took).count()}};
   line.update(as_json(written_status(paths)));
   add_records(line["ranks"], paths);
-  fmt::print("{}\n", line.dump());
-  std::fflush(stdout);
+  base::standard_output().offer(cluster::text_of(line) + '\n');
 }
 
 int up(const up_options& options) {
@@ -74,6 +74,7 @@ int up(const up_options& options) {
   else
     return complain(base::exit_code::usage, rules.error().what);
   const auto job = launching->job;
+  speak_from_threads();
   progress_line progress;
   std::unique_ptr<cluster::supervisor> supervisor;
   launching->on_progress = [&](std::string_view line) { progress.show(line); };

@@ -108,23 +108,22 @@ void print_walks(const std::vector<walk_result>& walks) {
   sums.add({"cells started anew", std::to_string(sum.restarts)});
   sums.add({"causes named right", fmt::format("{} of {}", sum.causes_right, sum.causes_judged)});
   sums.add({"processes left", std::to_string(sum.left_alive)});
-  fmt::print("{}", sums.text(palette{STDOUT_FILENO}));
-  fmt::print("\nmoves: {}\n", list_of(sum.moves));
+  print("{}", sums.text(palette{STDOUT_FILENO}));
+  print("\nmoves: {}\n", list_of(sum.moves));
   for (const auto& [cause, count] : sum.causes)
-    fmt::print("{} x {}\n", count, cause);
+    print("{} x {}\n", count, cause);
   const auto passed = std::ranges::count_if(walks, &walk_result::passed);
-  fmt::print("{} of {} walks passed, {:.0f} s in all\n", passed, walks.size(),
-             std::chrono::duration<double>(sum.lasted).count());
+  print("{} of {} walks passed, {:.0f} s in all\n", passed, walks.size(),
+        std::chrono::duration<double>(sum.lasted).count());
   for (const auto& walk : walks)
     for (const auto& line : walk.blamed_wrong)
-      fmt::print("walk {} blames nobody who was struck: {}\n", walk.number, line);
+      print("walk {} blames nobody who was struck: {}\n", walk.number, line);
   for (const auto& walk : walks)
     for (const auto& problem : walk.problems)
-      fmt::print("walk {} (seed {}): {}\n", walk.number, walk.seed, problem);
+      print("walk {} (seed {}): {}\n", walk.number, walk.seed, problem);
   for (const auto& walk : walks)
     if (!walk.kept.empty())
-      fmt::print("walk {}: kept in {}\n", walk.number, walk.kept);
-  std::fflush(stdout);
+      print("walk {}: kept in {}\n", walk.number, walk.kept);
 }
 
 } // namespace troupe::tools
