@@ -86,9 +86,9 @@ result<std::uint64_t> client::ask(question what) {
   if (what.pictures.size() > limits::pictures_per_request_max)
     return fail(fault::invalid_request, std::to_string(what.pictures.size()) + " pictures; at most " +
                                             std::to_string(limits::pictures_per_request_max) + " a request");
-  if (what.prompt.size() > limits::picture_chunk_bytes)
+  if (what.prompt.size() > prompt_bytes_max)
     return fail(fault::invalid_request, "a prompt of " + std::to_string(what.prompt.size()) + " bytes; at most " +
-                                            std::to_string(limits::picture_chunk_bytes));
+                                            std::to_string(prompt_bytes_max));
   if (waiting_.size() >= questions_waiting_max)
     return fail(fault::queue_full, std::to_string(questions_waiting_max) + " questions are not sent yet");
   waiting_.push_back({.tag = ++last_tag_, .what = std::move(what), .announced = false, .picture = 0, .offset = 0});

@@ -11,6 +11,7 @@
 
 #include "fabric/lane.hpp"
 #include "protocols/fault.hpp"
+#include "protocols/limits.hpp"
 #include "protocols/messages.hpp"
 #include "protocols/time.hpp"
 #include "runtime/base/unique_fd.hpp"
@@ -24,11 +25,13 @@ struct picture_file {
 };
 
 struct question {
-  std::string prompt;
+  std::string prompt;                 ///< at most `prompt_bytes_max`
   std::vector<picture_file> pictures; ///< at most limits::pictures_per_request_max
   std::uint32_t max_tokens = 128;
   protocols::sampling_options sampling; ///< greedy unless said otherwise
 };
+
+inline constexpr std::size_t prompt_bytes_max = protocols::limits::picture_chunk_bytes; ///< it stands in one frame
 
 /// What the front said of a question, told apart by the `tag` that `ask` gave it: `accepted`, one `answer` a token,
 /// then `finished`; or `refused` alone. The whole text is that of all answers and then of `finished`.

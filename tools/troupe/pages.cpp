@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -20,12 +21,23 @@ using protocols::fail;
 using protocols::fault;
 using protocols::result;
 
+namespace {
+
+constexpr int pictures_max = 1'000'000; ///< of one command line; the kernel bounds its bytes
+
+} // namespace
+
 void add_ask_options(CLI::App& command, ask_options& options) {
   auto* images = command.add_option("--image", options.images, "picture files (PNG or JPEG), one question each");
-  auto* prompt = command.add_option("--prompt", options.prompt, "what to ask, of every picture");
+  auto* prompt =
+      command.add_option("--prompt", options.prompt,
+                         fmt::format("what to ask, of every picture; at most {} KiB", embed::prompt_bytes_max / 1024));
   auto* pages = command.add_option("--pages", options.pages,
-                                   "a JSON list of {\"image\", \"prompt\"}, pictures relative to that file");
-  images->type_name("FILE")->expected(1, -1);
+                                   fmt::format("a JSON list of {{\"image\", \"prompt\"}}, pictures relative to that "
+                                               "file; at most {} MiB",
+                                               pages_bytes_max >> 20));
+  // Without `allow_extra_args` the library takes a file called [x] as it is, not as a list.
+  images->type_name("FILE")->expected(1, pictures_max)->allow_extra_args(false);
   prompt->type_name("TEXT");
   pages->type_name("FILE")->excludes(images)->excludes(prompt);
   command.add_option("--max-tokens", options.max_tokens, "end an answer after this many tokens")
@@ -81,10 +93,12 @@ result<std::vector<page>> read_pages(const std::string& file) {
     return fail(fault::config_invalid, fmt::format("{}: {}; --pages takes a JSON file with a list of "
                                                    "{{\"image\", \"prompt\"}}",
                                                    file, std::strerror(errno)));
-  std::string text(cluster::json_bytes_max + 1, '\0');
-  in.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<std::size_t>(in.gcount()));
-  const auto tree = cluster::read_json(text);
+  std::string text;
+  for (std::array<char, 64 * 1024> part; in && text.size() <= pages_bytes_max;) { // one part more: too long is seen
+    in.read(part.data(), part.size());
+    text.append(part.data(), static_cast<std::size_t>(in.gcount()));
+  }
+  const auto tree = cluster::read_json(text, pages_bytes_max);
   if (!tree)
     return fail(fault::config_invalid, fmt::format("{}:{}", file, tree.error().what));
   if (tree->kind != cluster::json_kind::list || tree->elements.empty())

@@ -7,6 +7,7 @@
 
 #include "protocols/fault.hpp"
 #include "runtime/embed/client.hpp"
+#include "tools/troupe/text.hpp"
 
 namespace CLI {
 class App;
@@ -32,8 +33,11 @@ struct page {
   std::string prompt;
 
   /// How lines for people call it.
-  const std::string& shown() const noexcept { return image.empty() ? prompt : image; }
+  std::string shown() const { return image.empty() ? in_short(prompt) : image; }
 };
+
+/// Of the file of --pages, which is read whole; a person who has more asks in several runs.
+inline constexpr std::size_t pages_bytes_max = 64u << 20;
 
 /// The questions that the options ask for, in order. Errors: invalid_request (no prompt), config_invalid (the file of
 /// --pages), with what would be valid.
