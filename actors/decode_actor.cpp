@@ -28,8 +28,8 @@ decode_member_machine::options member_options(const rank_context& rank, const ce
 
 decode_actor::decode_actor(caf::actor_config& config, const rank_context& rank, cell_id cell,
                            std::shared_ptr<mesh_executor> executor, admission_board& board)
-    : rank_actor(config, rank, "decode"), cell_(rank.plan.cell(cell)), executor_(std::move(executor)), board_(board),
-      member_(rank.plan, cell, rank.self, member_options(rank, cell_)) {
+    : rank_actor(config, rank, "decode"), cell_(rank.plan.cell(cell)),
+      executor_(std::move(executor)), board_(board), member_(rank.plan, cell, rank.self, member_options(rank, cell_)) {
   if (cell_.leader() == rank_.self)
     leader_.emplace(
         rank_.plan, cell,
@@ -83,6 +83,7 @@ caf::message_handler decode_actor::leader_handlers() {
           perform(leader_->on_quiet(word.body, *place, base::now()));
       },
       [this](const voted& answer) { perform(leader_->on_vote(answer.request, answer.minimum, base::now())); },
+      [this](const given_up& news) { perform(leader_->on_given_up(news.request, news.cause)); },
       [this](const left_batch& news) { perform(leader_->on_left(news.request, base::now())); },
       [this](const envelope<cancel>& word) { perform(leader_->on_cancel(word.body.request, base::now())); },
   };

@@ -147,6 +147,11 @@ result<void> mesh_executor::step_chain(const mesh_plan& plan) {
 void mesh_executor::answer(row& one) {
   if (one.ended)
     return; // a step that was on its way when the last token was collected
+  if (one.newest == gpu::models::running_batch::not_finite) { // this sequence alone: rows do not touch each other (K8)
+    one.ended = one.leaving = true;
+    calls_.on_given_up(one.what.request, not_finite(one.answered), true);
+    return;
+  }
   const bool ends = std::ranges::find(one.end_tokens, one.newest) != one.end_tokens.end();
   const auto finish = ends                                 ? finish_reason::stop
                       : one.answered + 1 >= one.max_tokens ? finish_reason::length

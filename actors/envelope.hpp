@@ -84,6 +84,11 @@ struct first_token {
 struct left_batch {
   protocols::request_id request;
 };
+struct given_up { ///< by the executor, for the request's own fault or because it was told to leave
+  protocols::request_id request;
+  protocols::failure cause;
+  bool ran_whole = false; ///< a prompt: its keys and values are on their way
+};
 
 using start_atom = caf::atom_constant<caf::atom("start")>;
 using tick_atom = caf::atom_constant<caf::atom("tick")>;
@@ -104,3 +109,4 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::tower_ended)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::prefilled)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::first_token)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::left_batch)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::given_up)

@@ -281,10 +281,7 @@ result<void> mesh_executor::obey(any_order what) {
                           return {};
                         },
                         [&](const prefill_order& order) -> result<void> { return prefill_in_pieces(order.what); },
-                        [&](const join_order& order) -> result<void> {
-                          enter(order);
-                          return {};
-                        },
+                        [&](const join_order& order) -> result<void> { return enter(order); },
                         [&](const leave_order& order) -> result<void> {
                           drop(order.request);
                           return {};
@@ -293,40 +290,82 @@ result<void> mesh_executor::obey(any_order what) {
                     std::move(what));
 }
 
-/// A long prompt runs in pieces, so that a step's memory is bounded and other requests are voted on in between.
+/// A long prompt runs in pieces, so that a step's memory is bounded and one that nobody wants any more stops soon.
 result<void> mesh_executor::prefill_in_pieces(const prefill_leader_machine::run_prefill& order) {
   const auto began = base::now();
+  const auto request = order.work.request;
   const auto& prompt = order.work.prompt;
+  // Before the first collective: members do as the plan says (K8).
+  if (const auto problem = judge(prompt)) {
+    calls_.on_given_up(request, *problem, false);
+    return {};
+  }
   const auto where = gpu::models::positions_of(prompt, order.work.pictures, std::max(parts_.facts.merge, 1u));
-  const auto whole = static_cast<std::uint32_t>(prompt.size());
-  for (std::uint32_t begin = 0; begin < whole; begin += limits::prefill_chunk_tokens) {
-    const auto end = std::min(whole, begin + limits::prefill_chunk_tokens);
-    plan_.kind = plan_kind::prefill;
-    auto& piece = plan_.prefill;
-    piece.request = order.work.request;
-    piece.kv_room = order.work.kv_room;
-    piece.ids.assign(prompt.begin() + begin, prompt.begin() + end);
-    piece.positions.assign(where.positions.begin() + begin, where.positions.begin() + end);
-    piece.begin = begin;
-    piece.last = end == whole;
-    piece.blocks = order.blocks;
-    piece.decode_cell = order.work.decode_cell;
-    piece.sampling = order.work.sampling;
-    piece.pictures.clear();
-    for (std::size_t i = 0; i < order.work.pictures.size(); ++i) {
-      const auto& picture = order.work.pictures[i];
-      if (picture.first_token < end && picture.first_token + picture.tokens > begin)
-        piece.pictures.push_back({picture.first_token, picture.tokens, order.rows[i]});
+  for (std::uint32_t begin = 0; begin < prompt.size(); begin += limits::prefill_chunk_tokens) {
+    if (told_to_leave(request)) {
+      calls_.on_given_up(request, {fault::cancelled, {}}, false);
+      return {};
     }
+    plan_piece(order, where, begin);
     if (auto done = announce_and_perform(); !done)
       return done;
   }
-  calls_.on_first_token(order.work.request, chosen_.front(), where.delta, prompt_digest(prompt), began);
+  if (chosen_.front() == gpu::models::running_batch::not_finite)
+    calls_.on_given_up(request, not_finite(0), true);
+  else
+    calls_.on_first_token(request, chosen_.front(), where.delta, prompt_digest(prompt), began);
   return {};
 }
 
-void mesh_executor::enter(const join_order& order) {
+void mesh_executor::plan_piece(const prefill_leader_machine::run_prefill& order,
+                               const gpu::models::prompt_positions& where, std::uint32_t begin) {
+  const auto& prompt = order.work.prompt;
+  const auto whole = static_cast<std::uint32_t>(prompt.size());
+  const auto end = std::min(whole, begin + limits::prefill_chunk_tokens);
+  plan_.kind = plan_kind::prefill;
+  auto& piece = plan_.prefill;
+  piece.request = order.work.request;
+  piece.kv_room = order.work.kv_room;
+  piece.ids.assign(prompt.begin() + begin, prompt.begin() + end);
+  piece.positions.assign(where.positions.begin() + begin, where.positions.begin() + end);
+  piece.begin = begin;
+  piece.last = end == whole;
+  piece.blocks = order.blocks;
+  piece.decode_cell = order.work.decode_cell;
+  piece.sampling = order.work.sampling;
+  piece.pictures.clear();
+  for (std::size_t i = 0; i < order.work.pictures.size(); ++i) {
+    const auto& picture = order.work.pictures[i];
+    if (picture.first_token < end && picture.first_token + picture.tokens > begin)
+      piece.pictures.push_back({picture.first_token, picture.tokens, order.rows[i]});
+  }
+}
+
+std::optional<failure> mesh_executor::judge(std::span<const token_id> tokens) const {
+  const auto vocabulary = static_cast<std::int64_t>(parts_.facts.vocabulary);
+  const auto bad = std::ranges::find_if(tokens, [&](token_id id) { return id < 0 || id >= vocabulary; });
+  if (bad == tokens.end())
+    return std::nullopt;
+  return failure{fault::invalid_request, "token " + std::to_string(*bad) + " at " +
+                                             std::to_string(bad - tokens.begin()) + "; the model has " +
+                                             std::to_string(vocabulary)};
+}
+
+failure mesh_executor::not_finite(std::uint32_t answer_index) const {
+  const auto& cell = parts_.cell;
+  const auto chooser = cell.ranks[std::size_t{cell.pipeline_parallel - 1} * cell.tensor_parallel];
+  return {fault::not_finite,
+          "token " + std::to_string(answer_index) + " of the answer, rank " + std::to_string(chooser.value)};
+}
+
+result<void> mesh_executor::enter(const join_order& order) {
   const auto& join = order.what;
+  const auto request = join.sequence.request;
+  if (const auto problem = judge({&join.first_token, 1})) {
+    calls_.on_given_up(request, *problem, true);
+    calls_.on_left(request);
+    return {};
+  }
   row one{.what = join.sequence,
           .context = join.sequence.context,
           .newest = join.first_token,
@@ -339,12 +378,22 @@ void mesh_executor::enter(const join_order& order) {
           .leaving = false};
   const bool ends = std::find(one.end_tokens.begin(), one.end_tokens.end(), one.newest) != one.end_tokens.end();
   const auto finish = ends ? finish_reason::stop : one.max_tokens <= 1 ? finish_reason::length : finish_reason::none;
-  const token_event first{one.what.request, 0, one.newest, finish};
-  (void)calls_.on_tokens({&first, 1});
+  const token_event first{request, 0, one.newest, finish};
+  if (auto told = calls_.on_tokens({&first, 1}); !told)
+    return told;
   if (finish != finish_reason::none)
-    calls_.on_left(one.what.request);
+    calls_.on_left(request);
   else
     joining_.push_back(std::move(one));
+  return {};
+}
+
+bool mesh_executor::told_to_leave(request_id request) {
+  const std::lock_guard lock{mutex_};
+  return std::erase_if(orders_, [&](const any_order& each) {
+           const auto* const leave = std::get_if<leave_order>(&each);
+           return leave != nullptr && leave->request == request;
+         }) > 0;
 }
 
 void mesh_executor::drop(request_id request) {

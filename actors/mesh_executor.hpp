@@ -50,7 +50,7 @@ struct slot_area {
 /// it announces cannot differ. While sequences are active the leader steps without returning to any mailbox: an order
 /// is looked for between two steps, and tokens go out on a lane of their own (DESIGN decision 3).
 ///
-/// Contract: A7, A9, A24, A25, B11, B15, B18, B20, E19, F17, G7.
+/// Contract: A7, A9, A24, A25, B11, B15, B18, B20, E19, F17, G7, K8.
 /// Threads: `run` owns the thread that calls it and everything below; `order`, `stop` from any.
 class mesh_executor {
 public:
@@ -88,6 +88,7 @@ public:
   struct join_order {
     protocols::decode_leader_machine::join_batch what;
   };
+  /// Out of the batch; of a prompt, no piece more of it. What is not there is told nothing of.
   struct leave_order {
     protocols::request_id request;
   };
@@ -109,6 +110,9 @@ public:
                        std::uint64_t digest, protocols::time_point began)>
         on_first_token;
     std::function<void(protocols::request_id)> on_left;
+    /// The request has a fault of its own, or was told to leave: of a prompt no first token comes, and `on_prefilled`
+    /// came only where `ran_whole`; of a sequence no token comes, and `on_left` follows (K8).
+    std::function<void(protocols::request_id, const protocols::failure& cause, bool ran_whole)> on_given_up;
     std::function<protocols::result<void>(std::span<const protocols::token_event>)> on_tokens;
   };
 
@@ -155,9 +159,16 @@ private:
   std::optional<any_order> next_order(bool wait);
   protocols::result<void> obey(any_order what);
   protocols::result<void> prefill_in_pieces(const protocols::prefill_leader_machine::run_prefill& order);
+  void plan_piece(const protocols::prefill_leader_machine::run_prefill& order,
+                  const gpu::models::prompt_positions& where, std::uint32_t begin);
+  /// Why no rank may compute with these: a token that the model does not have.
+  std::optional<protocols::failure> judge(std::span<const protocols::token_id> tokens) const;
+  protocols::failure not_finite(std::uint32_t answer_index) const;
   protocols::result<void> step_batch();
-  void enter(const join_order& order);
+  protocols::result<void> enter(const join_order& order);
   void drop(protocols::request_id request);
+  /// Takes an order for this request to leave out of the queue.
+  bool told_to_leave(protocols::request_id request);
 
   /// False: told to stop.
   protocols::result<bool> await_plan();

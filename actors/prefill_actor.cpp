@@ -26,8 +26,9 @@ prefill_member_machine::options member_options(const rank_context& rank, const c
 
 prefill_actor::prefill_actor(caf::actor_config& config, const rank_context& rank, cell_id cell,
                              std::shared_ptr<mesh_executor> executor, admission_board& board)
-    : rank_actor(config, rank, "prefill"), cell_(rank.plan.cell(cell)), place_(*cell_.place_of(rank.self)),
-      executor_(std::move(executor)), board_(board), layout_(layout_at(rank.facts, rank.spec, cell_, place_)),
+    : rank_actor(config, rank, "prefill"), cell_(rank.plan.cell(cell)),
+      place_(*cell_.place_of(rank.self)), executor_(std::move(executor)), board_(board),
+      layout_(layout_at(rank.facts, rank.spec, cell_, place_)),
       member_(rank.plan, cell, rank.self, member_options(rank, cell_)) {
   if (place_ == 0)
     leader_.emplace(rank_.plan, cell,
@@ -97,6 +98,9 @@ caf::message_handler prefill_actor::leader_handlers() {
         perform(leader_->on_prefilled(token.request, token.id, token.position_delta, token.digest, token.ended));
         report_shipped(token.request); // before the host had the token, perhaps
       },
+      [this](const given_up& news) {
+        perform(leader_->on_given_up(news.request, news.cause, news.ran_whole, base::now()));
+      },
       [this](const envelope<shipped>& news) {
         const auto place = cell_.place_of(news.source);
         if (!place)
@@ -123,6 +127,8 @@ void prefill_actor::perform(prefill_leader_machine::effects what) {
       deliver(rank_, role_kind::prefill, std::move(*message));
     else if (auto* const question = std::get_if<prefill_leader_machine::vote>(&effect))
       taken = executor_->order(mesh_executor::vote_order{question->request, std::move(question->rooms)});
+    else if (const auto* const stop = std::get_if<prefill_leader_machine::stop_prefill>(&effect))
+      taken = executor_->order(mesh_executor::leave_order{stop->request});
     else
       taken = executor_->order(
           mesh_executor::prefill_order{std::move(std::get<prefill_leader_machine::run_prefill>(effect))});

@@ -1,12 +1,14 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <functional>
 #include <span>
 #include <vector>
 
+#include "gpu/not_finite.hpp"
 #include "gpu/uniform_draw.hpp"
 
 namespace troupe::gpu {
@@ -17,13 +19,17 @@ struct choice_options {
   std::uint64_t seed = 0;
 };
 
-/// The largest that is a number, and the lowest place of equals: one answer however the work before it is cut (G12).
+/// The largest, and the lowest place of equals: one answer however the work before it is cut (G12). Or `not_finite`.
 inline std::int32_t most_likely(std::span<const float> logits) {
+  constexpr std::uint32_t exponent = 0x7f80'0000;
   std::size_t best = 0;
-  for (std::size_t i = 1; i < logits.size(); ++i)
-    if (logits[i] > logits[best] || (std::isnan(logits[best]) && !std::isnan(logits[i])))
+  bool finite = true;
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    finite &= (std::bit_cast<std::uint32_t>(logits[i]) & exponent) != exponent;
+    if (logits[i] > logits[best])
       best = i;
-  return static_cast<std::int32_t>(best);
+  }
+  return finite ? static_cast<std::int32_t>(best) : not_finite;
 }
 
 /// Chooses a place of one row of logits: the oracle of every device's `operations::sample`, and a CPU's own.
@@ -31,9 +37,9 @@ inline std::int32_t most_likely(std::span<const float> logits) {
 /// of the whole, the one is taken in which the draw of (seed, position) falls.
 inline std::int32_t choose(std::span<const float> logits, const choice_options& options, std::uint64_t position) {
   const std::int32_t best = most_likely(logits);
-  const double largest = logits[static_cast<std::size_t>(best)];
-  if (!(options.temperature > 0.0F) || !std::isfinite(largest))
+  if (best == not_finite || !(options.temperature > 0.0F))
     return best;
+  const double largest = logits[static_cast<std::size_t>(best)];
 
   struct candidate {
     std::int32_t id;
@@ -44,7 +50,7 @@ inline std::int32_t choose(std::span<const float> logits, const choice_options& 
   double total = 0.0;
   for (std::size_t i = 0; i < logits.size(); ++i) {
     const double weight = std::exp((logits[i] - largest) / options.temperature);
-    if (weight > 0.0) { // not so for NaN
+    if (weight > 0.0) {
       candidates.push_back({static_cast<std::int32_t>(i), weight});
       total += weight;
     }

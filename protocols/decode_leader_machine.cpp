@@ -164,6 +164,13 @@ decode_leader_machine::effects decode_leader_machine::on_left(request_id request
   return out;
 }
 
+decode_leader_machine::effects decode_leader_machine::on_given_up(request_id request, const failure& cause) const {
+  effects out;
+  if (const auto which = requests_.find(request); which != requests_.end() && which->second.at == stage::joined)
+    tell_front(request, cause, out);
+  return out;
+}
+
 decode_leader_machine::effects decode_leader_machine::on_cancel(request_id request, time_point now) {
   effects out;
   waiting_.leave(request);

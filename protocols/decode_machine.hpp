@@ -61,6 +61,8 @@ public:
   /// The executor no longer touches the sequence's blocks: it ended, or was told to leave.
   effects on_left(request_id request, time_point now);
   effects on_cancel(request_id request, time_point now);
+  /// No token comes of this sequence any more, by a fault of its own; that it has left the batch is said next.
+  effects on_given_up(request_id request, const failure& cause) const;
   /// Nobody can write any more into what the rank at `place` lent for the request.
   effects on_quiet(const blocks_quiet& word, std::uint32_t place, time_point now);
   effects on_tick(time_point now);

@@ -51,7 +51,8 @@ namespace troupe::protocols {
   X(35, executor_failed, "the executor reported an error", "rank leaves")                                              \
   X(36, config_invalid, "the model or the spec cannot be used", "rank leaves before ready")                            \
   X(37, prompt_mismatch, "what was computed is not the prompt that was asked for", "request fails")                    \
-  X(38, replica_mismatch, "the ranks of a mesh hold different copies of a prompt", "rank leaves")
+  X(38, replica_mismatch, "the ranks of a mesh hold different copies of a prompt", "rank leaves")                      \
+  X(39, not_finite, "the model gave logits that are not finite", "request fails")
 
 enum class fault : std::uint16_t {
 #define X(code, name, sentence, reaction) name = code,

@@ -146,7 +146,6 @@ prefill_leader_machine::effects prefill_leader_machine::on_prefilled(request_id 
   if (which == requests_.end() || which->second.at != stage::running)
     return out;
   auto& one = which->second;
-  one.at = stage::shipping;
   if (!one.ending)
     out.push_back(send_message{plan_.cell(one.work.decode_cell).leader(),
                                handover{.request = request,
@@ -155,10 +154,34 @@ prefill_leader_machine::effects prefill_leader_machine::on_prefilled(request_id 
                                         .position_delta = position_delta,
                                         .length = static_cast<std::uint32_t>(one.work.prompt.size()),
                                         .digest = digest}});
+  await_shipped(which, out, now);
+  return out;
+}
+
+void prefill_leader_machine::await_shipped(iterator which, effects& out, time_point now) {
+  auto& one = which->second;
+  one.at = stage::shipping;
   if (all(one.shipped)) // every rank of the mesh was quicker than the news of the first token
     end(which, out, now);
   else if (one.ending)
-    release_members(request, out);
+    release_members(which->first, out);
+}
+
+prefill_leader_machine::effects prefill_leader_machine::on_given_up(request_id request, const failure& cause,
+                                                                    bool ran_whole, time_point now) {
+  effects out;
+  const auto which = requests_.find(request);
+  if (which == requests_.end() || which->second.at != stage::running)
+    return out;
+  auto& one = which->second;
+  if (!one.ending) {
+    one.ending = cause;
+    tell_front(request, cause, out);
+  }
+  if (ran_whole)
+    await_shipped(which, out, now);
+  else
+    end(which, out, now);
   return out;
 }
 
@@ -200,8 +223,11 @@ prefill_leader_machine::effects prefill_leader_machine::on_cancel(request_id req
     end(which, out, now);
     break;
   case stage::voting:
-    break;             // the mesh is in step with it: it ends when that step has ended
-  case stage::running: // likewise, and nothing of it is written meanwhile
+    break; // the mesh is in step with it: it ends when that step has ended
+  case stage::running:
+    out.push_back(stop_prefill{request}); // and with it the prompt, or else its last piece
+    release_members(request, out);        // nothing of it is written meanwhile
+    break;
   case stage::shipping:
     release_members(request, out);
     break;

@@ -43,7 +43,12 @@ public:
     std::vector<slot_index> rows; ///< of each picture
     bool operator==(const run_prefill&) const = default;
   };
-  using effect = std::variant<send_message, vote, run_prefill>;
+  /// Nobody wants this prompt any more: its next piece need not be run.
+  struct stop_prefill {
+    request_id request;
+    bool operator==(const stop_prefill&) const = default;
+  };
+  using effect = std::variant<send_message, vote, run_prefill, stop_prefill>;
   using effects = std::vector<effect>;
 
   prefill_leader_machine(const cluster_plan& plan, cell_id cell, options bounds);
@@ -53,6 +58,8 @@ public:
   effects on_vote(request_id request, const std::vector<admission>& minimum, time_point now);
   effects on_prefilled(request_id request, token_id first_token, std::int32_t position_delta, std::uint64_t digest,
                        time_point now);
+  /// The executor has ended the prompt without a token. `ran_whole`: keys and values are on their way, on every rank.
+  effects on_given_up(request_id request, const failure& cause, bool ran_whole, time_point now);
   effects on_shipped(const shipped& news, std::uint32_t place, time_point now);
   effects on_cancel(request_id request, time_point now);
   /// Nobody can write any more into what the rank at `place` lent for the request.
@@ -89,6 +96,7 @@ private:
   void vote_if_whole(iterator which, effects& out);
   void tell_front(request_id request, const failure& cause, effects& out) const;
   void release_members(request_id request, effects& out) const;
+  void await_shipped(iterator which, effects& out, time_point now);
   void end(iterator which, effects& out, time_point now);
 
   const cluster_plan& plan_;

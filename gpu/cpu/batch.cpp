@@ -1,5 +1,6 @@
 #include "gpu/cpu/batch.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 #include "gpu/choice.hpp"
@@ -44,7 +45,9 @@ void advance_rows(const batch_rows& rows, const tensor_view& context, const tens
     tell[row] = -1;
     if (context.i32()[row] < 0)
       continue;
-    tell[row] = rows.ids.i32()[row] = chosen.i32()[row];
+    tell[row] = chosen.i32()[row];
+    rows.ids.i32()[row] =
+        std::max(tell[row], 0); // what is not finite is told, and the row goes on until it is taken out
     ++rows.context.i32()[row];
     ++rows.answered.i32()[row];
   }

@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(threads)
     const std::int32_t id = went ? chosen[row] : -1;
     tell[row] = id;
     if (went) {
-      ids[row] = id;
+      ids[row] = max(id, 0); // what is not finite is told, and the row goes on until it is taken out
       ++context[row];
       ++answered[row];
     }

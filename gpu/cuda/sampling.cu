@@ -2,6 +2,7 @@
 #include "gpu/cuda/kernels.hpp"
 #include "gpu/cuda/pack.hpp"
 #include "gpu/cuda/token_weights.hpp"
+#include "gpu/not_finite.hpp"
 #include "gpu/uniform_draw.hpp"
 
 // A choice for each row of logits, as gpu::choose makes it, in three kernels: blocks find the likeliest token of their
@@ -34,10 +35,11 @@ struct sampled_rows {
   std::int32_t* chosen = nullptr;
 };
 
-/// Larger for the likelier token, and of equals for the lower id; lowest for what is no number.
+/// Larger for the likelier token, and of equals for the lower id; above all others for what is not finite, so that the
+/// search for the likeliest finds it too.
 __device__ __forceinline__ u64 rank_of(float logit, int id) {
   const unsigned bits = __float_as_uint(logit + 0.0F); // -0 is 0
-  const unsigned ordered = isnan(logit) ? 0U : bits ^ (bits >> 31 ? 0xffff'ffffU : 0x8000'0000U);
+  const unsigned ordered = isfinite(logit) ? bits ^ (bits >> 31 ? 0xffff'ffffU : 0x8000'0000U) : 0xffff'ffffU;
   return u64{ordered} << 32 | (0xffff'ffffU - static_cast<unsigned>(id));
 }
 __device__ __forceinline__ int id_of(u64 rank) {
@@ -332,7 +334,7 @@ __global__ void __launch_bounds__(threads) choose_token(sampled_rows of) {
   const float largest = logits[best];
   if (!(temperature > 0.0F) || !isfinite(largest)) {
     if (threadIdx.x == 0)
-      of.chosen[row] = best;
+      of.chosen[row] = isfinite(largest) ? best : not_finite;
     return;
   }
   const weighing weigh{largest, temperature};

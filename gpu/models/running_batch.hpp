@@ -5,6 +5,7 @@
 
 #include "gpu/group.hpp"
 #include "gpu/models/capture_counts.hpp"
+#include "gpu/not_finite.hpp"
 #include "protocols/fault.hpp"
 #include "protocols/ids.hpp"
 #include "protocols/messages.hpp"
@@ -43,6 +44,7 @@ public:
 
   static constexpr std::uint32_t steps_ahead_max = 2; ///< on their way and not collected
   static constexpr protocols::token_id no_token = -1;
+  static constexpr protocols::token_id not_finite = gpu::not_finite; ///< the sequence has logits from which none can be
 
   struct joining {
     protocols::token_id newest = 0; ///< chosen last; its keys and values are not in the blocks yet

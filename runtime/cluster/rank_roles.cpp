@@ -230,6 +230,10 @@ actors::mesh_executor::events rank_world::executor_events(const cell_plan& cell)
             to_role(actors::first_token{request, first, delta, digest, began, base::now()});
           },
       .on_left = [to_role](request_id request) { to_role(actors::left_batch{request}); },
+      .on_given_up =
+          [to_role](request_id request, const failure& cause, bool ran_whole) {
+            to_role(actors::given_up{request, cause, ran_whole});
+          },
       .on_tokens = token_sink()};
 }
 

@@ -6,6 +6,7 @@
 #include <condition_variable>
 #include <deque>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -42,6 +43,7 @@ public:
   explicit counting_model(gpu::models::shard part) : part_(part) {}
 
   std::function<protocols::result<void>()> before_forward; ///< a fault that a test plants
+  std::function<bool(protocols::token_id)> breaks_at;      ///< what follows this token has no finite logits
   std::vector<seen> log;
   gpu::models::capture_counts captures;                   ///< of its running batch
   std::shared_ptr<const gpu::stream_event> stands_behind; ///< its `ready`
@@ -103,7 +105,8 @@ public:
         states_[token * hidden] = value;
         ++token;
         if (part_.last_stage() && one.wants_logits && &id == &one.ids.back())
-          logits[wanted++ * vocabulary + static_cast<std::size_t>(value + 1) % vocabulary] = 1.0F / rows;
+          logits[wanted++ * vocabulary + static_cast<std::size_t>(value + 1) % vocabulary] =
+              breaks_at && breaks_at(id) ? std::numeric_limits<float>::quiet_NaN() : 1.0F / rows;
       }
     }
     if (!part_.last_stage())
@@ -163,12 +166,11 @@ public:
       return done;
     for (std::size_t i = 0; i < tokens.size(); ++i) {
       auto& row = *rows_[tokens[i].place];
-      const auto first = logits.begin() + static_cast<std::ptrdiff_t>(i * vocabulary);
-      row.newest = static_cast<protocols::token_id>(std::max_element(first, first + vocabulary) - first);
+      tokens[i].id = gpu::models::choose(std::span{logits}.subspan(i * vocabulary, vocabulary), {}, 0);
       if (with_.change_choice)
-        with_.change_choice(row.newest);
+        with_.change_choice(tokens[i].id);
+      row.newest = std::max(tokens[i].id, 0);
       ++row.context;
-      tokens[i].id = row.newest;
     }
     REQUIRE(on_their_way_.size() < steps_ahead_max);
     on_their_way_.push_back(std::move(tokens));
@@ -301,6 +303,14 @@ public:
   std::vector<std::vector<protocols::admission>> votes;
   std::vector<protocols::token_id> first_tokens;
   std::vector<protocols::request_id> left;
+  struct given_up {
+    protocols::request_id request;
+    protocols::failure cause;
+    bool ran_whole = false;
+    bool operator==(const given_up&) const = default;
+  };
+  std::vector<given_up> given_up_ones;
+  protocols::result<void> sink_says; ///< to every token
   std::vector<protocols::token_event> tokens;
 
 private:
@@ -346,9 +356,13 @@ private:
             .on_first_token = [=, this](protocols::request_id, protocols::token_id first, std::int32_t, std::uint64_t,
                                         protocols::time_point) { note([&] { first_tokens.push_back(first); }); },
             .on_left = [=, this](protocols::request_id request) { note([&] { left.push_back(request); }); },
+            .on_given_up =
+                [=, this](protocols::request_id request, const protocols::failure& cause, bool ran_whole) {
+                  note([&] { given_up_ones.push_back({request, cause, ran_whole}); });
+                },
             .on_tokens = [=, this](std::span<const protocols::token_event> step) -> protocols::result<void> {
               note([&] { tokens.insert(tokens.end(), step.begin(), step.end()); });
-              return {};
+              return sink_says;
             }};
   }
 };

@@ -296,6 +296,135 @@ TEST_CASE("A sequence whose first token ends it never enters the batch") {
   CHECK(all.models[0]->log.size() == 1); // the warm step alone
 }
 
+TEST_CASE(
+    "K8: a sequence whose logits are not finite fails by name, and those beside it go on with the right answers") {
+  for (const auto& of : with_and_without_a_step_ahead()) {
+    CAPTURE(of.tensor_parallel);
+    CAPTURE(of.pipeline_parallel);
+    CAPTURE(of.steps_ahead);
+    executor_company all{of.tensor_parallel, of.pipeline_parallel};
+    for (auto& part : all.parts)
+      part.steps_ahead = of.steps_ahead;
+    all.models.back()->breaks_at = [](token_id id) { return id == 32; }; // on one rank, of whose sums all take part
+    all.start();
+    const auto has_left = [&](std::uint64_t request) {
+      return [&all, request] { return std::ranges::find(all.left, request_id{request}) != all.left.end(); };
+    };
+
+    all.order(join(1, 10, 6));
+    all.order(join(2, 30, 20)); // 30, 31, 32
+    all.order(join(3, 50, 6));
+    for (const std::uint64_t request : {1, 2, 3})
+      REQUIRE(all.until(has_left(request)));
+    all.order(join(4, 5, 4)); // the place is another's again
+    REQUIRE(all.until(has_left(4)));
+    all.finish();
+
+    check_all_well(all);
+    const auto chooser = std::to_string(10 + all.size - of.tensor_parallel);
+    CHECK(all.given_up_ones ==
+          std::vector{executor_company::given_up{
+              request_id{2}, {fault::not_finite, "token 3 of the answer, rank " + chooser}, true}});
+    CHECK(answer_of(all, 1) == std::vector<token_id>{10, 11, 12, 13, 14, 15});
+    CHECK(answer_of(all, 2) == std::vector<token_id>{30, 31, 32});
+    CHECK(answer_of(all, 3) == std::vector<token_id>{50, 51, 52, 53, 54, 55});
+    CHECK(answer_of(all, 4) == std::vector<token_id>{5, 6, 7, 8});
+  }
+}
+
+namespace {
+
+actors::mesh_executor::prefill_order prompt_of(std::uint64_t request, std::vector<token_id> ids) {
+  submit work;
+  work.request = request_id{request};
+  work.prompt = std::move(ids);
+  const auto blocks = blocks_for(work.prompt.size());
+  return {{.work = std::move(work), .blocks = blocks, .rows = {}}};
+}
+
+} // namespace
+
+TEST_CASE("K8: a prompt whose logits are not finite fails by name, and the next one is answered") {
+  for (const auto& of : shapes) {
+    CAPTURE(of.tensor_parallel);
+    CAPTURE(of.pipeline_parallel);
+    executor_company all{of.tensor_parallel, of.pipeline_parallel};
+    all.models.back()->breaks_at = [](token_id id) { return id == 7; };
+    all.start();
+    all.order(prompt_of(1, {3, 5, 7}));
+    all.order(prompt_of(2, {3, 5, 8}));
+    REQUIRE(all.until([&] { return !all.first_tokens.empty(); }));
+    all.finish();
+    check_all_well(all);
+    const auto chooser = std::to_string(10 + all.size - of.tensor_parallel);
+    CHECK(all.given_up_ones ==
+          std::vector{executor_company::given_up{
+              request_id{1}, {fault::not_finite, "token 0 of the answer, rank " + chooser}, true}});
+    CHECK(all.first_tokens == std::vector<token_id>{9});
+  }
+}
+
+TEST_CASE("K8: a token that the model does not have fails its request before any rank computes with it") {
+  for (const token_id poison : {static_cast<token_id>(tests::vocabulary), token_id{-1}}) {
+    CAPTURE(poison);
+    executor_company all{2};
+    all.start();
+    all.order(prompt_of(1, {3, poison, 5}));
+    all.order(join(2, poison, 5));
+    all.order(prompt_of(3, {3, 5}));
+    REQUIRE(all.until([&] { return !all.first_tokens.empty(); }));
+    all.finish();
+    check_all_well(all);
+    REQUIRE(all.given_up_ones.size() == 2);
+    const auto words = "token " + std::to_string(poison) + " at 1; the model has 64";
+    CHECK(all.given_up_ones[0] == executor_company::given_up{request_id{1}, {fault::invalid_request, words}, false});
+    CHECK(all.given_up_ones[1].request == request_id{2});
+    CHECK(all.given_up_ones[1].cause.code == fault::invalid_request);
+    CHECK(all.left == std::vector{request_id{2}});
+    CHECK(all.first_tokens == std::vector<token_id>{6});
+    CHECK(all.models[1]->log.size() == 2); // the warm step, and the good prompt
+  }
+}
+
+TEST_CASE("K7: a prompt that is wanted no more stops at its next piece, on every rank") {
+  executor_company all{2};
+  std::promise<void> entered;
+  std::promise<void> go_on;
+  all.models[1]->before_forward = [&, steps = 0]() mutable -> result<void> {
+    if (++steps == 2) { // the first piece
+      entered.set_value();
+      go_on.get_future().wait();
+    }
+    return {};
+  };
+  all.start();
+  all.order(prompt_of(1, std::vector<token_id>(4 * limits::prefill_chunk_tokens, token_id{3})));
+  REQUIRE(entered.get_future().wait_for(20s) == std::future_status::ready);
+
+  all.order(actors::mesh_executor::leave_order{request_id{1}});
+  all.order(prompt_of(2, {3, 5}));
+  go_on.set_value();
+
+  REQUIRE(all.until([&] { return !all.first_tokens.empty(); }));
+  all.finish();
+  check_all_well(all);
+  CHECK(all.given_up_ones == std::vector{executor_company::given_up{request_id{1}, {fault::cancelled, {}}, false}});
+  CHECK(all.first_tokens == std::vector<token_id>{6});
+  CHECK(all.prefilled == std::vector<std::uint32_t>{1, 1});
+  for (const auto& model : all.models)
+    CHECK(model->log.size() == 3); // the warm step, one piece of the four, and the other prompt
+}
+
+TEST_CASE("D7: a first token that cannot be handed on ends the rank, as any other does") {
+  executor_company all{1};
+  all.sink_says = fail(fault::timeout, "the front does not read");
+  all.start();
+  all.order(join(1, 10, 5));
+  REQUIRE(all.until([&] { return all.ends[0].has_value(); }));
+  CHECK(words(all.ends[0]) == to_string(failure{fault::timeout, "the front does not read"}));
+  CHECK(all.tokens.size() == 1);
+}
+
 TEST_CASE("A24, A25, G6: a model that issues other collectives than planned fails before a peer waits for it") {
   for (const int more : {1, -1}) {
     CAPTURE(more);

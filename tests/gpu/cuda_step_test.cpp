@@ -222,7 +222,8 @@ TEST_CASE("CUDA: rows of a batch are placed and advanced as on the CPU, and told
     const twin goes_to{on, element_kind::i32, {rows}, from.below(9)};
     const twin cos{on, element_kind::f32, {rows, 48}, from.uniform()};
     const twin sin{on, element_kind::f32, {rows, 48}, from.uniform()};
-    const twin chosen{on, element_kind::i32, {rows}, from.below(1000)};
+    const auto token_or_none = [any = from.below(1000)]() mutable { return any() - 2.0; }; // not_finite is -2
+    const twin chosen{on, element_kind::i32, {rows}, token_or_none};
     const twin turn{on, element_kind::i32, {1}, [&] { return static_cast<double>(start); }};
     const twin told{on, element_kind::i32, {2, rows + 4}, from.below(1000)};
     auto pinned = on.cuda->allocate_shared(told.cuda.bytes());
@@ -250,13 +251,15 @@ TEST_CASE("CUDA: rows of a batch are placed and advanced as on the CPU, and told
   });
 }
 
-TEST_CASE("CUDA: a choice is the CPU's, greedy and drawn, from every kind of row") {
+TEST_CASE(
+    "CUDA: K8: a choice is the CPU's, greedy and drawn, from every kind of row, and none where one is not finite") {
   const device_pair on;
   if (!on)
     return;
   over_seeds([&](draws& from) {
     for (const std::int64_t vocabulary : {1, 2, 31, 1000, 4097, 32000, 151936}) {
-      // Given rows with sharp, flat, equal, rounded and missing logits, each with its own options
+      // Given rows with sharp, flat, equal and rounded logits and with one that is not finite, each with its own
+      // options
       constexpr std::int64_t rows = 24;
       std::int64_t at = 0;
       std::normal_distribution<float> normal;
@@ -272,8 +275,10 @@ TEST_CASE("CUDA: a choice is the CPU's, greedy and drawn, from every kind of row
           return 1.5; // all equal
         case 3:
           return std::round(4.0F * normal(from.from)) / 2.0F; // many equals
-        case 4:
-          return id % 3 == 0 ? std::nan("") : id % 7 == 0 ? -INFINITY : 3.0F * normal(from.from);
+        case 4: {
+          constexpr std::array<double, 4> bad{NAN, INFINITY, -INFINITY, -NAN};
+          return id == row * 7919 % vocabulary ? bad[static_cast<std::size_t>(row / 6)] : 3.0F * normal(from.from);
+        }
         default:
           return 1e-3F * normal(from.from); // flat
         }
@@ -296,6 +301,8 @@ TEST_CASE("CUDA: a choice is the CPU's, greedy and drawn, from every kind of row
         on.cuda->sample(*on.on_cuda, logits.cuda, table.on(&twin::cuda), chosen.cuda);
       CAPTURE(vocabulary);
       check_integers(on, chosen);
+      for (std::int64_t row = 0; row < rows; ++row)
+        CHECK((chosen.cpu.i32()[row] == gpu::not_finite) == (row % 6 == 4));
     }
   });
 }

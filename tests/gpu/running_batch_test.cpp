@@ -209,8 +209,56 @@ void check_rest(const std::string& device) {
   CHECK(got[other_place] == others);
 }
 
+/// Blocks whose last tenant was not finite are lent to others, and one that is not finite runs beside them.
+void check_poison(const std::string& device) {
+  decoder_on with{device};
+  const auto queue = with.run->make_stream();
+  const auto kind = device == "cpu" ? gpu::device_kind::cpu : gpu::device_kind::cuda;
+  const auto spoil = [&](std::size_t first, std::size_t bytes) {
+    const std::vector<std::byte> nothing(bytes, std::byte{0xff}); // NaN in every kind of float
+    with.run->upload(*queue, nothing,
+                     {static_cast<std::byte*>(with.pool->data()) + first,
+                      element_kind::i32,
+                      kind,
+                      {static_cast<std::int64_t>(bytes / sizeof(std::int32_t))}});
+    take(queue->synchronize());
+  };
+  spoil(0, with.pool->bytes());
+  const auto batch = take(with.text->open_batch({.rows_max = 3}, nullptr));
+  const prompted one{with, 1, 21, 12, {}};
+  const prompted bad{with, 3, 30, 12, {}};
+  const prompted other{with, 2, 9, 12, {.temperature = 0.8F, .seed = 3}};
+  const auto block = with.pool->bytes() / with.layout.blocks;
+  spoil(block * bad.blocks.front().value, block);
+
+  std::map<std::uint32_t, std::vector<token_id>> got;
+  const auto first = take(batch->join(one.joining()));
+  const auto spoilt = take(batch->join(bad.joining()));
+  const auto last = take(batch->join(other.joining()));
+  for (int step = 0; step < 8; ++step) {
+    take(batch->step(nullptr));
+    for (const auto& each : take(batch->collect(soon())))
+      got[each.place].push_back(each.id);
+  }
+  const auto without_first = [](std::vector<token_id> ids) {
+    ids.erase(ids.begin());
+    return ids;
+  };
+  CHECK(got[first] == without_first(one.answer(with, 9)));
+  CHECK(got[spoilt] == std::vector<token_id>(8, running_batch::not_finite));
+  CHECK(got[last] == without_first(other.answer(with, 9)));
+}
+
 } // namespace
 
+TEST_CASE(
+    "K8: a sequence that is not finite is told so, and spoils neither its neighbours nor who has its blocks next") {
+  check_poison("cpu");
+}
+TEST_CASE("CUDA: K8: a sequence that is not finite is told so, and spoils nobody else") {
+  if (cuda_or_skip())
+    check_poison("cuda");
+}
 TEST_CASE("B15: a running batch gives every sequence the answer that it has alone") {
   check_company("cpu");
 }

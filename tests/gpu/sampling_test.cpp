@@ -9,6 +9,7 @@
 #include <xxhash.h>
 
 #include "gpu/models/model.hpp"
+#include "gpu/not_finite.hpp"
 #include "gpu/uniform_draw.hpp"
 
 using namespace troupe;
@@ -20,12 +21,20 @@ TEST_CASE("greedy takes the largest, and the lowest id of equals") {
   CHECK(choose(std::vector<float>{-5}, {}, 0) == 0);
 }
 
-TEST_CASE("a logit that is not a number is never chosen while there is another") {
-  const float none = std::numeric_limits<float>::quiet_NaN();
-  for (const float temperature : {0.0F, 1.0F}) {
-    CHECK(choose(std::vector<float>{none, -2, none}, {.temperature = temperature}, 0) == 1);
-    CHECK(choose(std::vector<float>{none, none}, {.temperature = temperature}, 0) == 0);
-  }
+TEST_CASE("K8: of logits of which one is not finite none is chosen, wherever it stands") {
+  constexpr float none = std::numeric_limits<float>::quiet_NaN();
+  constexpr float most = std::numeric_limits<float>::infinity();
+  for (const float temperature : {0.0F, 1.0F})
+    for (const float bad : {none, -none, most, -most})
+      for (std::size_t at = 0; at < 3; ++at) {
+        CAPTURE(temperature);
+        CAPTURE(bad);
+        CAPTURE(at);
+        std::vector<float> logits{-2, 5, std::numeric_limits<float>::max()};
+        logits[at] = bad;
+        CHECK(choose(logits, {.temperature = temperature}, 0) == gpu::not_finite);
+      }
+  CHECK(choose(std::vector<float>{-std::numeric_limits<float>::max(), std::numeric_limits<float>::max()}, {}, 0) == 1);
 }
 
 TEST_CASE("G10: a choice depends on seed and position alone, and differs between them") {

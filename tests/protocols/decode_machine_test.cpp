@@ -248,3 +248,15 @@ TEST_CASE_FIXTURE(member_fixture, "D11: bytes of a released request meet a tombs
   CHECK(machine.on_kv_landed(kv_room, prefill_leader, at(2ms)).empty());
   CHECK(machine.on_reserve_blocks(reserve, at(3ms)).empty());
 }
+
+TEST_CASE_FIXTURE(leader_fixture,
+                  "K8: a sequence that carries its own fault is told to the front once, and then leaves") {
+  (void)vote_done(1);
+  const auto told = machine.on_given_up(request_id{1}, {fault::not_finite, "token 3"});
+  REQUIRE(sent<error>(told).size() == 1);
+  CHECK(sent<error>(told)[0].first == front_rank);
+  CHECK(fault_from(sent<error>(told)[0].second.code) == fault::not_finite);
+  CHECK(sent<release>(told).empty());
+  CHECK(sent<release>(machine.on_left(request_id{1}, at(4ms))).size() == 1);
+  CHECK(machine.on_given_up(request_id{1}, {fault::not_finite, "token 3"}).empty());
+}

@@ -201,6 +201,7 @@ private:
   void carry_out(rank_id self, const encode_machine::write_rows& what);
   void carry_out(rank_id self, const room_vote& what);
   void carry_out(rank_id self, const prefill_leader_machine::run_prefill& what);
+  void carry_out(rank_id, const prefill_leader_machine::stop_prefill&) {} // it runs to its end: the worst case
   void carry_out(rank_id self, const prefill_member_machine::write_blocks& what);
   void carry_out(rank_id self, const room_admission& what) { ranks_.at(self).board[what.room] = what.status; }
   void carry_out(rank_id self, const room_forgotten& what) { ranks_.at(self).board.erase(what.room); }

@@ -172,7 +172,9 @@ TEST_CASE_FIXTURE(
     "C9, K2: a cancel while the mesh is in the forward reaches its ranks at once and hands over nothing") {
   gather();
   (void)machine.on_vote(request_id{1}, {admission::done}, at(2ms));
-  CHECK(sent<release>(machine.on_cancel(request_id{1}, at(3ms))).size() == 2);
+  const auto told = machine.on_cancel(request_id{1}, at(3ms));
+  CHECK(sent<release>(told).size() == 2);
+  CHECK(only<prefill_leader_machine::stop_prefill>(told).size() == 1);
   const auto after = machine.on_prefilled(request_id{1}, 42, 0, 0, at(4ms));
   CHECK(sent<handover>(after).empty());
   CHECK(sent<release>(after).size() == 2);
@@ -400,4 +402,38 @@ TEST_CASE_FIXTURE(two_parts,
   CHECK(only<prefill_member_machine::write_blocks>(after).empty());
   REQUIRE(sent<shipped>(after).size() == 1);
   CHECK(sent<shipped>(after)[0].second.code != 0);
+}
+
+TEST_CASE_FIXTURE(leader_fixture, "K8: a prompt that carries its own fault ends by name, and what it held is free") {
+  for (const bool ran_whole : {false, true}) {
+    CAPTURE(ran_whole);
+    prefill_leader_machine one{
+        plan,
+        prefill_cell,
+        {.front = front_rank, .kv_blocks = 4, .row_slots = 1, .requests_max = 4}};
+    REQUIRE(only<prefill_leader_machine::run_prefill>(one.on_submit(work(1, false, 64), at(0ms))).size() == 1);
+
+    auto effects = one.on_given_up(request_id{1}, {fault::not_finite, "token 0"}, ran_whole, at(1ms));
+
+    REQUIRE(sent<error>(effects).size() == 1);
+    CHECK(fault_from(sent<error>(effects)[0].second.code) == fault::not_finite);
+    CHECK(sent<handover>(effects).empty());
+    CHECK(sent<release>(effects).size() == 2);
+    CHECK(one.ended(request_id{1}) == !ran_whole); // what is on its way is kept until it is there (C23)
+    for (const auto place : {0u, 1u})
+      (void)one.on_shipped({.request = request_id{1}, .room = kv_room, .code = 0, .message = {}}, place, at(2ms));
+    CHECK(one.ended(request_id{1}));
+    CHECK(only<prefill_leader_machine::run_prefill>(one.on_submit(work(2, false, 64), at(3ms))).size() == 1);
+  }
+}
+
+TEST_CASE_FIXTURE(leader_fixture, "K7: a prompt that is cancelled while it runs is stopped, and told to nobody again") {
+  (void)machine.on_submit(work(1, false, 64), at(0ms));
+  const auto cancelled = machine.on_cancel(request_id{1}, at(1ms));
+  CHECK(only<prefill_leader_machine::stop_prefill>(cancelled) ==
+        std::vector{prefill_leader_machine::stop_prefill{request_id{1}}});
+  const auto effects = machine.on_given_up(request_id{1}, {fault::cancelled, {}}, false, at(2ms));
+  CHECK(sent<error>(effects).empty());
+  CHECK(sent<release>(effects).size() == 2);
+  CHECK(only<prefill_leader_machine::run_prefill>(machine.on_submit(work(2, false, 64), at(3ms))).size() == 1);
 }

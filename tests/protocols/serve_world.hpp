@@ -358,6 +358,7 @@ private:
       send(cell.role, self, {plan_.front(), timing{run.work.request, phase::prefill, 0, 1}});
     });
   }
+  void act(const cell_plan&, rank_id, const prefill_leader_machine::stop_prefill&) {} // its last piece is under way
   void act(const cell_plan&, rank_id self, const prefill_member_machine::write_blocks& write) {
     later([this, self, write] {
       const auto to = plan_.cell(write.decode_cell).ranks[write.part];

@@ -171,6 +171,9 @@ outcome decode(bench::random_model& with, std::uint32_t rows, std::uint32_t cont
     if (++left == rows)
       running->stop();
   };
+  calls.on_given_up = [](protocols::request_id, const protocols::failure& cause, bool) {
+    must(protocols::result<void>{tl::unexpected<protocols::failure>{cause}});
+  };
   calls.on_tokens = [&](std::span<const protocols::token_event> step) -> protocols::result<void> {
     if (step.size() == rows)
       ends.push_back(clock_type::now());
