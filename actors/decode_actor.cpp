@@ -28,7 +28,7 @@ decode_member_machine::options member_options(const rank_context& rank, const ce
 
 decode_actor::decode_actor(caf::actor_config& config, const rank_context& rank, cell_id cell,
                            std::shared_ptr<mesh_executor> executor, admission_board& board)
-    : rank_actor(config, rank, "decode"), cell_(rank.plan.cell(cell)),
+    : rank_actor(config, rank, "decode", actor_kind::decode), cell_(rank.plan.cell(cell)),
       executor_(std::move(executor)), board_(board), member_(rank.plan, cell, rank.self, member_options(rank, cell_)) {
   if (cell_.leader() == rank_.self)
     leader_.emplace(

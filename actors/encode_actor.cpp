@@ -13,7 +13,8 @@ using namespace protocols;
 
 encode_actor::encode_actor(caf::actor_config& config, const rank_context& rank, cell_id cell,
                            std::shared_ptr<mesh_executor> executor)
-    : rank_actor(config, rank, "encode"), cell_(rank.plan.cell(cell)), executor_(std::move(executor)) {
+    : rank_actor(config, rank, "encode", actor_kind::encode), cell_(rank.plan.cell(cell)),
+      executor_(std::move(executor)) {
   if (cell_.leader() == rank_.self)
     machine_.emplace(
         rank_.plan, cell,

@@ -38,7 +38,7 @@ std::uint32_t staging_slots(const rank_context& rank) {
 } // namespace
 
 front_actor::front_actor(caf::actor_config& config, const rank_context& rank, parts made_of)
-    : rank_actor(config, rank, "front"), parts_(std::move(made_of)),
+    : rank_actor(config, rank, "front", actor_kind::front), parts_(std::move(made_of)),
       ingest_(spawn<ingest_actor, caf::linked + caf::detached>(rank, parts_.words)),
       machine_(rank.plan, options_of(rank)), staging_(staging_slots(rank)) {}
 

@@ -11,7 +11,7 @@ using namespace protocols;
 
 ingest_actor::ingest_actor(caf::actor_config& config, const rank_context& rank,
                            std::shared_ptr<const gpu::models::tokenizer> words)
-    : rank_actor(config, rank, "ingest"),
+    : rank_actor(config, rank, "ingest", actor_kind::ingest),
       prompts_(gpu::models::prompt_builder::open(std::move(words), rank.model, rank.facts)) {}
 
 caf::behavior ingest_actor::make_behavior() {

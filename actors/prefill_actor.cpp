@@ -26,7 +26,7 @@ prefill_member_machine::options member_options(const rank_context& rank, const c
 
 prefill_actor::prefill_actor(caf::actor_config& config, const rank_context& rank, cell_id cell,
                              std::shared_ptr<mesh_executor> executor, admission_board& board)
-    : rank_actor(config, rank, "prefill"), cell_(rank.plan.cell(cell)),
+    : rank_actor(config, rank, "prefill", actor_kind::prefill), cell_(rank.plan.cell(cell)),
       place_(*cell_.place_of(rank.self)), executor_(std::move(executor)), board_(board),
       layout_(layout_at(rank.facts, rank.spec, cell_, place_)),
       member_(rank.plan, cell, rank.self, member_options(rank, cell_)) {

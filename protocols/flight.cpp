@@ -69,7 +69,7 @@ result<flight_record> unpack(const flight_words& words) {
                        .phase = flight_phase{byte_of(48)}};
   if (!is_flight_time(record.time_ns))
     return fail(fault::bad_value, "time " + std::to_string(record.time_ns));
-  if (byte_of(32) > static_cast<std::uint8_t>(flight_action::part))
+  if (byte_of(32) > static_cast<std::uint8_t>(flight_action::turn))
     return bad("action", byte_of(32));
   if (byte_of(40) > static_cast<std::uint8_t>(flight_moment::end))
     return bad("moment", byte_of(40));
@@ -118,6 +118,28 @@ std::string_view name(flight_action action) noexcept {
     return "device";
   case flight_action::part:
     return "part";
+  case flight_action::turn:
+    return "turn";
+  }
+  return {};
+}
+
+std::string_view name(actor_kind whose) noexcept {
+  switch (whose) {
+  case actor_kind::front:
+    return "front";
+  case actor_kind::ingest:
+    return "ingest";
+  case actor_kind::reader:
+    return "reader";
+  case actor_kind::encode:
+    return "encode";
+  case actor_kind::prefill:
+    return "prefill";
+  case actor_kind::decode:
+    return "decode";
+  case actor_kind::link:
+    return "link";
   }
   return {};
 }
@@ -208,6 +230,8 @@ std::string_view operation_name(flight_action action, std::uint16_t operation) n
     return operation == 0 ? "exit code" : "signal";
   case flight_action::part:
     return operation == small ? name(start_part{small}) : std::string_view{};
+  case flight_action::turn:
+    return operation == small ? name(actor_kind{small}) : std::string_view{};
   case flight_action::none:
   case flight_action::device:
   case flight_action::step:

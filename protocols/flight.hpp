@@ -33,6 +33,18 @@ enum class flight_action : std::uint8_t {
   // a rank's again
   device = 16, ///< waits, with a deadline, for its GPU
   part = 17,   ///< a part of its start; operation: start_part
+  turn = 18,   ///< an actor is at a message; operation: actor_kind; item: which of its work, or 0
+};
+
+/// Whose turn it is.
+enum class actor_kind : std::uint8_t {
+  front = 0,
+  ingest = 1, ///< shares questions out among readers
+  reader = 2, ///< reads pictures and prompts; item: the question's tag
+  encode = 3,
+  prefill = 4,
+  decode = 5,
+  link = 6,
 };
 
 /// What a rank's start is made of; parts follow each other and do not nest.
@@ -95,6 +107,11 @@ constexpr flight_record record_of(start_part part) noexcept {
   return {.operation = static_cast<std::uint16_t>(part), .action = flight_action::part, .phase = flight_phase::start};
 }
 
+/// Of an actor that is at a message.
+constexpr flight_record record_of(actor_kind whose, std::uint64_t item = 0) noexcept {
+  return {.item = item, .operation = static_cast<std::uint16_t>(whose), .action = flight_action::turn};
+}
+
 /// A record without its publishing sequence, as it stands in a file: 56 bytes, eight at a time so that each can be
 /// stored and read whole.
 using flight_words = std::array<std::uint64_t, 7>;
@@ -106,6 +123,7 @@ std::string_view name(flight_action action) noexcept;
 std::string_view name(flight_moment moment) noexcept;
 std::string_view name(flight_phase phase) noexcept;
 std::string_view name(start_part part) noexcept;
+std::string_view name(actor_kind whose) noexcept;
 /// `other` for a name that is none.
 flight_phase phase_named(std::string_view name) noexcept;
 /// "all_reduce_sum", "handover", "grouped"; empty where the action has no operation.

@@ -62,6 +62,7 @@ int weight_of(flight_action action) noexcept {
   case flight_action::part:
     return 3;
   case flight_action::transfer:
+  case flight_action::turn:
     return 2;
   case flight_action::plan_await:
     return 1;
@@ -246,6 +247,7 @@ std::vector<rank_id> tracer::awaited(const flight_trace::rank_line& line) const 
     return out;
   case flight_action::life:
   case flight_action::part:
+  case flight_action::turn:
   case flight_action::edge:
   case flight_action::step:
   case flight_action::device:
@@ -491,6 +493,10 @@ std::string describe(const flight_record& record, const std::vector<flight_story
     break;
   case flight_action::part:
     text = "its start, part " + operation;
+    break;
+  case flight_action::turn:
+    text = "a message of its " + operation + " actor" +
+           (record.item == 0 ? std::string{} : ", question " + std::to_string(record.item));
     break;
   }
   if (record.group != no_group && record.action != flight_action::edge) {

@@ -59,6 +59,18 @@ void write_thread(flight_header::thread& to, const flight_header::thread& from) 
   put(to.version, version + 2);
 }
 
+void enter(flight_header::thread& here, const flight_record& begun) noexcept {
+  const auto words = pack(begun);
+  write_thread(here, {.version = 0,
+                      .since_ns = begun.time_ns,
+                      .until_ns = 0,
+                      .progress = 0,
+                      .call = words[1],
+                      .item = words[2],
+                      .place = words[5],
+                      .kind = words[6]});
+}
+
 std::optional<flight_activity> read_thread(const flight_header::thread& from) noexcept {
   constexpr int tries_max = 8; // a thread that changes faster than this is not stuck, and the mixture says so too
   flight_activity out;
@@ -255,7 +267,28 @@ flight_live flight_recorder::live() const noexcept {
   return ring == nullptr ? flight_live{} : read_live(*ring);
 }
 
-// ---- spans ----------------------------------------------------------------------------------------------------------
+// ---- turns and spans ------------------------------------------------------------------------------------------------
+
+flight_turn::flight_turn(const flight_record& what, flight_recorder& in) noexcept {
+  auto* const ring = in.ring_.load(std::memory_order_acquire);
+  auto* const here = ring != nullptr ? in.thread_here(*ring) : nullptr;
+  if (here == nullptr || here->until_ns != 0)
+    return;
+  here_ = here;
+  before_ = *here;
+  auto begun = what;
+  begun.moment = flight_moment::begin;
+  begun.time_ns = now_ns();
+  enter(*here, begun);
+}
+
+flight_turn::~flight_turn() {
+  if (here_ == nullptr || here_->until_ns != 0)
+    return;
+  if (before_.kind == 0)
+    before_.since_ns = now_ns(); // idle from here on
+  write_thread(*here_, before_);
+}
 
 flight_span::flight_span(const flight_record& what, flight_recorder& in) noexcept {
   auto* const ring = in.ring_.load(std::memory_order_acquire);
@@ -275,15 +308,7 @@ flight_span::flight_span(const flight_record& what, flight_recorder& in) noexcep
     return;
   if (here_->until_ns == 0) // what was left by a fault is over once something else begins
     before_ = *here_;
-  const auto words = pack(what_);
-  write_thread(*here_, {.version = 0,
-                        .since_ns = what_.time_ns,
-                        .until_ns = 0,
-                        .progress = 0,
-                        .call = words[1],
-                        .item = words[2],
-                        .place = words[5],
-                        .kind = words[6]});
+  enter(*here_, what_);
 }
 
 flight_span::~flight_span() {

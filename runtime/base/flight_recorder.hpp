@@ -84,6 +84,7 @@ public:
 
 private:
   friend class flight_span;
+  friend class flight_turn;
   using header = protocols::flight_header;
 
   header::thread* thread_here(header& ring) noexcept;
@@ -120,6 +121,21 @@ private:
   protocols::flight_header::thread* here_ = nullptr;
   protocols::flight_header::thread before_{};
   protocols::flight_record what_;
+};
+
+/// What the calling thread is in the middle of meanwhile, without a record of its beginning and end: for what happens
+/// so often that records of it would leave no room for others. Spans nest in it.
+class flight_turn {
+public:
+  explicit flight_turn(const protocols::flight_record& what, flight_recorder& in = flight()) noexcept;
+  flight_turn(const flight_turn&) = delete;
+  flight_turn& operator=(const flight_turn&) = delete;
+  ~flight_turn();
+
+private:
+  protocols::flight_header::thread* here_ =
+      nullptr; ///< none: it is not open, or what a fault has left stays to be seen
+  protocols::flight_header::thread before_{};
 };
 
 } // namespace troupe::base

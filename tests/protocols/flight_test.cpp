@@ -56,7 +56,7 @@ TEST_CASE("A record with a field outside its vocabulary is refused by the field'
     const char* field;
   };
   for (const auto& [word, value, field] :
-       {change{0, 1ull << 63, "time"}, change{0, (1ull << 61) + 1, "time"}, change{6, 18ull << 32, "action"},
+       {change{0, 1ull << 63, "time"}, change{0, (1ull << 61) + 1, "time"}, change{6, 19ull << 32, "action"},
         change{6, 3ull << 40, "moment"}, change{6, 9ull << 48, "phase"}, change{6, 1ull << 56, "spare byte"}}) {
     flight_words words{};
     words[word] = value;
@@ -68,7 +68,7 @@ TEST_CASE("A record with a field outside its vocabulary is refused by the field'
 }
 
 TEST_CASE("J2: every action, moment and phase has a name, and the operation's vocabulary is the action's") {
-  for (std::uint8_t i = 0; i <= static_cast<std::uint8_t>(flight_action::part); ++i)
+  for (std::uint8_t i = 0; i <= static_cast<std::uint8_t>(flight_action::turn); ++i)
     CHECK_FALSE(name(flight_action{i}).empty());
   for (std::uint8_t i = 0; i <= static_cast<std::uint8_t>(flight_moment::end); ++i)
     CHECK_FALSE(name(flight_moment{i}).empty());
@@ -79,6 +79,7 @@ TEST_CASE("J2: every action, moment and phase has a name, and the operation's vo
   CHECK(operation_name(flight_action::frame_sent, number(message_type::handover)) == "handover");
   CHECK(operation_name(flight_action::life, number(life_state::grouped)) == "grouped");
   CHECK(operation_name(flight_action::part, number(start_part::weights)) == "weights");
+  CHECK(operation_name(flight_action::turn, number(actor_kind::reader)) == "reader");
   CHECK(operation_name(flight_action::edge, number(channel_kind::tokens)) == "tokens");
   CHECK(operation_name(flight_action::fault, number(fault::peer_gone)) == "peer_gone");
   CHECK(operation_name(flight_action::ended, 1) == "signal");
