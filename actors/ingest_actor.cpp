@@ -65,8 +65,11 @@ result<void> ingest_actor::prepare_pictures(const ingest_order& order, ingested&
     const auto shape = gpu::models::resized_shape(facts, read->height, read->width);
     if (!shape)
       return fail(shape.error().code, order.question.picture_names[i] + ": " + shape.error().what);
-    auto picture = gpu::models::resize(*read, shape->first, shape->second);
+    auto resized = gpu::models::resize(*std::move(read), shape->first, shape->second);
     get_on();
+    if (!resized)
+      return tl::unexpected<failure>{resized.error()};
+    auto& picture = *resized;
     const auto rows = picture.height / facts.patch_pixels;
     const auto columns = picture.width / facts.patch_pixels;
     out.request.pictures.push_back({.height = picture.height,

@@ -37,6 +37,13 @@ inline constexpr std::size_t injection_rules_max = 64;
 /// Pieces of a picture file on their way from a client.
 inline constexpr std::size_t picture_chunk_bytes = 256 * 1024;
 
+/// What one picture may ask of the front (K7). PIL warns from 89 Mi pixels on; a photograph of 50 million fits.
+inline constexpr std::uint64_t picture_pixels_max = std::uint64_t{64} << 20;
+/// Scans of a JPEG. Encoders write 1 to 18; each costs its time over the whole picture, however few bytes it has.
+inline constexpr std::uint32_t picture_scans_max = 100;
+/// Pixels times scans of a JPEG: 16 scans of the largest picture.
+inline constexpr std::uint64_t picture_pixel_scans_max = std::uint64_t{1} << 30;
+
 /// Sizes of pictures for which a tower keeps tables and a captured graph; the one that came longest ago goes.
 inline constexpr std::size_t tower_sizes_max = 16;
 /// Threads of a rank that carry weights to its device while it loads.
@@ -78,6 +85,7 @@ static_assert(frame_header_bytes < unauthenticated_frame_bytes_max);
 static_assert(unauthenticated_frame_bytes_max < frame_bytes_max_default);
 static_assert(picture_chunk_bytes + frame_header_bytes + 64 <= frame_bytes_max_default);
 static_assert(retry_pause > first_cause_grace);
+static_assert(picture_pixel_scans_max / picture_pixels_max >= 12, "the largest picture may be progressive");
 static_assert(peer_sum_whole_bytes_max < peer_part_bytes_max);
 static_assert(peer_wait_told < peer_wait_margin);
 static_assert(transfer_deadline < room_deadline, "a transfer ends before its room does");

@@ -4,11 +4,13 @@
 #include <cmath>
 
 #include "gpu/models/picture.hpp"
+#include "gpu/models/picture_codecs.hpp"
 #include "runtime/base/assert.hpp"
 
 namespace troupe::gpu::models {
 namespace {
 
+constexpr std::size_t channels = 3;
 constexpr double aspect_max = 200.0; ///< of the published smart resize
 
 /// Python's round: halves go to the even neighbour, which is what nearbyint does in the default rounding mode.
@@ -72,14 +74,17 @@ axis make_axis(std::uint32_t input, std::uint32_t output) {
   return out;
 }
 
-/// Resamples along one axis. `in` is [outer, input, inner] u8, the result [outer, output, inner].
+/// Resamples along one axis. `in` is [outer, input, inner] u8, the result [outer, output, inner]; empty when given up.
 std::vector<std::byte> resample(const std::vector<std::byte>& in, std::size_t outer, std::size_t input,
-                                std::size_t inner, const axis& along) {
+                                std::size_t inner, const axis& along, const keeps_on& goes_on) {
   const std::size_t output = along.of.size();
   const std::int32_t half = 1 << (along.precision - 1);
   std::vector<std::byte> out(outer * output * inner);
   for (std::size_t o = 0; o < outer; ++o)
     for (std::size_t i = 0; i < output; ++i) {
+      const bool row_begins = i == 0 || inner > channels;
+      if (row_begins && goes_on && !goes_on())
+        return {};
       const std::int32_t* weights = along.weights.data() + i * along.width;
       const std::byte* from = in.data() + (o * input + along.of[i].first) * inner;
       std::byte* to = out.data() + (o * output + i) * inner;
@@ -132,17 +137,19 @@ protocols::result<std::pair<std::uint32_t, std::uint32_t>> resized_shape(const m
   return std::pair{static_cast<std::uint32_t>(high), static_cast<std::uint32_t>(wide)};
 }
 
-rgb_picture resize(const rgb_picture& picture, std::uint32_t height, std::uint32_t width) {
-  TROUPE_ASSERT("resize", picture.height > 0 && picture.width > 0 && height > 0 && width > 0);
-  rgb_picture out = picture;
+protocols::result<rgb_picture> resize(rgb_picture out, std::uint32_t height, std::uint32_t width,
+                                      const keeps_on& goes_on) {
+  TROUPE_ASSERT("resize", out.height > 0 && out.width > 0 && height > 0 && width > 0);
   if (width != out.width) {
-    out.rgb = resample(out.rgb, out.height, out.width, 3, make_axis(out.width, width));
+    out.rgb = resample(out.rgb, out.height, out.width, channels, make_axis(out.width, width), goes_on);
     out.width = width;
   }
-  if (height != out.height) {
-    out.rgb = resample(out.rgb, 1, out.height, std::size_t{out.width} * 3, make_axis(out.height, height));
+  if (height != out.height && !out.rgb.empty()) {
+    out.rgb = resample(out.rgb, 1, out.height, out.width * channels, make_axis(out.height, height), goes_on);
     out.height = height;
   }
+  if (out.rgb.empty())
+    return protocols::fail(protocols::fault::cancelled, given_up_words);
   return out;
 }
 

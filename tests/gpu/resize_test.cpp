@@ -75,7 +75,7 @@ TEST_CASE("bicubic with antialias gives torch's bytes, larger and smaller, along
     const auto to = one["to"].get<std::array<std::uint32_t, 2>>();
     CAPTURE(from[0]);
     CAPTURE(from[1]);
-    const rgb_picture out = gpu::models::resize(noise(from[0], from[1]), to[0], to[1]);
+    const rgb_picture out = gpu::models::resize(noise(from[0], from[1]), to[0], to[1]).value();
     CHECK(out.height == to[0]);
     CHECK(out.width == to[1]);
     CHECK(out.rgb == from_base64(one["rgb"].get<std::string>()));
@@ -84,7 +84,7 @@ TEST_CASE("bicubic with antialias gives torch's bytes, larger and smaller, along
 
 TEST_CASE("a picture of the shape already asked for is unchanged") {
   const rgb_picture page = noise(64, 96);
-  CHECK(gpu::models::resize(page, 64, 96).rgb == page.rgb);
+  CHECK(gpu::models::resize(page, 64, 96).value().rgb == page.rgb);
 }
 
 TEST_CASE("the resized shape is the published one, within the pixels that buffers are sized by") {
@@ -158,7 +158,7 @@ TEST_CASE("a page goes through read, resize and patchify as through the publishe
     REQUIRE(shape);
     CHECK(shape->first == one["grid"][1].get<std::uint32_t>() * how->patch);
     CHECK(shape->second == one["grid"][2].get<std::uint32_t>() * how->patch);
-    page = gpu::models::resize(page, shape->first, shape->second);
+    page = gpu::models::resize(std::move(page), shape->first, shape->second).value();
     std::vector<float> patches(page.rgb.size() * how->temporal);
     gpu::models::patchify(page.rgb, page.height, page.width, *how, patches);
     double sum = 0.0;
