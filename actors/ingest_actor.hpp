@@ -1,8 +1,9 @@
 #pragma once
 
-#include <filesystem>
+#include <atomic>
+#include <map>
 #include <memory>
-#include <string>
+#include <optional>
 #include <vector>
 
 #include <caf/all.hpp>
@@ -11,18 +12,24 @@
 #include "gpu/models/picture.hpp"
 #include "gpu/models/text_io.hpp"
 #include "protocols/front_machine.hpp"
+#include "protocols/ingest_machine.hpp"
 
 namespace troupe::actors {
 
-/// A client's question, whole.
+/// A client's question, whole. It is answered once, by one `ingested`.
 struct ingest_order {
   fabric::wire::key client = 0;
   protocols::ask question;
   std::vector<std::vector<std::byte>> files; ///< of its pictures
   protocols::time_point asked;
+  /// Set when nobody waits for it any more: it is then read no further, and answered with `cancelled` within
+  /// `tick_period`. Null: somebody will.
+  std::shared_ptr<const std::atomic<bool>> unwanted = nullptr;
+
+  bool is_wanted() const noexcept { return !unwanted || !unwanted->load(std::memory_order_relaxed); }
 };
 
-/// What the front can admit: ids, and pictures resized as the model asks.
+/// What the front can admit: ids, and pictures resized as the model asks. With a problem: whose it was, and no more.
 struct ingested {
   fabric::wire::key client = 0;
   protocols::ask question;
@@ -33,10 +40,23 @@ struct ingested {
   std::optional<protocols::failure> problem;
 };
 
-/// Decodes and resizes pictures and tokenises, on its own thread: it is the front's only long computation, and tokens
-/// of other requests must not wait behind it. Contract: I9, J11; errors: bad_picture, config_invalid, invalid_request,
-/// for that request alone (C24).
-/// Each picture that was decoded and each that was resized counts as getting on, for the watchdog (C4).
+/// An answer to that question, still empty.
+ingested answer_to(const ingest_order& order);
+
+/// To a reader: read this, for as long as nobody sets `stop` and it is wanted.
+struct reading_order {
+  std::shared_ptr<const ingest_order> what;
+  std::shared_ptr<const std::atomic<bool>> stop;
+};
+/// Of a reader: what has come of its newest order.
+struct reading_ended {
+  std::uint32_t reader = 0;
+  ingested outcome;
+};
+
+/// Has questions read, by threads of their own: it is the front's only long computation, and neither tokens of other
+/// requests nor other questions may wait behind it. Carries out what `ingest_machine` decides.
+/// Contract: K7, K9, C24.
 class ingest_actor : public rank_actor {
 public:
   ingest_actor(caf::actor_config& config, const rank_context& rank,
@@ -46,14 +66,25 @@ public:
   const char* name() const override { return "ingest"; }
 
 private:
-  ingested prepare(ingest_order order);
-  protocols::result<void> prepare_pictures(const ingest_order& order, ingested& out);
+  using ticket = protocols::ingest_machine::ticket;
 
-  /// Read once; where the model's folder has no template that is understood, the answer to every question.
-  protocols::result<std::shared_ptr<const gpu::models::prompt_builder>> prompts_;
+  void on_order(ingest_order order);
+  void on_read(reading_ended& end);
+  void on_tick();
+  void perform(const protocols::ingest_machine::effects& what);
+  void begin(const protocols::ingest_machine::begin_reading& what);
+  void give_up(const protocols::ingest_machine::give_up& what);
+  void answer(ingested what);
+
+  protocols::ingest_machine machine_;
+  std::vector<caf::actor> readers_;
+  std::vector<std::shared_ptr<std::atomic<bool>>> stops_;            ///< by reader, of what it reads
+  std::map<ticket, std::shared_ptr<const ingest_order>> unanswered_; ///< the readers' too, while they are read
 };
 
 } // namespace troupe::actors
 
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::ingest_order)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::ingested)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::reading_order)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::reading_ended)

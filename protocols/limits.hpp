@@ -43,6 +43,14 @@ inline constexpr std::uint64_t picture_pixels_max = std::uint64_t{64} << 20;
 inline constexpr std::uint32_t picture_scans_max = 100;
 /// Pixels times scans of a JPEG: 16 scans of the largest picture.
 inline constexpr std::uint64_t picture_pixel_scans_max = std::uint64_t{1} << 30;
+/// Threads of the front that read pictures and prompts. Questions with more pixels than `large_question_pixels` hold at
+/// most `readers_large` of them, so that one is always near for the others; those bound the memory too: a progressive
+/// JPEG of the most pixels takes 0.6 GB while it is read.
+inline constexpr std::uint32_t readers = 4;
+inline constexpr std::uint32_t readers_large = 2;
+inline constexpr std::uint64_t large_question_pixels = std::uint64_t{4} << 20;
+/// From when a question's pictures and prompt begin to be read until it fails: ten times what the most takes.
+inline constexpr std::chrono::milliseconds reading_deadline{30'000};
 
 /// Sizes of pictures for which a tower keeps tables and a captured graph; the one that came longest ago goes.
 inline constexpr std::size_t tower_sizes_max = 16;
@@ -85,7 +93,9 @@ static_assert(frame_header_bytes < unauthenticated_frame_bytes_max);
 static_assert(unauthenticated_frame_bytes_max < frame_bytes_max_default);
 static_assert(picture_chunk_bytes + frame_header_bytes + 64 <= frame_bytes_max_default);
 static_assert(retry_pause > first_cause_grace);
+static_assert(readers_large < readers, "a reader is left for small questions");
 static_assert(picture_pixel_scans_max / picture_pixels_max >= 12, "the largest picture may be progressive");
+static_assert(large_question_pixels < picture_pixels_max);
 static_assert(peer_sum_whole_bytes_max < peer_part_bytes_max);
 static_assert(peer_wait_told < peer_wait_margin);
 static_assert(transfer_deadline < room_deadline, "a transfer ends before its room does");

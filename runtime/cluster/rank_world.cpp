@@ -40,8 +40,8 @@ namespace {
 constexpr std::size_t scheduler_threads = 2;
 /// An actor that always has messages comes back after so many, which is how it is seen to get on (C4).
 constexpr std::size_t messages_a_turn = 64;
-/// Whom the watchdog watches beside the links: four roles, ingest, three executors, the main thread.
-constexpr std::size_t watched_max = 9;
+/// Whom the watchdog watches beside the links: four roles, ingest and its readers, three executors, the main thread.
+constexpr std::size_t watched_max = 9 + protocols::limits::readers;
 
 result<base::unique_fd> listen_for_clients(const std::string& path) {
   base::unique_fd socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};

@@ -43,11 +43,13 @@ TEST_CASE("C4, C12: a rank whose main thread stands still, or whose ingest does,
     std::string pools;
     const char* rank;
     const char* words;
+    const char* in; ///< as the record says
   };
   for (const auto& of :
        {standstill{"rank.idle", R"({"stub": {"role": "stub", "cells": 2}})", "stub.1",
-                   "the rank's main thread stands still"},
-        standstill{"front.ingesting", std::string{one_rank()}, "one", "an actor does not come back from a message"}}) {
+                   "the rank's main thread stands still", "idle"},
+        standstill{"front.ingesting", std::string{one_rank()}, "one", "an actor does not come back from a message",
+                   "in a message of its reader actor"}}) {
     CAPTURE(of.point);
     const scratch_folder here;
     const auto spec = here.write("spec.json", reader_spec(of.pools, R"(, "drills": true, "timeouts": {
@@ -65,6 +67,7 @@ TEST_CASE("C4, C12: a rank whose main thread stands still, or whose ingest does,
     CHECK(end.exit_code == 6);
     CHECK(has(end.err, of.rank));
     CHECK(has(end.err, "exit code 75"));
+    CHECK(has(end.err, of.in));
     const auto log = content_of(here / ("jobs/" + here.job() + "/logs/all.log"));
     CHECK(has(log, of.words));
     CHECK(ranks_of(job.pid()).empty());

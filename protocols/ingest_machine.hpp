@@ -1,0 +1,95 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <variant>
+#include <vector>
+
+#include "protocols/fault.hpp"
+#include "protocols/time.hpp"
+
+namespace troupe::protocols {
+
+/// Shares the front's readers among the questions whose pictures and prompts are to be read.
+/// What one question asks for must stand before no other: questions of many pixels hold some of the readers only, so
+/// that one is always near for the small. One reader for each question was rejected: memory and threads would have the
+/// clients' bounds. First come, first served among the large and among the small.
+/// A question ends once: read, given up because nobody wants it, or late, which fails it alone. Its reader is told to
+/// stop and serves nobody else until it has.
+///
+/// Contract: K7, K9, C24.
+/// Threads: the ingest actor's.
+class ingest_machine {
+public:
+  struct options {
+    std::uint32_t readers = 0;
+    std::uint32_t readers_large = 0; ///< of them, for questions of more than `large_pixels`; less than `readers`
+    std::uint64_t large_pixels = 0;
+    std::size_t questions_max = 0;
+    duration reading_deadline{}; ///< from when a question begins to be read
+  };
+  enum class ticket : std::uint64_t {}; ///< of one question; never used twice
+
+  struct question {
+    std::uint64_t pixels = 0; ///< that its pictures promise
+    time_point deadline;      ///< of the whole question
+  };
+
+  struct begin_reading {
+    ticket which{};
+    std::uint32_t reader = 0;
+    bool operator==(const begin_reading&) const = default;
+  };
+  /// What this reader reads is wanted no more; it says when it has stopped.
+  struct stop_reading {
+    std::uint32_t reader = 0;
+    bool operator==(const stop_reading&) const = default;
+  };
+  /// Answer with this; whatever is still read of it is dropped.
+  struct give_up {
+    ticket which{};
+    failure cause;
+    bool operator==(const give_up&) const = default;
+  };
+  using effect = std::variant<begin_reading, stop_reading, give_up>;
+  using effects = std::vector<effect>;
+
+  explicit ingest_machine(options bounds);
+
+  /// The ticket under which the effects speak of it.
+  ticket on_question(const question& what, time_point now, effects& out);
+  /// The reader is free; the question that it has read, unless that has ended before.
+  std::optional<ticket> on_read(std::uint32_t place, time_point now, effects& out);
+  /// Nobody wants it any more.
+  effects on_cancel(ticket which, time_point now);
+  effects on_tick(time_point now);
+
+  std::size_t waiting() const noexcept { return waiting_.size(); }
+
+private:
+  struct entry {
+    ticket which{};
+    question what;
+  };
+  struct reader {
+    bool at_work = false;
+    bool large = false;
+    std::optional<entry> reads; ///< none while at work: it has been told to stop
+    time_point until;
+  };
+
+  bool is_large(const question& what) const noexcept { return what.pixels > bounds_.large_pixels; }
+  void share_out(effects& out, time_point now);
+  bool begin(const entry& next, effects& out, time_point now);
+  /// Ends every question for which `cause_of` gives a cause.
+  template <class CauseOf>
+  void end_those(CauseOf cause_of, effects& out);
+
+  options bounds_;
+  std::deque<entry> waiting_;
+  std::vector<reader> readers_;
+  std::uint64_t tickets_ = 0;
+};
+
+} // namespace troupe::protocols
