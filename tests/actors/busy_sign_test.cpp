@@ -45,7 +45,7 @@ struct scene {
 class worker : public actors::rank_actor {
 public:
   worker(caf::actor_config& config, const actors::rank_context& rank, scene& in)
-      : rank_actor(config, rank, "worker"), in_(in) {}
+      : rank_actor(config, rank, "worker", protocols::actor_kind::link), in_(in) {}
   caf::behavior make_behavior() override {
     return {[this](actors::run_atom) {
       in_.entered.set_value();

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "gpu/not_finite.hpp"
 #include "tests/gpu/cuda_twin.hpp"
 
 // What a decode step is made of, on a GPU against the CPU's, on the same numbers.
