@@ -27,6 +27,13 @@ std::vector<std::string> meant_tokens(const marked_text& prompt) {
   return out;
 }
 
+bool has_words(const marked_text& prompt) {
+  for (std::size_t i = 0; i < prompt.bytes().size(); ++i)
+    if (prompt.of_user(i))
+      return true;
+  return false;
+}
+
 class template_builder final : public prompt_builder {
 public:
   template_builder(std::shared_ptr<const tokenizer> words, chat_template how, std::string folder,
@@ -48,7 +55,12 @@ public:
   result<chat_prompt> build(std::string_view text, std::span<const std::uint32_t> image_tokens) const override try {
     if (!image_tokens.empty() && image_token_ < 0)
       return takes_none(image_tokens.size(), "the model takes none");
-    auto ids = judged(words_->encode(how_.render(text, image_tokens.size())));
+    const marked_text prompt = how_.render(text, image_tokens.size());
+    if (!has_words(prompt) && !without_blanks(text, true, true).empty())
+      return fail(fault::invalid_request, fmt::format("the prompt that the chat template of {} makes with {} pictures "
+                                                      "has none of the words",
+                                                      folder_, image_tokens.size()));
+    auto ids = judged(words_->encode(prompt));
     if (!ids)
       return tl::unexpected(ids.error());
     return with_pictures(*std::move(ids), image_tokens);

@@ -47,12 +47,16 @@ result<void> check_mesh(const model_facts& facts, std::span<const cut> cuts, std
 result<void> check_layout(const model_facts& facts, role_kind role, std::uint32_t tensor_parallel,
                           std::uint32_t pipeline_parallel) {
   const bool text = role == role_kind::prefill || role == role_kind::decode || role == role_kind::all;
-  const bool vision = role == role_kind::encode || (role == role_kind::all && facts.has_vision);
+  const bool vision = role == role_kind::encode || role == role_kind::all;
   if (!text && !vision)
     return {};
   if (role == role_kind::encode && !facts.has_vision)
     return fail(fault::config_invalid, facts.name + " (" + facts.architecture +
                                            ") has no vision tower; valid here: no " + "pool of role encode");
+  if (role == role_kind::all && !facts.has_vision)
+    return fail(fault::config_invalid, facts.name + " (" + facts.architecture +
+                                           ") has no vision tower, which a rank of role all has a part in; valid here: "
+                                           "pools of role front, prefill and decode");
 
   std::vector<cut> cuts;
   if (text)

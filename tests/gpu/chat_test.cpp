@@ -380,6 +380,17 @@ TEST_CASE("K10: a template that leaves a user's words out, or is none, is refuse
   CHECK(written_model(qwen_tokens, named).written("Hi") == written_model(qwen_tokens, chatml()).written("Hi"));
 }
 
+TEST_CASE("K10: a prompt without the words that were asked is refused") {
+  written_model model{qwen_tokens, "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}"
+                                   "<|image_pad|>{% endif %}{% endfor %}"};
+  CHECK(model.prompt("Hi", {}));
+  const auto refused = model.prompt("Hi", {1});
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().code == protocols::fault::invalid_request);
+  CHECK(refused.error().what.find("makes with 1 pictures has none of the words") != std::string::npos);
+  CHECK(model.prompt(" ", {1}));
+}
+
 TEST_CASE("K10: a template may refuse one question and serve the others") {
   written_model model{qwen_tokens, chatml("m['content']", "{% if 'zz' in messages[0].content %}"
                                                           "{{ raise_exception('no zz') }}{% endif %}")};

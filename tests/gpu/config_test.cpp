@@ -285,7 +285,10 @@ TEST_CASE("a layout must divide heads, columns and layers, and the refusal lists
         "pipeline_parallel 2 cannot cut the vision tower of reader, which is whole on every stage; valid here: 1");
   auto text_only = facts;
   text_only.has_vision = false;
-  CHECK(models::check_layout(text_only, role_kind::all, 4, 1));
+  CHECK(models::check_layout(text_only, role_kind::decode, 4, 1));
+  CHECK(layout_refusal(text_only, role_kind::all, 1, 1) == "reader (Qwen3VLForConditionalGeneration) has no vision "
+                                                           "tower, which a rank of role all has a part in; valid here: "
+                                                           "pools of role front, prefill and decode");
   CHECK(layout_refusal(text_only, role_kind::encode, 1, 1) ==
         "reader (Qwen3VLForConditionalGeneration) has no vision tower; valid here: no pool of role encode");
 }
