@@ -190,8 +190,7 @@ void byte_level_bpe::read_added(const json_at& added) {
     const std::string& content = token["content"].text();
     if (content.empty())
       throw token["content"].bad("a token's text");
-    for (const char* flag : {"single_word", "lstrip", "rstrip"})
-      token[flag].require_false();
+    token["single_word"].require_false();
     if (normalizes_)
       token["normalized"].require_false();
     const protocols::token_id id = id_of(*token["id"], [&] { return token["id"]; });
@@ -200,7 +199,8 @@ void byte_level_bpe::read_added(const json_at& added) {
       throw token["id"].bad("an id that the vocabulary does not give to another token");
     const bool special = token["special"].flag_or(false);
     slot = special ? std::string{} : content;
-    (token["normalized"].flag_or(false) ? added_normalized_ : added_).add(content, id, special);
+    (token["normalized"].flag_or(false) ? added_normalized_ : added_)
+        .add({content, id, special, token["lstrip"].flag_or(false), token["rstrip"].flag_or(false)});
   }
 }
 

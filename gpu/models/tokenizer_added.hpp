@@ -20,16 +20,20 @@ public:
     protocols::token_id id;
   };
 
-  void add(std::string content, protocols::token_id id, bool special);
-  /// The leftmost from `from` on, and of those that begin there the longest; special ones without a user's byte.
-  std::optional<found> find(const marked_text& text, std::size_t from) const;
-
-private:
   struct token {
     std::string content;
     protocols::token_id id;
     bool special;
+    bool lstrip; ///< takes the white space before it too
+    bool rstrip; ///< and that behind it
   };
+
+  void add(token one);
+  /// The leftmost from `from` on, and of those that begin there the longest; special ones without a user's byte, but
+  /// for the white space that they take.
+  std::optional<found> find(const marked_text& text, std::size_t from) const;
+
+private:
   std::map<char, std::vector<token>> by_first_byte_; ///< longest first
 };
 

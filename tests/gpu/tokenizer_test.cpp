@@ -130,6 +130,20 @@ TEST_CASE("K10: an added token that is not special is one token in a user's word
   CHECK(tok->encode(text) == ids{'<', 402, '_', 'e', 'n', 'd', '|', '>'});
 }
 
+TEST_CASE("K10: an added token takes the white space beside it where it says so") {
+  json content = small_tokenizer();
+  for (const auto& [text, id, left, right] :
+       {std::tuple{"<l>", 400, true, false}, {"<r>", 401, false, true}, {"<b>", 402, true, true}})
+    content["added_tokens"].push_back(
+        {{"content", text}, {"id", id}, {"special", true}, {"lstrip", left}, {"rstrip", right}});
+  const written_folder folder{content};
+  const auto tok = open(folder.path());
+  CHECK(tok->encode("a \n<l> b", true) == ids{'a', 400, ' ', 'b'});
+  CHECK(tok->encode("a <r> \u2003b", true) == ids{'a', ' ', 401, 'b'});
+  CHECK(tok->encode(" <r>  <b>  <l> ", true) == ids{' ', 401, 402, 400, ' '}); // what one has taken is gone
+  CHECK(tok->encode("<b>", true) == ids{402});
+}
+
 TEST_CASE("K10: what the files beside tokenizer.json say of tokens is the same or refused") {
   const json ok{{"eos_token", "<|im_end|>"},
                 {"added_tokens_decoder", {{"258", {{"content", "<|im_end|>"}, {"special", true}}}}},
@@ -273,7 +287,7 @@ TEST_CASE("a tokenizer that would be misread is refused with its file, its key a
   CHECK(says(changed("/pre_tokenizer"_json_pointer, nullptr), "pre_tokenizer.type is null"));
   CHECK(says(changed("/pre_tokenizer/add_prefix_space"_json_pointer, true), "pre_tokenizer.add_prefix_space"));
   CHECK(says(changed("/decoder"_json_pointer, {{"type", "Metaspace"}}), "decoder.type"));
-  CHECK(says(changed("/added_tokens/0/lstrip"_json_pointer, true), "added_tokens[0].lstrip is true; valid is false"));
+  CHECK(says(changed("/added_tokens/0/single_word"_json_pointer, true), "added_tokens[0].single_word is true; valid is false"));
   CHECK(says(changed("/added_tokens/0/id"_json_pointer, 97), "added_tokens[0].id is 97"));
   CHECK(says(changed("/added_tokens/0/content"_json_pointer, ""), "added_tokens[0].content"));
 }
