@@ -191,12 +191,7 @@ life_machine::effects life_machine::lose(const first_cause& cause, time_point no
   if (may_restart)
     why += "; not restarted again: restart.intensity (" + restarts_.count_text(cause.rank) + ") is used up";
   out.push_back(report{why});
-  const auto front = plan_.front();
-  const auto& first = ranks_[front.value];
-  if (plan_.rank(front).role == role_kind::front && !first.ended && first.at >= life_state::ready &&
-      cause.rank != front) // it has requests, and they end with the cause and not with a closed socket
-    out.push_back(to_ranks{{front}, lost{unit.empty() ? std::vector{cause.rank} : unit, generation{0}, cause.text}});
-  begin_abort(out, outcome::rank_failed, "first cause: " + why, now);
+  begin_abort(out, outcome::rank_failed, why, now, cause.rank);
   return out;
 }
 
@@ -297,17 +292,26 @@ life_machine::effects life_machine::on_end(rank_id rank, const rank_end& end_of_
   return out;
 }
 
-life_machine::effects life_machine::on_shutdown(const shutdown& order, time_point now) {
+life_machine::effects life_machine::on_stop(stop_asker by, const std::string& reason, time_point now) {
   effects out;
-  if (serves() && order.drain) {
-    state_ = state::draining;
-    deadline_ = now + std::chrono::milliseconds{timeouts_.drain_ms};
-    order_ = order;
-    out.push_back(to_all{order});
-  } else if (!order.drain && (serves() || state_ == state::draining)) {
-    begin_abort(out, outcome::aborted, order.reason, now);
-  }
+  const bool insists = by == stop_asker::terminal && terminal_asked_;
+  terminal_asked_ = terminal_asked_ || by == stop_asker::terminal;
+  if (serves())
+    begin_drain(out, reason, now);
+  else if (state_ == state::draining && insists)
+    begin_abort(out, outcome::aborted, "leaving at once: " + reason, now);
+  else if (state_ == state::draining)
+    out.push_back(report{"draining already, and goes on: " + reason});
   if (all_ended() && state_ != state::ended) // a unit between two generations was all there was
+    end(out);
+  return out;
+}
+
+life_machine::effects life_machine::on_unstartable(rank_id rank, const std::string& why, time_point now) {
+  effects out;
+  if (serves() || state_ == state::draining)
+    begin_abort(out, outcome::rank_failed, "cannot start " + plan_.rank(rank).label + " again: " + why, now, rank);
+  if (all_ended() && state_ != state::ended)
     end(out);
   return out;
 }
@@ -352,7 +356,7 @@ life_machine::effects life_machine::lose_late(time_point now) {
   const auto unit = rising();
   if (std::ranges::any_of(unit, [&](rank_id id) { return ranks_[id.value].condemned; })) {
     effects out;
-    begin_abort(out, outcome::rank_failed, "first cause: could not be killed: " + list_waited_for(), now);
+    begin_abort(out, outcome::rank_failed, "could not be killed: " + list_waited_for(), now);
     return out;
   }
   const auto late = std::ranges::find_if(plan_.ranks, [&](const rank_plan& rank) { return waits_for(rank.id); });
@@ -425,14 +429,53 @@ std::string life_machine::list_waited_for() const {
 
 // ---- the end ----
 
-void life_machine::begin_abort(effects& out, outcome how, std::string cause, time_point now) {
+void life_machine::begin_drain(effects& out, const std::string& reason, time_point now) {
+  state_ = state::draining;
+  deadline_ = now + std::chrono::milliseconds{timeouts_.drain_ms};
+  order_ = shutdown{.drain = true, .reason = reason};
+  out.push_back(report{"draining: " + reason});
+  out.push_back(to_all{*order_});
+}
+
+bool life_machine::front_has_requests() const {
+  const auto role = plan_.rank(plan_.front()).role;
+  const auto& front = ranks_[plan_.front().value];
+  return (role == role_kind::front || role == role_kind::all) && !front.ended && front.at >= life_state::ready;
+}
+
+void life_machine::begin_abort(effects& out, outcome how, std::string cause, time_point now,
+                               std::optional<rank_id> blamed) {
   const auto grace = std::chrono::milliseconds{timeouts_.kill_ms};
   deadline_ = now + (state_ == state::starting ? std::min(grace, limits::start_abort_grace) : grace);
   state_ = state::aborting;
   how_ = how;
-  cause_ = std::move(cause);
+  cause_ = how == outcome::rank_failed ? "first cause: " + cause : cause;
   order_ = shutdown{.drain = false, .reason = cause_};
-  out.push_back(to_all{*order_});
+  const auto front = plan_.front();
+  if (!front_has_requests() || blamed == front) {
+    out.push_back(to_all{*order_});
+    return;
+  }
+  lost everything{.ranks = {}, .next = generation{0}, .cause = std::move(cause)};
+  std::vector<rank_id> others;
+  for (const auto& rank : plan_.ranks) {
+    everything.ranks.push_back(rank.id);
+    const auto& record = ranks_[rank.id.value];
+    if (rank.id != front && !record.ended && record.at != life_state::spawned)
+      others.push_back(rank.id);
+  }
+  out.push_back(to_ranks{{front}, std::move(everything)});
+  out.push_back(to_ranks{std::move(others), *order_});
+  front_leaves_ = now + limits::front_notice;
+  deadline_ += limits::front_notice;
+}
+
+void life_machine::order_front_to_leave(effects& out, time_point now) {
+  if (!front_leaves_ || now < *front_leaves_)
+    return;
+  front_leaves_.reset();
+  if (!ranks_[plan_.front().value].ended)
+    out.push_back(to_ranks{{plan_.front()}, *order_});
 }
 
 void life_machine::begin_kill(effects& out, time_point now) {

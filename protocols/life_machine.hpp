@@ -22,8 +22,12 @@ namespace troupe::protocols {
 /// sends them work once every edge is made. A unit that is lost meanwhile joins the same recovery.
 /// End: by a drain, which has a deadline, or an abort, which has a shorter one; what is still there then is killed, and
 /// that has a deadline too. Whatever ends the cluster first is what `cluster_ended` names; later faults follow from it.
+/// A front that serves hears of an abort first, as the loss of every cell, so that each request that it has accepted
+/// ends by a frame with the cause. A second request to stop joins the drain of the first, whoever makes it: operators
+/// and units do not know of each other. Only who has pressed Ctrl-C before and presses it again wants to wait no
+/// longer.
 ///
-/// Contract: B1, B14, B20, C1, C2, C3, C13, C24, C45, C46, D7.
+/// Contract: B1, B14, B20, C1, C2, C3, C13, C24, C45, C46, D7, K14, K17.
 /// Threads: the supervisor's own.
 /// Errors of what ranks say: wrong_rank, bad_value, illegal_transition; nothing changes, and the caller hands the fault
 /// back as a terminal error of that rank.
@@ -46,6 +50,11 @@ public:
     parity_mismatch,
     start_timeout,
     drain_timeout, ///< killed what had not left
+  };
+
+  enum class stop_asker {
+    program,  ///< SIGTERM, SIGHUP, a call: always asks for a drain
+    terminal, ///< Ctrl-C: asks for a drain, and the second time for an abort
   };
 
   /// To every rank that has joined and not ended.
@@ -104,8 +113,9 @@ public:
   effects on_silent(rank_id rank, duration silent_for, time_point now);
   /// After the rank's control lane has been read to its end.
   effects on_end(rank_id rank, const rank_end& end, time_point now);
-  /// Asked by a person or a signal.
-  effects on_shutdown(const shutdown& order, time_point now);
+  effects on_stop(stop_asker by, const std::string& reason, time_point now);
+  /// The supervisor cannot go on: a process that is to take a lost rank's place cannot be started.
+  effects on_unstartable(rank_id rank, const std::string& why, time_point now);
   effects on_tick(time_point now);
 
   state current() const noexcept { return state_; }
@@ -143,7 +153,11 @@ private:
   effects lose_late(time_point now);
   void begin_recovery(effects& out, const std::vector<rank_id>& unit, const first_cause& cause, time_point now);
   void restart_if_gone(effects& out, time_point now);
-  void begin_abort(effects& out, outcome how, std::string cause, time_point now);
+  void begin_drain(effects& out, const std::string& reason, time_point now);
+  /// `blamed`: whose failure it is, when it is one rank's.
+  void begin_abort(effects& out, outcome how, std::string cause, time_point now, std::optional<rank_id> blamed = {});
+  bool front_has_requests() const;
+  void order_front_to_leave(effects& out, time_point now);
   void begin_kill(effects& out, time_point now);
   void end(effects& out);
 
@@ -160,6 +174,8 @@ private:
   generation newest_{1};                    ///< of the whole job: each recovery draws the next
   time_point lost_at_;                      ///< begin of the recovery
   std::optional<shutdown> order_;           ///< the latest; also for a rank that joins after it
+  bool terminal_asked_ = false;             ///< for the drain
+  std::optional<time_point> front_leaves_;  ///< in an abort that it has been told of: when it is ordered to leave
   outcome how_ = outcome::drained;
   std::string cause_;
   std::optional<first_cause> blamed_;

@@ -88,6 +88,9 @@ inline constexpr std::chrono::milliseconds start_abort_grace{300};
 /// Before a request is tried again after a fault of the way: by then it is known whether a rank has died of it.
 inline constexpr std::chrono::milliseconds retry_pause{300};
 inline constexpr std::chrono::milliseconds first_cause_grace{200}; ///< a consequence was seen; its cause may follow
+/// When the cluster is ended at once the front is told first and ordered to leave so much later: by then it has ended
+/// its requests by name, and its clients have been told.
+inline constexpr std::chrono::milliseconds front_notice{300};
 
 static_assert(frame_header_bytes < unauthenticated_frame_bytes_max);
 static_assert(unauthenticated_frame_bytes_max < frame_bytes_max_default);

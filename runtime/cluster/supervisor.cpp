@@ -33,7 +33,6 @@ using protocols::time_point;
 /// How often the machine is asked about its deadlines.
 constexpr int tick_ms = 50;
 static_assert(std::chrono::milliseconds{2 * tick_ms} < protocols::limits::first_cause_grace);
-static_assert(front_notice > protocols::limits::wire_flush_deadline, "the front tells its clients before it leaves");
 /// Of one rank in one turn, so that none keeps the others waiting.
 constexpr int frames_per_turn = 64;
 
@@ -65,7 +64,9 @@ public:
   const job_paths& paths() const noexcept override { return directory_.paths(); }
   const protocols::cluster_plan& plan() const noexcept override { return plan_; }
 
-  void request_stop(std::string reason) override { stops_.request(std::move(reason)); }
+  void request_stop(std::string reason, life_machine::stop_asker by) override {
+    stops_.request({by, std::move(reason)});
+  }
 
   result<void> inject(const protocols::inject& order) override { return drills_.inject(order); }
 
@@ -143,14 +144,8 @@ private:
   }
 
   void take_stops() {
-    for (auto& reason : stops_.take())
-      stop(std::move(reason));
-  }
-
-  void stop(std::string reason) {
-    const bool drain = !std::exchange(stop_asked_, true);
-    journal_.note(fmt::format("{}: {}", drain ? "draining" : "leaving at once", reason));
-    perform(life_->on_shutdown({.drain = drain, .reason = std::move(reason)}, base::now()));
+    for (const auto& asked : stops_.take())
+      perform(life_->on_stop(asked.by, asked.reason, base::now()));
   }
 
   void serve(supervised_rank& rank) {
@@ -238,10 +233,6 @@ private:
 
   void watch_time() {
     const auto now = base::now();
-    if (held_abort_ && now >= held_abort_->due) {
-      send(plan_.front(), held_abort_->order);
-      held_abort_.reset();
-    }
     for (const auto& rank : ranks_.all())
       if (rank->running() && !rank->was_killed() && rank->control_lost() &&
           now >= *rank->control_lost() + control_lost_grace) {
@@ -317,14 +308,8 @@ private:
   void send_all(const Message& message) {
     for (const auto& rank : ranks_.all()) {
       const auto id = rank->plan().id;
-      if (!rank->running() || life_->at(id) == protocols::life_state::spawned)
-        continue;
-      if constexpr (std::is_same_v<Message, protocols::shutdown>)
-        if (front_told_ && id == plan_.front() && !message.drain) {
-          held_abort_ = held_abort{message, base::now() + front_notice};
-          continue;
-        }
-      send(id, message);
+      if (rank->running() && life_->at(id) != protocols::life_state::spawned)
+        send(id, message);
     }
   }
 
@@ -332,18 +317,12 @@ private:
   void send_some(const std::vector<protocols::rank_id>& to, const Message& message) {
     for (const auto id : to)
       send(id, message);
-    if constexpr (std::is_same_v<Message, protocols::lost>)
-      front_told_ = message.next == protocols::generation{};
   }
 
   void restart(const life_machine::restart_ranks& again) {
     for (const auto id : again.ranks)
       if (const auto started = ranks_.start_again(id, again.born); !started)
-        return stop_at_once(fmt::format("cannot start {} again: {}", plan_.rank(id).label, started.error().what));
-  }
-
-  void stop_at_once(std::string reason) {
-    perform(life_->on_shutdown({.drain = false, .reason = std::move(reason)}, base::now()));
+        return perform(life_->on_unstartable(id, started.error().what, base::now()));
   }
 
   template <class Message>
@@ -373,11 +352,6 @@ private:
       journal_.note(why);
   }
 
-  struct held_abort {
-    protocols::shutdown order;
-    time_point due;
-  };
-
   supervisor_options options_;
   protocols::cluster_plan plan_;
   job_directory directory_;
@@ -385,13 +359,10 @@ private:
 
   base::flight_recorder record_;
   stop_requests stops_;
-  bool stop_asked_ = false;
 
   rank_company ranks_{plan_, options_.spec.spec, directory_.paths(), record_};
   std::optional<life_machine> life_;
   supervisor_drills drills_{options_.spec.spec, plan_};
-  bool front_told_ = false;
-  std::optional<held_abort> held_abort_;
   std::optional<cluster_outcome> outcome_;
   rank_poll poll_;
 

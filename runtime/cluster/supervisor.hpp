@@ -10,6 +10,7 @@
 
 #include "protocols/cluster_plan.hpp"
 #include "protocols/fault.hpp"
+#include "protocols/life_machine.hpp"
 #include "protocols/messages.hpp"
 #include "protocols/supervision_machine.hpp"
 #include "runtime/base/exit_code.hpp"
@@ -18,9 +19,6 @@
 
 namespace troupe::cluster {
 
-/// After a rank's death the front is told at once and ordered to leave this much later, so that it can end its
-/// requests by name; above limits::wire_flush_deadline, in which it says so to its clients.
-inline constexpr std::chrono::milliseconds front_notice{300};
 /// A rank whose control socket is closed cannot be ordered any more; it has this long to be gone.
 inline constexpr std::chrono::milliseconds control_lost_grace{1000};
 
@@ -31,7 +29,7 @@ struct supervisor_options {
   /// Program and arguments of a rank; `--rank N --control-fd 3 --death-fd 4 --supervisor-pid P` are appended.
   std::vector<std::string> rank_command;
   std::vector<protocols::inject> rules{}; ///< armed before a rank runs; only where the spec's drills are on
-  bool take_signals = true; ///< SIGINT, SIGTERM and SIGHUP drain; SIGINT or SIGTERM during the drain aborts
+  bool take_signals = true;               ///< SIGINT, SIGTERM and SIGHUP drain; a second SIGINT aborts
 
   // On the supervisor's thread; they must not block.
   std::function<void(std::string_view line)> on_progress; ///< what is waited for, once it takes longer than `patience`
@@ -68,8 +66,10 @@ public:
   /// `take_signals` it is to be called before other threads are started, which would get the signals instead.
   virtual cluster_outcome run() = 0;
 
-  /// Drains; a second call aborts. Any thread, also before `run`.
-  virtual void request_stop(std::string reason) = 0;
+  /// Drains, or joins the drain that was asked for before; the second call of a terminal's aborts (K17).
+  /// Any thread, also before `run`.
+  virtual void request_stop(std::string reason,
+                            protocols::life_machine::stop_asker by = protocols::life_machine::stop_asker::program) = 0;
 
   /// Sends the rule to a rank, or strikes this process for `supervisor_rank`. Any thread. Errors: invalid_request.
   virtual protocols::result<void> inject(const protocols::inject& order) = 0;

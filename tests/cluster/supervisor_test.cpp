@@ -152,7 +152,7 @@ TEST_CASE("C3: the front is told of a dead cell before it is ordered to leave") 
   CHECK(told != stage.lines.end());
   CHECK(ordered != stage.lines.end());
   CHECK(told < ordered);
-  CHECK(stage.took > cluster::front_notice);
+  CHECK(stage.took > protocols::limits::front_notice);
 }
 
 TEST_CASE("C46: a cell that dies is started again with a new generation while the others stay") {
@@ -216,6 +216,28 @@ TEST_CASE("C45: SIGTERM drains, SIGINT drains and shows in the exit code") {
     const auto outcome = stage.play(spec_of(four_stubs), {"1:ready:int-supervisor"}, false, true);
     CHECK(outcome.code == exit_code::interrupted);
     CHECK(std::ranges::all_of(outcome.ranks, [](const auto& rank) { return rank.end.is_orderly(); }));
+  }
+}
+
+TEST_CASE("K17: SIGTERM again and again, and one Ctrl-C, join the drain; a second Ctrl-C ends it") {
+  {
+    scene stage;
+    const auto outcome = stage.play(spec_of(four_stubs),
+                                    {"1:ready:term-supervisor", "1:draining:term-supervisor",
+                                     "2:draining:term-supervisor", "3:draining:int-supervisor"},
+                                    false, true);
+    CHECK(outcome.code == exit_code::interrupted);
+    CHECK(std::ranges::all_of(outcome.ranks, [](const auto& rank) { return rank.end.is_orderly(); }));
+    CHECK_FALSE(stage.has_line("abort: "));
+  }
+  {
+    scene stage;
+    const auto outcome =
+        stage.play(spec_of(one_of_each, never),
+                   {"0:ready:int-supervisor", "0:draining:stay", "0:draining:int-supervisor"}, false, true);
+    CHECK(outcome.code == exit_code::interrupted);
+    CHECK(stage.has_line(":0:front lost: leaving at once: signal 2"));
+    CHECK(stage.took < 30s);
   }
 }
 

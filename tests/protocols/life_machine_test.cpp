@@ -76,6 +76,9 @@ struct cluster {
   effects end(std::uint32_t rank, const rank_end& how, time_point now) {
     return machine.on_end(rank_id{rank}, how, now);
   }
+  effects stop(const std::string& reason, time_point now) {
+    return machine.on_stop(life::stop_asker::program, reason, now);
+  }
 };
 
 const std::vector<rank_id> every_rank{rank_id{0}, rank_id{1}, rank_id{2}, rank_id{3}};
@@ -201,10 +204,9 @@ TEST_CASE("C5: a start that takes too long names who is missing") {
 TEST_CASE("C3: a drain ends when the last rank has left in order") {
   cluster c;
   c.start();
-  const shutdown order{true, "sigterm"};
 
-  CHECK(c.machine.on_shutdown(order, at(10s)) == effects{life::to_all{order}});
-  CHECK(c.machine.on_shutdown(order, at(10s)).empty());
+  CHECK(c.stop("sigterm", at(10s)) ==
+        effects{life::report{"draining: sigterm"}, life::to_all{shutdown{true, "sigterm"}}});
   REQUIRE(c.machine.on_progress(rank_id{0}, {life_state::draining, {}}, at(1s)));
   CHECK(c.end(0, orderly, at(11s)).empty());
   CHECK(c.end(1, lost_peer, at(11s)).empty()); // its peer has left: that is what a drain is
@@ -216,7 +218,7 @@ TEST_CASE("C3: a drain ends when the last rank has left in order") {
 TEST_CASE("C45: what has not left within the drain's deadline is killed and named") {
   cluster c;
   c.start();
-  c.machine.on_shutdown({true, "sigterm"}, at(10s));
+  c.stop("sigterm", at(10s));
   for (const std::uint32_t rank : {0u, 1u, 3u})
     c.end(rank, orderly, at(11s));
 
@@ -227,22 +229,90 @@ TEST_CASE("C45: what has not left within the drain's deadline is killed and name
                                     "not left within timeouts.drain_ms (5000 ms): prefill.0/t1 (ready)"}});
 }
 
+TEST_CASE("K17: a second request to stop joins the drain of the first, whoever makes either, and costs no time") {
+  using enum life::stop_asker;
+  for (const auto first : {program, terminal})
+    for (const auto second : {program, terminal}) {
+      if (first == terminal && second == terminal)
+        continue; // one person, twice
+      CAPTURE(static_cast<int>(first));
+      CAPTURE(static_cast<int>(second));
+      cluster c;
+      c.start();
+      c.machine.on_stop(first, "one", at(10s));
+
+      CHECK(c.machine.on_stop(second, "another", at(12s)) ==
+            effects{life::report{"draining already, and goes on: another"}});
+      CHECK(c.machine.on_stop(program, "a third", at(12s)).size() == 1);
+
+      CHECK(c.machine.current() == life::state::draining);
+      CHECK(c.machine.on_tick(at(15s) - 1ns).empty());
+      for (const std::uint32_t rank : {0u, 1u, 2u})
+        CHECK(c.end(rank, orderly, at(14s)).empty());
+      CHECK(c.end(3, orderly, at(14s)) == effects{life::cluster_ended{life::outcome::drained, {}}});
+    }
+}
+
+TEST_CASE("K17: a second Ctrl-C aborts, and the front ends what it has accepted by name before it is told to leave") {
+  using enum life::stop_asker;
+  cluster c;
+  c.start();
+  c.machine.on_stop(terminal, "one", at(10s));
+  c.machine.on_stop(program, "joins", at(10s));
+
+  const auto out = c.machine.on_stop(terminal, "two", at(11s));
+
+  const std::string why = "leaving at once: two";
+  CHECK(out == effects{life::to_ranks{{rank_id{0}}, lost{every_rank, generation{0}, why}},
+                       life::to_ranks{{rank_id{1}, rank_id{2}, rank_id{3}}, shutdown{false, why}}});
+  CHECK(c.machine.on_tick(at(11s) + limits::front_notice - 1ns).empty());
+  CHECK(c.machine.on_tick(at(11s) + limits::front_notice) ==
+        effects{life::to_ranks{{rank_id{0}}, shutdown{false, why}}});
+  CHECK(c.machine.on_tick(at(11s) + limits::front_notice).empty());
+  CHECK(c.machine.on_stop(terminal, "three", at(11s)).empty());
+  for (const std::uint32_t rank : {0u, 1u, 2u})
+    CHECK(c.end(rank, orderly, at(12s)).empty());
+  CHECK(c.end(3, orderly, at(12s)) == effects{life::cluster_ended{life::outcome::aborted, why}});
+}
+
+TEST_CASE("K17: a Ctrl-C twice while the ranks start finds nobody to tell, and ends them at once") {
+  using enum life::stop_asker;
+  cluster c;
+  c.all_join();
+  c.machine.on_stop(terminal, "one", at(1s));
+  CHECK(c.machine.on_stop(terminal, "two", at(1s)) == effects{life::to_all{shutdown{false, "leaving at once: two"}}});
+}
+
+TEST_CASE("C1: a process that cannot be started in a lost rank's place ends the cluster with its name") {
+  cluster c;
+  c.start();
+  const auto out = c.machine.on_unstartable(rank_id{3}, "no memory", at(10s));
+  const std::string why = "cannot start decode.0 again: no memory";
+  CHECK(out.front() == life::effect{life::to_ranks{{rank_id{0}}, lost{every_rank, generation{0}, why}}});
+  for (const std::uint32_t rank : {0u, 1u, 2u})
+    c.end(rank, orderly, at(10s));
+  CHECK(c.end(3, orderly, at(10s)) == effects{life::cluster_ended{life::outcome::rank_failed, "first cause: " + why}});
+}
+
 TEST_CASE("C13: a process that cannot even be killed does not hold the supervisor") {
   cluster c;
   c.start();
-  c.machine.on_shutdown({false, "sigint twice"}, at(10s));
-  REQUIRE(c.machine.on_tick(at(12s)).size() == 1);
+  c.machine.on_stop(life::stop_asker::terminal, "sigint", at(10s));
+  c.machine.on_stop(life::stop_asker::terminal, "sigint twice", at(10s));
+  c.machine.on_tick(at(10s) + limits::front_notice);
+  REQUIRE(c.machine.on_tick(at(12s) + limits::front_notice).size() == 1);
 
-  const auto out = c.machine.on_tick(at(14s));
+  const auto out = c.machine.on_tick(at(14s) + limits::front_notice);
 
   REQUIRE(out.size() == 2);
-  CHECK(std::get<life::cluster_ended>(out[1]) == life::cluster_ended{life::outcome::aborted, "sigint twice"});
+  CHECK(std::get<life::cluster_ended>(out[1]) ==
+        life::cluster_ended{life::outcome::aborted, "leaving at once: sigint twice"});
   CHECK(c.machine.current() == life::state::ended);
 }
 
 TEST_CASE("C2: a rank that joins after the order to leave gets the order") {
   cluster c;
-  c.machine.on_shutdown({true, "sigterm"}, at(1s));
+  c.stop("sigterm", at(1s));
 
   CHECK(c.machine.on_joined(rank_id{1}, {cluster::reachable(1), 7}) ==
         effects{life::to_ranks{{rank_id{1}}, shutdown{true, "sigterm"}}});
@@ -252,23 +322,23 @@ TEST_CASE("C3: a start-up step that crosses with the order to leave is ignored")
   cluster c;
   c.all_join();
   c.all_agree();
-  c.machine.on_shutdown({true, "sigterm"}, at(1s));
+  c.stop("sigterm", at(1s));
 
   for (std::uint32_t rank = 0; rank < 4; ++rank)
     CHECK(c.machine.on_progress(rank_id{rank}, {life_state::grouped, {}}, at(1s)) == effects{});
   CHECK(c.machine.at(rank_id{0}) == life_state::agreed);
 }
 
-TEST_CASE("C24: a rank dies: the front is told which cell is gone, the cluster ends, its death is the last line") {
+TEST_CASE("C24: a rank dies: the front is told that all is lost, the cluster ends, its death is the last line") {
   cluster c;
   c.start();
 
   const auto out = c.end(2, killed, at(10s));
 
-  const lost gone{{rank_id{2}}, generation{0}, rank_2_killed};
+  const lost everything{every_rank, generation{0}, rank_2_killed};
   const auto cause = "first cause: " + rank_2_killed;
-  CHECK(out ==
-        effects{life::report{rank_2_killed}, life::to_ranks{{rank_id{0}}, gone}, life::to_all{shutdown{false, cause}}});
+  CHECK(out == effects{life::report{rank_2_killed}, life::to_ranks{{rank_id{0}}, everything},
+                       life::to_ranks{{rank_id{1}, rank_id{3}}, shutdown{false, cause}}});
   CHECK(c.end(1, lost_peer, at(10s)).empty());
   CHECK(c.end(3, lost_peer, at(10s)).empty());
   CHECK(c.end(0, orderly, at(10s)) == effects{life::cluster_ended{life::outcome::rank_failed, cause}});
@@ -335,7 +405,7 @@ TEST_CASE("C38: a rank that reports its own end and stays is put down") {
 TEST_CASE("C3: a rank that crashes in a drain makes it an abort") {
   cluster c;
   c.start();
-  c.machine.on_shutdown({true, "sigterm"}, at(10s));
+  c.stop("sigterm", at(10s));
   c.machine.on_error(rank_id{1},
                      {.code = static_cast<std::uint16_t>(fault::peer_gone),
                       .message = "front",
@@ -516,8 +586,7 @@ TEST_CASE("C3: a drain during a recovery waits for nobody who is not there") {
   recovery c;
   c.end(2, killed, at(10s));
 
-  CHECK(c.machine.on_shutdown({true, "sigterm"}, at(10s)).back() ==
-        life::effect{life::to_all{shutdown{true, "sigterm"}}});
+  CHECK(c.stop("sigterm", at(10s)).back() == life::effect{life::to_all{shutdown{true, "sigterm"}}});
   CHECK(c.end(1, killed, at(10s)).empty()); // condemned: neither news nor restarted
   CHECK(c.end(3, orderly, at(10s)).empty());
   CHECK(c.end(0, orderly, at(10s)) == effects{life::cluster_ended{life::outcome::drained, {}}});

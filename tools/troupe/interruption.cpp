@@ -40,7 +40,8 @@ void interruption::watch() {
       asked_ = true;
       if (only_answers_)
         base::standard_output().give_up();
-      supervisor_.request_stop(std::string{"signal "} + ::strsignal(*signal));
+      using enum protocols::life_machine::stop_asker;
+      supervisor_.request_stop(std::string{"signal "} + ::strsignal(*signal), *signal == SIGINT ? terminal : program);
     }
   }
 }
