@@ -24,6 +24,11 @@ std::string_view name(role_kind role) noexcept;
 enum class control_lane : std::uint8_t { automatic, shared_memory, tcp };
 enum class bulk_lane : std::uint8_t { automatic, shared_memory, fabric };
 
+enum class restart_policy : std::uint8_t {
+  none, ///< its loss ends the cluster
+  cell, ///< it is started again, with every cell that shares a rank with it
+};
+
 struct pool_spec {
   std::string name;
   role_kind role = role_kind::front;
@@ -81,10 +86,10 @@ struct cluster_spec {
     std::uint16_t tcp_port = 0; ///< first port; rank r listens on tcp_port + r; 0: any free port
   } lanes;
 
-  struct restart_section { ///< what becomes of a cell that failed: "none" ends the cluster
-    std::string encode = "one";
-    std::string prefill = "cell";
-    std::string decode = "cell";
+  struct restart_section { ///< what becomes of a cell that failed
+    restart_policy encode = restart_policy::cell;
+    restart_policy prefill = restart_policy::cell;
+    restart_policy decode = restart_policy::cell;
     std::uint32_t intensity = 3;
     std::uint32_t window_s = 60;
   } restart;

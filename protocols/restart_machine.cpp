@@ -7,20 +7,20 @@ namespace troupe::protocols {
 
 namespace {
 
-bool restarts(const cluster_spec::restart_section& policy, role_kind role) {
+restart_policy policy_of(const cluster_spec::restart_section& restarts, role_kind role) {
   switch (role) {
   case role_kind::encode:
-    return policy.encode != "none";
+    return restarts.encode;
   case role_kind::prefill:
-    return policy.prefill != "none";
+    return restarts.prefill;
   case role_kind::decode:
-    return policy.decode != "none";
+    return restarts.decode;
   case role_kind::front:
   case role_kind::all:
   case role_kind::stub:
-    return false;
+    return restart_policy::none;
   }
-  return false;
+  return restart_policy::none;
 }
 
 } // namespace
@@ -40,7 +40,7 @@ std::vector<rank_id> restart_machine::unit_of(rank_id rank) const {
         }
   }
   for (const auto& cell : plan_.cells)
-    if (unit.contains(cell.leader()) && !restarts(policy_, cell.role))
+    if (unit.contains(cell.leader()) && policy_of(policy_, cell.role) == restart_policy::none)
       return {};
   return {unit.begin(), unit.end()};
 }

@@ -122,12 +122,16 @@ std::vector<spec_section> make_sections() {
         entry<spec>("interface", "Network interface that listeners bind to.", FIELD(lanes.interface)),
         whole<spec>("tcp_port", {0, 65'535}, "First port; rank r listens on tcp_port + r. 0: any free port.",
                     FIELD(lanes.tcp_port))}});
+  using protocols::restart_policy;
+  // "one" is what an encode pool's "cell" was once called.
+  const std::vector<std::pair<std::string_view, restart_policy>> policies{
+      {"cell", restart_policy::cell}, {"none", restart_policy::none}, {"one", restart_policy::cell}};
   sections.push_back(
       {"restart",
        "What is started again when a rank has died.",
-       {choice<spec>("encode", {"one", "cell", "none"}, "In an encode pool.", FIELD(restart.encode)),
-        choice<spec>("prefill", {"cell", "none"}, "In a prefill pool.", FIELD(restart.prefill)),
-        choice<spec>("decode", {"cell", "none"}, "In a decode pool.", FIELD(restart.decode)),
+       {named<spec, restart_policy>("encode", policies, "In an encode pool.", FIELD(restart.encode)),
+        named<spec, restart_policy>("prefill", policies, "In a prefill pool.", FIELD(restart.prefill)),
+        named<spec, restart_policy>("decode", policies, "In a decode pool.", FIELD(restart.decode)),
         whole<spec>("intensity", {0, 1000}, "Restarts allowed within the window.", FIELD(restart.intensity)),
         whole<spec>("window_s", {1, 86'400}, "Length of the window, in seconds.", FIELD(restart.window_s))}});
   return sections;

@@ -17,7 +17,7 @@ time_point at(duration since_start) {
   return time_point{since_start};
 }
 
-const cluster_spec::restart_section never{"none", "none", "none", 0, 60};
+const cluster_spec::restart_section never{restart_policy::none, restart_policy::none, restart_policy::none, 0, 60};
 
 /// front 0, prefill 1 and 2 (one mesh), decode 3; start 60 s, drain 5 s, kill 2 s; what is lost ends it.
 struct cluster {
@@ -447,7 +447,7 @@ TEST_CASE("C1: a front that fails itself is not told so") {
 namespace {
 
 /// One restart of a cell in a minute.
-const cluster_spec::restart_section once{"one", "cell", "cell", 1, 60};
+const cluster_spec::restart_section once{restart_policy::cell, restart_policy::cell, restart_policy::cell, 1, 60};
 
 /// Ranks 1 and 2, the prefill cell, die of a signal to rank 2 and come back as generation 2.
 struct recovery : cluster {
