@@ -70,12 +70,9 @@ inline constexpr std::size_t peer_sum_whole_bytes_max = 128 * 1024;
 inline constexpr std::chrono::milliseconds peer_wait_told{50};
 inline constexpr std::chrono::milliseconds peer_wait_margin{2'000};
 
-inline constexpr std::chrono::milliseconds connect_deadline{10'000};    ///< from roster to a welcomed edge
-inline constexpr std::chrono::milliseconds wire_flush_deadline{200};    ///< what a leaving rank still has to say
-inline constexpr std::chrono::milliseconds collective_deadline{10'000}; ///< one collective of a step
-inline constexpr std::chrono::milliseconds device_deadline{10'000};     ///< one wait for a device that is no step's
-inline constexpr std::chrono::milliseconds transfer_deadline{10'000};   ///< one one-sided write
-inline constexpr std::chrono::milliseconds room_deadline{30'000};       ///< from reserve to landed (C25)
+inline constexpr std::chrono::milliseconds connect_deadline{10'000}; ///< from roster to a welcomed edge
+inline constexpr std::chrono::milliseconds wire_flush_deadline{200}; ///< what a leaving rank still has to say
+inline constexpr std::chrono::milliseconds device_deadline{10'000};  ///< one wait for a device that is no step's
 /// Memory that bytes of an aborted write may still reach is not lent for so long (I24, K2); above
 /// `timeouts.transfer_ms`, which is checked when a spec is read.
 inline constexpr std::chrono::milliseconds slot_quarantine{10'000};
@@ -101,6 +98,5 @@ static_assert(picture_pixel_scans_max / picture_pixels_max >= 12, "the largest p
 static_assert(large_question_pixels < picture_pixels_max);
 static_assert(peer_sum_whole_bytes_max < peer_part_bytes_max);
 static_assert(peer_wait_told < peer_wait_margin);
-static_assert(transfer_deadline < room_deadline, "a transfer ends before its room does");
 
 } // namespace troupe::protocols::limits
