@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <iterator>
 
 namespace troupe::protocols {
 
@@ -96,8 +97,10 @@ result<life_machine::effects> life_machine::on_agree(rank_id from, const agree& 
     readmit back;
     for (const auto id : rising())
       back.ranks.push_back(ranks_[id.value].reachable);
-    for (const auto id : steady())
-      ranks_[id.value].readmitting = true;
+    for (const auto id : steady()) {
+      ranks_[id.value].admits = admission::ordered;
+      ranks_[id.value].admits_by = now + limits::readmit_answer;
+    }
     out.push_back(to_ranks{steady(), std::move(back)});
   }
   order_step(out, life_state::grouped);
@@ -131,13 +134,21 @@ result<life_machine::effects> life_machine::on_progress(rank_id from, const prog
   return out;
 }
 
-result<life_machine::effects> life_machine::on_readmitted(rank_id from, const readmitted& message) {
+result<life_machine::effects> life_machine::on_readmitted(rank_id from, const readmitted& message, time_point now) {
   if (from.value >= ranks_.size() || message.born > newest_)
     return fail(fault::bad_value, "generation " + std::to_string(message.born.value) + " is not there to be admitted");
+  auto& rank = ranks_[from.value];
   effects out;
-  if (state_ != state::recovering || message.born != newest_) // of a recovery that has been begun anew since
+  if (state_ != state::recovering || message.born != newest_ || !rank.readmitting())
+    return out; // of a recovery that has been begun anew since
+  if (message.begun != 0) {
+    if (rank.admits == admission::ordered) {
+      rank.admits = admission::begun;
+      rank.admits_by = now + limits::readmit_most;
+    }
     return out;
-  ranks_[from.value].readmitting = false;
+  }
+  rank.admits = admission::done;
   if (ordered_ == life_state::warm && all_rising_at(life_state::warm))
     order_step(out, life_state::ready);
   return out;
@@ -145,7 +156,7 @@ result<life_machine::effects> life_machine::on_readmitted(rank_id from, const re
 
 /// Work may reach a new generation from the moment that it is ready: every edge to it must be made by then.
 void life_machine::order_step(effects& out, life_state next) {
-  const bool edges_missing = std::ranges::any_of(ranks_, &rank_record::readmitting);
+  const bool edges_missing = std::ranges::any_of(ranks_, [](const rank_record& rank) { return rank.readmitting(); });
   if (next == life_state::ready && edges_missing)
     return; // the last `readmitted` comes back here
   ordered_ = next;
@@ -165,6 +176,7 @@ void life_machine::finish_start(effects& out, time_point now) {
   }
   for (auto& rank : ranks_)
     rank.rising = false;
+  unreached_.reset();
   state_ = state::ready;
   if (recovered)
     out.push_back(to_ranks{{plan_.front()}, regained{back}});
@@ -217,7 +229,7 @@ void life_machine::begin_recovery(effects& out, const std::vector<rank_id>& unit
       left_over.ranks.push_back(id);
   }
   for (auto& rank : ranks_)
-    rank.readmitting = false;
+    rank.admits = admission::none;
   out.push_back(to_ranks{steady(), lost{rising(), newest_, cause.text}});
   if (!left_over.ranks.empty())
     out.push_back(std::move(left_over));
@@ -229,7 +241,7 @@ void life_machine::restart_if_gone(effects& out, time_point now) {
   if (!std::ranges::all_of(unit, [&](rank_id id) { return ranks_[id.value].ended; }))
     return;
   for (const auto id : unit) {
-    ranks_[id.value] = rank_record{.born = newest_, .reachable = {}};
+    ranks_[id.value] = rank_record{.born = newest_, .admits_by = {}, .refusal = {}, .reachable = {}};
     parity_.forget(id);
   }
   deadline_ = now + std::chrono::milliseconds{timeouts_.start_ms};
@@ -239,17 +251,34 @@ void life_machine::restart_if_gone(effects& out, time_point now) {
 // ---- errors and ends ----
 
 life_machine::effects life_machine::on_error(rank_id from, const error& said, time_point now) {
-  if (ranks_.at(from.value).condemned)
+  auto& record = ranks_.at(from.value);
+  if (record.condemned)
     return {};
   const bool lane_closed = said.code == static_cast<std::uint16_t>(fault::peer_gone);
   const bool of_another = said.origin != from && said.origin.value < ranks_.size();
-  if (of_another && ranks_[said.origin.value].rising && state_ == state::recovering)
-    return {}; // it is being restarted
-  // An edge has two ends, and which of them is at fault cannot be seen from here: the one that can be restarted goes.
-  const auto blamed = of_another && !restarts_.unit_of(said.origin).empty() ? said.origin : from;
-  if (serves() || (state_ == state::draining && !lane_closed)) // in a drain, peers do leave
-    supervision_.on_error(from, said, blamed, at(from), now);
+  if (of_another && ranks_[said.origin.value].rising && state_ == state::recovering) {
+    if (record.admits != admission::begun || said.where != readmission_words)
+      return {}; // it is being restarted
+    record.admits = admission::refused;
+    record.admits_by = now + limits::first_cause_grace;
+    record.refusal = said;
+    return {};
+  }
+  const auto blamed = of_another ? blamed_for(from, said) : std::optional{from};
+  if (blamed && (serves() || (state_ == state::draining && !lane_closed))) // in a drain, peers do leave
+    supervision_.on_error(from, said, *blamed, at(from), now);
   return {};
+}
+
+/// An edge has two ends, and which of them is at fault cannot be seen from here: the one that can be restarted goes. Of
+/// a newcomer that cannot reach a rank which is never restarted, the newcomer goes first; the next one to say the same
+/// is believed.
+std::optional<rank_id> life_machine::blamed_for(rank_id from, const error& said) {
+  if (!restarts_.unit_of(said.origin).empty())
+    return said.origin;
+  if (state_ != state::recovering || !ranks_[from.value].rising)
+    return from;
+  return std::exchange(unreached_, said.origin) == said.origin ? said.origin : from;
 }
 
 life_machine::effects life_machine::on_silent(rank_id rank, duration silent_for, time_point now) {
@@ -321,6 +350,11 @@ life_machine::effects life_machine::on_tick(time_point now) {
   if (serves() || state_ == state::draining)
     if (const auto cause = supervision_.on_tick(now))
       return lose(*cause, now);
+  if (state_ == state::recovering)
+    for (const auto judge : {&life_machine::lose_unadmitting, &life_machine::judge_refusals})
+      if (out = (this->*judge)(now); !out.empty())
+        return out;
+  order_front_to_leave(out, now);
   if (state_ == state::ready || now < deadline_)
     return out;
 
@@ -359,14 +393,84 @@ life_machine::effects life_machine::lose_late(time_point now) {
     begin_abort(out, outcome::rank_failed, "could not be killed: " + list_waited_for(), now);
     return out;
   }
-  const auto late = std::ranges::find_if(plan_.ranks, [&](const rank_plan& rank) { return waits_for(rank.id); });
-  const auto rank = late == plan_.ranks.end() ? unit.front() : late->id;
-  return lose(
-      {rank,
-       {},
-       {},
-       "not ready again within " + setting("start_ms", timeouts_.start_ms) + ": waiting for " + list_waited_for()},
-      now);
+  const auto find = [&](auto is_late) -> std::optional<rank_id> {
+    for (const auto& rank : plan_.ranks)
+      if (is_late(rank.id, ranks_[rank.id.value]))
+        return rank.id;
+    return std::nullopt;
+  };
+  auto late = find([](rank_id, const rank_record& rank) { return rank.admits == admission::ordered; });
+  if (!late)
+    late = find([&](rank_id id, const rank_record& rank) { return rank.rising && waits_for(id); });
+  if (!late)
+    late = find([&](rank_id id, const rank_record&) { return waits_for(id); });
+  const auto rank = late.value_or(unit.front());
+  return lose({rank,
+               {},
+               {},
+               supervision_.rank_text(rank) + " keeps the others from being ready again within " +
+                   setting("start_ms", timeouts_.start_ms) + ": waiting for " + list_waited_for()},
+              now);
+}
+
+bool life_machine::has_edge_to_rising(rank_id rank) const {
+  return std::ranges::any_of(plan_.edges, [&](const edge_plan& edge) {
+    return (edge.connects == rank && ranks_[edge.accepts.value].rising) ||
+           (edge.accepts == rank && ranks_[edge.connects.value].rising);
+  });
+}
+
+/// Ranks that stayed and do not even say that they have been told; all of them at once, so that each costs one wait.
+life_machine::effects life_machine::lose_unadmitting(time_point now) {
+  std::vector<std::pair<rank_id, admission>> late;
+  for (const auto& rank : plan_.ranks)
+    if (const auto& record = ranks_[rank.id.value];
+        (record.admits == admission::ordered || record.admits == admission::begun) && now >= record.admits_by)
+      late.emplace_back(rank.id, record.admits);
+  const auto newcomers = all_words();
+  effects out;
+  for (const auto& [rank, stuck] : late) {
+    if (state_ != state::recovering)
+      break;
+    if (ranks_[rank.value].condemned)
+      continue; // of a cell that is lost by now
+    const auto within = stuck == admission::ordered ? limits::readmit_answer : limits::readmit_most;
+    auto lost_too = lose({rank,
+                          {},
+                          {},
+                          supervision_.rank_text(rank) + " stayed and does not admit " + newcomers + ": it " +
+                              (stuck == admission::ordered ? "has not taken the order" : "has not come back from it") +
+                              " within " + std::to_string(within.count()) + " ms"},
+                         now);
+    std::ranges::move(lost_too, std::back_inserter(out));
+  }
+  return out;
+}
+
+/// Once every rank that stayed has said how it went, and no death has explained it: the only one that got no edge where
+/// others got theirs is at fault. Where there are several it is the newcomer, and so where the one cannot be restarted:
+/// a slow newcomer keeps those waiting longest that need most of it.
+life_machine::effects life_machine::judge_refusals(time_point now) {
+  std::vector<rank_id> refuse;
+  bool others_have = false;
+  for (const auto& rank : plan_.ranks) {
+    const auto& record = ranks_[rank.id.value];
+    if (record.readmitting() && (record.admits != admission::refused || now < record.admits_by))
+      return {};
+    if (record.admits == admission::refused)
+      refuse.push_back(rank.id);
+    others_have = others_have || (record.admits == admission::done && has_edge_to_rising(rank.id));
+  }
+  if (refuse.empty())
+    return {};
+  const auto first = refuse.front();
+  const auto& said = ranks_[first.value].refusal;
+  const bool alone = refuse.size() == 1 && others_have && !restarts_.unit_of(first).empty();
+  const auto blamed = alone ? first : said.origin;
+  auto text = supervision_.rank_text(blamed);
+  text += alone ? " stayed and does not admit " + plan_.rank(said.origin).label + ", which others have admitted: "
+                : " cannot be admitted: " + plan_.rank(first).label + " says: ";
+  return lose({blamed, said.call, said.where, text + said.message}, now);
 }
 
 // ---- who ----
@@ -414,7 +518,7 @@ bool life_machine::waits_for(rank_id rank) const {
   if (record.condemned)
     return !record.ended;
   if (!record.rising)
-    return record.readmitting;
+    return record.readmitting();
   return record.at < ordered_ && !(ordered_ == life_state::agreed && parity_.has_stated(rank));
 }
 

@@ -2,6 +2,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -14,12 +15,21 @@
 
 namespace troupe::protocols {
 
+/// Where a rank that stayed says that it could not make an edge to a newcomer.
+inline constexpr std::string_view readmission_words = "readmission";
+
 /// The supervisor's view of the whole cluster, from launch to the end of the last process.
 /// Start: a step is ordered when every rank has taken the one before (joined, agreed, grouped, warm, ready), so no rank
 /// enters a collective that another has not reached.
 /// Recovery: when a unit of ranks is lost that may be restarted, the others drop what they had with it, what is left of
 /// it is killed, and a new generation takes the same steps. Its ranks connect, those that stayed accept; the front
 /// sends them work once every edge is made. A unit that is lost meanwhile joins the same recovery.
+/// Fault of a recovery: an edge has two ends, and the newcomer is not always the one that fails. A rank that stayed
+/// says that it has taken the order to admit; one that does not stands still. A newcomer names the rank that it cannot
+/// reach. Ranks that stayed and say that no edge came are believed, but for one alone where others have got theirs.
+/// Whose fault it is, its unit is lost and its restarts are counted; the newcomer is started again beside it and pays
+/// nothing. The simpler rule, that whoever is not ready in time is lost, restarted well newcomers until their budget
+/// ended the job.
 /// End: by a drain, which has a deadline, or an abort, which has a shorter one; what is still there then is killed, and
 /// that has a deadline too. Whatever ends the cluster first is what `cluster_ended` names; later faults follow from it.
 /// A front that serves hears of an abort first, as the loss of every cell, so that each request that it has accepted
@@ -107,7 +117,7 @@ public:
   result<effects> on_joined(rank_id from, const joined& message);
   result<effects> on_agree(rank_id from, const agree& message, time_point now);
   result<effects> on_progress(rank_id from, const progress& message, time_point now);
-  result<effects> on_readmitted(rank_id from, const readmitted& message);
+  result<effects> on_readmitted(rank_id from, const readmitted& message, time_point now);
   effects on_error(rank_id from, const error& said, time_point now);
   /// The supervisor has seen no sign of life of the rank for so long that it is given up.
   effects on_silent(rank_id rank, duration silent_for, time_point now);
@@ -128,14 +138,27 @@ public:
   bool waits_for(rank_id rank) const;
 
 private:
+  /// Of a rank that stayed, in a recovery.
+  enum class admission {
+    none,    ///< not asked: it rises itself, or nobody has agreed yet
+    ordered, ///< told to make its edges; it has not said that it knows
+    begun,   ///< makes them
+    refused, ///< could not make them, and has said so
+    done,
+  };
+
   struct rank_record {
     life_state at = life_state::spawned;
     generation born{1};
     bool ended = false;
-    bool rising = true;       ///< takes the steps of a start
-    bool condemned = false;   ///< of a lost unit: its end is no news
-    bool readmitting = false; ///< stayed, and has not yet made its edges to the new generation
-    endpoint reachable;       ///< from joined on
+    bool rising = true;     ///< takes the steps of a start
+    bool condemned = false; ///< of a lost unit: its end is no news
+    admission admits = admission::none;
+    time_point admits_by; ///< the deadline of `ordered` and `begun`; of `refused`, when it may be judged
+    error refusal;        ///< what it said when it refused
+    endpoint reachable;   ///< from joined on
+
+    bool readmitting() const noexcept { return admits != admission::none && admits != admission::done; }
   };
 
   bool serves() const noexcept {
@@ -151,6 +174,10 @@ private:
   void finish_start(effects& out, time_point now);
   effects lose(const first_cause& cause, time_point now);
   effects lose_late(time_point now);
+  bool has_edge_to_rising(rank_id rank) const;
+  effects lose_unadmitting(time_point now);
+  effects judge_refusals(time_point now);
+  std::optional<rank_id> blamed_for(rank_id from, const error& said);
   void begin_recovery(effects& out, const std::vector<rank_id>& unit, const first_cause& cause, time_point now);
   void restart_if_gone(effects& out, time_point now);
   void begin_drain(effects& out, const std::string& reason, time_point now);
@@ -173,6 +200,7 @@ private:
   time_point deadline_;                     ///< of the present state; ready has none
   generation newest_{1};                    ///< of the whole job: each recovery draws the next
   time_point lost_at_;                      ///< begin of the recovery
+  std::optional<rank_id> unreached_;        ///< cannot be restarted, and a newcomer has said that it cannot reach it
   std::optional<shutdown> order_;           ///< the latest; also for a rank that joins after it
   bool terminal_asked_ = false;             ///< for the drain
   std::optional<time_point> front_leaves_;  ///< in an abort that it has been told of: when it is ordered to leave

@@ -80,6 +80,15 @@ inline constexpr std::chrono::milliseconds slot_quarantine{10'000};
 inline constexpr std::chrono::milliseconds own_time_step_max{500};
 /// Attaching the memory of a new generation whose lanes are there; until then a rank hears no other order.
 inline constexpr std::chrono::milliseconds readmit_deadline{4'000};
+/// A rank that stayed takes the order to admit a new generation within this; its main thread waits for orders alone.
+inline constexpr std::chrono::milliseconds readmit_answer{4'000};
+/// An edge of a new generation to a rank that stayed, which listens all along. Shorter than any other rank's wait for
+/// this one: who knows which edge is missing is the first to say so.
+inline constexpr std::chrono::milliseconds reconnect_deadline{3'000};
+/// From the order taken to the last edge, or to the word that there is none.
+inline constexpr std::chrono::milliseconds readmit_most = connect_deadline + readmit_deadline + readmit_answer;
+/// From a rank's first instruction to its first frame.
+inline constexpr std::chrono::milliseconds launch_deadline{10'000};
 /// A start that is given up: its ranks serve nobody, and one that waits for an edge hears no order.
 inline constexpr std::chrono::milliseconds start_abort_grace{300};
 /// Before a request is tried again after a fault of the way: by then it is known whether a rank has died of it.
@@ -96,6 +105,8 @@ static_assert(retry_pause > first_cause_grace);
 static_assert(readers_large < readers, "a reader is left for small questions");
 static_assert(picture_pixel_scans_max / picture_pixels_max >= 12, "the largest picture may be progressive");
 static_assert(large_question_pixels < picture_pixels_max);
+static_assert(reconnect_deadline + 2 * first_cause_grace < readmit_deadline && readmit_deadline < connect_deadline);
+static_assert(front_notice > wire_flush_deadline, "the front tells its clients before it leaves");
 static_assert(peer_sum_whole_bytes_max < peer_part_bytes_max);
 static_assert(peer_wait_told < peer_wait_margin);
 

@@ -330,14 +330,17 @@ struct readmit {
   bool operator==(const readmit&) const = default;
 };
 
-/// Rank to supervisor: edges to the ranks of that generation are made.
+/// Rank to supervisor: edges to the ranks of that generation are made; or the order to make them has been taken, which
+/// tells a rank that waits for a newcomer from one that stands still.
 struct readmitted {
   static constexpr auto type = message_type::readmitted;
   generation born;
+  std::uint32_t begun = 0; ///< 1: the order has been taken
 
   template <class Self, class Archive>
   static void fields(Self& self, Archive& archive) {
     archive.required(self.born);
+    archive.appended(self.begun);
   }
   bool operator==(const readmitted&) const = default;
 };

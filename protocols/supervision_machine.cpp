@@ -43,7 +43,10 @@ void supervision_machine::on_error(rank_id from, const error& said, rank_id blam
   if (said.request != request_id{})
     return;
   if (said.origin != from) { // what is wrong is the peer or the edge; a death that explains it may still be seen
-    suspect(consequence_, {blamed, said.call, said.where, rank_text(from) + " says: " + describe(said)}, now);
+    const auto says = rank_text(from) + " says: " + describe(said);
+    suspect(consequence_,
+            {blamed, said.call, said.where, blamed == from ? says : rank_text(blamed) + " cannot be used: " + says},
+            now);
     return;
   }
   last_errors_.at(from.value) = said;

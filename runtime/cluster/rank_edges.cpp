@@ -111,6 +111,19 @@ result<std::unique_ptr<fabric::lane>> rank_world::take_lane(const lane_name& whi
   return lane;
 }
 
+failure rank_world::at_edge_with(rank_id peer, failure cause) {
+  if (cause.code == fault::peer_gone || cause.code == fault::timeout)
+    unreached_ = peer;
+  return cause;
+}
+
+/// A rank that stayed listens since long, so it is not waited for as one that starts beside this one is.
+time_point rank_world::edge_deadline(rank_id peer, time_point deadline) const {
+  if (everybody_[peer.value].born == identity_.born)
+    return deadline;
+  return std::min<time_point>(deadline, base::now() + limits::reconnect_deadline);
+}
+
 result<void> rank_world::make_lanes(const roster& everybody, time_point deadline) {
   everybody_ = everybody.ranks;
   if (everybody_.size() != context_.plan.ranks.size())
@@ -135,10 +148,10 @@ result<void> rank_world::make_lanes(const roster& everybody, time_point deadline
                                       .group = group,
                                       .build = identity_.build,
                                       .capabilities = {}},
-                                options, deadline);
+                                options, edge_deadline(peer, deadline));
     if (!lane)
-      return waiting.ends(result<void>{
-          fail(lane.error().code, "edge to " + context_.plan.rank(peer).label + ": " + lane.error().what)});
+      return waiting.ends(result<void>{tl::unexpected<failure>{at_edge_with(
+          peer, {lane.error().code, "edge to " + context_.plan.rank(peer).label + ": " + lane.error().what})}});
     const std::lock_guard lock{mutex_};
     lanes_[which] = fabric::drilled(*std::move(lane), peer, channel);
   }
@@ -147,7 +160,7 @@ result<void> rank_world::make_lanes(const roster& everybody, time_point deadline
       continue; // taken by the executor of the group's cell
     auto lane = take_lane(which, deadline);
     if (!lane)
-      return tl::unexpected<failure>{lane.error()};
+      return tl::unexpected<failure>{at_edge_with(std::get<rank_id>(which), lane.error())};
     adopt(which, *std::move(lane));
   }
   return {};

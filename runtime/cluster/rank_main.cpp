@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "protocols/codec.hpp"
+#include "protocols/life_machine.hpp"
 #include "protocols/rank_life_machine.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/exit_code.hpp"
@@ -322,6 +323,8 @@ result<void> rank_life::obey_readmit(const readmit& order) {
     const auto next = link_.peek();
     return !next || next->has_value();
   };
+  if (auto begun = link_.send(readmitted{order.ranks.front().born, 1}); !begun)
+    return begun;
   at_work(false); // it waits for peers, and has deadlines
   const auto done = world_->readmit(order, heard_more);
   at_work(true);
@@ -334,7 +337,7 @@ result<void> rank_life::obey_readmit(const readmit& order) {
                           .message = done.error().what,
                           .origin = order.ranks.front().rank,
                           .call = {},
-                          .where = "readmission",
+                          .where = std::string{readmission_words},
                           .request = {}});
 }
 
@@ -428,18 +431,21 @@ void rank_life::flush() {
 }
 
 /// Says why, then ends the process: what other threads are in the middle of is not waited for (C1, C6).
+/// Contract: K14. Who cannot make an edge names its other end, and leaves as of another's fault.
 int rank_life::leave_failed(const failure& cause, const std::string& where) {
   base::log_error("{}: {}", where, to_string(cause));
   base::flight().note_fault(cause, where);
   base::flight().reached(life_state::failed);
+  const bool starts = world_ && life_.current() < life_state::ready;
+  const auto unreached = starts ? world_->unreached() : std::nullopt;
   (void)link_.send(error{.code = static_cast<std::uint16_t>(cause.code),
                          .message = cause.what,
-                         .origin = self_,
+                         .origin = unreached.value_or(self_),
                          .call = {},
                          .where = where,
                          .request = {}});
   flush();
-  return static_cast<int>(exit_code_of(cause.code));
+  return static_cast<int>(unreached ? base::exit_code::peer_gone : exit_code_of(cause.code));
 }
 
 /// Libraries throw where memory or threads are used up: that is said as any other failure.

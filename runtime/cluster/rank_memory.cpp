@@ -194,8 +194,9 @@ result<void> rank_world::attach_memory(const std::set<rank_id>& with, time_point
 result<void> rank_world::attach_transfers(rank_id peer, time_point deadline) {
   auto at = everybody_[peer.value];
   at.unix_path = transfer_socket(peer);
-  if (auto done = transfers_->attach_peer(at, deadline); !done)
-    return fail(done.error().code, "transfers with " + context_.plan.rank(peer).label + ": " + done.error().what);
+  if (auto done = transfers_->attach_peer(at, edge_deadline(peer, deadline)); !done)
+    return tl::unexpected<failure>{at_edge_with(
+        peer, {done.error().code, "transfers with " + context_.plan.rank(peer).label + ": " + done.error().what})};
   return {};
 }
 
@@ -228,7 +229,8 @@ result<void> rank_world::attach_regions(const std::set<rank_id>& of, time_point 
     {
       std::unique_lock lock{mutex_};
       if (auto told = await(lock, deadline, urgent, [&] { return announced_.contains(wanted); }); !told)
-        return fail(told.error().code, "no word of region " + purpose + " from " + context_.plan.rank(owner).label);
+        return tl::unexpected<failure>{at_edge_with(
+            owner, {told.error().code, "no word of region " + purpose + " from " + context_.plan.rank(owner).label})};
       card = announced_.at(wanted);
     }
     if (auto done = transfers_->attach_region(owner, card); !done)

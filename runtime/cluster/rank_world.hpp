@@ -67,6 +67,9 @@ public:
   /// Leaders tell their members, threads end, sockets close.
   void stop();
 
+  /// Who stood in the way when `group` failed: the other end of the edge that could not be made.
+  std::optional<protocols::rank_id> unreached() const noexcept { return unreached_; }
+
   /// Where the main thread says that it is at work.
   actors::busy_sign watch_main_thread() { return context_.turns->claim("the rank's main thread stands still"); }
 
@@ -124,6 +127,9 @@ private:
   std::vector<std::pair<protocols::rank_id, std::string>> written_by_me() const;
 
   // rank_edges.cpp
+  /// Notes whose end it is when a peer has not done its part of an edge; a fault of this rank's own is nobody else's.
+  protocols::failure at_edge_with(protocols::rank_id peer, protocols::failure cause);
+  protocols::time_point edge_deadline(protocols::rank_id peer, protocols::time_point deadline) const;
   protocols::result<void> make_lanes(const protocols::roster& everybody, protocols::time_point deadline);
   std::set<lane_name> lanes_of_plan() const;
   bool begins(const lane_name& which) const;
@@ -154,6 +160,7 @@ private:
   protocols::endpoint endpoint_;
   std::vector<protocols::endpoint> everybody_;
   std::set<lane_name> planned_; ///< every lane that ends here
+  std::optional<protocols::rank_id> unreached_;
 
   std::unique_ptr<fabric::listener> listener_;
   std::string device_;                                   ///< "cpu", "cuda:1"

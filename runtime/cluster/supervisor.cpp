@@ -216,7 +216,8 @@ private:
       return decode<protocols::progress>(frame,
                                          [&](const auto& said) { return life_->on_progress(id, said, base::now()); });
     if (type == message_type::readmitted)
-      return decode<protocols::readmitted>(frame, [&](const auto& said) { return life_->on_readmitted(id, said); });
+      return decode<protocols::readmitted>(
+          frame, [&](const auto& said) { return life_->on_readmitted(id, said, base::now()); });
     if (type == message_type::error)
       return decode<protocols::error>(frame, [&](const auto& said) {
         drills_.notice(id);

@@ -184,6 +184,28 @@ TEST_CASE("C43: a rank that is stopped is put down within timeouts.kill_ms, and 
   CHECK(ranks_of(job.pid()).empty());
 }
 
+TEST_CASE("K14: a rank that stayed and has lost the socket it listens on is restarted, and the job goes on") {
+  for (const auto* socket : {"/r3.sock", "/t3.sock"}) { // of prefill.0/t1
+    CAPTURE(socket);
+    const scratch_folder here;
+    command job{long_run(here)};
+    REQUIRE(job.prints("token_ids", 60s));
+    const auto directory = here / "jobs" + "/" + here.job();
+    const auto victim = pid_of_rank(directory, "encode.0");
+    REQUIRE(victim > 0);
+    REQUIRE(std::filesystem::remove(directory + socket));
+    ::kill(victim, SIGKILL);
+    const auto end = job.finish(90s);
+    CAPTURE(end.err);
+    CHECK(end.in_time);
+    CHECK((end.exit_code == 0 || end.exit_code == 1));
+    CHECK(has(end.err, "rank 3 (prefill.0/t1)"));
+    CHECK(has(end.err, "cannot be used: rank 1 (encode.0)"));
+    CHECK(has(end.err, "encode.0, prefill.0/t0, prefill.0/t1 ready again after"));
+    CHECK(json_lines(end.out).size() == rounds * golden_pages().size());
+  }
+}
+
 TEST_CASE("C13: ranks whose supervisor is stopped leave after timeouts.supervisor_ms, and it says so when it goes on") {
   const scratch_folder here;
   const auto spec = here.write("reader.json", reader_spec(one_rank(), R"(, "timeouts": {"supervisor_ms": 2500})"));

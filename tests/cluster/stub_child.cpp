@@ -173,6 +173,7 @@ private:
   void admit(const protocols::readmit& order) {
     std::printf("admits generation %u\n", order.ranks.at(0).born.value), std::fflush(stdout);
     reached("readmitting");
+    send(protocols::readmitted{order.ranks.at(0).born, 1});
     send(protocols::readmitted{order.ranks.at(0).born});
   }
 

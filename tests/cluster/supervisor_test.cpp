@@ -190,6 +190,25 @@ TEST_CASE("C46: a rank that stayed and dies while it admits another is started a
   CHECK(status->ranks.at(1).generation == 1);
 }
 
+TEST_CASE("K14: a rank that stayed and does not admit the newcomer is the one that is named and restarted") {
+  scene stage;
+  stage.victim = 3;
+  stage.stop_when_shown = "ready again after";
+  const auto outcome = stage.play(spec_of(one_of_each, twice), {"2:readmitting:hang"});
+
+  CHECK(outcome.code == exit_code::done);
+  REQUIRE(stage.shown.size() == 3);
+  CHECK(stage.shown[0].find("rank 3 (decode.0) on ") == 0);
+  CHECK(stage.shown[1].find("rank 2 (prefill.0) on ") == 0);
+  CHECK(stage.shown[1].find("stayed and does not admit decode.0: it has not taken the order") != std::string::npos);
+  CHECK(stage.shown[1].find("restart 1 of at most 2 in 60 s") != std::string::npos);
+  const auto status = cluster::parse_job_status(text_of(stage.job / "status.json"));
+  for (const std::uint32_t rank : {2u, 3u})
+    CHECK(status->ranks.at(rank).generation == 3);
+  for (const std::uint32_t rank : {0u, 1u})
+    CHECK(status->ranks.at(rank).generation == 1);
+}
+
 TEST_CASE("C1: a cell that dies again and again ends the cluster, and the line says that it was restarted") {
   for (const auto* moment : {"ready", "warm", "joined"}) {
     CAPTURE(moment);

@@ -76,7 +76,8 @@ TEST_CASE("A26: the bytes of life messages are these") {
                                   .tcp_port = 0,
                                   .fabric_address = {}}}},
                "01000000 03000000 02000000 07000000 2f72756e2f7233 00000000 0000 00000000");
-  check_golden(readmitted{.born = generation{2}}, "02000000");
+  check_golden(readmitted{.born = generation{2}, .begun = 1}, "02000000"
+                                                              "01000000");
   check_golden(regained{.ranks = {rank_id{3}}}, "01000000 03000000");
 }
 

@@ -508,8 +508,8 @@ TEST_CASE("C46: a new generation takes the steps of a start, and gets work once 
                                    life::to_ranks{c.unit, proceed{life_state::grouped}}});
   CHECK(c.reach_again(life_state::grouped).back() == life::effect{life::to_ranks{c.unit, proceed{life_state::warm}}});
   CHECK(c.reach_again(life_state::warm).empty()); // ranks 0 and 3 have not made their edges
-  CHECK(c.machine.on_readmitted(rank_id{0}, {generation{2}})->empty());
-  CHECK(c.machine.on_readmitted(rank_id{3}, {generation{2}})->back() ==
+  CHECK(c.machine.on_readmitted(rank_id{0}, {generation{2}}, at(12s))->empty());
+  CHECK(c.machine.on_readmitted(rank_id{3}, {generation{2}}, at(12s))->back() ==
         life::effect{life::to_ranks{c.unit, proceed{life_state::ready}}});
   CHECK(c.reach_again(life_state::ready) == effects{life::news{both + " ready again after 2000 ms, generation 2"},
                                                     life::to_ranks{{rank_id{0}}, regained{c.unit}}});
@@ -577,9 +577,9 @@ TEST_CASE("C13: a recovery has the deadline of a start, and whom it waits for is
   const auto out = c.machine.on_tick(at(10s) + 60s);
 
   REQUIRE(c.machine.current() == life::state::aborting); // its one restart is used up
-  CHECK(
-      std::get<life::report>(out.front())
-          .line.starts_with("not ready again within timeouts.start_ms (60000 ms): waiting for prefill.0/t0 (spawned)"));
+  CHECK(std::get<life::report>(out.front())
+            .line.starts_with("rank 1 (prefill.0/t0) on h keeps the others from being ready again within "
+                              "timeouts.start_ms (60000 ms): waiting for prefill.0/t0 (spawned)"));
 }
 
 TEST_CASE("C3: a drain during a recovery waits for nobody who is not there") {
