@@ -1,17 +1,18 @@
 #include "runtime/base/flight_files.hpp"
 
-#include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
+#include <optional>
 #include <system_error>
 #include <tuple>
+#include <utility>
 
-#include "runtime/base/unique_fd.hpp"
+#include "runtime/base/regular_file.hpp"
 
 namespace troupe::base {
 
@@ -25,14 +26,38 @@ tl::unexpected<failure> cannot(const std::filesystem::path& file, int why) {
   return fail(fault::config_invalid, "cannot read " + file.string() + ": " + std::strerror(why));
 }
 
-result<unique_fd> open_to_read(const std::filesystem::path& file) {
-  unique_fd opened{::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)};
-  struct stat is {};
-  if (!opened || ::fstat(opened.get(), &is) != 0)
-    return cannot(file, errno);
-  if (!S_ISREG(is.st_mode))
-    return fail(fault::config_invalid, "cannot read " + file.string() + ": it is no file");
-  return opened;
+/// Each entry of a folder; an iterator's own increment would throw.
+template <class Visit>
+std::error_code for_each_in(const std::filesystem::path& folder, const Visit& visit) {
+  std::error_code problem;
+  for (std::filesystem::directory_iterator each{folder, problem}, end; !problem && each != end; each.increment(problem))
+    visit(each->path());
+  return problem;
+}
+
+/// The generation in the name of a record of `rank`, as `flight_file` writes it.
+std::optional<generation> generation_in(const std::string& name, rank_id rank) {
+  const auto before = "r" + std::to_string(rank.value) + ".g";
+  if (!name.starts_with(before) || !name.ends_with(suffix))
+    return std::nullopt;
+  std::uint32_t born = 0;
+  const auto* const end = name.data() + name.size() - suffix.size();
+  if (std::from_chars(name.data() + before.size(), end, born).ptr != end)
+    return std::nullopt;
+  return generation{born};
+}
+
+/// Generations are drawn from one counter of the job, so only a look at the folder tells which are there.
+void remove_old_flights(const std::filesystem::path& folder, rank_id rank) {
+  std::vector<std::pair<generation, std::filesystem::path>> kept;
+  for_each_in(folder, [&](const std::filesystem::path& file) {
+    if (const auto born = generation_in(file.filename().string(), rank))
+      kept.emplace_back(*born, file);
+  });
+  std::ranges::sort(kept);
+  std::error_code ignored; // it cannot be helped here
+  for (std::size_t i = 0; i + flight_generations_kept <= kept.size(); ++i)
+    std::filesystem::remove(kept[i].second, ignored);
 }
 
 result<std::vector<std::byte>> content_of(int opened, const std::filesystem::path& file) {
@@ -76,21 +101,19 @@ std::filesystem::path supervisor_flight_file(const std::filesystem::path& folder
 
 result<void> open_flight(const std::filesystem::path& folder, const flight_recorder::identity& who,
                          flight_recorder& recorder) {
-  if (who.born.value > flight_generations_kept) {
-    std::error_code ignored; // it may never have been made
-    std::filesystem::remove(flight_file(folder, who.rank, generation{who.born.value - flight_generations_kept}),
-                            ignored);
-  }
-  return recorder.open(
-      who.rank == supervisor_rank ? supervisor_flight_file(folder) : flight_file(folder, who.rank, who.born), who);
-}
-
-void flight_view::unmap::operator()(const flight_header* header) const noexcept {
-  ::munmap(const_cast<flight_header*>(header), sizeof *header);
+  const bool of_supervisor = who.rank == supervisor_rank;
+  if (!of_supervisor)
+    remove_old_flights(folder, who.rank);
+  const auto file = of_supervisor ? supervisor_flight_file(folder) : flight_file(folder, who.rank, who.born);
+  auto opened = recorder.open(file, who);
+  std::error_code ignored; // what a full disk has left of it tells nobody anything
+  if (!opened)
+    std::filesystem::remove(file, ignored);
+  return opened;
 }
 
 result<flight_view> flight_view::open(const std::filesystem::path& file) {
-  const auto opened = open_to_read(file);
+  const auto opened = open_regular(file);
   if (!opened)
     return tl::unexpected<failure>{opened.error()};
   struct stat is {};
@@ -98,17 +121,17 @@ result<flight_view> flight_view::open(const std::filesystem::path& file) {
     return cannot(file, errno);
   if (static_cast<std::size_t>(is.st_size) < sizeof(flight_header))
     return fail(fault::config_invalid, file.string() + " is no flight record yet");
-  void* const mapped = ::mmap(nullptr, sizeof(flight_header), PROT_READ, MAP_SHARED, opened->get(), 0);
-  if (mapped == MAP_FAILED)
-    return cannot(file, errno);
-  flight_view view{static_cast<const flight_header*>(mapped)};
-  if (std::atomic_ref{const_cast<std::uint64_t&>(view.header_->magic)}.load() != flight_magic)
+  auto mapped = mapped_file::map(opened->get(), sizeof(flight_header), mapped_file::access::read);
+  if (!mapped)
+    return fail(mapped.error().code, file.string() + ": " + mapped.error().what);
+  flight_view view{*std::move(mapped)};
+  if (std::atomic_ref{const_cast<std::uint64_t&>(view.header().magic)}.load() != flight_magic)
     return fail(fault::config_invalid, file.string() + " is no flight record yet");
   return view;
 }
 
 result<flight_story> read_flight_file(const std::filesystem::path& file) {
-  const auto opened = open_to_read(file);
+  const auto opened = open_regular(file);
   if (!opened)
     return tl::unexpected<failure>{opened.error()};
   auto first = content_of(opened->get(), file);
@@ -123,16 +146,15 @@ result<flight_story> read_flight_file(const std::filesystem::path& file) {
 
 result<std::vector<flight_story>> read_flights(const std::filesystem::path& folder,
                                                std::vector<std::string>& problems) {
-  std::error_code problem;
   std::vector<flight_story> stories;
-  for (const auto& entry : std::filesystem::directory_iterator{folder, problem}) {
-    if (entry.path().extension() != suffix)
-      continue;
-    if (auto story = read_flight_file(entry.path()))
+  const auto problem = for_each_in(folder, [&](const std::filesystem::path& file) {
+    if (file.extension() != suffix)
+      return;
+    if (auto story = read_flight_file(file))
       stories.push_back(*std::move(story));
     else
       problems.push_back(story.error().what);
-  }
+  });
   if (problem)
     return fail(fault::config_invalid, "cannot read " + folder.string() + ": " + problem.message());
   std::ranges::sort(problems);

@@ -1,44 +1,43 @@
 #pragma once
 
 #include <filesystem>
-#include <memory>
 #include <string>
 #include <vector>
 
 #include "protocols/flight_ring.hpp"
 #include "runtime/base/flight_recorder.hpp"
+#include "runtime/base/mapped_file.hpp"
 
 /// The recorder's files of a job: FOLDER/r<rank>.g<generation>.ring and FOLDER/supervisor.ring.
 namespace troupe::base {
 
-/// Generations of a rank whose files are kept: a rank that is started for ever fills no disk.
+/// Generations of a rank whose files are kept, its present one included: a rank that is started for ever fills no disk.
 inline constexpr std::uint32_t flight_generations_kept = 4;
 
 std::filesystem::path flight_file(const std::filesystem::path& folder, protocols::rank_id rank,
                                   protocols::generation born);
 std::filesystem::path supervisor_flight_file(const std::filesystem::path& folder);
 
-/// Opens the recorder of a rank and removes the file of the generation that is kept no longer.
+/// Opens the recorder of a rank and removes the files of the generations that are kept no longer.
 /// Errors: config_invalid; the rank may go on without.
 protocols::result<void> open_flight(const std::filesystem::path& folder, const flight_recorder::identity& who,
                                     flight_recorder& recorder = flight());
 
-/// The live state of another process. Threads: any.
-/// The file must keep its length while it is looked at: those of one's own job do.
+/// The live state of another process. Threads: any. What a file that has been cut no longer holds reads as zeros.
 class flight_view {
 public:
   /// Errors: config_invalid (cannot be read, or is no flight record yet).
   static protocols::result<flight_view> open(const std::filesystem::path& file);
 
-  flight_live live() const noexcept { return read_live(*header_); }
+  flight_live live() const noexcept { return read_live(header()); }
 
 private:
-  struct unmap {
-    void operator()(const protocols::flight_header* header) const noexcept;
-  };
-  explicit flight_view(const protocols::flight_header* header) noexcept : header_(header) {}
+  explicit flight_view(mapped_file mapped) noexcept : mapped_(std::move(mapped)) {}
+  const protocols::flight_header& header() const noexcept {
+    return *static_cast<const protocols::flight_header*>(mapped_.at());
+  }
 
-  std::unique_ptr<const protocols::flight_header, unmap> header_;
+  mapped_file mapped_;
 };
 
 /// A whole file, also one that is being written: a record that changes meanwhile counts as lost.

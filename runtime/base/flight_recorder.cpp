@@ -1,7 +1,6 @@
 #include "runtime/base/flight_recorder.hpp"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -123,8 +122,7 @@ flight_recorder& flight() noexcept {
 }
 
 flight_recorder::~flight_recorder() {
-  if (auto* const ring = ring_.exchange(nullptr))
-    ::munmap(ring, bytes_);
+  ring_.store(nullptr);
 }
 
 result<void> flight_recorder::open(const std::filesystem::path& file, const identity& who, std::uint32_t records) {
@@ -135,14 +133,16 @@ result<void> flight_recorder::open(const std::filesystem::path& file, const iden
   const unique_fd made{::open(file.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600)};
   if (!made)
     return cannot("make", errno);
-  bytes_ = flight_file_bytes(records);
-  if (const int why = ::posix_fallocate(made.get(), 0, static_cast<off_t>(bytes_)); why != 0)
+  const auto bytes = flight_file_bytes(records);
+  if (const int why = ::posix_fallocate(made.get(), 0, static_cast<off_t>(bytes)); why != 0)
     return cannot("reserve room for", why);
-  void* const mapped = ::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, made.get(), 0);
-  if (mapped == MAP_FAILED)
-    return cannot("map", errno);
+  auto mapped = mapped_file::map(made.get(), bytes, mapped_file::access::read_write);
+  if (!mapped)
+    return fail(fault::config_invalid, file.string() + ": " + mapped.error().what);
+  mapped_ = *std::move(mapped);
+  capacity_ = records;
 
-  auto& ring = *static_cast<header*>(mapped); // zeros
+  auto& ring = *static_cast<header*>(mapped_.at()); // zeros
   ring.version = flight_version;
   ring.header_bytes = sizeof ring;
   ring.record_bytes = flight_record_bytes;
@@ -181,7 +181,7 @@ flight_header::thread* flight_recorder::thread_here(header& ring) noexcept {
 
 void flight_recorder::append(header& ring, const flight_record& what) noexcept {
   const auto index = shared(ring.next).fetch_add(1, std::memory_order_relaxed);
-  auto* const at = records_of(ring) + (index & (ring.capacity - 1)) * (flight_record_bytes / sizeof(std::uint64_t));
+  auto* const at = records_of(ring) + (index & (capacity_ - 1)) * (flight_record_bytes / sizeof(std::uint64_t));
   const auto whole = 2 * (index + 1);
   auto sequence = shared(*at);
   auto seen = sequence.load(std::memory_order_relaxed);
@@ -300,7 +300,7 @@ flight_span::flight_span(const flight_record& what, flight_recorder& in) noexcep
   what_.time_ns = now_ns();
   in.append(*ring, what_);
   if (what.action == flight_action::collective && what.number != 0)
-    for (std::size_t i = 0; i < ring->groups_count; ++i)
+    for (std::size_t i = 0; i < flight_groups_max; ++i)
       if (ring->groups[i].id == what.group.value)
         put(ring->groups[i].entered, what.number);
   here_ = in.thread_here(*ring);

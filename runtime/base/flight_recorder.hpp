@@ -13,6 +13,7 @@
 
 #include "protocols/flight.hpp"
 #include "protocols/flight_ring.hpp"
+#include "runtime/base/mapped_file.hpp"
 
 namespace troupe::base {
 
@@ -40,7 +41,8 @@ flight_live read_live(const protocols::flight_header& from) noexcept;
 ///
 /// Contract: B8, C8, J1, J2.
 /// Threads: any, but for `open`. Wait-free: no lock, no allocation, no system call (the clock is the vDSO's).
-/// The file's blocks are reserved when it is opened, so that a full disk cannot end the process later.
+/// The file's blocks are reserved when it is opened, so that a full disk loses no record later; a file that is cut or
+/// written over by others costs records, and nothing else.
 class flight_recorder {
 public:
   struct identity {
@@ -91,8 +93,9 @@ private:
   void append(header& ring, const protocols::flight_record& what) noexcept;
 
   std::atomic<header*> ring_ = nullptr;
-  std::size_t bytes_ = 0;
-  std::uint64_t opening_ = 0; ///< tells the recorders of one process apart for `thread_here`
+  mapped_file mapped_;
+  std::uint32_t capacity_ = 0; ///< not as the file says: others may have written over it
+  std::uint64_t opening_ = 0;  ///< tells the recorders of one process apart for `thread_here`
 };
 
 /// The process's own.

@@ -12,7 +12,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
-#include <iterator>
 #include <regex>
 
 #include <fmt/chrono.h>
@@ -21,6 +20,7 @@
 
 #include "runtime/base/clock.hpp"
 #include "runtime/base/line_writer.hpp"
+#include "runtime/base/regular_file.hpp"
 #include "runtime/cluster/json_text.hpp"
 #include "runtime/cluster/process.hpp"
 #include "runtime/cluster/spec_keys.hpp"
@@ -72,9 +72,9 @@ bool is_locked(const fs::path& lock_file) {
   return fd && ::fcntl(fd.get(), F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
 }
 
+/// Nothing where it cannot be read: a directory may be damaged, and what it tells is for people to look at.
 std::string text_of(const fs::path& file) {
-  std::ifstream in{file, std::ios::binary};
-  return {std::istreambuf_iterator<char>{in}, {}};
+  return base::read_regular(file, job_file_bytes_max).value_or(std::string{});
 }
 
 /// Whole or not at all: written beside it, then renamed over it.
@@ -117,9 +117,9 @@ job_record read_record(const fs::path& directory) {
 
 result<void> clear_leftovers(const fs::path& directory) {
   std::error_code problem;
-  for (const auto& entry : fs::directory_iterator{directory, problem})
-    if (entry.path().filename() != "lock")
-      fs::remove_all(entry.path(), problem);
+  for (fs::directory_iterator each{directory, problem}, end; !problem && each != end; each.increment(problem))
+    if (each->path().filename() != "lock")
+      fs::remove_all(each->path(), problem);
   for (const auto* const name : {"logs", "flight"})
     if (!problem)
       fs::create_directory(directory / name, problem);
@@ -202,9 +202,11 @@ result<void> job_directory::write_status(std::string_view json) const {
 result<std::vector<job_record>> list_jobs(const fs::path& root) {
   std::error_code problem;
   std::vector<job_record> jobs;
-  for (const auto& entry : fs::directory_iterator{root, problem})
-    if (fs::exists(entry.path() / "lock", problem))
-      jobs.push_back(read_record(entry.path()));
+  for (fs::directory_iterator each{root, problem}, end; !problem && each != end; each.increment(problem)) {
+    std::error_code absent;
+    if (fs::exists(each->path() / "lock", absent))
+      jobs.push_back(read_record(each->path()));
+  }
   if (problem)
     return invalid(fmt::format("cannot read the run directory {}: {}", root.string(), problem.message()));
   std::ranges::sort(jobs, {}, &job_record::name);

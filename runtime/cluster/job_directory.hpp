@@ -31,6 +31,9 @@
 /// just then).
 namespace troupe::cluster {
 
+/// Of job.json, status.json and spec.json; a larger one is none of ours.
+inline constexpr std::size_t job_file_bytes_max = 16u * 1024 * 1024;
+
 /// `asked`, or $XDG_RUNTIME_DIR/troupe, or /tmp/troupe-UID; made with mode 0700 when absent.
 /// Errors: config_invalid: cannot be made, belongs to another user, or others may write to it.
 protocols::result<std::filesystem::path> run_root(const std::optional<std::filesystem::path>& asked);

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 #include <fstream>
 #include <sstream>
@@ -215,9 +216,9 @@ std::optional<std::uint64_t> start_time_of(pid_t pid) {
   std::string field; // the third field, the state, comes next; the start time is the 22nd
   for (int number = 3; number <= 22; ++number)
     rest >> field;
-  if (!rest)
-    return std::nullopt;
-  return std::stoull(field);
+  std::uint64_t ticks = 0;
+  const bool whole = std::from_chars(field.data(), field.data() + field.size(), ticks).ec == std::errc{};
+  return rest && whole ? std::optional{ticks} : std::nullopt;
 }
 
 } // namespace troupe::cluster

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <map>
+#include <random>
 #include <thread>
 
 #include "protocols/collective_kind.hpp"
@@ -264,25 +265,82 @@ TEST_CASE("C4: the live state shows beat and progress, from inside and through t
   CHECK(live.life == life_state::warm);
 }
 
-TEST_CASE("Files of old generations go, others stay") {
+TEST_CASE("C8: of each rank the newest few records stay, however far apart their generations are") {
   const flight_folder folder;
-  for (std::uint32_t born = 1; born <= 3; ++born)
+  // One counter numbers the generations of a whole job, so those of one rank have gaps; 100 is not before 9.
+  for (const std::uint32_t born : {1u, 9u, 30u, 31u, 100u})
     std::ofstream{base::flight_file(folder.path(), rank_id{2}, generation{born})} << "old";
   std::ofstream{base::flight_file(folder.path(), rank_id{3}, generation{2})} << "another rank";
+  std::ofstream{base::flight_file(folder.path(), rank_id{22}, generation{1})} << "another rank";
+  std::ofstream{folder.path() / "r2.gx.ring"} << "nobody's";
   auto who = somebody();
-  who.born = generation{2 + base::flight_generations_kept};
+  who.born = generation{207};
   REQUIRE(base::open_flight(folder.path(), who)); // the process's own recorder stays open until it ends
   CHECK(base::flight().is_open());
-  CHECK_FALSE(std::filesystem::exists(base::flight_file(folder.path(), rank_id{2}, generation{2})));
-  CHECK(std::filesystem::exists(base::flight_file(folder.path(), rank_id{2}, generation{3})));
+  static_assert(base::flight_generations_kept == 4);
+  for (const std::uint32_t born : {1u, 9u})
+    CHECK_FALSE(std::filesystem::exists(base::flight_file(folder.path(), rank_id{2}, generation{born})));
+  for (const std::uint32_t born : {30u, 31u, 100u, 207u})
+    CHECK(std::filesystem::exists(base::flight_file(folder.path(), rank_id{2}, generation{born})));
   CHECK(std::filesystem::exists(base::flight_file(folder.path(), rank_id{3}, generation{2})));
+  CHECK(std::filesystem::exists(base::flight_file(folder.path(), rank_id{22}, generation{1})));
 
   std::vector<std::string> problems;
   const auto stories = base::read_flights(folder.path(), problems);
   REQUIRE(stories);
   CHECK(stories->size() == 1);
-  CHECK(problems.size() == 3);
+  CHECK(problems.size() == 6);
   CHECK_FALSE(base::read_flights(folder.path() / "none", problems));
+}
+
+TEST_CASE("K6: a record that is cut while it is written and watched costs records, and ends nobody") {
+  const flight_folder folder;
+  flight_recorder recorder;
+  REQUIRE(recorder.open(folder.file(), somebody(), 64));
+  const auto view = base::flight_view::open(folder.file());
+  REQUIRE(view);
+  recorder.beat();
+  CHECK(view->live().pulse_ns > 0);
+  std::filesystem::resize_file(folder.file(), 0);
+  for (std::uint32_t i = 0; i < 200; ++i) {
+    const flight_span span{sum(i), recorder};
+    recorder.note(sum(i));
+    recorder.beat();
+    recorder.tick();
+  }
+  recorder.say("words");
+  recorder.reached(life_state::ready);
+  CHECK(view->live().pulse_ns == 0);
+  CHECK_FALSE(base::read_flight_file(folder.file()));
+}
+
+TEST_CASE(
+    "K6: whatever others write over a record, its writer writes within it, and readers refuse it or understand it") {
+  const flight_folder folder;
+  flight_recorder recorder;
+  REQUIRE(recorder.open(folder.file(), somebody(), 64));
+  const auto view = base::flight_view::open(folder.file());
+  REQUIRE(view);
+  const auto bytes = std::filesystem::file_size(folder.file());
+  for (std::uint32_t seed = 1; seed <= 200; ++seed) {
+    CAPTURE(seed);
+    std::mt19937 random{seed};
+    std::fstream file{folder.file(), std::ios::in | std::ios::out | std::ios::binary};
+    for (int i = 0; i < 64; ++i) {
+      file.seekp(static_cast<std::streamoff>(random() % (seed % 2 == 0 ? sizeof(flight_header) : bytes)));
+      file.put(static_cast<char>(random()));
+    }
+    file.close();
+    {
+      const flight_span span{sum(seed), recorder};
+      recorder.note(sum(seed));
+      recorder.say("words");
+      recorder.complain_of(rank_id{3});
+      recorder.beat();
+    }
+    CHECK(view->live().threads_count <= flight_threads_max);
+    (void)base::read_flight_file(folder.file());
+  }
 }
 
 TEST_CASE("A file that cannot be made or mapped is said with its name") {

@@ -4,10 +4,9 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 
+#include "runtime/base/regular_file.hpp"
 #include "runtime/cluster/spec_file.hpp"
 
 namespace troupe::tools {
@@ -70,9 +69,10 @@ result<cluster::job_record> choose_job(const job_options& options, bool ended_to
 }
 
 result<job_plan> plan_of(const cluster::job_record& job) {
-  std::ifstream in{job.paths.file("spec.json"), std::ios::binary};
-  const std::string text{std::istreambuf_iterator<char>{in}, {}};
-  auto spec = cluster::parse_effective_spec(text);
+  const auto text = base::read_regular(job.paths.file("spec.json"), cluster::job_file_bytes_max);
+  if (!text)
+    return tl::unexpected(text.error());
+  auto spec = cluster::parse_effective_spec(*text);
   if (!spec)
     return tl::unexpected(spec.error());
   auto plan = protocols::make_plan(*spec);

@@ -1,12 +1,11 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <fstream>
-#include <iterator>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "runtime/base/clock.hpp"
+#include "runtime/base/regular_file.hpp"
 #include "runtime/cluster/json_text.hpp"
 #include "runtime/cluster/spec_explain.hpp"
 #include "tools/troupe/commands.hpp"
@@ -28,9 +27,9 @@ struct up_options {
 
 /// The status that the supervisor has written: what `ps` would show.
 cluster::job_status written_status(const cluster::job_paths& paths) {
-  std::ifstream in{paths.file("status.json"), std::ios::binary};
-  const std::string text{std::istreambuf_iterator<char>{in}, {}};
-  return cluster::parse_job_status(text).value_or(cluster::job_status{});
+  return base::read_regular(paths.file("status.json"), cluster::job_file_bytes_max)
+      .and_then([](const std::string& text) { return cluster::parse_job_status(text); })
+      .value_or(cluster::job_status{});
 }
 
 /// One screen: what runs, how to ask it, how to end it.
