@@ -35,7 +35,7 @@ static_assert(protocols::exit_supervisor_gone == static_cast<int>(base::exit_cod
 static_assert(protocols::exit_peer_gone == static_cast<int>(base::exit_code::peer_gone));
 
 /// The lowest number for a descriptor that is to be copied: above all targets, so that no copy overwrites a source.
-constexpr int source_fd_least = 16;
+constexpr int source_fd_least = first_given_fd + static_cast<int>(given_fds_max);
 
 result<base::unique_fd> lifted(int fd) {
   base::unique_fd copy{::fcntl(fd, F_DUPFD_CLOEXEC, source_fd_least)};
@@ -110,27 +110,32 @@ result<std::pair<base::unique_fd, base::unique_fd>> make_stream_pair() {
   return std::pair{base::unique_fd{ends[0]}, base::unique_fd{ends[1]}};
 }
 
-result<child_process> child_process::spawn(const std::vector<std::string>& command, int control, int death) {
+result<child_process> child_process::spawn(const std::vector<std::string>& command, std::span<const int> given,
+                                           const std::string& program) {
+  TROUPE_ASSERT("descriptors of a rank", given.size() <= given_fds_max);
   auto output = make_pipe();
   if (!output)
     return tl::unexpected{output.error()};
   // A rank must not wait for a supervisor that does not read, nor what it has started (K6).
   ::fcntl(output->write.get(), F_SETFL, O_NONBLOCK);
-  const auto control_source = lifted(control);
-  const auto death_source = lifted(death);
-  const auto output_source = lifted(output->write.get());
-  for (const auto* source : {&control_source, &death_source, &output_source})
-    if (!*source)
-      return tl::unexpected{source->error()};
+  std::vector<int> wanted{output->write.get()};
+  wanted.insert(wanted.end(), given.begin(), given.end());
+  std::vector<base::unique_fd> sources;
+  for (const int fd : wanted) {
+    auto source = lifted(fd);
+    if (!source)
+      return tl::unexpected{source.error()};
+    sources.push_back(*std::move(source));
+  }
 
   spawn_actions actions;
   posix_spawn_file_actions_addopen(&actions.value, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-  posix_spawn_file_actions_adddup2(&actions.value, output_source->get(), STDOUT_FILENO);
-  posix_spawn_file_actions_adddup2(&actions.value, output_source->get(), STDERR_FILENO);
-  posix_spawn_file_actions_adddup2(&actions.value, control_source->get(), rank_control_fd);
-  posix_spawn_file_actions_adddup2(&actions.value, death_source->get(), rank_death_fd);
+  posix_spawn_file_actions_adddup2(&actions.value, sources[0].get(), STDOUT_FILENO);
+  posix_spawn_file_actions_adddup2(&actions.value, sources[0].get(), STDERR_FILENO);
+  for (std::size_t i = 0; i < given.size(); ++i)
+    posix_spawn_file_actions_adddup2(&actions.value, sources[1 + i].get(), first_given_fd + static_cast<int>(i));
   // A descriptor that somebody opened without close-on-exec could be another rank's death pipe.
-  posix_spawn_file_actions_addclosefrom_np(&actions.value, rank_death_fd + 1);
+  posix_spawn_file_actions_addclosefrom_np(&actions.value, first_given_fd + static_cast<int>(given.size()));
 
   spawn_attributes attributes;
   sigset_t none;
@@ -148,7 +153,8 @@ result<child_process> child_process::spawn(const std::vector<std::string>& comma
   arguments.push_back(nullptr);
 
   pid_t pid = 0;
-  const int error = ::posix_spawn(&pid, arguments[0], &actions.value, &attributes.value, arguments.data(), environ);
+  const char* const path = program.empty() ? arguments[0] : program.c_str();
+  const int error = ::posix_spawn(&pid, path, &actions.value, &attributes.value, arguments.data(), environ);
   if (error != 0)
     return fail(fault::config_invalid, fmt::format("cannot start {}: {}", command[0], std::strerror(error)));
 

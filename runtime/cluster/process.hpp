@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -16,9 +17,9 @@
 namespace troupe::cluster {
 
 /// What a rank finds open besides stdin (nothing), stdout and stderr (a pipe to the supervisor that takes what it has
-/// room for and makes nobody wait).
-inline constexpr int rank_control_fd = 3; ///< stream socket to the supervisor
-inline constexpr int rank_death_fd = 4;   ///< read end of the death pipe
+/// room for and makes nobody wait): the first of the descriptors that it was started with, the next in turn after it.
+inline constexpr int first_given_fd = 3;
+inline constexpr std::size_t given_fds_max = 16;
 
 /// Both ends close on exec: a child has what it is given by number and nothing else.
 struct pipe_ends {
@@ -34,13 +35,16 @@ protocols::result<std::pair<base::unique_fd, base::unique_fd>> make_stream_pair(
 /// Contract: C13, C21, C45.
 class child_process {
 public:
-  /// `command[0]` is the program's path. The child gets copies of `control` and `death` under the numbers above.
+  /// `command[0]` is the program's path, unless `program` names another to be executed under that name:
+  /// "/proc/self/fd/N" where N is the number that one of `given` has there. The child gets copies of `given`, in turn
+  /// from `first_given_fd` on, and nothing else.
   ///
   /// It leads a process group of its own: Ctrl-C in a terminal goes to the foreground group, and ranks must not die of
   /// it before the drain that the supervisor makes of it. Ignoring SIGINT instead would be inherited by whatever a rank
   /// starts, and would not keep SIGHUP and SIGQUIT away; a group can also be killed whole.
   /// Errors: config_invalid with path and errno in words.
-  static protocols::result<child_process> spawn(const std::vector<std::string>& command, int control, int death);
+  static protocols::result<child_process> spawn(const std::vector<std::string>& command, std::span<const int> given,
+                                                const std::string& program = {});
 
   pid_t pid() const noexcept { return pid_; }
   int pidfd() const noexcept { return pidfd_.get(); }   ///< readable once the process has ended
@@ -63,7 +67,7 @@ private:
 };
 
 /// What a rank calls before anything else: it dies with the supervisor's thread from here on.
-/// The death pipe must be watched besides (its end: leave at once), since PR_SET_PDEATHSIG is lost when a wrapper
+/// The death pipe must be watched besides (`leave_with_supervisor`), since PR_SET_PDEATHSIG is lost when a wrapper
 /// changes identity. Errors: peer_gone, the supervisor had ended already; the rank leaves with supervisor_gone.
 protocols::result<void> bind_to_supervisor(int death_fd, pid_t supervisor);
 

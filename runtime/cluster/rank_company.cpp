@@ -22,6 +22,7 @@ result<void> rank_company::start_all(rank_launcher::job_data how) {
     ranks_.push_back(std::move(*started));
     pulses_.push_back(pulse_of(rank.id, first));
     note_spawned(rank.id, first);
+    beat();
     TROUPE_FAULT_POINT("supervisor.spawning");
   }
   return {};
@@ -35,6 +36,12 @@ result<void> rank_company::start_again(rank_id rank, generation born) {
   pulses_[rank.value] = pulse_of(rank, born);
   note_spawned(rank, born);
   return {};
+}
+
+void rank_company::beat() noexcept {
+  record_.beat();
+  if (launcher_)
+    launcher_->beat();
 }
 
 void rank_company::kill(rank_id rank) {

@@ -40,6 +40,8 @@ public:
     return at(to).send(message);
   }
   void kill(protocols::rank_id rank);
+  /// The supervisor lives; to be called every turn.
+  void beat() noexcept;
   /// What its watchdog shows. Of a rank that was killed or has ended: nothing.
   rank_pulse::sight look_at(protocols::rank_id rank, protocols::time_point now);
   void note_end(const supervised_rank& rank);

@@ -2,7 +2,9 @@
 
 #include <unistd.h>
 
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -12,7 +14,8 @@ namespace troupe::cluster {
 
 using protocols::result;
 
-rank_launcher::rank_launcher(job_data job, pipe_ends death) : job_(std::move(job)), death_(std::move(death)) {
+rank_launcher::rank_launcher(job_data job, pipe_ends death, supervisor_pulse pulse, held_program program)
+    : job_(std::move(job)), death_(std::move(death)), pulse_(std::move(pulse)), program_(std::move(program)) {
   base::fill_random(token_);
 }
 
@@ -20,7 +23,37 @@ result<rank_launcher> rank_launcher::make(job_data job) {
   auto death = make_pipe();
   if (!death)
     return tl::unexpected{death.error()};
-  return rank_launcher{std::move(job), std::move(*death)};
+  auto pulse = supervisor_pulse::make();
+  if (!pulse)
+    return tl::unexpected{pulse.error()};
+  auto program = held_program::hold(job.command.at(0));
+  if (!program)
+    return tl::unexpected{program.error()};
+  return rank_launcher{std::move(job), std::move(*death), std::move(*pulse), std::move(*program)};
+}
+
+/// Contract: C13, K18.
+result<child_process> rank_launcher::spawn(protocols::rank_id rank, int control) {
+  std::vector<int> given;
+  const auto give = [&](int fd) {
+    given.push_back(fd);
+    return first_given_fd + static_cast<int>(given.size()) - 1;
+  };
+  auto command = job_.command;
+  const auto add = [&](std::string_view name, const std::string& value) {
+    command.emplace_back(name);
+    command.push_back(value);
+  };
+  add("--rank", std::to_string(rank.value));
+  add("--control-fd", std::to_string(give(control)));
+  add("--death-fd", std::to_string(give(death_.read.get())));
+  add("--pulse-fd", std::to_string(give(pulse_.fd())));
+  add("--supervisor-ms", std::to_string(job_.supervisor_ms));
+  add("--supervisor-pid", std::to_string(::getpid()));
+  const auto program = fmt::format("/proc/self/fd/{}", give(program_.file()));
+  for (const auto& plugin : program_.plugins())
+    add("--plugin", fmt::format("{}={}", plugin.name, give(plugin.file.get())));
+  return child_process::spawn(command, given, program);
 }
 
 result<std::unique_ptr<supervised_rank>> rank_launcher::launch(const protocols::rank_plan& rank,
@@ -28,15 +61,7 @@ result<std::unique_ptr<supervised_rank>> rank_launcher::launch(const protocols::
   auto control = make_stream_pair();
   if (!control)
     return tl::unexpected{control.error()};
-  auto command = job_.command;
-  for (const auto& [name, number] : {std::pair{"--rank", static_cast<long>(rank.id.value)},
-                                     {"--control-fd", long{rank_control_fd}},
-                                     {"--death-fd", long{rank_death_fd}},
-                                     {"--supervisor-pid", static_cast<long>(::getpid())}}) {
-    command.emplace_back(name);
-    command.push_back(std::to_string(number));
-  }
-  auto process = child_process::spawn(command, control->second.get(), death_.read.get());
+  auto process = spawn(rank.id, control->second.get());
   if (!process)
     return tl::unexpected{process.error()};
 

@@ -2,12 +2,14 @@
 
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
+#include <csignal>
 #include <exception>
 #include <mutex>
-#include <thread>
 
 #include "protocols/codec.hpp"
 #include "protocols/life_machine.hpp"
@@ -18,6 +20,7 @@
 #include "runtime/base/flight_files.hpp"
 #include "runtime/base/log.hpp"
 #include "runtime/base/outlet.hpp"
+#include "runtime/base/plugin.hpp"
 #include "runtime/base/uncaught.hpp"
 #include "runtime/cluster/control_link.hpp"
 #include "runtime/cluster/job_directory.hpp"
@@ -25,6 +28,7 @@
 #include "runtime/cluster/rank_drills.hpp"
 #include "runtime/cluster/rank_world.hpp"
 #include "runtime/cluster/spec_file.hpp"
+#include "runtime/cluster/supervisor_pulse.hpp"
 
 namespace troupe::cluster {
 
@@ -35,7 +39,6 @@ namespace {
 /// A peer's end and the supervisor's word that all are to leave come by different sockets: the one that explains the
 /// other is given this long before the peer's end counts as a fault.
 constexpr std::chrono::milliseconds explanation_grace{300};
-constexpr std::chrono::milliseconds launch_deadline{10'000};
 constexpr std::chrono::milliseconds idle_tick{1'000};
 
 base::exit_code exit_code_of(fault code) noexcept {
@@ -63,14 +66,31 @@ flight_record step_to(life_state next) noexcept {
   return {.operation = static_cast<std::uint16_t>(next), .action = flight_action::life, .phase = flight_phase::start};
 }
 
-/// The end of the death pipe means that the supervisor is gone, and nothing here is worth a moment then (C13).
-void watch_death_pipe(int death_fd) {
-  std::thread{[death_fd] {
-    pollfd watched{death_fd, POLLIN, 0};
-    while (::poll(&watched, 1, -1) < 0 && errno == EINTR) {
-    }
-    ::_exit(static_cast<int>(base::exit_code::supervisor_gone));
-  }}.detach();
+/// Contract: K18. Errors: config_invalid.
+result<void> take_plugins(const std::vector<std::string>& plugins) {
+  for (const auto& each : plugins) {
+    const auto cut = each.find('=');
+    int file = -1;
+    const auto* const end = each.data() + each.size();
+    if (cut == each.npos || std::from_chars(each.data() + cut + 1, end, file).ptr != end || file < first_given_fd)
+      return fail(fault::config_invalid, "a plug-in is given as NAME=DESCRIPTOR, not '" + each + "'");
+    base::give_plugin(each.substr(0, cut), file);
+  }
+  return {};
+}
+
+/// What must hold from a rank's first instruction on, long before it knows its job: it ends with its supervisor, and
+/// what it is started from is of the job's build. Errors: as the exit codes.
+result<void> begin(const rank_arguments& arguments) {
+  ::prctl(PR_SET_NAME, "troupe"); // the kernel names a process after the file that was executed: a descriptor's number
+  ::signal(SIGPIPE, SIG_IGN);
+  ::signal(SIGXFSZ, SIG_IGN); // a file that has reached its limit is a write that fails
+  return bind_to_supervisor(arguments.death_fd, arguments.supervisor_pid)
+      .and_then([&] {
+        return leave_with_supervisor(arguments.death_fd, arguments.pulse_fd,
+                                     std::chrono::milliseconds{arguments.supervisor_ms});
+      })
+      .and_then([&] { return take_plugins(arguments.plugins); });
 }
 
 /// What other threads have to say to the main thread; the first failure is the one that counts.
@@ -196,7 +216,7 @@ private:
 };
 
 result<launch> rank_life::await_launch() {
-  const auto deadline = base::now() + launch_deadline;
+  const auto deadline = base::now() + limits::launch_deadline;
   auto frame = fabric::receive(link_.lane(), deadline);
   if (!frame)
     return tl::unexpected<failure>{frame.error()};
@@ -485,11 +505,14 @@ int rank_life::live() {
 } // namespace
 
 int rank_main(const rank_arguments& arguments) {
-  if (auto bound = bind_to_supervisor(arguments.death_fd, arguments.supervisor_pid); !bound)
-    ::_exit(static_cast<int>(base::exit_code::supervisor_gone));
   base::hold_standard_descriptors();
   base::standard_error().become(base::outlet::manner::drops);
   base::name_uncaught_exceptions();
+  if (auto begun = begin(arguments); !begun) {
+    base::log_error("begin: {}", to_string(begun.error()));
+    const bool orphan = begun.error().code == fault::peer_gone;
+    ::_exit(static_cast<int>(orphan ? base::exit_code::supervisor_gone : exit_code_of(begun.error().code)));
+  }
   const rank_id self{arguments.rank};
   auto* const life = new rank_life{control_link::at_rank(base::unique_fd{arguments.control_fd}, self), self};
   // Actors, executors and the wire may be in the middle of anything, and an actor system waits for all of its actors

@@ -193,10 +193,8 @@ result<void> rank_world::find_device() {
 
 void rank_world::start_watchdog() {
   base::flight().beat(); // from here on silence tells
-  std::optional<base::flight_view> supervisor;
-  if (auto opened = base::flight_view::open(base::supervisor_flight_file(job_paths{run_directory_}.flight_folder())))
-    supervisor = *std::move(opened);
-  const auto watchdog = system_->spawn<actors::watchdog_actor, caf::detached>(context_, signs_, std::move(supervisor));
+  // The supervisor is watched from the rank's first instruction on (`leave_with_supervisor`).
+  const auto watchdog = system_->spawn<actors::watchdog_actor, caf::detached>(context_, signs_, std::nullopt);
   caf::anon_send(watchdog, actors::run_atom::value);
 }
 

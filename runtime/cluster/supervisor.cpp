@@ -80,6 +80,7 @@ public:
                                                .host = host_,
                                                .paths = paths(),
                                                .spec_json = options_.spec.effective_json,
+                                               .supervisor_ms = options_.spec.spec.timeouts.supervisor_ms,
                                                .drills = options_.spec.spec.drills,
                                                .rules = options_.rules});
         !started)
@@ -112,6 +113,7 @@ private:
     const auto deadline = base::now() + std::chrono::milliseconds{options_.spec.spec.timeouts.kill_ms};
     while (base::now() < deadline && std::ranges::any_of(ranks_.all(), &supervised_rank::running)) {
       wait();
+      ranks_.beat();
       for (const auto& rank : ranks_.all())
         rank->reap();
     }
@@ -240,7 +242,7 @@ private:
         blame(*rank, {fault::timeout, "closed its control socket and did not leave"});
         ranks_.kill(rank->plan().id);
       }
-    record_.beat();
+    ranks_.beat();
     for (const auto& rank : plan_.ranks)
       look_at(rank, now);
     perform(life_->on_tick(now));

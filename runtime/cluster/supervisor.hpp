@@ -26,7 +26,7 @@ struct supervisor_options {
   loaded_spec spec;
   std::string job;            ///< the spec's name, or another
   std::filesystem::path root; ///< from `run_root`
-  /// Program and arguments of a rank; `--rank N --control-fd 3 --death-fd 4 --supervisor-pid P` are appended.
+  /// Program and arguments of a rank; what `rank_launcher` gives it is appended.
   std::vector<std::string> rank_command;
   std::vector<protocols::inject> rules{}; ///< armed before a rank runs; only where the spec's drills are on
   bool take_signals = true;               ///< SIGINT, SIGTERM and SIGHUP drain; a second SIGINT aborts

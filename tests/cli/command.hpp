@@ -38,8 +38,9 @@ struct command_end {
 /// One run of a program; killed and reaped when it goes out of scope.
 class command {
 public:
-  explicit command(std::vector<std::string> arguments, std::vector<std::string> environment = {}) {
-    arguments.insert(arguments.begin(), TROUPE_BINARY_DIR "/troupe");
+  explicit command(std::vector<std::string> arguments, std::vector<std::string> environment = {},
+                   std::string program = TROUPE_BINARY_DIR "/troupe") {
+    arguments.insert(arguments.begin(), std::move(program));
     int out[2];
     int err[2];
     if (::pipe2(out, O_CLOEXEC) != 0 || ::pipe2(err, O_CLOEXEC) != 0)

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <string>
 
 using namespace troupe;
@@ -23,7 +24,7 @@ struct ended {
 
 /// Runs `script` to its end; `control` and `death` stand for the descriptors that a rank inherits.
 ended run(const std::string& script, int control, int death) {
-  auto child = child_process::spawn({"/bin/sh", "-c", script}, control, death);
+  auto child = child_process::spawn({"/bin/sh", "-c", script}, std::array{control, death});
   REQUIRE_MESSAGE(child, child.error().what);
   pollfd process{child->pidfd(), POLLIN, 0};
   REQUIRE(::poll(&process, 1, 10'000) == 1);
@@ -108,7 +109,7 @@ TEST_CASE("K6: a rank whose supervisor does not read waits for nobody, nor does 
 
 TEST_CASE("a program that is not there is an error with its path") {
   descriptors given;
-  const auto child = child_process::spawn({"/nowhere/rank"}, given.control.second.get(), given.death.read.get());
+  const auto child = child_process::spawn({"/nowhere/rank"}, {});
   REQUIRE_FALSE(child);
   CHECK(child.error().what == "cannot start /nowhere/rank: No such file or directory");
 }

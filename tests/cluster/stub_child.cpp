@@ -6,6 +6,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -18,6 +19,7 @@
 #include "runtime/cluster/control_link.hpp"
 #include "runtime/cluster/process.hpp"
 #include "runtime/cluster/spec_file.hpp"
+#include "runtime/cluster/supervisor_pulse.hpp"
 
 namespace {
 
@@ -28,10 +30,13 @@ struct arguments {
   std::uint32_t rank = 0;
   int control_fd = -1;
   int death_fd = -1;
+  int pulse_fd = -1;
+  std::chrono::milliseconds supervisor_silent{};
   pid_t supervisor = 0;
   std::vector<std::string> orders;       ///< "MOMENT:ACTION" of this rank
   std::vector<std::string> later_orders; ///< of its generations after the first
   bool watches_pipe = true;
+  bool watches_pulse = false;
   bool binds = true;
 };
 
@@ -56,6 +61,10 @@ arguments parse(int count, char** words) {
       read.control_fd = std::stoi(value);
     else if (name == "--death-fd")
       read.death_fd = std::stoi(value);
+    else if (name == "--pulse-fd")
+      read.pulse_fd = std::stoi(value);
+    else if (name == "--supervisor-ms")
+      read.supervisor_silent = std::chrono::milliseconds{std::stoi(value)};
     else if (name == "--supervisor-pid")
       read.supervisor = std::stoi(value);
     else if (name == "--do")
@@ -63,7 +72,9 @@ arguments parse(int count, char** words) {
     else if (name == "--ends-by" && value == "pipe")
       read.binds = false;
     else if (name == "--ends-by" && value == "signal")
-      read.watches_pipe = false;
+      read.watches_pipe = read.watches_pulse = false;
+    else if (name == "--ends-by" && value == "pulse")
+      read.watches_pulse = true;
   }
   const auto take = [&](const std::string& prefix, std::vector<std::string>& mine) {
     for (const auto& order : all_orders)
@@ -212,6 +223,8 @@ private:
       stays_ = true;
     else if (action == "differ")
       differs_ = true;
+    else if (action == "stop-supervisor")
+      ::kill(given_.supervisor, SIGSTOP);
     else if (action == "kill-supervisor")
       ::kill(given_.supervisor, SIGKILL);
     else if (action == "term-supervisor")
@@ -261,5 +274,7 @@ int main(int count, char** words) {
   const auto given = parse(count, words);
   if (given.binds && !cluster::bind_to_supervisor(given.death_fd, given.supervisor))
     leave(base::exit_code::supervisor_gone);
+  if (given.watches_pulse && !cluster::leave_with_supervisor(given.death_fd, given.pulse_fd, given.supervisor_silent))
+    leave(base::exit_code::config);
   stub_rank{given}.live();
 }

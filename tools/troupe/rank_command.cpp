@@ -12,7 +12,10 @@ void add_rank(CLI::App& troupe, action& chosen) {
   command->add_option("--rank", arguments->rank)->required();
   command->add_option("--control-fd", arguments->control_fd)->required();
   command->add_option("--death-fd", arguments->death_fd)->required();
+  command->add_option("--pulse-fd", arguments->pulse_fd)->required();
+  command->add_option("--supervisor-ms", arguments->supervisor_ms)->required();
   command->add_option("--supervisor-pid", arguments->supervisor_pid)->required();
+  command->add_option("--plugin", arguments->plugins);
   command->callback([arguments, &chosen] { chosen = [arguments] { return cluster::rank_main(*arguments); }; });
 }
 
