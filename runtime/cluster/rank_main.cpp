@@ -176,7 +176,7 @@ class rank_life {
 public:
   rank_life(control_link link, rank_id self) : link_(std::move(link)), self_(self) {}
 
-  int run(int death_fd);
+  int run();
 
 private:
   int live();
@@ -469,9 +469,8 @@ int rank_life::leave_failed(const failure& cause, const std::string& where) {
 }
 
 /// Libraries throw where memory or threads are used up: that is said as any other failure.
-int rank_life::run(int death_fd) {
+int rank_life::run() {
   try {
-    watch_death_pipe(death_fd);
     return live();
   } catch (const std::exception& problem) {
     return leave_failed(base::failure_of(problem), std::string{name(life_.heading())});
@@ -517,7 +516,7 @@ int rank_main(const rank_arguments& arguments) {
   auto* const life = new rank_life{control_link::at_rank(base::unique_fd{arguments.control_fd}, self), self};
   // Actors, executors and the wire may be in the middle of anything, and an actor system waits for all of its actors
   // without a bound: the process's end is the end of them (DESIGN decision 8).
-  ::_exit(life->run(arguments.death_fd));
+  ::_exit(life->run());
 }
 
 } // namespace troupe::cluster
