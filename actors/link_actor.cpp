@@ -7,9 +7,8 @@ namespace troupe::actors {
 
 using namespace protocols;
 
-link_actor::link_actor(caf::actor_config& config, const rank_context& rank, rank_id peer, fabric::wire::key lane)
-    : rank_actor(config, rank, "link to " + rank.plan.rank(peer).label, protocols::actor_kind::link), peer_(peer),
-      lane_(lane) {}
+link_actor::link_actor(caf::actor_config& config, const rank_context& rank, rank_id peer)
+    : rank_actor(config, rank, "link to " + rank.plan.rank(peer).label, protocols::actor_kind::link), peer_(peer) {}
 
 template <class Message>
 void link_actor::post(const Message& body) {

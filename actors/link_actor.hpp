@@ -8,7 +8,7 @@
 
 namespace troupe::actors {
 
-/// The peer has a new generation: frames go on this lane from now on.
+/// The peer has this lane from now on, its first or that of a new generation.
 struct relink {
   fabric::wire::key lane = 0;
 };
@@ -20,7 +20,7 @@ struct relink {
 /// generation that is no more (D4). Contract: A5, A26.
 class link_actor : public rank_actor {
 public:
-  link_actor(caf::actor_config& config, const rank_context& rank, protocols::rank_id peer, fabric::wire::key lane);
+  link_actor(caf::actor_config& config, const rank_context& rank, protocols::rank_id peer);
 
   caf::behavior make_behavior() override;
   const char* name() const override { return "link"; }
@@ -32,7 +32,7 @@ private:
   void post(const Message& body);
 
   protocols::rank_id peer_;
-  fabric::wire::key lane_;
+  fabric::wire::key lane_ = 0; ///< of none yet
 };
 
 } // namespace troupe::actors

@@ -12,6 +12,7 @@
 #include <caf/all.hpp>
 
 #include "actors/busy_sign.hpp"
+#include "actors/role_table.hpp"
 #include "actors/envelope.hpp"
 #include "fabric/landing_board.hpp"
 #include "fabric/transfer.hpp"
@@ -40,7 +41,8 @@ private:
   std::map<std::pair<protocols::rank_id, std::string>, protocols::region_card> cards_;
 };
 
-/// What the actors of one rank share: made before the first of them runs and constant after, but for `peer_regions`.
+/// What the actors of one rank share: made before the first of them runs and before the first lane of a peer is driven,
+/// and constant after, but for `peer_regions` and `roles`, which any thread may use while they change.
 /// Ownership: the rank; it outlives every actor. Threads: read by all; `fail_rank` from any.
 struct rank_context {
   protocols::cluster_spec spec;
@@ -56,8 +58,8 @@ struct rank_context {
   std::unique_ptr<actor_turns> turns;
   std::atomic<bool> captures = true; ///< what can be captured is; all ranks state it, a drill changes it
 
-  std::map<protocols::rank_id, caf::actor> links;   ///< to every peer of the plan
-  std::map<protocols::role_kind, caf::actor> roles; ///< of this rank
+  std::map<protocols::rank_id, caf::actor> links;                     ///< to every peer of the plan
+  std::unique_ptr<role_table> roles = std::make_unique<role_table>(); ///< of this rank
   std::map<std::string, fabric::local_region>
       regions; ///< by purpose: staging, pixels, tower, rows, kv.prefill, kv.decode
   peer_region_table peer_regions;
@@ -76,8 +78,9 @@ void deliver(const rank_context& rank, protocols::role_kind from, protocols::sen
 void report_timing(const rank_context& rank, protocols::role_kind from, protocols::request_id request,
                    protocols::phase part, protocols::time_point began, protocols::time_point ended);
 
-/// Decodes a frame of a peer's control lane and hands it to the role actor that it is for.
-/// Errors: those of the codec; unknown_type for a message that no role of this rank takes.
+/// Decodes a frame of a peer's control lane and hands it to the role actor that it is for, or keeps it until the role
+/// is there (K12). What the sender may not say goes to nobody. Errors: those of the codec; unknown_type for a frame
+/// that is no message between roles.
 protocols::result<void> accept_frame(const rank_context& rank, const protocols::frame_view& frame);
 
 /// Tells the role actors of what the data plane did.

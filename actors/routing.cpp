@@ -27,26 +27,25 @@ void refuse(const rank_context& rank, rank_id source, const serve_message& messa
                                                   .request = request}});
 }
 
-/// To the actor of each role that takes it; the last of them gets the message itself and no copy.
+/// To the actor of each role that takes it; the last of them gets the message itself and no copy. What comes before its
+/// role and finds no room is dropped by name: its sender's deadline ends what it was about (K12).
 template <class Message>
-result<void> hand_to(const rank_context& rank, role_set takers, rank_id source, Message& body) {
+void hand_to(const rank_context& rank, role_set takers, rank_id source, Message& body, std::size_t bytes) {
   while (!takers.empty()) {
     const auto role = takers.take_first();
-    const auto found = rank.roles.find(role);
-    if (found == rank.roles.end())
-      return fail(fault::unknown_type, std::string{name(body.type)} + " to a rank without that role");
-    caf::anon_send(found->second, envelope<Message>{source, takers.empty() ? std::move(body) : body});
+    auto told = rank.roles->tell(role, envelope<Message>{source, takers.empty() ? std::move(body) : body}, bytes);
+    if (!told)
+      base::log_warning("{} from rank {} dropped: {}", name(Message::type), source.value, told.error().what);
   }
-  return {};
 }
 
 /// Contract: K4. `as`: the role of this rank that sends; none: `source` is another rank.
-result<void> hand_over(const rank_context& rank, rank_id source, serve_message body, std::optional<role_kind> as) {
+void hand_over(const rank_context& rank, rank_id source, serve_message body, std::size_t bytes,
+               std::optional<role_kind> as) {
   const auto takers = judge_message(rank.plan, rank.self, source, body, as);
   if (takers)
-    return std::visit([&](auto& message) { return hand_to(rank, *takers, source, message); }, body);
+    return std::visit([&](auto& message) { hand_to(rank, *takers, source, message, bytes); }, body);
   refuse(rank, source, body, takers.error());
-  return {};
 }
 
 template <class Message>
@@ -55,7 +54,8 @@ result<void> decode_and_hand_over(const rank_context& rank, const frame_view& fr
   const bool strict = (frame.header.flags & strict_payload) != 0;
   if (auto read = decode_payload(frame.payload, std::get<Message>(body), strict); !read)
     return read;
-  return hand_over(rank, frame.header.source, std::move(body), std::nullopt);
+  hand_over(rank, frame.header.source, std::move(body), frame.payload.size(), std::nullopt);
+  return {};
 }
 
 /// The message of `serve_message` whose type the frame names.
@@ -70,7 +70,7 @@ result<void> accept_one_of(const rank_context& rank, const frame_view& frame, st
 
 void deliver(const rank_context& rank, role_kind from, send_message what) {
   if (what.to == rank.self) {
-    (void)hand_over(rank, rank.self, std::move(what.body), from); // the roles of a rank that sends are there
+    hand_over(rank, rank.self, std::move(what.body), 0, from);
     return;
   }
   std::visit(
@@ -95,20 +95,19 @@ std::uint64_t cookie_of(cargo what, room_id room, std::uint32_t part) noexcept {
   return std::uint64_t{part} << 50 | completion_data(what, room);
 }
 
+/// A role that is not there yet has granted nothing and posted nothing: what the data plane tells of it is of nobody.
 fabric::transfer_events transfer_events_of(const rank_context& rank) {
   const auto receiver = [&rank](cargo what) -> const caf::actor* {
     const auto role = what == cargo::pixels ? role_kind::encode
                       : what == cargo::rows ? role_kind::prefill
                                             : role_kind::decode;
-    const auto found = rank.roles.find(role);
-    return found == rank.roles.end() ? nullptr : &found->second;
+    return rank.roles->find(role);
   };
   const auto sender = [&rank](cargo what) -> const caf::actor* {
     const auto role = what == cargo::pixels ? role_kind::front
                       : what == cargo::rows ? role_kind::encode
                                             : role_kind::prefill;
-    const auto found = rank.roles.find(role);
-    return found == rank.roles.end() ? nullptr : &found->second;
+    return rank.roles->find(role);
   };
   return {.on_delivered =
               [sender](std::uint64_t cookie, result<void> outcome) {

@@ -32,6 +32,10 @@ inline constexpr std::uint32_t prefill_chunk_tokens = 2048;
 inline constexpr std::size_t executor_queue_max = 4096;
 /// Frames that a link holds while its lane is full; a sender beyond it is refused with `fault::queue_full`.
 inline constexpr std::size_t link_queue_frames_max = 4096;
+/// Messages of other ranks that wait for a role of this one that is not there yet, and their bytes on the wire; of each
+/// role. A cell has told nobody of its credits or grants by then, so a peer has little to say.
+inline constexpr std::size_t early_messages_max = 4096;
+inline constexpr std::size_t early_bytes_max = 16 * 1024 * 1024;
 /// Faults that wait on one rank of a drilled job.
 inline constexpr std::size_t injection_rules_max = 64;
 /// Pieces of a picture file on their way from a client.

@@ -191,10 +191,15 @@ void rank_world::adopt(const lane_name& which, std::unique_ptr<fabric::lane> lan
   wired_[which] = key;
   if (channel != channel_kind::control)
     return;
-  if (const auto link = context_.links.find(peer); link != context_.links.end())
-    caf::anon_send(link->second, actors::relink{key});
-  else
-    context_.links[peer] = system_->spawn<actors::link_actor>(context_, peer, key);
+  caf::anon_send(context_.links.at(peer), actors::relink{key});
+}
+
+/// A link is there before any lane is driven, since what a frame is answered with goes by links; until it is told of a
+/// lane, what it is given is dropped as what is sent to the dead.
+void rank_world::make_links() {
+  for (const auto& [peer, channel, group] : planned_)
+    if (channel == channel_kind::control)
+      context_.links[peer] = system_->spawn<actors::link_actor>(context_, peer);
 }
 
 result<void> rank_world::on_control_frame(rank_id peer, const frame_view& frame) {
@@ -261,19 +266,19 @@ void rank_world::on_client(base::unique_fd socket) {
   }
   // The handlers need the key that `add` is about to give.
   const auto key = std::make_shared<fabric::wire::key>(0);
-  *key =
-      wire_.add(std::move(lane), {.on_frame = [this, key, place = std::make_shared<client_place>(clients_)](
-                                                  const frame_view& frame) { return on_client_frame(*key, frame); },
-                                  .on_gone =
-                                      [this, key](const failure& cause) {
-                                        if (cause.code != fault::peer_gone)
-                                          base::log_warning("client refused: {}", to_string(cause));
-                                        caf::anon_send(context_.roles.at(role_kind::front), actors::client_gone{*key});
-                                      }});
+  *key = wire_.add(std::move(lane), {.on_frame = [this, key, place = std::make_shared<client_place>(clients_)](
+                                                     const frame_view& frame) { return on_client_frame(*key, frame); },
+                                     .on_gone =
+                                         [this, key](const failure& cause) {
+                                           if (cause.code != fault::peer_gone)
+                                             base::log_warning("client refused: {}", to_string(cause));
+                                           caf::anon_send(*context_.roles->find(role_kind::front),
+                                                          actors::client_gone{*key});
+                                         }});
 }
 
 result<void> rank_world::on_client_frame(fabric::wire::key client, const frame_view& frame) {
-  const auto& front = context_.roles.at(role_kind::front);
+  const auto& front = *context_.roles->find(role_kind::front); // there before clients are accepted
   const auto take = [&]<class Message>(Message body) -> result<void> {
     if (auto read = decode_payload(frame.payload, body); !read)
       return read;

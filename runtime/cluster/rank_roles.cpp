@@ -203,10 +203,11 @@ result<void> rank_world::give_model(const cell_plan& cell, actors::mesh_executor
   return {};
 }
 
-/// What an executor has to say goes to the role's actor; tokens go straight to the front.
+/// What an executor has to say goes to the role's actor, which is there before the executor runs; tokens go straight to
+/// the front.
 actors::mesh_executor::events rank_world::executor_events(const cell_plan& cell) {
   const auto to_role = [this, role = cell.role](auto message) {
-    caf::anon_send(context_.roles.at(role), std::move(message));
+    caf::anon_send(*context_.roles->find(role), std::move(message));
   };
   return {
       .on_voted =
@@ -240,7 +241,7 @@ actors::mesh_executor::events rank_world::executor_events(const cell_plan& cell)
 std::function<result<void>(std::span<const token_event>)> rank_world::token_sink() {
   if (context_.plan.front() == context_.self)
     return [this](std::span<const token_event> step) -> result<void> {
-      caf::anon_send(context_.roles.at(role_kind::front),
+      caf::anon_send(*context_.roles->find(role_kind::front),
                      actors::envelope<tokens>{context_.self, tokens{{step.begin(), step.end()}}});
       return {};
     };
@@ -260,13 +261,15 @@ void rank_world::start_roles() {
   for (auto& [kind, one] : roles_) {
     switch (kind) {
     case role_kind::encode:
-      context_.roles[kind] = system_->spawn<actors::encode_actor>(context_, one->cell, one->executor);
+      context_.roles->publish(kind, system_->spawn<actors::encode_actor>(context_, one->cell, one->executor));
       break;
     case role_kind::prefill:
-      context_.roles[kind] = system_->spawn<actors::prefill_actor>(context_, one->cell, one->executor, one->board);
+      context_.roles->publish(kind,
+                              system_->spawn<actors::prefill_actor>(context_, one->cell, one->executor, one->board));
       break;
     case role_kind::decode:
-      context_.roles[kind] = system_->spawn<actors::decode_actor>(context_, one->cell, one->executor, one->board);
+      context_.roles->publish(kind,
+                              system_->spawn<actors::decode_actor>(context_, one->cell, one->executor, one->board));
       break;
     case role_kind::front:
     case role_kind::all:

@@ -40,8 +40,11 @@ namespace {
 constexpr std::size_t scheduler_threads = 2;
 /// An actor that always has messages comes back after so many, which is how it is seen to get on (C4).
 constexpr std::size_t messages_a_turn = 64;
-/// Whom the watchdog watches beside the links: four roles, ingest and its readers, three executors, the main thread.
-constexpr std::size_t watched_max = 9 + protocols::limits::readers;
+/// Whom the watchdog watches beside the links: four roles, ingest and its readers, three executors, the main thread, the
+/// actor system's clock, the threads of the transfer engine (its own, two of a staged one).
+constexpr std::size_t watched_max = 13 + protocols::limits::readers;
+/// An idle thread wakes this often at most; each wake costs microseconds.
+constexpr std::chrono::milliseconds nap_max{500};
 
 result<base::unique_fd> listen_for_clients(const std::string& path) {
   base::unique_fd socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
@@ -114,6 +117,7 @@ result<endpoint> rank_world::open() {
 
   planned_ = lanes_of_plan();
   auto opened = fabric::listener::open(
+  make_links();
       endpoint_.unix_path, endpoint_.tcp_address,
       lanes.tcp_port == 0 ? std::uint16_t{0} : static_cast<std::uint16_t>(lanes.tcp_port + context_.self.value),
       identity_,
@@ -280,8 +284,10 @@ result<void> rank_world::group(const roster& everybody, time_point deadline) {
     auto words = gpu::models::tokenizer::open(context_.model);
     if (!words)
       return tl::unexpected<failure>{words.error()};
-    context_.roles[role_kind::front] = system_->spawn<actors::front_actor>(
-        context_, actors::front_actor::parts{.words = *std::move(words), .on_drained = calls_.on_drained});
+    context_.roles->publish(
+        role_kind::front,
+        system_->spawn<actors::front_actor>(
+            context_, actors::front_actor::parts{.words = *std::move(words), .on_drained = calls_.on_drained}));
     if (auto same = check_files(); !same)
       return same;
   }
@@ -302,8 +308,8 @@ result<void> rank_world::warm() {
 result<void> rank_world::serve() {
   for (auto& [kind, one] : roles_)
     caf::anon_send(one->executor_actor, actors::run_atom::value);
-  if (const auto encode = context_.roles.find(role_kind::encode); encode != context_.roles.end())
-    caf::anon_send(encode->second, actors::start_atom::value);
+  if (const auto* const encode = context_.roles->find(role_kind::encode))
+    caf::anon_send(*encode, actors::start_atom::value);
   if (is_front()) {
     auto clients = listen_for_clients(run_directory_ + "/front.sock");
     if (!clients)
@@ -314,8 +320,8 @@ result<void> rank_world::serve() {
 }
 
 void rank_world::drain() {
-  if (const auto front = context_.roles.find(role_kind::front); front != context_.roles.end())
-    caf::anon_send(front->second, actors::drain_atom::value);
+  if (const auto* const front = context_.roles->find(role_kind::front))
+    caf::anon_send(*front, actors::drain_atom::value);
 }
 
 bool rank_world::shares_fate_with(rank_id peer) const {
@@ -343,13 +349,14 @@ void rank_world::lose(const lost& news) {
     });
   }
   // Requests of the front go elsewhere; whoever holds a grant of theirs forgets it (K1).
-  for (const auto& [role, actor] : context_.roles)
-    caf::anon_send(actor, news);
+  for (const auto role : {role_kind::front, role_kind::encode, role_kind::prefill, role_kind::decode})
+    if (const auto* const found = context_.roles->find(role))
+      caf::anon_send(*found, news);
 }
 
 void rank_world::regain(const regained& news) {
-  if (const auto front = context_.roles.find(role_kind::front); front != context_.roles.end())
-    caf::anon_send(front->second, news);
+  if (const auto* const front = context_.roles->find(role_kind::front))
+    caf::anon_send(*front, news);
 }
 
 result<void> rank_world::readmit(const protocols::readmit& order, const std::function<bool()>& urgent) {
@@ -365,8 +372,8 @@ result<void> rank_world::readmit(const protocols::readmit& order, const std::fun
   // handed to a network card may still come.
   const bool bytes_may_arrive = transfers_ && transfers_->kind() != fabric::bulk_kind::shared_memory;
   for (const auto role : {role_kind::prefill, role_kind::decode})
-    if (const auto found = context_.roles.find(role); found != context_.roles.end())
-      caf::anon_send(found->second, actors::writers_gone{{back.begin(), back.end()}, bytes_may_arrive});
+    if (const auto* const found = context_.roles->find(role))
+      caf::anon_send(*found, actors::writers_gone{{back.begin(), back.end()}, bytes_may_arrive});
   for (const auto& which : planned_) {
     if (!back.contains(std::get<rank_id>(which)))
       continue;

@@ -134,6 +134,7 @@ private:
   std::set<lane_name> lanes_of_plan() const;
   bool begins(const lane_name& which) const;
   protocols::result<void> judge_hello(protocols::rank_id peer, protocols::generation born,
+  void make_links();
                                       const protocols::hello& said);
   protocols::result<std::unique_ptr<fabric::lane>> take_lane(const lane_name& which, protocols::time_point deadline,
                                                              const std::function<bool()>& urgent = {});

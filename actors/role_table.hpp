@@ -1,0 +1,75 @@
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <caf/all.hpp>
+
+#include "protocols/cluster_spec.hpp"
+#include "protocols/fault.hpp"
+#include "protocols/limits.hpp"
+
+namespace troupe::actors {
+
+/// The actors of one rank's roles, each from the moment that it is there.
+/// A role needs the lanes of its cell's groups, so lanes are made before roles, and a peer that is further ahead sends
+/// to a role that is not there yet. What it sends waits here and is handed over in order when the role comes; beyond
+/// the bounds it is dropped by name and counted. Breaking the edge instead blamed a rank for being quick, and 21 of 29
+/// starts with many encode cells failed of it.
+/// Rejected: peers that wait for each other's roles. That is one more step of every start, for what lasts milliseconds.
+/// Contract: K12; limits::early_messages_max, limits::early_bytes_max.
+/// Threads: any. Once a role is there its actor is found by one load.
+class role_table {
+public:
+  struct bounds {
+    std::size_t messages = protocols::limits::early_messages_max; ///< of one role
+    std::size_t bytes = protocols::limits::early_bytes_max;
+  };
+
+  role_table() = default;
+  explicit role_table(bounds most) : most_(most) {}
+
+  /// Once a role. The actor gets what has waited for it before anything that comes later.
+  void publish(protocols::role_kind role, caf::actor actor);
+
+  /// Null until it is there.
+  const caf::actor* find(protocols::role_kind role) const noexcept;
+
+  /// Sends, or keeps it for the role; `bytes` as the wire counted it. Errors: queue_full, with how many were dropped.
+  template <class Message>
+  protocols::result<void> tell(protocols::role_kind role, Message what, std::size_t bytes) {
+    if (const auto* const actor = find(role)) {
+      caf::anon_send(*actor, std::move(what));
+      return {};
+    }
+    return keep(role, bytes,
+                [what = std::move(what)](const caf::actor& actor) mutable { caf::anon_send(actor, std::move(what)); });
+  }
+
+  std::uint64_t dropped() const noexcept { return dropped_.load(std::memory_order_relaxed); }
+
+private:
+  using delivery = std::function<void(const caf::actor&)>;
+  struct place {
+    std::atomic<bool> here = false; ///< released after `actor` was set
+    caf::actor actor;
+    std::vector<delivery> waiting; ///< guarded by `mutex_`, as `bytes`
+    std::size_t bytes = 0;
+  };
+
+  protocols::result<void> keep(protocols::role_kind role, std::size_t bytes, delivery what);
+
+  bounds most_;
+  std::mutex mutex_;
+  std::array<place, static_cast<std::size_t>(protocols::role_kind::stub) + 1> places_; ///< by role
+  std::atomic<std::uint64_t> dropped_ = 0;
+};
+
+} // namespace troupe::actors

@@ -1,0 +1,87 @@
+#include <doctest/doctest.h>
+
+#include <future>
+
+#include "actors/rank_context.hpp"
+#include "protocols/codec.hpp"
+
+using namespace troupe;
+using namespace troupe::actors;
+using namespace troupe::protocols;
+using namespace std::chrono_literals;
+
+namespace {
+
+/// Front 0, an encode mesh 1 and 2, prefill 3, decode 4.
+cluster_plan plan_with_encode_mesh() {
+  cluster_spec spec;
+  spec.pools = {{"front", role_kind::front, 1, 1, 1},
+                {"encode", role_kind::encode, 1, 2, 1},
+                {"prefill", role_kind::prefill, 1, 1, 1},
+                {"decode", role_kind::decode, 1, 1, 1}};
+  return make_plan(spec).value();
+}
+
+template <class Message>
+result<void> arrives(const rank_context& rank, rank_id from, const Message& message) {
+  std::vector<std::byte> payload;
+  encode_payload(message, payload);
+  frame_header header;
+  header.type = Message::type;
+  header.source = from;
+  header.destination = rank.self;
+  return accept_frame(rank, {header, payload});
+}
+
+/// Tells of the first envelope of this kind.
+template <class Message>
+caf::actor first_of(caf::actor_system& in, std::promise<envelope<Message>>& first) {
+  return in.spawn([&first](caf::event_based_actor*) -> caf::behavior {
+    return {[&first](const envelope<Message>& letter) { first.set_value(letter); }};
+  });
+}
+
+struct fixture {
+  fixture() {
+    config.set("scheduler.max-threads", std::size_t{1});
+    rank.plan = plan_with_encode_mesh();
+  }
+  caf::actor_system_config config;
+  rank_context rank;
+};
+
+} // namespace
+
+TEST_CASE_FIXTURE(fixture, "K12: a frame for a role that is not there yet is no breach, and reaches the role") {
+  caf::actor_system system{config};
+  rank.self = rank_id{0};
+  const grant_pixels credits{.slots = {{slot_index{3}, generation{1}}}};
+  CHECK(arrives(rank, rank_id{1}, credits));
+
+  std::promise<envelope<grant_pixels>> heard;
+  rank.roles->publish(role_kind::front, first_of(system, heard));
+  auto letter = heard.get_future();
+  REQUIRE(letter.wait_for(20s) == std::future_status::ready);
+  const auto got = letter.get();
+  CHECK(got.source == rank_id{1});
+  CHECK(got.body == credits);
+}
+
+TEST_CASE_FIXTURE(fixture, "K4: an encode leader hears from its worker that pixels have landed, and from nobody else") {
+  caf::actor_system system{config};
+  rank.self = rank_id{1};
+  std::promise<envelope<error>> complaint;
+  rank.links[rank_id{0}] = first_of(system, complaint);
+  std::promise<envelope<landed>> heard;
+  rank.roles->publish(role_kind::encode, first_of(system, heard));
+
+  CHECK(arrives(rank, rank_id{3}, landed{request_id{7}, room_id{8}})); // goes to nobody, and the front is told
+  auto told = complaint.get_future();
+  REQUIRE(told.wait_for(20s) == std::future_status::ready);
+  CHECK(told.get().body.request == request_id{7});
+
+  CHECK(arrives(rank, rank_id{2}, landed{request_id{}, room_id{9}}));
+  auto letter = heard.get_future();
+  REQUIRE(letter.wait_for(20s) == std::future_status::ready);
+  CHECK(letter.get().body.room == room_id{9});
+}
