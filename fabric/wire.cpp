@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include <optional>
 #include "protocols/codec.hpp"
 #include "protocols/flight.hpp"
 #include "runtime/base/assert.hpp"
@@ -31,6 +32,26 @@ void note_frame(protocols::flight_action action, protocols::rank_id peer, const 
 }
 
 } // namespace
+/// Last word on an edge whose peer breaks the protocol: both ends then report the same fault, and whichever is heard
+/// first names it. Where there is no room for it the peer learns no more than that the edge has ended.
+void tell_why(lane& with, const protocols::failure& cause) {
+  std::vector<std::byte> payload;
+  protocols::encode_payload(
+      protocols::refuse{.code = static_cast<std::uint16_t>(cause.code), .message = protocols::to_string(cause)},
+      payload);
+  if (with.try_send({.type = protocols::refuse::type}, payload))
+    with.flush();
+}
+
+/// What the peer ended the edge for, if the frame says so.
+std::optional<protocols::failure> told_why(const protocols::frame_view& frame) {
+  protocols::refuse said;
+  if (frame.header.type != protocols::refuse::type || !protocols::decode_payload(frame.payload, said))
+    return std::nullopt;
+  return protocols::failure{protocols::fault_from(said.code).value_or(protocols::fault::peer_gone),
+                            "so it says: " + said.message};
+}
+
 
 wire::wire() : doorbell_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   TROUPE_ASSERT("eventfd", doorbell_.get() >= 0);
@@ -183,11 +204,18 @@ bool wire::receive_some(link& one) {
     if (for_others)
       note_frame(protocols::flight_action::frame_received, one.what.peer, (*next)->header, (*next)->payload.size());
     if (for_others && !one.leaving)
+    if (one.signs != nullptr)
+      if (const auto why = told_why(**next)) {
+        lose(one, *why);
+        return true;
+      }
       if (const auto taken = one.what.on_frame(**next); !taken) {
         lose(one, taken.error());
         return true;
       }
     one.with->pop();
+        if (one.signs != nullptr)
+          tell_why(*one.with, taken.error());
     moved = true;
   }
   return moved;

@@ -365,7 +365,9 @@ result<void> rank_life::obey_readmit(const readmit& order) {
 /// decides: no thread of a rank waits for the front alone (C11).
 result<void> rank_life::report_lost_peers() {
   for (const auto& [peer, cause] : mail_.take_unsaid()) {
-    const auto what = "rank " + std::to_string(peer.value) + ": " + std::string{name(cause.code)};
+    auto what = "rank " + std::to_string(peer.value) + ": " + std::string{name(cause.code)};
+    if (cause.code != fault::peer_gone && !cause.what.empty())
+      what += ": " + cause.what;
     if (world_->shares_fate_with(peer)) {
       mail_.fail({fault::peer_gone, what}, "edge");
       continue;
