@@ -111,7 +111,7 @@ void ingest_actor::give_up(const ingest_machine::give_up& what) {
 }
 
 void ingest_actor::answer(ingested what) {
-  caf::anon_send(rank_.roles.at(role_kind::front), std::move(what));
+  caf::anon_send(*rank_.roles->find(role_kind::front), std::move(what));
 }
 
 } // namespace troupe::actors

@@ -15,8 +15,6 @@ using namespace protocols;
 
 namespace {
 
-constexpr auto follower_tick = std::chrono::seconds{1}; ///< a member that waits for a plan looks at `stopping` so often
-
 template <class... Handlers>
 struct overloaded : Handlers... {
   using Handlers::operator()...;
@@ -55,7 +53,9 @@ void mesh_executor::stop() {
 }
 
 result<void> mesh_executor::run() {
-  return leads() ? lead() : follow();
+  auto ended = leads() ? lead() : follow();
+  parts_.turn.set(false);
+  return ended;
 }
 
 result<void> mesh_executor::warm() {
@@ -76,14 +76,15 @@ result<void> mesh_executor::warm() {
 
 // ---- loops --------------------------------------------------------------------------------------------------------
 
+/// Contract: K13. It turns while it waits, so that a thread that does not wake for its orders is found.
 std::optional<mesh_executor::any_order> mesh_executor::next_order(bool wait) {
-  parts_.turn.set(!wait);
+  parts_.turn.set(true);
   std::unique_lock lock{mutex_};
-  if (wait)
-    ordered_.wait(lock, [&] { return stopping_ || !orders_.empty(); });
+  const auto ordered = [&] { return stopping_ || !orders_.empty(); };
+  while (wait && !ordered_.wait_for(lock, parts_.nap, ordered))
+    parts_.turn.set(true);
   if (stopping_ || orders_.empty())
     return std::nullopt;
-  parts_.turn.set(true);
   auto next = std::move(orders_.front());
   orders_.pop_front();
   return next;
@@ -118,7 +119,7 @@ result<void> mesh_executor::follow() {
     if (auto read = decode_payload(plan_bytes_, plan_); !read)
       return read;
     TROUPE_FAULT_POINT("executor.planned");
-    if (auto done = perform(plan_); !done)
+    if (auto done = perform_in_pause(); !done)
       return done;
     if (plan_.kind == plan_kind::stop)
       return {};
@@ -134,7 +135,8 @@ flight_record mesh_executor::awaiting() const noexcept {
 result<bool> mesh_executor::await_plan() {
   base::flight_span waiting{awaiting()};
   while (true) {
-    auto got = parts_.plans->await(plan_bytes_, base::now() + follower_tick);
+    parts_.turn.set(true);
+    auto got = parts_.plans->await(plan_bytes_, base::now() + parts_.nap);
     if (got)
       return true;
     if (got.error().code != fault::timeout)
@@ -145,12 +147,20 @@ result<bool> mesh_executor::await_plan() {
   }
 }
 
+/// A step may take its time as long as it gets on, which the flight recorder tells.
+struct mesh_executor::pause {
+  base::busy_sign& turn;
+  bool was = turn.set(false);
+  ~pause() { turn.set(was); }
+};
+
+result<void> mesh_executor::perform_in_pause() {
+  const pause stepping{parts_.turn};
+  return perform(plan_);
+}
+
 result<void> mesh_executor::announce_and_perform() {
-  struct pause { // a step may take its time as long as it gets on
-    busy_sign& turn;
-    bool was = turn.set(false);
-    ~pause() { turn.set(was); }
-  } const stepping{parts_.turn};
+  const pause stepping{parts_.turn};
   plan_.call = next_call_;
   next_call_ = next_call_.next();
   if (parts_.plans) {

@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "actors/admission_board.hpp"
-#include "actors/busy_sign.hpp"
 #include "gpu/group.hpp"
 #include "gpu/models/model.hpp"
 #include "protocols/decode_machine.hpp"
@@ -20,6 +19,7 @@
 #include "protocols/flight.hpp"
 #include "protocols/prefill_machine.hpp"
 #include "runtime/base/assert.hpp"
+#include "runtime/base/busy_sign.hpp"
 
 namespace troupe::actors {
 
@@ -71,7 +71,8 @@ public:
     const std::atomic<bool>* captures = &gpu::models::always_captured; ///< whether what can be is; never null
     /// At work while the leader is at something that is no step: handing tokens on, taking an order. Steps are seen by
     /// the flight recorder.
-    busy_sign turn;
+    base::busy_sign turn;
+    protocols::duration nap = std::chrono::seconds{1}; ///< a thread that waits for orders turns so often
   };
 
   // Orders of the role actor to its leader's executor.
@@ -172,6 +173,8 @@ private:
 
   /// False: told to stop.
   protocols::result<bool> await_plan();
+  struct pause;
+  protocols::result<void> perform_in_pause();
   protocols::result<void> announce_and_perform();
   protocols::result<void> perform(const protocols::mesh_plan& plan);
   protocols::result<void> find_late(const protocols::mesh_plan& plan, protocols::result<void> done);

@@ -11,14 +11,14 @@
 
 #include <caf/all.hpp>
 
-#include "actors/busy_sign.hpp"
-#include "actors/role_table.hpp"
 #include "actors/envelope.hpp"
+#include "actors/role_table.hpp"
 #include "fabric/landing_board.hpp"
 #include "fabric/transfer.hpp"
 #include "fabric/wire.hpp"
 #include "gpu/models/model.hpp"
 #include "protocols/cluster_plan.hpp"
+#include "runtime/base/busy_sign.hpp"
 
 namespace troupe::actors {
 
@@ -55,7 +55,7 @@ struct rank_context {
   fabric::wire* wire = nullptr;
   fabric::transfer_engine* transfers = nullptr;
   std::shared_ptr<fabric::landing_board> landings; ///< null where writes go straight to where they belong
-  std::unique_ptr<actor_turns> turns;
+  std::unique_ptr<base::busy_signs> turns;
   std::atomic<bool> captures = true; ///< what can be captured is; all ranks state it, a drill changes it
 
   std::map<protocols::rank_id, caf::actor> links;                     ///< to every peer of the plan

@@ -43,7 +43,7 @@ void print(std::string_view line) noexcept {
 watchdog_actor::watchdog_actor(caf::actor_config& config, const rank_context& rank,
                                const std::vector<fabric::wire::peer_signs>& signs,
                                std::optional<base::flight_view> supervisor)
-    : rank_actor(config, rank, "watchdog", std::nullopt), signs_(signs), supervisor_(std::move(supervisor)),
+    : rank_actor(config, rank, "watchdog", std::nullopt, watch::never), signs_(signs), supervisor_(std::move(supervisor)),
       machine_(rank.spec.timeouts, flight_threads_max + rank.turns->size(), peers_of(rank)),
       threads_(flight_threads_max + rank.turns->size()) {
   for (const auto peer : peers_of(rank))
@@ -75,8 +75,8 @@ void watchdog_actor::look() {
                    .progress = thread.progress};
   }
   for (std::size_t i = 0; i < rank_.turns->size(); ++i) {
-    const auto turn = rank_.turns->at(i);
-    threads_[flight_threads_max + i] = {.computes = turn % 2 == 1, .progress = turn};
+    const auto sign = rank_.turns->at(i);
+    threads_[flight_threads_max + i] = {.computes = sign.works, .progress = sign.turn};
   }
   for (auto& peer : peers_) {
     const auto& signs = signs_[peer.rank.value];

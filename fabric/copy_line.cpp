@@ -23,6 +23,11 @@ constexpr std::chrono::microseconds nap{50};
 
 } // namespace
 
+void copy_line::be_watched(const base::watching& by) {
+  turn_ = by.claim("a copy between device and host stands still");
+  nap_ = by.nap;
+}
+
 void copy_line::start(const char* thread_name) {
   thread_ = std::thread{[this, thread_name] {
     ::pthread_setname_np(::pthread_self(), thread_name);
@@ -56,6 +61,7 @@ void copy_line::stop() noexcept {
 void copy_line::run() noexcept {
   while (auto first = next())
     first->then(carry_out(*first));
+  turn_.set(false);
 }
 
 bool copy_line::repeats_newest(const job& what) const {
@@ -75,7 +81,9 @@ result<void> copy_line::carry_out(const job& what) {
 
 std::optional<copy_line::job> copy_line::next() {
   std::unique_lock lock{mutex_};
-  changed_.wait(lock, [&] { return stopping_ || !jobs_.empty(); });
+  do
+    turn_.set(true);
+  while (!changed_.wait_for(lock, nap_, [&] { return stopping_ || !jobs_.empty(); }));
   return jobs_.empty() ? std::nullopt : std::optional{jobs_.pop()};
 }
 
@@ -90,6 +98,7 @@ result<void> copy_line::copy(const job& what) {
   if (auto told = by_->begin(what.pieces, what.source, what.target, device_reach::pinned, what.after.get()); !told)
     return told;
   while (true) {
+    turn_.set(true); // its deadline bounds it
     const auto there = by_->finished();
     if (!there)
       return tl::unexpected{there.error()};

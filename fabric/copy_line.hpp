@@ -18,7 +18,7 @@ namespace troupe::fabric {
 /// What goes to several peers, the rows of a picture, is copied once: a job that repeats the one before, behind the
 /// same event, finds its bytes in the target, where others read them by now.
 /// Contract: E10, E12, E18.
-/// Threads: one of its own, which sleeps when nothing is in line; `put` and `stop` from any other.
+/// Threads: one of its own, which naps when nothing is in line; `put` and `stop` from any other.
 class copy_line {
 public:
   struct job {
@@ -35,6 +35,8 @@ public:
   copy_line(std::unique_ptr<device_copies> by, std::size_t jobs_max) : by_(std::move(by)), jobs_(jobs_max) {}
   ~copy_line() { stop(); }
 
+  /// Before `start`: the line's thread turns, also while nothing is in line (K13).
+  void be_watched(const base::watching& by);
   void start(const char* thread_name);
   /// Errors: queue_full, shutting_down; then `then` is not called.
   protocols::result<void> put(job what);
@@ -61,6 +63,8 @@ private:
   transfer_queue<job> jobs_;        ///< guarded by `mutex_`
   bool stopping_ = false;           ///< guarded by `mutex_`
   copied newest_;                   ///< the line's thread's own
+  base::busy_sign turn_;            ///< the line's thread's own, once started
+  protocols::duration nap_ = std::chrono::seconds{1};
   std::thread thread_;
 };
 

@@ -25,8 +25,6 @@ namespace {
 constexpr std::uint64_t turn_bytes = std::uint64_t{1} << 20;
 constexpr int turn_writes = 64;
 constexpr std::size_t landed_batch = 64;
-/// Every cause to wake rings; the bound is a belt, and costs one wake a second.
-constexpr int sleep_ms_max = 1000;
 /// Between looks at deadlines while a peer's ring has no room.
 constexpr int sleep_ms_unpublished = 5;
 /// A device's copy is looked at without a pause for so long, then so often.
@@ -201,9 +199,9 @@ void shared_memory_engine::watch(bool busy) {
   const bool armed = !busy && !spin() && arm();
   const std::chrono::nanoseconds patience =
       waits_long_for_device() ? device_nap
-      : !armed
-          ? std::chrono::milliseconds{0}
-          : std::chrono::milliseconds{unpublished_.empty() ? door_.patience_ms(sleep_ms_max) : sleep_ms_unpublished};
+      : !armed                ? std::chrono::milliseconds{0}
+               : std::chrono::milliseconds{unpublished_.empty() ? door_.patience_ms(static_cast<int>(nap_.count()))
+                                                                : sleep_ms_unpublished};
   const timespec longest{.tv_sec = patience.count() / 1'000'000'000, .tv_nsec = patience.count() % 1'000'000'000};
   watched_.clear();
   watched_.push_back({bell_.file(), POLLIN, 0});

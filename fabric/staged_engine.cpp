@@ -49,6 +49,12 @@ result<local_region> staged_engine::register_region(std::size_t bytes, memory_ki
   return made;
 }
 
+void staged_engine::be_watched(const base::watching& by) {
+  wrapped_engine::be_watched(by);
+  out_.be_watched(by);
+  in_.be_watched(by);
+}
+
 result<void> staged_engine::start(transfer_events events) {
   events_ = std::move(events);
   auto wrapped = events_;

@@ -32,6 +32,7 @@ public:
 
   /// Errors besides those of the engine within: no_memory, of the device or for pages that cannot be pinned.
   protocols::result<local_region> register_region(std::size_t bytes, memory_kind kind) override;
+  void be_watched(const base::watching& by) override;
   protocols::result<void> start(transfer_events events) override;
   /// What the engine within refuses of a write from a device, `on_delivered` tells.
   protocols::result<void> post(write_request request, ready_event source_ready) override;

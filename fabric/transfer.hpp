@@ -13,6 +13,7 @@
 #include "protocols/lease.hpp"
 #include "protocols/messages.hpp"
 #include "protocols/time.hpp"
+#include "runtime/base/busy_sign.hpp"
 
 /// The data plane: tensors move by one-sided writes between regions that are registered once for the life of a rank.
 ///
@@ -99,6 +100,9 @@ public:
   virtual ~transfer_engine() = default;
 
   virtual bulk_kind kind() const noexcept = 0;
+
+  /// Before `start`: each thread that moves bytes shows that it turns, also while nothing moves (K13).
+  virtual void be_watched(const base::watching&) {}
 
   /// Before `start`. A write goes between regions of one kind. Errors: no_memory, transfer_failed (registration),
   /// config_invalid (this engine reaches no device's memory).

@@ -1,5 +1,6 @@
 #include "fabric/transfer_engine_base.hpp"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -19,6 +20,11 @@ result<void> transfer_engine_base::check_options(rank_id self, std::size_t queue
     return fail(fault::config_invalid, of_rank(self) + " (at most " + std::to_string(writer_rank_max) +
                                            ") with a queue of " + std::to_string(queue_max) + " (at least 1)");
   return {};
+}
+
+void transfer_engine_base::be_watched(const base::watching& by) {
+  turn_ = by.claim("the transfer engine stands still");
+  nap_ = std::min(nap_, std::chrono::duration_cast<std::chrono::milliseconds>(by.nap));
 }
 
 result<void> transfer_engine_base::start(transfer_events events) {
@@ -45,7 +51,10 @@ void transfer_engine_base::stop() noexcept {
 }
 
 bool transfer_engine_base::goes_on() {
+  turn_.set(true);
   const std::lock_guard lock{mutex_};
+  if (stopping_)
+    turn_.set(false);
   return !stopping_;
 }
 

@@ -13,6 +13,7 @@ namespace troupe::fabric {
 /// Threads: `mutex_` guards what the interface shares with the engine's thread.
 class transfer_engine_base : public transfer_engine {
 public:
+  void be_watched(const base::watching& by) override;
   protocols::result<void> start(transfer_events events) override;
   /// Every engine's destructor calls it: the thread uses what the engine adds.
   void stop() noexcept override;
@@ -25,6 +26,7 @@ protected:
 
   /// The engine's thread; returns soon after `stopping_` was set and the bell rang.
   virtual void run() noexcept = 0;
+  /// To be asked once a turn, and a turn to be taken at least every `nap_`.
   bool goes_on();
 
   // Under `mutex_`.
@@ -40,6 +42,7 @@ protected:
   static tl::unexpected<protocols::failure> all_places_taken(std::size_t queue_max);
 
   const transfer_bell bell_;
+  std::chrono::milliseconds nap_{1000}; ///< a belt, unless somebody watches: every cause to wake rings
   transfer_events events_;
   std::mutex mutex_;
   std::condition_variable changed_; ///< what an `attach_*` waits for may be there, or the engine stops
@@ -48,6 +51,7 @@ protected:
   bool stopping_ = false;
 
 private:
+  base::busy_sign turn_; ///< the engine's thread's own, once started
   std::thread thread_;
 };
 

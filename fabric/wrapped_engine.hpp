@@ -15,6 +15,7 @@ public:
   protocols::result<local_region> register_region(std::size_t bytes, memory_kind kind) override {
     return with_->register_region(bytes, kind);
   }
+  void be_watched(const base::watching& by) override { with_->be_watched(by); }
   std::vector<std::byte> address() const override { return with_->address(); }
   protocols::result<void> attach_peer(const protocols::endpoint& peer, protocols::time_point deadline) override {
     return with_->attach_peer(peer, deadline);

@@ -38,8 +38,6 @@ constexpr protocols::duration sleep_refused = 1ms;
 /// The wait descriptor does not wake for a socket that takes bytes again (tcp;ofi_rxm 1.17): a write longer than the
 /// socket's buffer would rest until the next look.
 constexpr protocols::duration sleep_under_way = 100us;
-/// A belt: every cause to wake rings.
-constexpr protocols::duration sleep_idle = 1s;
 /// After a failed write the provider needs about 120 ms to connect anew; a peer that lives answers within this.
 constexpr protocols::duration probe_patience = 1s;
 
@@ -341,7 +339,7 @@ void fabric_engine::rest(bool worked) {
     const bool under_way = !own_.empty() || std::any_of(everybody_.begin(), everybody_.end(),
                                                         [](const auto& to) { return to->awaits_something(); });
     std::array<pollfd, 2> watched{{{session_->wait_file(), POLLIN, 0}, {bell_.file(), POLLIN, 0}}};
-    const auto patience = refused_ ? sleep_refused : under_way ? sleep_under_way : sleep_idle;
+    const auto patience = refused_ ? sleep_refused : under_way ? sleep_under_way : protocols::duration{nap_};
     const timespec bound{.tv_sec = patience / 1s, .tv_nsec = (patience % 1s).count()};
     ::ppoll(watched.data(), watched.size(), &bound, nullptr);
     if (watched[0].revents != 0)

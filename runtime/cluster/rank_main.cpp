@@ -39,7 +39,6 @@ namespace {
 /// A peer's end and the supervisor's word that all are to leave come by different sockets: the one that explains the
 /// other is given this long before the peer's end counts as a fault.
 constexpr std::chrono::milliseconds explanation_grace{300};
-constexpr std::chrono::milliseconds idle_tick{1'000};
 
 base::exit_code exit_code_of(fault code) noexcept {
   if (code == fault::config_invalid || code == fault::no_memory)
@@ -208,7 +207,7 @@ private:
   roster roster_;
   mail mail_;
   std::unique_ptr<rank_world> world_;
-  actors::busy_sign sign_;
+  base::busy_sign sign_;
   rank_id front_;
   bool served_ = false; ///< was ready before it was told to leave
   bool alone_ = false;  ///< a cluster of stubs: nobody to wait for when it drains
@@ -396,7 +395,8 @@ bool rank_life::may_leave() const {
   return alone_ || !served_ || (world_->is_front() ? mail_.is_drained() : mail_.has_gone(front_));
 }
 
-/// Until it is ready, a rank's steps have the deadline of the start; from then on its main thread is watched (C4, C12).
+/// Until it is ready, a rank's steps have the deadline of the start; from then on its main thread is watched, also
+/// while it waits for orders, which it does in naps (C4, C12, K13).
 void rank_life::at_work(bool working) noexcept {
   sign_.set(working && life_.current() >= life_state::ready);
 }
@@ -431,11 +431,9 @@ result<void> rank_life::serve_until_left() {
     std::array<pollfd, 3> fds{};
     std::copy_n(set.fds.begin(), set.count, fds.begin());
     fds[set.count] = {mail_.fd(), POLLIN, 0};
-    const auto nap = trouble && !explained ? explanation_grace : idle_tick;
+    const auto nap = trouble && !explained ? std::min(explanation_grace, world_->nap()) : world_->nap();
     TROUPE_FAULT_POINT("rank.idle");
-    at_work(false);
     ::poll(fds.data(), set.count + 1, static_cast<int>(nap.count()));
-    at_work(true);
     link_.lane().disarm();
     mail_.hear();
   }

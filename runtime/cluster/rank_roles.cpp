@@ -50,6 +50,7 @@ result<std::shared_ptr<actors::mesh_executor>> rank_world::make_executor(const c
   parts.captures = &context_.captures;
   parts.steps_ahead = on_device() ? 1 : 0;
   parts.turn = context_.turns->claim("an executor stands still between two steps");
+  parts.nap = nap();
 
   const auto make_group = [&](group_id id) -> result<std::shared_ptr<gpu::group_lanes>> {
     auto lanes = std::make_shared<gpu::group_lanes>();

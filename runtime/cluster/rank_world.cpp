@@ -10,6 +10,7 @@
 
 #include <fmt/format.h>
 
+#include "actors/clock_actor.hpp"
 #include "actors/front_actor.hpp"
 #include "actors/kv_writes.hpp"
 #include "actors/watchdog_actor.hpp"
@@ -79,7 +80,7 @@ rank_world::rank_world(const launch& start, cluster_spec spec, cluster_plan plan
   context_.model = context_.spec.model_path;
   context_.wire = &wire_;
   context_.fail_rank = calls_.on_failure;
-  context_.turns = std::make_unique<actors::actor_turns>(context_.plan.ranks.size() + watched_max);
+  context_.turns = std::make_unique<base::busy_signs>(context_.plan.ranks.size() + watched_max);
   signs_ = std::vector<fabric::wire::peer_signs>(context_.plan.ranks.size());
   identity_ = {.rank = self, .born = start.born, .job_token = start.job_token, .build = build_id()};
   config_.set("scheduler.policy", caf::atom("sharing"));
@@ -116,8 +117,8 @@ result<endpoint> rank_world::open() {
                .fabric_address = {}};
 
   planned_ = lanes_of_plan();
-  auto opened = fabric::listener::open(
   make_links();
+  auto opened = fabric::listener::open(
       endpoint_.unix_path, endpoint_.tcp_address,
       lanes.tcp_port == 0 ? std::uint16_t{0} : static_cast<std::uint16_t>(lanes.tcp_port + context_.self.value),
       identity_,
@@ -156,6 +157,7 @@ result<endpoint> rank_world::open() {
     }
     transfers_ = fabric::record_transfers(fabric::drilled(*std::move(engine)));
     context_.transfers = transfers_.get();
+    transfers_->be_watched({context_.turns.get(), nap()});
     if (auto done = timed(start_part::memory, [&] { return register_regions(); }); !done)
       return tl::unexpected<failure>{done.error()};
     endpoint_.fabric_address = transfers_->address();
@@ -195,11 +197,17 @@ result<void> rank_world::find_device() {
   return {};
 }
 
+std::chrono::milliseconds rank_world::nap() const noexcept {
+  return std::clamp(std::chrono::milliseconds{context_.spec.timeouts.progress_ms / 8}, std::chrono::milliseconds{1},
+                    nap_max);
+}
+
 void rank_world::start_watchdog() {
   base::flight().beat(); // from here on silence tells
   // The supervisor is watched from the rank's first instruction on (`leave_with_supervisor`).
   const auto watchdog = system_->spawn<actors::watchdog_actor, caf::detached>(context_, signs_, std::nullopt);
   caf::anon_send(watchdog, actors::run_atom::value);
+  system_->spawn<actors::clock_actor>(context_, nap());
 }
 
 result<std::vector<parity_fact>> rank_world::facts() {

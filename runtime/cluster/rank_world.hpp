@@ -71,7 +71,9 @@ public:
   std::optional<protocols::rank_id> unreached() const noexcept { return unreached_; }
 
   /// Where the main thread says that it is at work.
-  actors::busy_sign watch_main_thread() { return context_.turns->claim("the rank's main thread stands still"); }
+  base::busy_sign watch_main_thread() { return context_.turns->claim("the rank's main thread stands still"); }
+  /// Every thread that waits for work turns at least so often: well within what the watchdog allows (K13).
+  std::chrono::milliseconds nap() const noexcept;
 
   const std::string& device() const noexcept { return device_; } ///< once opened
   bool is_front() const { return role_here(protocols::role_kind::front); }
@@ -132,9 +134,9 @@ private:
   protocols::time_point edge_deadline(protocols::rank_id peer, protocols::time_point deadline) const;
   protocols::result<void> make_lanes(const protocols::roster& everybody, protocols::time_point deadline);
   std::set<lane_name> lanes_of_plan() const;
+  void make_links();
   bool begins(const lane_name& which) const;
   protocols::result<void> judge_hello(protocols::rank_id peer, protocols::generation born,
-  void make_links();
                                       const protocols::hello& said);
   protocols::result<std::unique_ptr<fabric::lane>> take_lane(const lane_name& which, protocols::time_point deadline,
                                                              const std::function<bool()>& urgent = {});

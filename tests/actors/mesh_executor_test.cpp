@@ -113,6 +113,25 @@ TEST_CASE("B15: the mesh votes by its minimum, and a room that one rank does not
   check_all_well(all);
 }
 
+TEST_CASE("K13: leader and workers of a mesh show that they turn while they wait, and rest once they have left") {
+  executor_company company{2, 2};
+  base::busy_signs signs{company.size};
+  for (auto& part : company.parts) {
+    part.turn = signs.claim("an executor stands still between two steps");
+    part.nap = 5ms;
+  }
+  company.start();
+  for (std::uint32_t place = 0; place < company.size; ++place)
+    for (int grown = 0; grown < 3; ++grown) {
+      const auto before = signs.at(place).turn;
+      while (signs.at(place).turn == before) // the test's own deadline is CTest's
+        std::this_thread::yield();
+    }
+  company.finish();
+  for (std::uint32_t place = 0; place < company.size; ++place)
+    CHECK_FALSE(signs.at(place).works);
+}
+
 TEST_CASE("B20: every rank takes part in one step before the first request") {
   for (const auto& of : shapes) {
     CAPTURE(of.tensor_parallel);

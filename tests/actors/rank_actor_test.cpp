@@ -1,0 +1,113 @@
+#include "actors/rank_actor.hpp"
+
+#include <doctest/doctest.h>
+
+#include <future>
+#include <thread>
+
+#include "actors/clock_actor.hpp"
+
+using namespace troupe;
+using namespace std::chrono_literals;
+
+namespace {
+
+struct scene {
+  std::promise<void> entered;
+  std::promise<void> go_on;
+  std::promise<void> got_on;
+  std::promise<void> end;
+};
+
+class worker : public actors::rank_actor {
+public:
+  worker(caf::actor_config& config, const actors::rank_context& rank, scene& in)
+      : rank_actor(config, rank, "worker", std::nullopt), in_(in) {}
+  caf::behavior make_behavior() override {
+    return {[this](actors::run_atom) {
+      in_.entered.set_value();
+      in_.go_on.get_future().wait();
+      get_on();
+      in_.got_on.set_value();
+      in_.end.get_future().wait();
+      quit();
+    }};
+  }
+
+private:
+  scene& in_;
+};
+
+} // namespace
+
+TEST_CASE("C4: an actor in the middle of a message is seen at work, and seen to get on in a long one") {
+  actors::rank_context rank;
+  rank.turns = std::make_unique<base::busy_signs>(1);
+  scene in;
+  caf::actor_system_config config;
+  config.set("scheduler.max-threads", std::size_t{1});
+  caf::actor_system system{config};
+  caf::anon_send(system.spawn<worker>(rank, in), actors::run_atom::value);
+
+  REQUIRE(in.entered.get_future().wait_for(20s) == std::future_status::ready);
+  const auto working = rank.turns->at(0);
+  CHECK(working.works);
+  in.go_on.set_value();
+  REQUIRE(in.got_on.get_future().wait_for(20s) == std::future_status::ready);
+  CHECK(rank.turns->at(0).works);
+  CHECK(rank.turns->at(0).turn > working.turn);
+  in.end.set_value();
+  system.await_all_actors_done();
+  while (rank.turns->at(0).works) // what the scheduler still does after the actor is done
+    std::this_thread::yield();
+}
+
+TEST_CASE("K13: a message that waits and is not begun counts as no progress, and an actor without one is at rest") {
+  actors::rank_context rank;
+  rank.turns = std::make_unique<base::busy_signs>(2);
+  scene first;
+  scene second;
+  caf::actor_system_config config;
+  config.set("scheduler.max-threads", std::size_t{1});
+  caf::actor_system system{config};
+  const auto holds_the_worker = system.spawn<worker>(rank, first);
+  const auto waits = system.spawn<worker>(rank, second);
+  while (rank.turns->at(1).works) // until it has begun to wait for messages
+    std::this_thread::yield();
+
+  caf::anon_send(holds_the_worker, actors::run_atom::value);
+  REQUIRE(first.entered.get_future().wait_for(20s) == std::future_status::ready);
+  CHECK_FALSE(rank.turns->at(1).works);
+  const auto before = rank.turns->at(1).turn;
+  caf::anon_send(waits, actors::run_atom::value);
+  CHECK(rank.turns->at(1).works);
+  CHECK(rank.turns->at(1).turn == before); // nobody begins it: the only worker is held
+
+  first.go_on.set_value();
+  first.end.set_value();
+  REQUIRE(second.entered.get_future().wait_for(20s) == std::future_status::ready);
+  CHECK(rank.turns->at(1).turn > before);
+  second.go_on.set_value();
+  second.end.set_value();
+  system.await_all_actors_done();
+  while (rank.turns->at(1).works)
+    std::this_thread::yield();
+}
+
+TEST_CASE("K13: the clock of an actor system shows that it turns, and is never at rest") {
+  actors::rank_context rank;
+  rank.turns = std::make_unique<base::busy_signs>(1);
+  caf::actor_system_config config;
+  config.set("scheduler.max-threads", std::size_t{1});
+  caf::actor_system system{config};
+  const auto clock = system.spawn<actors::clock_actor>(rank, 1ms);
+  while (!rank.turns->at(0).works)
+    std::this_thread::yield();
+  for (auto turns = 0; turns < 3; ++turns) {
+    const auto before = rank.turns->at(0).turn;
+    while (rank.turns->at(0).turn == before)
+      std::this_thread::yield();
+    CHECK(rank.turns->at(0).works);
+  }
+  caf::anon_send_exit(clock, caf::exit_reason::kill);
+}
