@@ -1,6 +1,7 @@
 #include "actors/watchdog_actor.hpp"
 
 #include <poll.h>
+#include <pthread.h>
 #include <unistd.h>
 
 #include <array>
@@ -55,6 +56,7 @@ caf::behavior watchdog_actor::make_behavior() {
 }
 
 void watchdog_actor::watch() {
+  ::pthread_setname_np(::pthread_self(), "troupe-watchdog"); // by which the supervisor knows it (thread_state.hpp)
   const auto period = std::max(1, static_cast<int>(rank_.spec.timeouts.heartbeat_ms / 2));
   for (;;) { // until the process ends
     TROUPE_FAULT_POINT("watchdog.looking");

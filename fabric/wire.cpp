@@ -1,11 +1,12 @@
 #include "fabric/wire.hpp"
 
+#include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 
 #include <algorithm>
-
 #include <optional>
+
 #include "protocols/codec.hpp"
 #include "protocols/flight.hpp"
 #include "runtime/base/assert.hpp"
@@ -31,7 +32,6 @@ void note_frame(protocols::flight_action action, protocols::rank_id peer, const 
                          .action = action});
 }
 
-} // namespace
 /// Last word on an edge whose peer breaks the protocol: both ends then report the same fault, and whichever is heard
 /// first names it. Where there is no room for it the peer learns no more than that the edge has ended.
 void tell_why(lane& with, const protocols::failure& cause) {
@@ -52,6 +52,7 @@ std::optional<protocols::failure> told_why(const protocols::frame_view& frame) {
                             "so it says: " + said.message};
 }
 
+} // namespace
 
 wire::wire() : doorbell_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   TROUPE_ASSERT("eventfd", doorbell_.get() >= 0);
@@ -62,7 +63,10 @@ wire::~wire() {
 }
 
 void wire::start() {
-  thread_ = std::thread{[this] { run(); }};
+  thread_ = std::thread{[this] {
+    ::pthread_setname_np(::pthread_self(), "troupe-lanes");
+    run();
+  }};
 }
 
 void wire::stop() noexcept {
@@ -200,22 +204,22 @@ bool wire::receive_some(link& one) {
     }
     if (!*next)
       return moved;
-    const bool for_others = !take_heartbeat(one, **next);
-    if (for_others)
-      note_frame(protocols::flight_action::frame_received, one.what.peer, (*next)->header, (*next)->payload.size());
-    if (for_others && !one.leaving)
     if (one.signs != nullptr)
       if (const auto why = told_why(**next)) {
         lose(one, *why);
         return true;
       }
+    const bool for_others = !take_heartbeat(one, **next);
+    if (for_others)
+      note_frame(protocols::flight_action::frame_received, one.what.peer, (*next)->header, (*next)->payload.size());
+    if (for_others && !one.leaving)
       if (const auto taken = one.what.on_frame(**next); !taken) {
+        if (one.signs != nullptr)
+          tell_why(*one.with, taken.error());
         lose(one, taken.error());
         return true;
       }
     one.with->pop();
-        if (one.signs != nullptr)
-          tell_why(*one.with, taken.error());
     moved = true;
   }
   return moved;

@@ -32,6 +32,9 @@ inline constexpr std::uint32_t prefill_chunk_tokens = 2048;
 inline constexpr std::size_t executor_queue_max = 4096;
 /// Frames that a link holds while its lane is full; a sender beyond it is refused with `fault::queue_full`.
 inline constexpr std::size_t link_queue_frames_max = 4096;
+/// A rank whose watchdog is ready to run and is not let run by a host that has too much to do is starved and not
+/// silent; it has this many times `timeouts.kill_ms`.
+inline constexpr int starved_patience = 4;
 /// Messages of other ranks that wait for a role of this one that is not there yet, and their bytes on the wire; of each
 /// role. A cell has told nobody of its credits or grants by then, so a peer has little to say.
 inline constexpr std::size_t early_messages_max = 4096;

@@ -9,7 +9,11 @@ pulse_judge::verdict pulse_judge::on_look(std::uint64_t pulse, time_point now) n
   silent_for_ = fresh ? duration{} : silent_for_ + std::clamp<duration>(now - *last_look_, duration{}, within_.look);
   pulse_ = pulse;
   last_look_ = now;
-  if (silent_for_ >= within_.silent)
+  return excuse(false);
+}
+
+pulse_judge::verdict pulse_judge::excuse(bool starved) const noexcept {
+  if (silent_for_ >= (starved ? std::max(within_.silent, within_.starved) : within_.silent))
     return verdict::silent;
   return silent_for_ >= within_.suspect ? verdict::suspected : verdict::alive;
 }

@@ -10,6 +10,8 @@ namespace troupe::protocols {
 /// Tells silence from life by a number that grows while its owner lives.
 /// Only time in which the judge itself was awake counts: after a pause of the whole machine, or of the judge's process,
 /// everybody gets the full time again, so that a debugger's stop or a suspended laptop kills nobody.
+/// Whoever is judged from outside may also be starved: a host that has too much to do does not let it run. Such a one
+/// obeys and serves later, where a restart would only add to the load; so it has more time, and not for ever.
 /// Contract: C4, C13. Source: an accrual detector was rejected: what is watched is on the same host or one lane away,
 /// and an operator must be able to say from the spec after how long a rank is given up.
 class pulse_judge {
@@ -17,7 +19,8 @@ public:
   struct bounds {
     duration suspect{};
     duration silent{};
-    duration look{}; ///< at most this much is counted between two looks
+    duration look{};    ///< at most this much is counted between two looks
+    duration starved{}; ///< what one that could run and is not let run has in place of `silent`; less: `silent`
   };
   enum class verdict { alive, suspected, silent };
 
@@ -25,6 +28,8 @@ public:
 
   /// What the number is now. Never allocates.
   verdict on_look(std::uint64_t pulse, time_point now) noexcept;
+  /// The verdict of the last look on one of whom it is known whether it is `starved`: it could run, and is not let.
+  verdict excuse(bool starved) const noexcept;
   /// Nothing is watched until the next look: what is watched has a right to be still.
   void rest() noexcept { last_look_.reset(); }
 

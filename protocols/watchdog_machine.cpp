@@ -56,12 +56,9 @@ std::optional<watchdog_machine::finding> watchdog_machine::on_look(const view& s
     const auto& peer = seen.peers[place];
     if (!peer.linked) {
       watch.judge.rest();
-      watch.told = false;
-    } else if (watch.judge.on_look(peer.heard, now) != pulse_judge::verdict::silent) {
-      watch.told = false;
-    } else if (!watch.told && !worst) {
-      watch.told = true;
+    } else if (watch.judge.on_look(peer.heard, now) == pulse_judge::verdict::silent && !worst) {
       find(trouble::peer_silent, watch.rank.value, watch.judge);
+      watch.judge.rest();
     }
   }
   return worst;

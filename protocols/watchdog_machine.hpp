@@ -51,14 +51,14 @@ public:
   watchdog_machine(const cluster_spec::timeouts_section& timeouts, std::size_t threads_max,
                    std::span<const rank_id> peers);
 
-  /// The worst of what is wrong; a silent peer is named once for as long as it is linked.
+  /// The worst of what is wrong. A peer that stays silent is named again after as long a silence: whoever was told may
+  /// have known an excuse.
   std::optional<finding> on_look(const view& now_seen, time_point now) noexcept;
 
 private:
   struct peer_watch {
     rank_id rank;
     pulse_judge judge;
-    bool told = false;
   };
 
   std::vector<pulse_judge> threads_;

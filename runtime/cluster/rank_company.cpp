@@ -4,6 +4,7 @@
 
 #include "runtime/base/fault_point.hpp"
 #include "runtime/base/flight_files.hpp"
+#include "runtime/cluster/thread_state.hpp"
 
 namespace troupe::cluster {
 
@@ -51,7 +52,12 @@ void rank_company::kill(rank_id rank) {
 
 rank_pulse::sight rank_company::look_at(rank_id rank, time_point now) {
   const auto& one = at(rank);
-  return one.running() && !one.was_killed() ? pulses_[rank.value].look(now) : rank_pulse::sight{};
+  return one.running() && !one.was_killed() ? pulses_[rank.value].look(one.pid(), now) : rank_pulse::sight{};
+}
+
+bool rank_company::is_starved(rank_id rank) const {
+  const auto& one = *ranks_.at(rank.value);
+  return one.running() && state_of_thread(one.pid(), lanes_thread) == thread_state::runnable;
 }
 
 void rank_company::note_end(const supervised_rank& rank) {

@@ -3,16 +3,21 @@
 #include <chrono>
 #include <utility>
 
+#include "protocols/limits.hpp"
+#include "runtime/cluster/thread_state.hpp"
+
 namespace troupe::cluster {
 
 using std::chrono::milliseconds;
 
 rank_pulse::rank_pulse(std::filesystem::path file, const protocols::cluster_spec::timeouts_section& timeouts)
-    : file_(std::move(file)), judge_{{.suspect = milliseconds{timeouts.suspect_ms},
-                                      .silent = milliseconds{timeouts.kill_ms},
-                                      .look = 2 * milliseconds{timeouts.heartbeat_ms}}} {}
+    : file_(std::move(file)), judge_{
+                                  {.suspect = milliseconds{timeouts.suspect_ms},
+                                   .silent = milliseconds{timeouts.kill_ms},
+                                   .look = 2 * milliseconds{timeouts.heartbeat_ms},
+                                   .starved = protocols::limits::starved_patience * milliseconds{timeouts.kill_ms}}} {}
 
-rank_pulse::sight rank_pulse::look(protocols::time_point now) {
+rank_pulse::sight rank_pulse::look(pid_t pid, protocols::time_point now) {
   if (!view_) {
     auto opened = base::flight_view::open(file_);
     if (!opened)
@@ -24,6 +29,8 @@ rank_pulse::sight rank_pulse::look(protocols::time_point now) {
     return {};
   sight seen;
   seen.is = judge_.on_look(static_cast<std::uint64_t>(live.pulse_ns), now);
+  if (seen.is == protocols::pulse_judge::verdict::silent)
+    seen.is = judge_.excuse(state_of_thread(pid, watchdog_thread) == thread_state::runnable);
   seen.silent_for = judge_.silent_for();
   const bool suspected = seen.is != protocols::pulse_judge::verdict::alive;
   seen.newly_suspected = suspected && !std::exchange(suspected_, suspected);

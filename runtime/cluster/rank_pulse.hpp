@@ -1,5 +1,7 @@
 #pragma once
 
+#include <sys/types.h>
+
 #include <filesystem>
 #include <optional>
 
@@ -10,7 +12,8 @@
 namespace troupe::cluster {
 
 /// The supervisor's eye on one generation of a rank: reads, from the rank's flight record, the beat of its watchdog and
-/// what that complains of. A process that is stopped closes no socket, so nothing else would tell.
+/// what that complains of. A process that is stopped closes no socket, so nothing else would tell. One whose watchdog
+/// the host does not let run is starved and not silent: the kernel says so of that thread.
 /// Contract: C4, C12, C13.
 class rank_pulse {
 public:
@@ -23,7 +26,7 @@ public:
     std::optional<protocols::rank_id> silent_peer; ///< a complaint that has not been seen before
   };
   /// Before the rank's first beat it is alive: its start has a deadline of its own.
-  sight look(protocols::time_point now);
+  sight look(pid_t pid, protocols::time_point now);
 
 private:
   std::filesystem::path file_;

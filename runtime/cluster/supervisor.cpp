@@ -259,7 +259,7 @@ private:
     const auto seen = ranks_.look_at(rank.id, now);
     if (seen.newly_suspected)
       journal_.note(fmt::format("{} gives no sign of life", rank.label));
-    if (seen.silent_peer && seen.silent_peer->value < plan_.ranks.size())
+    if (seen.silent_peer && seen.silent_peer->value < plan_.ranks.size() && !ranks_.is_starved(*seen.silent_peer))
       perform(life_->on_error(rank.id,
                               {.code = static_cast<std::uint16_t>(fault::timeout),
                                .message = fmt::format("nothing comes from rank {} ({})", seen.silent_peer->value,

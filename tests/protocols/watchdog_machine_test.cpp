@@ -65,6 +65,29 @@ TEST_CASE("C4: a pulse that stands still is suspected, then given up, and a new 
   CHECK(judge.silent_for() == 2s);
 }
 
+TEST_CASE("C4, C13: one that could run and is not let run has more time, and not for ever") {
+  pulse_judge judge{{.suspect = 1s, .silent = 2s, .look = 400ms, .starved = 8s}};
+  CHECK(judge.on_look(5, at(0s)) == verdict::alive);
+  CHECK(judge.excuse(true) == verdict::alive);
+  for (auto now = 200ms; now < 2000ms; now += 200ms)
+    CHECK(judge.on_look(5, at(now)) != verdict::silent);
+  CHECK(judge.excuse(true) == verdict::suspected);
+  for (auto now = 2000ms; now < 8000ms; now += 200ms) {
+    CHECK(judge.on_look(5, at(now)) == verdict::silent); // whoever is stopped, or waits for what does not come
+    CHECK(judge.excuse(false) == verdict::silent);
+    CHECK(judge.excuse(true) == verdict::suspected);
+  }
+  CHECK(judge.on_look(5, at(8000ms)) == verdict::silent);
+  CHECK(judge.excuse(true) == verdict::silent);
+  CHECK(judge.on_look(6, at(8200ms)) == verdict::alive);
+
+  pulse_judge strict{{.suspect = 1s, .silent = 2s, .look = 400ms}};
+  (void)strict.on_look(5, at(0s));
+  for (auto now = 400ms; now <= 2000ms; now += 400ms)
+    (void)strict.on_look(5, at(now));
+  CHECK(strict.excuse(true) == verdict::silent);
+}
+
 TEST_CASE("C4: time in which the judge itself was stopped is nobody's silence") {
   pulse_judge judge{{.suspect = 1s, .silent = 2s, .look = 400ms}};
   CHECK(judge.on_look(5, at(0s)) == verdict::alive);
@@ -92,7 +115,7 @@ TEST_CASE("C12: a thread that computes and completes nothing is wedged, one that
   CHECK(found.since == 4s);
 }
 
-TEST_CASE("C41, C43: a peer whose link is silent is named once, and again only when it has been heard meanwhile") {
+TEST_CASE("C41, C43: a peer whose link is silent is named, and again after as long a silence, heard meanwhile or not") {
   rank here;
   here.peer_lives[1] = false;
   watchdog_machine::finding found;
@@ -100,7 +123,8 @@ TEST_CASE("C41, C43: a peer whose link is silent is named once, and again only w
   CHECK(here.time_to_find(found) == 2200ms);
   CHECK(found.what == trouble::peer_silent);
   CHECK(found.subject == 2);
-  CHECK(here.time_to_find(found) == 0s); // said once
+  CHECK(here.time_to_find(found) == 2200ms);
+  CHECK(found.since == 2s);
   here.peer_lives[1] = true;
   REQUIRE_FALSE(here.look());
   here.peer_lives[1] = false;
