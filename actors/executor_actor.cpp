@@ -4,7 +4,8 @@ namespace troupe::actors {
 
 executor_actor::executor_actor(caf::actor_config& config, const rank_context& rank, std::shared_ptr<mesh_executor> runs,
                                std::string what)
-    : rank_actor(config, rank, what + " executor", std::nullopt, watch::never), runs_(std::move(runs)), what_(std::move(what)) {}
+    : rank_actor(config, rank, what + " executor", std::nullopt, watch::never), runs_(std::move(runs)),
+      what_(std::move(what)) {}
 
 caf::behavior executor_actor::make_behavior() {
   return {[this](run_atom) {

@@ -44,7 +44,8 @@ void print(std::string_view line) noexcept {
 watchdog_actor::watchdog_actor(caf::actor_config& config, const rank_context& rank,
                                const std::vector<fabric::wire::peer_signs>& signs,
                                std::optional<base::flight_view> supervisor)
-    : rank_actor(config, rank, "watchdog", std::nullopt, watch::never), signs_(signs), supervisor_(std::move(supervisor)),
+    : rank_actor(config, rank, "watchdog", std::nullopt, watch::never), signs_(signs),
+      supervisor_(std::move(supervisor)),
       machine_(rank.spec.timeouts, flight_threads_max + rank.turns->size(), peers_of(rank)),
       threads_(flight_threads_max + rank.turns->size()) {
   for (const auto peer : peers_of(rank))
