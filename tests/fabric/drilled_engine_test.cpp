@@ -105,6 +105,7 @@ TEST_CASE_FIXTURE(
     two_parties, "I24: a write that is made again is told to the reader twice, to the writer once, and moves no byte") {
   REQUIRE(writer.write(reader, 11));
   REQUIRE(reader.log.wait_landed(1));
+  REQUIRE(writer.log.wait_delivered(1)); // until then the source is the engine's
   writer.regions[0].bytes[5] = std::byte{42};
   REQUIRE(injector.add(rule_of(drill_action::repeat_write)));
   REQUIRE(writer.write(reader, 12));
@@ -119,6 +120,7 @@ TEST_CASE_FIXTURE(two_parties,
                   "a write that is shifted brings other bytes than those that it should, and says that all went well") {
   REQUIRE(writer.write(reader, 11)); // the first of a rank is never struck
   REQUIRE(reader.log.wait_landed(1));
+  REQUIRE(writer.log.wait_delivered(1)); // until then the source is the engine's
   writer.regions[0].bytes[5] = std::byte{42};
   REQUIRE(injector.add(rule_of(drill_action::shift_write)));
   REQUIRE(writer.write(reader, 12));
