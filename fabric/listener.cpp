@@ -1,10 +1,8 @@
 #include "fabric/connect.hpp"
 
 #include <fcntl.h>
-#include <netdb.h>
 #include <openssl/crypto.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,6 +12,7 @@
 #include <utility>
 
 #include "fabric/handshake.hpp"
+#include "fabric/listening_socket.hpp"
 #include "fabric/shared_memory_lane.hpp"
 #include "fabric/socket_address.hpp"
 #include "fabric/stream_lane.hpp"
@@ -27,51 +26,11 @@ namespace {
 /// Refusals kept between two `take_refusals`: a peer that is refused in a loop must not fill our memory.
 constexpr std::size_t refusals_max = 256;
 
-std::string errno_in_words(int error) {
-  if (error == EADDRINUSE)
-    return "address in use";
-  return std::strerror(error);
-}
-
-tl::unexpected<failure> cannot_listen(const std::string& where, const std::string& why) {
-  return fail(fault::config_invalid, "cannot listen on " + where + ": " + why);
-}
-
-result<base::unique_fd> open_socket(const socket_address& at, const std::string& advice) {
-  base::unique_fd socket{::socket(at.family(), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
-  const int on = 1;
-  if (at.family() != AF_UNIX && socket)
-    ::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  if (!socket || ::bind(socket.get(), at.get(), at.size) != 0 || ::listen(socket.get(), SOMAXCONN) != 0) {
-    const int error = errno;
-    return cannot_listen(at.text, errno_in_words(error) + (error == EADDRINUSE ? advice : std::string{}));
-  }
-  return socket;
-}
-
-/// A socket file that nobody listens on is what a killed rank left behind.
-result<void> remove_stale(const socket_address& at) {
-  struct stat found {};
-  if (::lstat(at.text.c_str(), &found) != 0)
-    return {};
-  if (!S_ISSOCK(found.st_mode))
-    return cannot_listen(at.text, "a file that is no socket is in the way");
-  const base::unique_fd probe{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
-  if (::connect(probe.get(), at.get(), at.size) == 0 || errno == EAGAIN)
-    return cannot_listen(at.text, "another process listens there; is this job running already?");
-  ::unlink(at.text.c_str());
-  return {};
-}
-
-std::string describe_peer(const sockaddr_storage& peer, socklen_t size, lane_kind kind) {
+std::string describe_peer(int socket, lane_kind kind) {
   if (kind == lane_kind::shared_memory)
     return "a unix socket";
-  char host[NI_MAXHOST];
-  char port[NI_MAXSERV];
-  if (::getnameinfo(reinterpret_cast<const sockaddr*>(&peer), size, host, sizeof host, port, sizeof port,
-                    NI_NUMERICHOST | NI_NUMERICSERV) != 0)
-    return "an unknown address";
-  return std::string{host} + ":" + port;
+  const auto from = peer_address(socket);
+  return from ? from->text : "an unknown address";
 }
 
 class socket_listener final : public listener {
@@ -100,7 +59,7 @@ private:
     handshake_reader reader;
   };
 
-  void accept_from(const base::unique_fd& socket, lane_kind kind, time_point now);
+  void accept_from(listening_socket& socket, lane_kind kind, time_point now);
   result<incoming> welcome_peer(handshake& with, const frame_view& first);
   void refuse_peer(handshake& with, const failure& why);
 
@@ -108,8 +67,8 @@ private:
   lane_options options_;
   judge expects_;
   std::string unix_path_;
-  base::unique_fd unix_socket_;
-  base::unique_fd tcp_socket_;
+  listening_socket unix_socket_;
+  listening_socket tcp_socket_;
   std::uint16_t tcp_port_ = 0;
   std::list<handshake> pending_; ///< at most pending_handshakes_max
   std::vector<std::string> refusals_;
@@ -117,15 +76,9 @@ private:
 };
 
 result<void> socket_listener::open_unix(const std::string& path) {
-  const auto at = unix_address(path);
-  if (!at)
-    return tl::unexpected<failure>{at.error()};
-  if (auto removed = remove_stale(*at); !removed)
-    return removed;
-  auto socket = open_socket(*at, "");
+  auto socket = listening_socket::at_unix(path, SOCK_STREAM);
   if (!socket)
     return tl::unexpected<failure>{std::move(socket.error())};
-  ::chmod(path.c_str(), S_IRUSR | S_IWUSR); // other users are refused by the kernel already
   unix_path_ = path;
   unix_socket_ = std::move(*socket);
   return {};
@@ -135,17 +88,13 @@ result<void> socket_listener::open_tcp(const std::string& address, std::uint16_t
   const auto at = tcp_address(address, port);
   if (!at)
     return tl::unexpected<failure>{at.error()};
-  auto socket = open_socket(*at, "; set lanes.tcp_port to a free port or 0");
+  auto socket = listening_socket::at_network(*at, "; set lanes.tcp_port to a free port or 0");
   if (!socket)
     return tl::unexpected<failure>{std::move(socket.error())};
-
-  sockaddr_storage bound{};
-  socklen_t size = sizeof bound;
-  char text[NI_MAXSERV];
-  if (::getsockname(socket->get(), reinterpret_cast<sockaddr*>(&bound), &size) != 0 ||
-      ::getnameinfo(reinterpret_cast<sockaddr*>(&bound), size, nullptr, 0, text, sizeof text, NI_NUMERICSERV) != 0)
-    return cannot_listen(at->text, "the bound port cannot be read");
-  tcp_port_ = static_cast<std::uint16_t>(std::stoul(text));
+  const auto bound = own_address(socket->file());
+  if (!bound)
+    return fail(fault::config_invalid, "cannot listen on " + at->text + ": the bound port cannot be read");
+  tcp_port_ = port_of(*bound);
   tcp_socket_ = std::move(*socket);
   return {};
 }
@@ -157,18 +106,17 @@ std::vector<pollfd> socket_listener::waitables() const {
   if (pending_.size() < pending_handshakes_max)
     for (const auto* socket : {&unix_socket_, &tcp_socket_})
       if (*socket)
-        fds.push_back({socket->get(), POLLIN, 0});
+        fds.push_back({socket->waits_on(), POLLIN, 0});
   return fds;
 }
 
-void socket_listener::accept_from(const base::unique_fd& socket, lane_kind kind, time_point now) {
-  while (socket && pending_.size() < pending_handshakes_max) {
-    sockaddr_storage peer{};
-    socklen_t size = sizeof peer;
-    const int fd = ::accept4(socket.get(), reinterpret_cast<sockaddr*>(&peer), &size, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd < 0)
+void socket_listener::accept_from(listening_socket& socket, lane_kind kind, time_point now) {
+  while (pending_.size() < pending_handshakes_max) {
+    auto accepted = socket.accept();
+    if (!accepted)
       return; // nobody, or somebody who has left again
-    pending_.push_back({base::unique_fd{fd}, kind, describe_peer(peer, size, kind), now, {}});
+    auto from = describe_peer(accepted.get(), kind);
+    pending_.push_back({std::move(accepted), kind, std::move(from), now, {}});
   }
 }
 
@@ -232,6 +180,8 @@ result<incoming> socket_listener::welcome_peer(handshake& with, const frame_view
   // The lane is made before the welcome, so that a welcome is a promise; the socket stays ours until both are done.
   std::unique_ptr<lane> made;
   base::unique_fd socket{::fcntl(with.socket.get(), F_DUPFD_CLOEXEC, 0)};
+  if (!socket) // a lane without its socket would never learn of its peer's end
+    return fail(fault::no_memory, std::string{"a second descriptor of the connection: "} + std::strerror(errno));
   if (memory) {
     auto lane =
         make_shared_memory_lane({std::move(descriptors[0]), std::move(descriptors[1]), std::move(descriptors[2])},

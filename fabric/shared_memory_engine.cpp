@@ -22,7 +22,7 @@ result<std::unique_ptr<transfer_engine>> make_shared_memory_engine(shared_memory
 result<std::unique_ptr<transfer_engine>> shared_memory_engine::create(shared_memory_options options) {
   if (auto usable = check_options(options.self, options.queue_max); !usable)
     return tl::unexpected{std::move(usable.error())};
-  auto listening = listen_at(options.unix_path);
+  auto listening = listening_socket::at_unix(options.unix_path, SOCK_SEQPACKET);
   if (!listening)
     return tl::unexpected{std::move(listening.error())};
   auto bell = transfer_bell::create();
@@ -32,7 +32,8 @@ result<std::unique_ptr<transfer_engine>> shared_memory_engine::create(shared_mem
       new shared_memory_engine{std::move(options), std::move(*listening), std::move(*bell)}};
 }
 
-shared_memory_engine::shared_memory_engine(shared_memory_options options, unique_fd listening, transfer_bell bell)
+shared_memory_engine::shared_memory_engine(shared_memory_options options, listening_socket listening,
+                                           transfer_bell bell)
     : transfer_engine_base(std::move(bell)), options_(std::move(options)), posted_(options_.queue_max),
       door_(options_, std::move(listening)),
       device_copies_(options_.devices ? options_.devices->make_copies() : nullptr), unpublished_(options_.queue_max) {}

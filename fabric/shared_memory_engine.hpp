@@ -48,7 +48,7 @@ private:
     std::optional<protocols::time_point> begun; ///< when the device was told
   };
 
-  shared_memory_engine(shared_memory_options options, base::unique_fd listening, transfer_bell bell);
+  shared_memory_engine(shared_memory_options options, listening_socket listening, transfer_bell bell);
 
   protocols::result<shared_region> make_region(std::size_t bytes, memory_kind kind) const;
   protocols::result<shared_region> open_region(const transfer_note& described, base::unique_fd file) const;

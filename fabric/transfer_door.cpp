@@ -45,7 +45,7 @@ result<peer_pointer> make_peer(received_note said, unique_fd socket, transfer_ri
 
 } // namespace
 
-transfer_door::transfer_door(const shared_memory_options& self, unique_fd listening)
+transfer_door::transfer_door(const shared_memory_options& self, listening_socket listening)
     : self_(self), listening_(std::move(listening)) {}
 
 transfer_note transfer_door::note_of(note_kind kind, rank_id to, protocols::generation to_born) const {
@@ -104,7 +104,7 @@ result<peer_pointer> transfer_door::connect(const protocols::endpoint& to, const
 void transfer_door::watch(std::vector<pollfd>& watched) const {
   for (const newcomer& from : newcomers_)
     watched.push_back({from.socket.get(), POLLIN, 0});
-  watched.push_back({newcomers_.size() < newcomers_max ? listening_.get() : -1, POLLIN, 0});
+  watched.push_back({newcomers_.size() < newcomers_max ? listening_.waits_on() : -1, POLLIN, 0});
 }
 
 int transfer_door::patience_ms(int otherwise) const noexcept {
@@ -131,8 +131,7 @@ std::vector<peer_pointer> transfer_door::step(std::span<const pollfd> watched, c
 }
 
 void transfer_door::accept() {
-  unique_fd socket{::accept4(listening_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC)};
-  if (socket)
+  if (auto socket = listening_.accept())
     newcomers_.push_back({std::move(socket), base::now() + note_patience});
 }
 
@@ -176,7 +175,7 @@ void transfer_door::close() noexcept {
   if (!listening_)
     return; // the path may be another engine's by now
   ::unlink(self_.unix_path.c_str());
-  listening_.reset();
+  listening_.close();
 }
 
 } // namespace troupe::fabric

@@ -9,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include "fabric/listening_socket.hpp"
 #include "fabric/shared_region.hpp"
 #include "fabric/transfer.hpp"
 #include "fabric/transfer_bell.hpp"
@@ -48,7 +49,7 @@ public:
   /// The generation of a rank that is attached already; 0: none is.
   using generation_of = std::function<protocols::generation(protocols::rank_id)>;
 
-  transfer_door(const shared_memory_options& self, base::unique_fd listening);
+  transfer_door(const shared_memory_options& self, listening_socket listening);
 
   /// Waits for the peer to listen and to welcome, so that it does not matter who starts first (C35). Errors: timeout,
   /// peer_gone, what it refused with, config_invalid.
@@ -79,7 +80,7 @@ private:
   void accept();
 
   const shared_memory_options& self_;
-  base::unique_fd listening_;
+  listening_socket listening_;
   std::vector<newcomer> newcomers_;
 };
 

@@ -3,8 +3,6 @@
 #include <poll.h>
 #include <sys/inotify.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,6 +11,7 @@
 #include <system_error>
 #include <type_traits>
 
+#include "fabric/socket_address.hpp"
 #include "runtime/base/clock.hpp"
 
 namespace troupe::fabric {
@@ -31,16 +30,6 @@ constexpr std::size_t files_max = std::tuple_size_v<decltype(received_note::file
 
 std::string in_words(const std::string& what) {
   return what + ": " + std::generic_category().message(errno);
-}
-
-result<sockaddr_un> address_of(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.empty() || path.size() >= sizeof address.sun_path)
-    return fail(fault::config_invalid, "a unix socket's path has 1 to " + std::to_string(sizeof address.sun_path - 1) +
-                                           " bytes, not " + std::to_string(path.size()) + ": '" + path + "'");
-  std::copy(path.begin(), path.end(), address.sun_path);
-  return address;
 }
 
 unique_fd new_socket() {
@@ -114,35 +103,12 @@ result<std::optional<received_note>> receive_note(int socket) {
   return std::optional<received_note>{std::move(got)};
 }
 
-result<unique_fd> listen_at(const std::string& path) {
-  // The file takes its name when it listens: who sees it can connect.
-  const std::string unnamed = path + ".new";
-  const auto address = address_of(unnamed);
-  if (!address)
-    return tl::unexpected{address.error()};
-  // A socket file outlives its process. It is taken over only when nobody answers there.
-  struct stat found {};
-  if (::lstat(path.c_str(), &found) == 0) {
-    if (!S_ISSOCK(found.st_mode))
-      return fail(fault::config_invalid, "cannot listen at " + path + ": it is there and no socket");
-    if (connect_to(path))
-      return fail(fault::config_invalid, "cannot listen at " + path + ": another engine listens there");
-  }
-  ::unlink(unnamed.c_str());
-  unique_fd socket = new_socket();
-  if (!socket || ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address) != 0 ||
-      ::chmod(unnamed.c_str(), S_IRUSR | S_IWUSR) != 0 || ::listen(socket.get(), SOMAXCONN) != 0 ||
-      ::rename(unnamed.c_str(), path.c_str()) != 0)
-    return fail(fault::config_invalid, in_words("cannot listen at " + path));
-  return socket;
-}
-
 result<unique_fd> connect_to(const std::string& path) {
-  const auto address = address_of(path);
+  const auto address = unix_address(path);
   if (!address)
     return tl::unexpected{address.error()};
   unique_fd socket = new_socket();
-  if (!socket || ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address) != 0)
+  if (!socket || ::connect(socket.get(), address->get(), address->size) != 0)
     return fail(fault::peer_gone, in_words("cannot connect to " + path));
   return socket;
 }

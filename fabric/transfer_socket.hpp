@@ -52,8 +52,6 @@ protocols::result<void> send_note(int socket, const transfer_note& note, std::sp
 /// descriptor is left for those that came with it).
 protocols::result<std::optional<received_note>> receive_note(int socket);
 
-/// Errors: config_invalid, with path and errno in words.
-protocols::result<base::unique_fd> listen_at(const std::string& path);
 /// One try. Errors: peer_gone (nobody listens there yet, or no more), config_invalid (no such address can be).
 protocols::result<base::unique_fd> connect_to(const std::string& path);
 /// Waits until somebody listens there. Errors: timeout, config_invalid.

@@ -145,7 +145,7 @@ void wire::listen(std::unique_ptr<listener> from, std::function<void(incoming)> 
   on_refused_ = std::move(on_refused);
 }
 
-void wire::accept_clients(base::unique_fd listening, std::function<void(base::unique_fd)> on_client) {
+void wire::accept_clients(listening_socket listening, std::function<void(base::unique_fd)> on_client) {
   {
     const std::lock_guard lock{mutex_};
     clients_added_ = std::move(listening);
@@ -339,7 +339,7 @@ void wire::sleep() {
   }
   std::vector<pollfd> fds{{doorbell_.get(), POLLIN, 0}};
   if (clients_)
-    fds.push_back({clients_.get(), POLLIN, 0});
+    fds.push_back({clients_.waits_on(), POLLIN, 0});
   if (listener_)
     for (const auto& each : listener_->waitables())
       fds.push_back(each);
@@ -369,14 +369,8 @@ void wire::sleep() {
 }
 
 void wire::accept_waiting_clients() {
-  if (!clients_)
-    return;
-  while (true) {
-    base::unique_fd client{::accept4(clients_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
-    if (!client)
-      return;
+  while (auto client = clients_.accept_spare()) // ends with those who wait
     on_client_(std::move(client));
-  }
 }
 
 } // namespace troupe::fabric

@@ -12,6 +12,7 @@
 
 #include "fabric/connect.hpp"
 #include "fabric/lane.hpp"
+#include "fabric/listening_socket.hpp"
 #include "protocols/messages.hpp"
 #include "runtime/base/unique_fd.hpp"
 
@@ -73,8 +74,9 @@ public:
   void listen(std::unique_ptr<listener> from, std::function<void(incoming)> on_lane,
               std::function<void(const std::string&)> on_refused);
 
-  /// Calls `on_client` with each connection to a listening unix socket, from now on. Once.
-  void accept_clients(base::unique_fd listening, std::function<void(base::unique_fd)> on_client);
+  /// Calls `on_client` with each connection to a listening unix socket, from now on, as long as it leaves descriptors
+  /// to the lanes. Once.
+  void accept_clients(listening_socket listening, std::function<void(base::unique_fd)> on_client);
 
 private:
   struct outgoing {
@@ -119,7 +121,7 @@ private:
   std::vector<key> removed_;
   std::map<key, std::shared_ptr<std::atomic<std::size_t>>> queued_; ///< absent: peer gone
   key next_key_ = 1;
-  base::unique_fd clients_added_;
+  listening_socket clients_added_;
 
   std::map<key, std::unique_ptr<link>> links_; ///< the wire's thread only, as all below
   protocols::duration beat_period_{};
@@ -129,7 +131,7 @@ private:
   std::unique_ptr<listener> listener_;
   std::function<void(incoming)> on_lane_;
   std::function<void(const std::string&)> on_refused_;
-  base::unique_fd clients_;
+  listening_socket clients_;
   std::function<void(base::unique_fd)> on_client_;
 };
 

@@ -1,8 +1,6 @@
 #include "runtime/cluster/control_door.hpp"
 
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -29,31 +27,6 @@ bool is_owner(int socket) {
   return ::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &who, &size) == 0 && (who.uid == ::geteuid() || who.uid == 0);
 }
 
-/// Reads one client's orders. False: it is let go.
-bool serve(fabric::lane& client, const control_door::handler& on_inject) {
-  while (true) { // ends with what the client has sent, which its lane bounds
-    const auto frame = client.peek();
-    if (!frame)
-      return false;
-    if (!*frame)
-      return true;
-    inject order;
-    result<void> done = fail(fault::unknown_type, "only faults to inject are taken here");
-    if ((*frame)->header.type == inject::type) {
-      done = decode_payload((*frame)->payload, order);
-      if (done)
-        done = on_inject(order);
-    }
-    client.pop();
-    const injected answer{.code = done ? std::uint16_t{0} : static_cast<std::uint16_t>(done.error().code),
-                          .message = done ? std::string{} : done.error().what};
-    std::vector<std::byte> payload;
-    encode_payload(answer, payload);
-    if (!client.try_send({.type = injected::type}, payload))
-      return false;
-  }
-}
-
 } // namespace
 
 result<void> judge_injection(const cluster_spec& spec, const cluster_plan& plan, const inject& order) {
@@ -66,39 +39,62 @@ result<void> judge_injection(const cluster_spec& spec, const cluster_plan& plan,
 }
 
 result<control_door> control_door::open(const std::string& path) {
-  base::unique_fd socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
-  const auto address = fabric::unix_address(path);
-  if (!address)
-    return fail(fault::config_invalid, address.error().what);
-  ::unlink(path.c_str());
-  if (!socket || ::bind(socket.get(), address->get(), address->size) != 0 ||
-      ::chmod(path.c_str(), S_IRUSR | S_IWUSR) != 0 || ::listen(socket.get(), SOMAXCONN) != 0)
-    return fail(fault::config_invalid, fmt::format("cannot listen on {}: {}", path, std::strerror(errno)));
-  return control_door{std::move(socket)};
+  auto socket = fabric::listening_socket::at_unix(path, SOCK_STREAM);
+  if (!socket)
+    return tl::unexpected<failure>{std::move(socket.error())};
+  return control_door{std::move(*socket)};
 }
 
-void control_door::accept_waiting() {
+void control_door::accept_waiting(time_point now) {
   while (clients_.size() < clients_max) {
-    base::unique_fd socket{::accept4(listening_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
+    auto socket = listening_.accept();
     if (!socket)
       return;
     if (is_owner(socket.get()))
-      clients_.push_back(fabric::make_stream_lane(socket.release(), supervisor_rank, door_generation, client_rank,
-                                                  door_generation, door_options));
+      clients_.push_back({fabric::make_stream_lane(socket.release(), supervisor_rank, door_generation, client_rank,
+                                                   door_generation, door_options),
+                          now});
   }
 }
 
-void control_door::step(const handler& on_inject) {
-  accept_waiting();
-  std::erase_if(clients_, [&](const auto& client) { return !serve(*client, on_inject); });
+/// Reads one client's orders. False: it is let go.
+bool control_door::serve(client& from, const handler& on_inject, time_point now) {
+  fabric::lane& lane = *from.lane;
+  while (true) { // ends with what the client has sent, which its lane bounds
+    const auto frame = lane.peek();
+    if (!frame)
+      return false;
+    if (!*frame)
+      return now < from.heard + client_patience;
+    from.heard = now;
+    inject order;
+    result<void> done = fail(fault::unknown_type, "only faults to inject are taken here");
+    if ((*frame)->header.type == inject::type) {
+      done = decode_payload((*frame)->payload, order);
+      if (done)
+        done = on_inject(order);
+    }
+    lane.pop();
+    const injected answer{.code = done ? std::uint16_t{0} : static_cast<std::uint16_t>(done.error().code),
+                          .message = done ? std::string{} : done.error().what};
+    std::vector<std::byte> payload;
+    encode_payload(answer, payload);
+    if (!lane.try_send({.type = injected::type}, payload))
+      return false;
+  }
+}
+
+void control_door::step(const handler& on_inject, time_point now) {
+  accept_waiting(now);
+  std::erase_if(clients_, [&](client& each) { return !serve(each, on_inject, now); });
 }
 
 std::vector<int> control_door::waitables() const {
   std::vector<int> fds;
   if (clients_.size() < clients_max)
-    fds.push_back(listening_.get());
+    fds.push_back(listening_.waits_on());
   for (const auto& client : clients_)
-    fds.push_back(client->waitables({}).fds.front().fd);
+    fds.push_back(client.lane->waitables({}).fds.front().fd);
   return fds;
 }
 

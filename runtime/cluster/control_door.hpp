@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "fabric/lane.hpp"
+#include "fabric/listening_socket.hpp"
 #include "protocols/cluster_plan.hpp"
 #include "protocols/messages.hpp"
 #include "protocols/time.hpp"
@@ -18,28 +19,37 @@ protocols::result<void> judge_injection(const protocols::cluster_spec& spec, con
                                         const protocols::inject& order);
 
 /// Where a person's commands reach the supervisor of a running job: RUN_DIR/control.sock, for its owner alone.
-/// It takes `inject` frames and answers each with `injected`; whoever sends anything else is let go.
+/// It takes `inject` frames and answers each with `injected`; whoever sends anything else is let go, other users at
+/// once, which the kernel names. Contract: K5.
 /// Threads: the supervisor's. Never blocks.
 class control_door {
 public:
   static constexpr std::size_t clients_max = 16;
+  /// A client that has said nothing for so long is let go: its place is another's.
+  static constexpr protocols::duration client_patience = std::chrono::seconds{10};
 
   /// Errors: config_invalid with path and errno in words.
   static protocols::result<control_door> open(const std::string& path);
 
   using handler = std::function<protocols::result<void>(const protocols::inject&)>;
-  /// Accepts, reads, answers what is there.
-  void step(const handler& on_inject);
+  /// Accepts, reads, answers what is there. To be called every second or so even when nothing is polled.
+  void step(const handler& on_inject, protocols::time_point now);
 
   /// What to wait for (POLLIN) before the next `step`.
   std::vector<int> waitables() const;
 
 private:
-  explicit control_door(base::unique_fd listening) noexcept : listening_(std::move(listening)) {}
-  void accept_waiting();
+  struct client {
+    std::unique_ptr<fabric::lane> lane;
+    protocols::time_point heard;
+  };
 
-  base::unique_fd listening_;
-  std::vector<std::unique_ptr<fabric::lane>> clients_;
+  explicit control_door(fabric::listening_socket listening) noexcept : listening_(std::move(listening)) {}
+  void accept_waiting(protocols::time_point now);
+  static bool serve(client& from, const handler& on_inject, protocols::time_point now);
+
+  fabric::listening_socket listening_;
+  std::vector<client> clients_;
 };
 
 /// A client's side: sends one order and waits for the answer.

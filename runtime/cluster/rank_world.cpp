@@ -1,12 +1,9 @@
 #include "runtime/cluster/rank_world.hpp"
 
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 
 #include <fmt/format.h>
 
@@ -46,21 +43,6 @@ constexpr std::size_t messages_a_turn = 64;
 constexpr std::size_t watched_max = 13 + protocols::limits::readers;
 /// An idle thread wakes this often at most; each wake costs microseconds.
 constexpr std::chrono::milliseconds nap_max{500};
-
-result<base::unique_fd> listen_for_clients(const std::string& path) {
-  base::unique_fd socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path)
-    return fail(fault::config_invalid, path + ": a socket path has at most " +
-                                           std::to_string(sizeof address.sun_path - 1) + " characters; use --run-dir");
-  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
-  ::unlink(path.c_str());
-  if (!socket || ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
-      ::listen(socket.get(), SOMAXCONN) != 0)
-    return fail(fault::config_invalid, "cannot listen on " + path + ": " + std::strerror(errno));
-  return socket;
-}
 
 template <class Act>
 result<void> timed(start_part part, const Act& act) {
@@ -319,7 +301,7 @@ result<void> rank_world::serve() {
   if (const auto* const encode = context_.roles->find(role_kind::encode))
     caf::anon_send(*encode, actors::start_atom::value);
   if (is_front()) {
-    auto clients = listen_for_clients(run_directory_ + "/front.sock");
+    auto clients = fabric::listening_socket::at_unix(run_directory_ + "/front.sock", SOCK_STREAM);
     if (!clients)
       return tl::unexpected<failure>{clients.error()};
     wire_.accept_clients(*std::move(clients), [this](base::unique_fd socket) { on_client(std::move(socket)); });

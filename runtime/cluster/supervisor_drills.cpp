@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "runtime/base/assert.hpp"
+#include "runtime/base/clock.hpp"
 #include "runtime/base/log.hpp"
 
 namespace troupe::cluster {
@@ -54,7 +55,7 @@ std::vector<int> supervisor_drills::waitables() const {
 
 void supervisor_drills::step(const std::function<void(const protocols::inject&)>& send) {
   if (door_)
-    door_->step([this](const protocols::inject& order) { return inject(order); });
+    door_->step([this](const protocols::inject& order) { return inject(order); }, base::now());
   std::uint64_t rung = 0;
   if (::read(bell_.get(), &rung, sizeof rung) < 0)
     return;

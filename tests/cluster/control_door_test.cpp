@@ -45,6 +45,8 @@ public:
   }
   std::string path() const { return (here_.path() / "control.sock").string(); }
   result<void> order(std::uint32_t rank) { return cluster::order_injection(path(), order_of(rank), base::now() + 10s); }
+  /// From now on the door's clock is ahead by so much.
+  void let_pass(protocols::duration time) { later_ = time; }
   std::atomic<int> taken = 0;
 
 private:
@@ -54,17 +56,20 @@ private:
       for (const int fd : door_->waitables())
         fds.push_back({fd, POLLIN, 0});
       ::poll(fds.data(), fds.size(), 10);
-      door_->step([this](const inject& order) -> result<void> {
-        if (order.rank != rank_id{1})
-          return fail(fault::invalid_request, "no such rank");
-        ++taken;
-        return {};
-      });
+      door_->step(
+          [this](const inject& order) -> result<void> {
+            if (order.rank != rank_id{1})
+              return fail(fault::invalid_request, "no such rank");
+            ++taken;
+            return {};
+          },
+          base::now() + later_.load());
     }
   }
   tests::run_directory here_;
   std::optional<control_door> door_;
   std::atomic<bool> done_ = false;
+  std::atomic<protocols::duration> later_{};
   std::thread serving_;
 };
 
@@ -110,6 +115,25 @@ TEST_CASE("C20: whoever says anything else is let go, and others are still heard
   injected said;
   REQUIRE(decode_payload(answer->payload, said));
   CHECK(said.code == static_cast<std::uint16_t>(fault::unknown_type));
+  CHECK(door.order(1));
+}
+
+TEST_CASE("K5: silent clients are bounded in number and time, and an order goes in once theirs has passed") {
+  open_door door;
+  const auto address = fabric::unix_address(door.path());
+  REQUIRE(address);
+  std::vector<base::unique_fd> silent;
+  for (std::size_t i = 0; i < 2 * control_door::clients_max; ++i) {
+    silent.emplace_back(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    REQUIRE(::connect(silent.back().get(), address->get(), address->size) == 0);
+  }
+  const auto too_early = cluster::order_injection(door.path(), order_of(1), base::now() + 100ms);
+  REQUIRE_FALSE(too_early);
+  CHECK(too_early.error().code == fault::timeout);
+  door.let_pass(control_door::client_patience); // of the first; then of those that waited for a place
+  pollfd end{silent.front().get(), POLLIN | POLLRDHUP, 0};
+  CHECK(::poll(&end, 1, 10'000) == 1);
+  door.let_pass(2 * control_door::client_patience);
   CHECK(door.order(1));
 }
 
