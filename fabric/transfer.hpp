@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -108,7 +109,7 @@ public:
   /// config_invalid (this engine reaches no device's memory).
   virtual protocols::result<local_region> register_region(std::size_t bytes, memory_kind kind = memory_kind::host) = 0;
 
-  /// libfabric endpoint name; empty for shared memory.
+  /// Where peers knock (fabric/ofi/fabric_door.hpp); empty for shared memory.
   virtual std::vector<std::byte> address() const = 0;
 
   /// From here on events are called.
@@ -147,13 +148,16 @@ protocols::result<std::unique_ptr<transfer_engine>> make_shared_memory_engine(sh
 
 struct fabric_options {
   protocols::rank_id self;
-  std::string provider = "tcp;ofi_rxm";
+  protocols::generation born;
+  std::array<std::byte, 32> job_token{};
+  std::string provider = "tcp";
   std::string interface = "lo"; ///< the provider's domain: a network interface for tcp, a device for verbs; empty: any
   std::size_t queue_max = 4096;
 };
-/// libfabric RDM endpoint with delivery-complete writes and remote completion data. Errors: config_invalid with the
-/// providers that are there. Sets FI_TCP_IFACE in the environment, which libfabric reads at its first call in a
-/// process only: make the engine before threads that read the environment, and use one interface in a process.
+/// libfabric connections (FI_EP_MSG) with delivery-complete writes and remote completion data, made only with peers
+/// that have shown the job's token. Errors: config_invalid with the providers that are there. Sets FI_TCP_IFACE in the
+/// environment, which libfabric reads at its first call in a process only: make the engine before threads that read the
+/// environment, and use one interface in a process.
 protocols::result<std::unique_ptr<transfer_engine>> make_fabric_engine(fabric_options options);
 
 } // namespace troupe::fabric

@@ -81,7 +81,7 @@ struct cluster_spec {
   struct lanes_section {
     control_lane control = control_lane::automatic;
     bulk_lane bulk = bulk_lane::automatic;
-    std::string fabric_provider = "tcp;ofi_rxm";
+    std::string fabric_provider = "tcp";
     std::string interface = "lo";
     std::uint16_t tcp_port = 0; ///< first port; rank r listens on tcp_port + r; 0: any free port
   } lanes;

@@ -20,21 +20,25 @@ result<std::unique_ptr<transfer_engine>> fabric_engine::create(fabric_options op
   auto session = fabric_session::open(options.provider, options.interface);
   if (!session)
     return tl::unexpected{std::move(session.error())};
-  auto address = (*session)->address();
-  if (!address)
-    return tl::unexpected{std::move(address.error())};
+  const fabric_identity self{.self = options.self, .born = options.born, .job_token = options.job_token};
+  const socket_address listening = (*session)->address();
+  auto door = fabric_door::open(self, listening, port_of(listening));
+  if (!door)
+    return tl::unexpected{std::move(door.error())};
   auto bell = transfer_bell::create();
   if (!bell)
     return tl::unexpected{std::move(bell.error())};
   return std::unique_ptr<transfer_engine>{
-      new fabric_engine{std::move(options), std::move(*session), std::move(*address), std::move(*bell)}};
+      new fabric_engine{std::move(options), std::move(*session), std::move(*door), std::move(*bell)}};
 }
 
-fabric_engine::fabric_engine(fabric_options options, std::unique_ptr<fabric_session> session,
-                             std::vector<std::byte> address, transfer_bell bell)
-    : transfer_engine_base(std::move(bell)), options_(std::move(options)), address_(std::move(address)),
-      transfers_(options_.queue_max), posted_(options_.queue_max), own_(options_.queue_max),
-      session_(std::move(session)) {
+fabric_engine::fabric_engine(fabric_options options, std::unique_ptr<fabric_session> session, fabric_door door,
+                             transfer_bell bell)
+    : transfer_engine_base(std::move(bell)), options_(std::move(options)), identity_{.self = options_.self,
+                                                                                     .born = options_.born,
+                                                                                     .job_token = options_.job_token},
+      address_(bytes_of(door.address())), transfers_(options_.queue_max), posted_(options_.queue_max),
+      own_(options_.queue_max), session_(std::move(session)), door_(std::move(door)) {
   idle_.reserve(transfers_.size());
   for (transfer& place : transfers_)
     idle_.push_back(&place);
@@ -42,13 +46,12 @@ fabric_engine::fabric_engine(fabric_options options, std::unique_ptr<fabric_sess
 
 fabric_engine::~fabric_engine() {
   stop();
-  // Registrations hold the domain, and the endpoint holds them.
-  session_->close_endpoint();
-  regions_.clear();
+  regions_.clear(); // registrations hold the domain
 }
 
-fabric_engine::peer::peer(const protocols::endpoint& from, fi_addr_t at, std::size_t queue_max)
-    : rank(from.rank), born(from.born), address(at), operations(operations_max), waiting(queue_max) {
+fabric_engine::peer::peer(const protocols::endpoint& from, socket_address door_of, std::size_t queue_max)
+    : rank(from.rank), born(from.born), at(from), door(std::move(door_of)), operations(operations_max),
+      waiting(queue_max) {
   idle.reserve(operations.size());
   for (operation& one : operations) {
     one.to = this;

@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "fabric/ofi/fabric_door.hpp"
 #include "fabric/ofi/fabric_session.hpp"
 #include "fabric/region_memory.hpp"
 #include "fabric/transfer_engine_base.hpp"
@@ -13,23 +14,29 @@
 
 namespace troupe::fabric {
 
-/// The data plane between hosts: one-sided writes over a libfabric RDM endpoint.
+/// The data plane between hosts: one-sided writes over libfabric connections, one from each writer to each peer that it
+/// writes to, made when the first write waits.
+///
+/// A connection is made in three steps (fabric_door.hpp): the writer knocks at the peer's door, the door lets exactly
+/// its address through to libfabric's port, and libfabric's request carries a proof; nothing that comes another way
+/// reaches libfabric, so whatever completes here was written by a peer that knows the job's token (which of them, it
+/// says itself). A newer generation of a peer takes the place of an older one, whose connection is closed then: what
+/// it had written and not told of is heard of no more.
 ///
 /// The pieces of a write are posted side by side, and the last of them, which carries the completion data, only when
-/// all others are delivered: no order between two writes is promised by every provider (an EFA endpoint sprays), and
-/// the target must not be told of bytes that are still on their way. A write of one piece costs no extra round trip.
+/// all others are delivered: no order between two writes is promised by every provider, and the target must not be told
+/// of bytes that are still on their way. A write of one piece costs no extra round trip.
 ///
 /// A transfer that passes its deadline fails, but libfabric still owns its operations, and may still read the source
-/// and write the target: they are quarantined, out of their peer's pool, until it gives them back or the endpoint is
+/// and write the target: they are quarantined, out of their peer's pool, until it gives them back or the connection is
 /// closed; the source and target slots must be quarantined by the caller for the same reason. Every peer has its own
 /// pool, so one that is stopped takes nothing from the others.
 ///
-/// libfabric says only that a write failed, and one failure drops the connection with all that is in flight to that
-/// peer. So a failure is followed by a probe, a write of no bytes: if that fails too, or is not delivered in time,
-/// the peer is gone; otherwise the failed transfers were all, and the next ones, held back meanwhile, go on.
-/// A peer that dies while nothing flows to it, or before the first connection to it, is noticed by a write's deadline:
-/// the provider connects silently for ever. The lanes notice it sooner.
-/// Contract: I22, I23, I25, I26, I31, E10, J12, C31, C47.
+/// One failure ends the connection with all that is in flight on it. The transfers fail, and the writer knocks again:
+/// if nobody listens there, or none comes to be within `trouble_patience`, the peer is gone; otherwise the next writes,
+/// held back meanwhile, go on. A peer that dies while nothing is to be written to it is noticed with the next write;
+/// the lanes notice it sooner.
+/// Contract: I22, I23, I25, I26, I31, E10, J12, C31, C47, K5.
 /// Threads: after `start`, libfabric is called by the engine's own thread only; `mutex_` guards what the interface
 /// shares with it. Events are called without it, and must not call `attach_peer` or `stop`, which wait for that thread.
 class fabric_engine final : public transfer_engine_base {
@@ -73,33 +80,59 @@ private:
   struct operation {
     fi_context2 context{};
     peer* to = nullptr;
-    transfer* of = nullptr; ///< none: a probe, or a transfer that was given up
-    bool is_probe = false;
+    transfer* of = nullptr;       ///< none: the transfer was given up
+    std::uint64_t connection = 0; ///< which of the peer's it went over
   };
 
-  /// Never freed before the endpoint is closed: libfabric may still own its operations.
+  /// How far a connection to a peer has come.
+  struct way {
+    std::optional<fabric_knock> knock;
+    fabric_connection connection;
+    std::uint64_t number = 0; ///< of the connection, or of the last one
+    bool is_open = false;
+    protocols::time_point until;      ///< of this try
+    protocols::time_point not_before; ///< of the next one
+
+    bool is_under_way() const noexcept { return knock.has_value() || (connection && !is_open); }
+  };
+
+  /// Never freed before its connections are closed: libfabric may still own its operations.
   struct peer {
     protocols::rank_id rank;
     protocols::generation born;
-    fi_addr_t address = FI_ADDR_UNSPEC;
+    protocols::endpoint at;
+    socket_address door;
     std::map<std::uint32_t, protocols::region_card> regions; ///< guarded by `mutex_`
     // the engine's thread's own
     std::vector<operation> operations;
     std::vector<operation*> idle;
     transfer_queue<transfer*> waiting;
     std::vector<transfer*> active; ///< at most active_max
-    struct probe_state {
+    way there;
+    /// A connection has ended, and none has come to be since.
+    struct trouble_state {
       protocols::failure cause;
       protocols::time_point until;
-      bool posted = false;
     };
-    std::optional<probe_state> probe;
+    std::optional<trouble_state> trouble;
     bool gone = false;
     bool refused = false; ///< libfabric said "again" in this turn
 
-    bool awaits_something() const noexcept { return !active.empty() || !waiting.empty() || probe; }
+    bool awaits_something() const noexcept { return !active.empty() || !waiting.empty() || trouble; }
 
-    peer(const protocols::endpoint& from, fi_addr_t at, std::size_t queue_max);
+    peer(const protocols::endpoint& from, socket_address door, std::size_t queue_max);
+  };
+
+  /// Who was told to come, and has not come yet.
+  struct expected_guest {
+    fabric_guest who;
+    protocols::time_point until;
+  };
+
+  /// A connection that a peer has made.
+  struct visit {
+    protocols::generation born;
+    fabric_connection connection;
   };
 
   /// A peer that `attach_peer` wants; the engine's thread enters its address.
@@ -108,8 +141,7 @@ private:
     std::optional<protocols::result<void>> outcome;
   };
 
-  fabric_engine(fabric_options options, std::unique_ptr<fabric_session> session, std::vector<std::byte> address,
-                transfer_bell bell);
+  fabric_engine(fabric_options options, std::unique_ptr<fabric_session> session, fabric_door door, transfer_bell bell);
 
   // ---- the engine's thread ----
   void run() noexcept override;
@@ -118,11 +150,9 @@ private:
   bool copy_own();
   bool issue();
   bool advance(transfer& write);
-  void post_probe(peer& to);
   operation* take_operation(peer& to, transfer* of) noexcept;
   bool reap();
   void on_completion(const fabric_session::completion& done);
-  void on_failure(peer& to, const protocols::failure& cause, int error);
   void expire();
   void drop(transfer& write, const protocols::failure& cause);
   void finish(transfer& write, protocols::result<void> outcome);
@@ -130,7 +160,25 @@ private:
   void lose(peer& to, const protocols::failure& cause);
   void rest(bool worked);
 
+  // ---- connections, on the engine's thread (fabric_engine_connections.cpp) ----
+  void look_after_connections();
+  void answer_door(protocols::time_point now);
+  protocols::result<void> expect(fabric_guest guest, protocols::time_point until);
+  protocols::result<void> admit_expected();
+  protocols::generation lowest_of(protocols::rank_id rank);
+  void take_event(fabric_session::event happened);
+  void take_request(const fabric_session::event& asked);
+  void close_visits_before(protocols::rank_id rank, protocols::generation born);
+  void reach(peer& to, protocols::time_point now);
+  void knock(peer& to, protocols::time_point now);
+  void step_knock(peer& to, protocols::time_point now);
+  void give_up_try(peer& to, protocols::time_point now);
+  void lose_connection(peer& to, const protocols::failure& cause, bool in_use = true);
+  bool connections_move() const;
+  void close_connections() noexcept;
+
   const fabric_options options_;
+  const fabric_identity identity_;
   const std::vector<std::byte> address_;
 
   // Guarded by `mutex_`.
@@ -140,15 +188,20 @@ private:
   std::vector<transfer*> idle_;
   transfer_queue<transfer*> posted_;
 
-  // The engine's thread's own, once started. Destroyed from the end: the session closes the endpoint, then peers and
-  // regions go.
+  // The engine's thread's own, once started. The thread's end closes all connections; then regions, the session and
+  // peers go.
   std::vector<std::unique_ptr<region>> regions_; ///< a region's id is its place, from 1; fixed once started
   std::vector<std::unique_ptr<peer>> everybody_;
   transfer_queue<transfer*> own_;
   std::unique_ptr<fabric_session> session_;
+  fabric_door door_;
+  std::vector<expected_guest> expected_; ///< one a rank, at most port_filter::sources_max
+  std::map<protocols::rank_id, visit> visits_;
+  std::vector<pollfd> watched_;
+  bool look_now_ = false;        ///< something happened at the door or on a connection
   bool refused_ = false;         ///< some peer is refused
   protocols::time_point moved_;  ///< last time that a completion or bytes came
-  protocols::time_point looked_; ///< last time that deadlines were looked at
+  protocols::time_point looked_; ///< last time that deadlines and connections were looked at
 };
 
 } // namespace troupe::fabric

@@ -4,7 +4,6 @@
 #include <pthread.h>
 
 #include <algorithm>
-#include <array>
 #include <string>
 #include <utility>
 
@@ -35,11 +34,11 @@ constexpr protocols::duration spin = 50us;
 constexpr protocols::duration deadline_look = 1ms;
 /// libfabric says "again", and no descriptor says when.
 constexpr protocols::duration sleep_refused = 1ms;
-/// The wait descriptor does not wake for a socket that takes bytes again (tcp;ofi_rxm 1.17): a write longer than the
+/// The wait descriptor does not wake for a socket that takes bytes again (tcp 1.17): a write longer than the
 /// socket's buffer would rest until the next look.
 constexpr protocols::duration sleep_under_way = 100us;
-/// After a failed write the provider needs about 120 ms to connect anew; a peer that lives answers within this.
-constexpr protocols::duration probe_patience = 1s;
+/// Nothing wakes for a peer that connects to libfabric's port; it comes at once, or not at all.
+constexpr protocols::duration sleep_expecting = 1ms;
 
 } // namespace
 
@@ -59,7 +58,7 @@ void fabric_engine::run() noexcept {
     finish(*own_.pop(), tl::unexpected{cause});
   for (const auto& to : everybody_)
     fail_all(*to, cause);
-  session_->close_endpoint(); // peers learn of it at once
+  close_connections(); // peers learn of it at once
 }
 
 void fabric_engine::take_joining() {
@@ -67,12 +66,12 @@ void fabric_engine::take_joining() {
   {
     const std::lock_guard lock{mutex_};
     for (joining* wanted : joining_) {
-      const auto address = session_->insert(wanted->from.fabric_address);
-      if (!address) {
-        wanted->outcome = tl::unexpected{address.error()};
+      const auto door = network_address(wanted->from.fabric_address);
+      if (!door) {
+        wanted->outcome = fail(fault::transfer_failed, door.error().what);
         continue;
       }
-      everybody_.push_back(std::make_unique<peer>(wanted->from, *address, options_.queue_max));
+      everybody_.push_back(std::make_unique<peer>(wanted->from, *door, options_.queue_max));
       if (peer* before = std::exchange(peers_[wanted->from.rank], everybody_.back().get()); before != nullptr)
         replaced.push_back(before);
       wanted->outcome = result<void>{};
@@ -80,8 +79,10 @@ void fabric_engine::take_joining() {
     joining_.clear();
   }
   changed_.notify_all();
-  for (peer* before : replaced)
+  for (peer* before : replaced) {
     lose(*before, {fault::peer_gone, "another generation took its place"});
+    close_visits_before(before->rank, lowest_of(before->rank));
+  }
 }
 
 bool fabric_engine::take_posted() {
@@ -116,19 +117,16 @@ bool fabric_engine::issue() {
   bool worked = false;
   for (const auto& to : everybody_) {
     to->refused = false;
-    if (to->probe) { // writes wait until it is known whether the peer lives
-      if (!to->probe->posted)
-        post_probe(*to);
-      continue;
-    }
+    if (!to->there.is_open)
+      continue; // writes wait until there is a way
     while (to->active.size() < active_max && !to->waiting.empty())
       to->active.push_back(to->waiting.pop());
     // One refusal a turn is enough: while the provider connects, each try would be one more connection.
-    for (std::size_t i = 0; i < to->active.size() && !to->refused && !to->probe;) {
+    for (std::size_t i = 0; i < to->active.size() && !to->refused && to->there.is_open;) {
       transfer* write = to->active[i];
       worked |= advance(*write);
       if (i < to->active.size() && to->active[i] == write)
-        ++i; // else it was dropped
+        ++i; // else it was dropped, with the connection
     }
   }
   return worked;
@@ -151,7 +149,7 @@ bool fabric_engine::advance(transfer& write) {
     const auto error = session_->post({.from = write.source->memory.bytes().data() + step.source_offset,
                                        .bytes = step.bytes,
                                        .descriptor = write.source->registration.descriptor(),
-                                       .to = to.address,
+                                       .over = to.there.connection.get(),
                                        .remote_address = write.remote.base + step.target_offset,
                                        .key = write.remote.key,
                                        .context = &one->context,
@@ -163,9 +161,9 @@ bool fabric_engine::advance(transfer& write) {
         refused_ = to.refused = true;
         return worked;
       }
-      const failure cause{fault::transfer_failed, ::fi_strerror(static_cast<int>(-error))};
+      const failure cause{fault::transfer_failed, of_rank(to.rank) + ": " + ::fi_strerror(static_cast<int>(-error))};
       drop(write, cause);
-      on_failure(to, cause, static_cast<int>(-error));
+      lose_connection(to, cause);
       return true;
     }
     ++write.in_flight;
@@ -180,35 +178,8 @@ fabric_engine::operation* fabric_engine::take_operation(peer& to, transfer* of) 
   operation* one = to.idle.back();
   to.idle.pop_back();
   one->of = of;
+  one->connection = to.there.number;
   return one;
-}
-
-void fabric_engine::post_probe(peer& to) {
-  operation* one = take_operation(to, nullptr);
-  if (one == nullptr)
-    return; // the probe's time runs
-  protocols::region_card card;
-  {
-    const std::lock_guard lock{mutex_};
-    card = to.regions.begin()->second; // there is one, since a write failed
-  }
-  const region& source = *regions_.front();
-  const auto error = session_->post({.from = source.memory.bytes().data(),
-                                     .bytes = 0,
-                                     .descriptor = source.registration.descriptor(),
-                                     .to = to.address,
-                                     .remote_address = card.base,
-                                     .key = card.key,
-                                     .context = &one->context});
-  if (error == 0) {
-    one->is_probe = true;
-    to.probe->posted = true;
-    return;
-  }
-  to.idle.push_back(one);
-  refused_ = true;
-  if (error == -FI_ECONNREFUSED)
-    lose(to, to.probe->cause);
 }
 
 bool fabric_engine::reap() {
@@ -232,7 +203,6 @@ void fabric_engine::on_completion(const fabric_session::completion& done) {
   auto& one = *static_cast<operation*>(done.context);
   peer& to = *one.to;
   transfer* of = std::exchange(one.of, nullptr);
-  const bool is_probe = std::exchange(one.is_probe, false);
   to.idle.push_back(&one);
   if (of != nullptr)
     --of->in_flight;
@@ -240,31 +210,20 @@ void fabric_engine::on_completion(const fabric_session::completion& done) {
     const failure cause{fault::transfer_failed, of_rank(to.rank) + ": " + done.what};
     if (of != nullptr)
       drop(*of, cause);
-    if (is_probe && to.probe)
-      to.probe->posted = false; // again, while its time runs
-    on_failure(to, cause, done.error);
-  } else if (is_probe) {
-    to.probe.reset();
+    if (to.there.is_open && one.connection == to.there.number)
+      lose_connection(to, cause);
   } else if (of != nullptr && of->is_whole && of->in_flight == 0) {
     std::erase(to.active, of);
     finish(*of, {});
   }
 }
 
-void fabric_engine::on_failure(peer& to, const failure& cause, int error) {
-  if (to.gone)
-    return;
-  if (error == FI_ECONNREFUSED)
-    lose(to, cause);
-  else if (!to.probe)
-    to.probe = {.cause = cause, .until = base::now() + probe_patience};
-}
-
 void fabric_engine::expire() {
   const auto now = base::now();
-  if (now - looked_ < deadline_look)
+  if (now - looked_ < deadline_look && !std::exchange(look_now_, false))
     return;
   looked_ = now;
+  look_after_connections();
   for (const auto& to : everybody_) {
     const failure cause{fault::timeout, "a write to " + of_rank(to->rank)};
     for (std::size_t i = to->active.size(); i-- > 0;)
@@ -277,8 +236,8 @@ void fabric_engine::expire() {
       else
         to->waiting.push(write);
     }
-    if (to->probe && now >= to->probe->until)
-      lose(*to, to->probe->cause);
+    if (to->trouble && now >= to->trouble->until)
+      lose(*to, to->trouble->cause);
   }
 }
 
@@ -312,7 +271,7 @@ void fabric_engine::fail_all(peer& to, const failure& cause) {
 void fabric_engine::lose(peer& to, const failure& why) {
   const failure cause{fault::peer_gone, of_rank(to.rank) + ": " + why.what};
   to.gone = true;
-  to.probe.reset();
+  to.trouble.reset();
   {
     const std::lock_guard lock{mutex_};
     if (const auto found = peers_.find(to.rank); found != peers_.end() && found->second == &to)
@@ -320,6 +279,7 @@ void fabric_engine::lose(peer& to, const failure& why) {
   }
   take_posted(); // what was posted before that
   fail_all(to, cause);
+  to.there = {.knock = std::nullopt, .connection = nullptr, .number = to.there.number, .until = {}, .not_before = {}};
   events_.on_peer_gone(to.rank, cause);
 }
 
@@ -338,14 +298,23 @@ void fabric_engine::rest(bool worked) {
   if (session_->may_sleep()) {
     const bool under_way = !own_.empty() || std::any_of(everybody_.begin(), everybody_.end(),
                                                         [](const auto& to) { return to->awaits_something(); });
-    std::array<pollfd, 2> watched{{{session_->wait_file(), POLLIN, 0}, {bell_.file(), POLLIN, 0}}};
-    const auto patience = refused_ ? sleep_refused : under_way ? sleep_under_way : protocols::duration{nap_};
+    watched_.assign({{session_->wait_file(), POLLIN, 0}, {bell_.file(), POLLIN, 0}});
+    door_.watch(watched_);
+    for (const auto& to : everybody_)
+      if (to->there.knock)
+        watched_.push_back(to->there.knock->waits_for());
+    const auto patience = refused_             ? sleep_refused
+                          : under_way          ? sleep_under_way
+                          : connections_move() ? sleep_expecting
+                          : moved_ > looked_   ? deadline_look // what moved may be the end of a connection
+                                               : protocols::duration{nap_};
     const timespec bound{.tv_sec = patience / 1s, .tv_nsec = (patience % 1s).count()};
-    ::ppoll(watched.data(), watched.size(), &bound, nullptr);
-    if (watched[0].revents != 0)
+    ::ppoll(watched_.data(), watched_.size(), &bound, nullptr);
+    if (watched_[0].revents != 0)
       moved_ = base::now();
-    if (watched[1].revents != 0)
+    if (watched_[1].revents != 0)
       bell_.hush();
+    look_now_ = std::any_of(watched_.begin() + 2, watched_.end(), [](const pollfd& it) { return it.revents != 0; });
   }
   const std::lock_guard lock{mutex_};
   asleep_ = false;

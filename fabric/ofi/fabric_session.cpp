@@ -2,9 +2,12 @@
 
 #include <sys/uio.h>
 
+#include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <cstring>
 #include <set>
+#include <string_view>
 #include <utility>
 
 #include <rdma/fi_cm.h>
@@ -21,7 +24,7 @@ using protocols::result;
 namespace {
 
 constexpr std::uint32_t api_version = FI_VERSION(1, 15);
-constexpr std::size_t address_bytes_max = 256;
+constexpr std::size_t said_bytes_max = 256; ///< of who asks for a connection
 
 /// The one form in which a call's error leaves this file.
 tl::unexpected<protocols::failure> failed(fault code, const char* call, long error) {
@@ -38,13 +41,21 @@ result<void> open_into(fabric_handle<Object>& handle, const char* call, Open ope
   return {};
 }
 
+result<socket_address> name_of(fid* listening) {
+  std::array<std::byte, sizeof(sockaddr_storage)> name{};
+  std::size_t size = name.size();
+  if (const int error = ::fi_getname(listening, name.data(), &size); error != 0)
+    return failed(fault::config_invalid, "fi_getname", error);
+  return network_address(std::span{name}.first(std::min(size, name.size())));
+}
+
 } // namespace
 
 fabric_session::info_handle fabric_session::hints(const std::string& provider, const std::string& interface) {
   info_handle wanted{::fi_allocinfo()};
   wanted->caps = FI_RMA | FI_WRITE | FI_REMOTE_WRITE;
   wanted->mode = FI_CONTEXT | FI_CONTEXT2;
-  wanted->ep_attr->type = FI_EP_RDM;
+  wanted->ep_attr->type = FI_EP_MSG;
   wanted->tx_attr->op_flags = FI_DELIVERY_COMPLETE | FI_COMPLETION;
   // What we can cope with. All bits (~0) would say that we want what no provider gives.
   wanted->domain_attr->mr_mode = FI_MR_LOCAL | FI_MR_VIRT_ADDR | FI_MR_ALLOCATED | FI_MR_PROV_KEY;
@@ -63,7 +74,7 @@ std::string fabric_session::what_there_is() {
   const info_handle all{first};
   std::set<std::string> names;
   for (const fi_info* it = first; it != nullptr; it = it->next)
-    if (it->ep_attr->type == FI_EP_RDM)
+    if (it->ep_attr->type == FI_EP_MSG)
       names.insert(std::string(it->fabric_attr->prov_name) + " on " + it->domain_attr->name);
   std::string list;
   for (const auto& name : names)
@@ -91,8 +102,8 @@ result<std::unique_ptr<fabric_session>> fabric_session::open(const std::string& 
 }
 
 result<void> fabric_session::open_all() {
-  fi_av_attr address_attributes{};
-  address_attributes.type = FI_AV_TABLE;
+  fi_eq_attr event_attributes{};
+  event_attributes.wait_obj = FI_WAIT_NONE;
   fi_cq_attr completion_attributes{};
   completion_attributes.format = FI_CQ_FORMAT_DATA;
   completion_attributes.wait_obj = FI_WAIT_FD;
@@ -100,41 +111,132 @@ result<void> fabric_session::open_all() {
 
   return open_into(fabric_, "fi_fabric", [&](fid_fabric** at) { return ::fi_fabric(info_->fabric_attr, at, nullptr); })
       .and_then([&] {
-        return open_into(domain_, "fi_domain",
-                         [&](fid_domain** at) { return ::fi_domain(fabric_.get(), info_.get(), at, nullptr); });
+        return open_into(events_, "fi_eq_open",
+                         [&](fid_eq** at) { return ::fi_eq_open(fabric_.get(), &event_attributes, at, nullptr); });
       })
       .and_then([&] {
-        return open_into(addresses_, "fi_av_open",
-                         [&](fid_av** at) { return ::fi_av_open(domain_.get(), &address_attributes, at, nullptr); });
+        return open_into(domain_, "fi_domain",
+                         [&](fid_domain** at) { return ::fi_domain(fabric_.get(), info_.get(), at, nullptr); });
       })
       .and_then([&] {
         return open_into(completions_, "fi_cq_open",
                          [&](fid_cq** at) { return ::fi_cq_open(domain_.get(), &completion_attributes, at, nullptr); });
       })
-      .and_then([&] {
-        return open_into(endpoint_, "fi_endpoint",
-                         [&](fid_ep** at) { return ::fi_endpoint(domain_.get(), info_.get(), at, nullptr); });
-      })
       .and_then([&]() -> result<void> {
-        if (const int error = ::fi_ep_bind(endpoint_.get(), &addresses_->fid, 0); error != 0)
-          return failed(fault::config_invalid, "fi_ep_bind of the addresses", error);
-        if (const int error = ::fi_ep_bind(endpoint_.get(), &completions_->fid, FI_TRANSMIT | FI_RECV); error != 0)
-          return failed(fault::config_invalid, "fi_ep_bind of the completions", error);
-        if (const int error = ::fi_enable(endpoint_.get()); error != 0)
-          return failed(fault::config_invalid, "fi_enable", error);
         if (const int error = ::fi_control(&completions_->fid, FI_GETWAIT, &wait_file_); error != 0)
           return failed(fault::config_invalid, "fi_control(FI_GETWAIT)", error);
-        return {};
+        return listen();
       });
 }
 
-result<std::vector<std::byte>> fabric_session::address() const {
-  std::vector<std::byte> name(address_bytes_max);
-  std::size_t size = name.size();
-  if (const int error = ::fi_getname(&endpoint_->fid, name.data(), &size); error != 0)
-    return failed(fault::transfer_failed, "fi_getname", error);
-  name.resize(size);
-  return name;
+result<void> fabric_session::listen() {
+  if (auto opened = open_into(listening_, "fi_passive_ep",
+                              [&](fid_pep** at) { return ::fi_passive_ep(fabric_.get(), info_.get(), at, nullptr); });
+      !opened)
+    return opened;
+  if (const int error = ::fi_pep_bind(listening_.get(), &events_->fid, 0); error != 0)
+    return failed(fault::config_invalid, "fi_pep_bind", error);
+  if (auto named = name_of(&listening_->fid); named)
+    address_ = *std::move(named);
+  else
+    return tl::unexpected{std::move(named.error())};
+  if (std::string_view{info_->fabric_attr->prov_name} == "tcp") { // before it listens: nobody slips in
+    auto closed = port_filter::close_port(address_);
+    if (!closed)
+      return tl::unexpected{std::move(closed.error())};
+    filter_ = *closed;
+  }
+  if (const int error = ::fi_listen(listening_.get()); error != 0)
+    return failed(fault::config_invalid, "fi_listen", error);
+  return {};
+}
+
+result<void> fabric_session::admit(std::span<const socket_address> sources) const {
+  return filter_ ? filter_->admit(sources) : result<void>{};
+}
+
+result<fabric_connection> fabric_session::open_connection(fi_info& info) {
+  fabric_connection made;
+  if (auto opened =
+          open_into(made, "fi_endpoint", [&](fid_ep** at) { return ::fi_endpoint(domain_.get(), &info, at, nullptr); });
+      !opened)
+    return fail(fault::transfer_failed, opened.error().what);
+  if (const int error = ::fi_ep_bind(made.get(), &events_->fid, 0); error != 0)
+    return failed(fault::transfer_failed, "fi_ep_bind of the events", error);
+  if (const int error = ::fi_ep_bind(made.get(), &completions_->fid, FI_TRANSMIT | FI_RECV); error != 0)
+    return failed(fault::transfer_failed, "fi_ep_bind of the completions", error);
+  if (const int error = ::fi_enable(made.get()); error != 0)
+    return failed(fault::transfer_failed, "fi_enable", error);
+  return made;
+}
+
+result<fabric_connection> fabric_session::connect(const socket_address& from, const socket_address& to,
+                                                  std::span<const std::byte> says) {
+  info_handle here{::fi_dupinfo(info_.get())};
+  if (!here)
+    return fail(fault::no_memory, "fi_dupinfo");
+  std::free(here->src_addr);
+  here->src_addr = std::malloc(from.size); // fi_freeinfo frees it
+  if (here->src_addr == nullptr)
+    return fail(fault::no_memory, "the address of an endpoint");
+  std::memcpy(here->src_addr, from.get(), from.size);
+  here->src_addrlen = from.size;
+  auto made = open_connection(*here);
+  if (!made)
+    return made;
+  if (const int error = ::fi_connect(made->get(), to.get(), says.data(), says.size()); error != 0)
+    return failed(fault::transfer_failed, "fi_connect", error);
+  return made;
+}
+
+std::optional<fabric_session::event> fabric_session::next_event() {
+  alignas(fi_eq_cm_entry) std::array<std::byte, sizeof(fi_eq_cm_entry) + said_bytes_max> bytes{};
+  std::uint32_t what = 0;
+  const ssize_t size = ::fi_eq_read(events_.get(), &what, bytes.data(), bytes.size(), 0);
+  if (size == -FI_EAVAIL)
+    return failed_event();
+  if (size < static_cast<ssize_t>(sizeof(fi_eq_cm_entry)))
+    return std::nullopt;
+  const auto& entry = *reinterpret_cast<const fi_eq_cm_entry*>(bytes.data());
+  if (what == FI_CONNECTED)
+    return event{.what = event::kind::connected, .of = entry.fid, .request = nullptr, .says = {}, .why = {}};
+  if (what == FI_SHUTDOWN)
+    return event{.what = event::kind::closed,
+                 .of = entry.fid,
+                 .request = nullptr,
+                 .says = {},
+                 .why = "the connection was closed"};
+  if (what != FI_CONNREQ)
+    return std::nullopt;
+  const auto said = std::span{bytes}.first(static_cast<std::size_t>(size)).subspan(sizeof(fi_eq_cm_entry));
+  return event{.what = event::kind::asked,
+               .of = nullptr,
+               .request = info_handle{entry.info},
+               .says = {said.begin(), said.end()},
+               .why = {}};
+}
+
+std::optional<fabric_session::event> fabric_session::failed_event() {
+  fi_eq_err_entry error{};
+  if (::fi_eq_readerr(events_.get(), &error, 0) < 0)
+    return std::nullopt;
+  return event{
+      .what = event::kind::closed, .of = error.fid, .request = nullptr, .says = {}, .why = ::fi_strerror(error.err)};
+}
+
+result<fabric_connection> fabric_session::accept(const event& asked) {
+  auto made = open_connection(*asked.request);
+  if (!made) {
+    reject(asked);
+    return made;
+  }
+  if (const int error = ::fi_accept(made->get(), nullptr, 0); error != 0)
+    return failed(fault::transfer_failed, "fi_accept", error); // the socket is the endpoint's, and closes with it
+  return made;
+}
+
+void fabric_session::reject(const event& asked) noexcept {
+  ::fi_reject(listening_.get(), asked.request->handle, nullptr, 0);
 }
 
 result<fabric_registration> fabric_session::register_memory(std::span<std::byte> bytes) {
@@ -158,18 +260,6 @@ result<fabric_registration> fabric_session::register_memory(std::span<std::byte>
   return made;
 }
 
-result<fi_addr_t> fabric_session::insert(std::span<const std::byte> peer) {
-  fi_addr_t inserted = FI_ADDR_NOTAVAIL;
-  // libfabric reads as much as an address of its format has, without being told how much there is.
-  const auto own = address();
-  if (!own || peer.size() != own->size())
-    return fail(fault::transfer_failed, "an endpoint name of " + std::to_string(peer.size()) + " bytes, not " +
-                                            std::to_string(own ? own->size() : 0));
-  if (const int count = ::fi_av_insert(addresses_.get(), peer.data(), 1, &inserted, 0, nullptr); count != 1)
-    return failed(fault::transfer_failed, "fi_av_insert", count < 0 ? count : -FI_EINVAL);
-  return inserted;
-}
-
 ssize_t fabric_session::post(const write& wanted) noexcept {
   iovec from{const_cast<std::byte*>(wanted.from), wanted.bytes};
   fi_rma_iov to{.addr = wanted.remote_address, .len = wanted.bytes, .key = wanted.key};
@@ -178,7 +268,6 @@ ssize_t fabric_session::post(const write& wanted) noexcept {
   message.msg_iov = &from;
   message.desc = &descriptor;
   message.iov_count = 1;
-  message.addr = wanted.to;
   message.rma_iov = &to;
   message.rma_iov_count = 1;
   message.context = wanted.context;
@@ -187,7 +276,7 @@ ssize_t fabric_session::post(const write& wanted) noexcept {
     message.data = *wanted.completion_data;
     flags |= FI_REMOTE_CQ_DATA;
   }
-  return ::fi_writemsg(endpoint_.get(), &message, flags);
+  return ::fi_writemsg(wanted.over, &message, flags);
 }
 
 result<bool> fabric_session::poll(completion& into) {

@@ -5,8 +5,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <rdma/fabric.h>
@@ -14,6 +16,8 @@
 #include <rdma/fi_endpoint.h>
 #include <rdma/fi_rma.h>
 
+#include "fabric/ofi/port_filter.hpp"
+#include "fabric/socket_address.hpp"
 #include "protocols/fault.hpp"
 
 namespace troupe::fabric {
@@ -33,11 +37,18 @@ struct fabric_registration {
   void* descriptor() const noexcept { return ::fi_mr_desc(handle.get()); }
 };
 
-/// One libfabric endpoint for one-sided writes and everything below it, opened, checked and closed in order.
-/// Completions mean delivery (FI_DELIVERY_COMPLETE): without it, tcp;ofi_rxm reports success for writes that are lost.
+/// A connection to or from one peer. Closing it gives back all that libfabric holds of it; their completions follow.
+using fabric_connection = fabric_handle<fid_ep>;
+
+/// libfabric's objects for one-sided writes over connections, opened, checked and closed in order.
+/// Connected endpoints (FI_EP_MSG) and not ofi_rxm's connectionless ones: those accept whoever connects, believe the
+/// completion data of frames that name no key, and hold unexpected messages for good (all seen with 1.17). A connected
+/// endpoint exists only for a peer that was accepted here, and a message that nobody waits for rests in its socket.
+/// Completions mean delivery (FI_DELIVERY_COMPLETE): without it, writes that are lost may be reported as successes.
 /// Supports providers that address by offset or by virtual address (FI_MR_VIRT_ADDR), with our keys or theirs
 /// (FI_MR_PROV_KEY), and needs 64 bits of remote completion data of them.
-/// Ownership: registrations are closed by whoever holds them, after `close_endpoint` and before the session.
+/// Contract: K5.
+/// Ownership: connections and registrations are closed by whoever holds them, in this order and before the session.
 /// Threads: one at a time (FI_THREAD_DOMAIN).
 class fabric_session {
 public:
@@ -48,17 +59,43 @@ public:
                                                                  const std::string& interface);
 
   const fi_info& info() const noexcept { return *info_; }
-  /// The endpoint's name for peers. Errors: transfer_failed.
-  protocols::result<std::vector<std::byte>> address() const;
+  /// Of the interface, with the port where libfabric listens.
+  const socket_address& address() const noexcept { return address_; }
   /// Errors: transfer_failed.
   protocols::result<fabric_registration> register_memory(std::span<std::byte> bytes);
-  protocols::result<fi_addr_t> insert(std::span<const std::byte> peer);
+
+  // ---- connections ----
+
+  /// Who may connect to `address` from now on; nobody before the first call. Errors: transfer_failed.
+  protocols::result<void> admit(std::span<const socket_address> sources) const;
+  /// Bound to `from`; `connected` or `closed` follows. Errors: transfer_failed, no_memory.
+  protocols::result<fabric_connection> connect(const socket_address& from, const socket_address& to,
+                                               std::span<const std::byte> says);
+
+  struct info_closer {
+    void operator()(fi_info* info) const noexcept { ::fi_freeinfo(info); }
+  };
+  using info_handle = std::unique_ptr<fi_info, info_closer>;
+
+  /// What happened to connections. Who asks for one is to be accepted or rejected.
+  struct event {
+    enum class kind { asked, connected, closed } what{};
+    const fid* of = nullptr; ///< the connection, unless asked
+    info_handle request;     ///< of who asks
+    std::vector<std::byte> says;
+    std::string why; ///< closed
+  };
+  /// Nothing: there was none.
+  std::optional<event> next_event();
+  /// Errors: transfer_failed; the request is rejected then.
+  protocols::result<fabric_connection> accept(const event& asked);
+  void reject(const event& asked) noexcept;
 
   struct write {
     const std::byte* from = nullptr;
     std::size_t bytes = 0;
     void* descriptor = nullptr;
-    fi_addr_t to = FI_ADDR_UNSPEC;
+    fid_ep* over = nullptr;
     std::uint64_t remote_address = 0;
     std::uint64_t key = 0;
     fi_context2* context = nullptr;                 ///< libfabric's until the completion
@@ -82,26 +119,23 @@ public:
   bool may_sleep() noexcept;
   int wait_file() const noexcept { return wait_file_; }
 
-  /// Takes everything in flight back from libfabric; its contexts and buffers are ours again.
-  void close_endpoint() noexcept { endpoint_.reset(); }
-
 private:
-  struct info_closer {
-    void operator()(fi_info* info) const noexcept { ::fi_freeinfo(info); }
-  };
-  using info_handle = std::unique_ptr<fi_info, info_closer>;
-
   explicit fabric_session(info_handle info) noexcept : info_(std::move(info)) {}
   static info_handle hints(const std::string& provider, const std::string& interface);
   static std::string what_there_is();
   protocols::result<void> open_all();
+  protocols::result<void> listen();
+  protocols::result<fabric_connection> open_connection(fi_info& info);
+  std::optional<event> failed_event();
 
   info_handle info_; // destroyed last: closed in the reverse of the order of opening
   fabric_handle<fid_fabric> fabric_;
+  fabric_handle<fid_eq> events_;
+  fabric_handle<fid_pep> listening_;
   fabric_handle<fid_domain> domain_;
-  fabric_handle<fid_av> addresses_;
   fabric_handle<fid_cq> completions_;
-  fabric_handle<fid_ep> endpoint_;
+  socket_address address_;
+  std::optional<port_filter> filter_; ///< none: the provider's port is none of the kernel's TCP
   int wait_file_ = -1;
 };
 

@@ -123,14 +123,16 @@ result<endpoint> rank_world::open() {
     context_.facts = *std::move(facts);
     if (auto found = timed(start_part::device, [&] { return find_device(); }); !found)
       return tl::unexpected<failure>{found.error()};
-    auto engine = over_fabric
-                      ? fabric::make_fabric_engine(
-                            {.self = context_.self, .provider = lanes.fabric_provider, .interface = lanes.interface})
-                      : fabric::make_shared_memory_engine({.self = context_.self,
-                                                           .born = identity_.born,
-                                                           .job_token = identity_.job_token,
-                                                           .unix_path = transfer_socket(context_.self),
-                                                           .devices = device_memory_});
+    auto engine = over_fabric ? fabric::make_fabric_engine({.self = context_.self,
+                                                            .born = identity_.born,
+                                                            .job_token = identity_.job_token,
+                                                            .provider = lanes.fabric_provider,
+                                                            .interface = lanes.interface})
+                              : fabric::make_shared_memory_engine({.self = context_.self,
+                                                                   .born = identity_.born,
+                                                                   .job_token = identity_.job_token,
+                                                                   .unix_path = transfer_socket(context_.self),
+                                                                   .devices = device_memory_});
     if (!engine)
       return tl::unexpected<failure>{engine.error()};
     if (by_way_of_host()) {

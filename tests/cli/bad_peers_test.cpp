@@ -1,6 +1,13 @@
 #include <doctest/doctest.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <set>
+#include <sstream>
 
 #include "fabric/handshake.hpp"
 #include "fabric/socket_address.hpp"
@@ -78,7 +85,67 @@ bool hangs_up(const base::unique_fd& socket, std::chrono::milliseconds within) {
   }
 }
 
+/// Where a process listens for TCP, as anybody can read it.
+std::set<std::uint16_t> listening_ports(pid_t process) {
+  std::set<std::string> sockets;
+  for (const auto& entry : std::filesystem::directory_iterator{"/proc/" + std::to_string(process) + "/fd"}) {
+    std::error_code gone;
+    const auto what = std::filesystem::read_symlink(entry.path(), gone).string();
+    if (what.starts_with("socket:["))
+      sockets.insert(what.substr(8, what.size() - 9));
+  }
+  std::set<std::uint16_t> ports;
+  std::ifstream table{"/proc/net/tcp"};
+  for (std::string line; std::getline(table, line);) {
+    std::istringstream words{line};
+    std::vector<std::string> fields{std::istream_iterator<std::string>{words}, {}};
+    if (fields.size() > 9 && fields[3] == "0A" && sockets.contains(fields[9]))
+      ports.insert(static_cast<std::uint16_t>(std::stoul(fields[1].substr(fields[1].find(':') + 1), nullptr, 16)));
+  }
+  return ports;
+}
+
+/// Whether a stranger is let in, after which he says `words`.
+bool lets_in(std::uint16_t port, std::string_view words) {
+  const base::unique_fd socket{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(port);
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  ::connect(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address);
+  pollfd one{.fd = socket.get(), .events = POLLOUT, .revents = 0};
+  if (::poll(&one, 1, 300) <= 0)
+    return false;
+  [[maybe_unused]] const auto said = ::send(socket.get(), words.data(), words.size(), MSG_NOSIGNAL);
+  return true;
+}
+
 } // namespace
+
+TEST_CASE(
+    "K5: libfabric's ports of a running job let no stranger in, its other ports believe none, and it answers on") {
+  const scratch_folder here;
+  const auto& page = golden_pages().front();
+  command job{{"up", network_reader(here), "--job", here.job(), "--run-dir", here / "jobs"}};
+  REQUIRE(job.prints("is ready", 30s));
+  const auto ask = [&] {
+    return run_troupe(
+        {"ask", "--job", here.job(), "--run-dir", here / "jobs", "--image", page.image, "--prompt", page.prompt});
+  };
+  for (int turn = 0; turn < 2; ++turn) { // before the ranks have connections with each other, and after
+    std::size_t shut = 0;
+    for (const auto rank : ranks_of(job.pid()))
+      for (const auto port : listening_ports(rank))
+        for (const auto& words : strange_words())
+          if (!lets_in(port, words)) {
+            ++shut;
+            break;
+          }
+    CHECK(shut == ranks);
+    CHECK(ask().out == page.text + "\n");
+  }
+  CHECK(run_troupe({"down", "--job", here.job(), "--run-dir", here / "jobs"}).exit_code == 0);
+}
 
 TEST_CASE("C20: bad peers at the ports of a running job are dropped, and it goes on answering") {
   const scratch_folder here;

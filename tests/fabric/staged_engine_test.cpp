@@ -43,7 +43,7 @@ struct staged_pair {
     one.at.unix_path = fresh_path();
     auto lane =
         over == bulk_kind::fabric
-            ? make_fabric_engine({.self = one.at.rank})
+            ? make_fabric_engine({.self = one.at.rank, .born = one.at.born})
             : make_shared_memory_engine({.self = one.at.rank, .born = one.at.born, .unix_path = one.at.unix_path});
     REQUIRE_MESSAGE(lane, to_string(lane.error()));
     one.at.fabric_address = (*lane)->address();

@@ -122,11 +122,12 @@ struct party {
   std::map<rank_id, generation> attached;
 
   party(bulk_kind kind, std::uint32_t rank_number, std::vector<std::size_t> sizes, std::size_t queue_max = 4096,
-        std::string at = fresh_path(), std::uint32_t born_number = 1)
+        std::string at = fresh_path(), std::uint32_t born_number = 1, std::array<std::byte, 32> token = {})
       : rank(rank_number), born(born_number), path(std::move(at)) {
     auto made = kind == bulk_kind::shared_memory
-                    ? make_shared_memory_engine({.self = rank, .born = born, .unix_path = path, .queue_max = queue_max})
-                    : make_fabric_engine({.self = rank, .queue_max = queue_max});
+                    ? make_shared_memory_engine(
+                          {.self = rank, .born = born, .job_token = token, .unix_path = path, .queue_max = queue_max})
+                    : make_fabric_engine({.self = rank, .born = born, .job_token = token, .queue_max = queue_max});
     REQUIRE_MESSAGE(made, to_string(made.error()));
     engine = std::move(*made);
     for (const auto size : sizes) {

@@ -50,9 +50,9 @@ struct side {
   std::atomic<std::uint64_t> landed = 0;
 
   side(std::uint32_t rank, const std::string& device) {
-    engine =
-        std::make_unique<fabric::staged_engine>(must(fabric::fabric_engine::create({.self = protocols::rank_id{rank}})),
-                                                must(gpu::open_device_memory(device)), landings);
+    engine = std::make_unique<fabric::staged_engine>(
+        must(fabric::fabric_engine::create({.self = protocols::rank_id{rank}, .born = protocols::generation{1}})),
+        must(gpu::open_device_memory(device)), landings);
     const auto begun = base::now();
     of_device = must(engine->register_region(region_bytes, fabric::memory_kind::device));
     std::printf("%s: a region of 4 GiB with its mirror registered in %.2f s\n", device.c_str(),

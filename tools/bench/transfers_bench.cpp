@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "fabric/ofi/fabric_session.hpp"
+#include "fabric/socket_address.hpp"
 #include "fabric/transfer.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/unique_fd.hpp"
@@ -112,7 +113,7 @@ struct offer {
 
 std::unique_ptr<fabric::transfer_engine> make(bulk_kind kind, std::uint32_t rank) {
   if (kind == bulk_kind::fabric)
-    return must(fabric::make_fabric_engine({.self = protocols::rank_id{rank}}));
+    return must(fabric::make_fabric_engine({.self = protocols::rank_id{rank}, .born = {}}));
   return must(fabric::make_shared_memory_engine(
       {.self = protocols::rank_id{rank}, .born = {}, .job_token = {}, .unix_path = path_of(rank)}));
 }
@@ -241,6 +242,24 @@ figures engine_writer(bulk_kind kind, std::size_t mebibytes) {
   return found;
 }
 
+/// What happens next to a connection.
+fabric::fabric_session::event await_event(fabric::fabric_session& session) {
+  for (fabric::fabric_session::completion none;; must(session.poll(none)))
+    if (auto happened = session.next_event())
+      return std::move(*happened);
+}
+
+/// A port of that host which nobody else has; an endpoint may be bound to it too.
+base::unique_fd reserve_port(fabric::socket_address at) {
+  base::unique_fd socket{::socket(at.family(), SOCK_STREAM | SOCK_CLOEXEC, 0)};
+  const int on = 1;
+  ::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  fabric::set_port(at, 0);
+  if (::bind(socket.get(), at.get(), at.size) != 0)
+    std::exit(1);
+  return socket;
+}
+
 /// The same writes with nothing around libfabric: one thread that spins on the completion queue on either side.
 figures bare_writer(std::size_t mebibytes) {
   beside reader{[](pipe_end& parent) {
@@ -248,10 +267,13 @@ figures bare_writer(std::size_t mebibytes) {
     std::vector<std::byte> memory(region_bytes);
     const auto registered = must(session->register_memory(memory));
     offer own;
-    own.set_name(must(session->address()));
+    own.set_name(fabric::bytes_of(session->address()));
     own.base = registered.base;
     own.key = registered.key;
     parent.put(own);
+    must(session->admit(std::array{must(fabric::network_address(parent.take<offer>().name()))}));
+    parent.put(char{});
+    const auto connection = must(session->accept(await_event(*session)));
     for (fabric::fabric_session::completion done;;)
       must(session->poll(done));
   }};
@@ -259,7 +281,14 @@ figures bare_writer(std::size_t mebibytes) {
   std::vector<std::byte> memory(region_bytes, std::byte{1});
   const auto registered = must(session->register_memory(memory));
   const auto there = reader.talks->take<offer>();
-  const auto peer = must(session->insert(there.name()));
+  const auto reserved = reserve_port(session->address());
+  const auto from = must(fabric::own_address(reserved.get()));
+  offer own;
+  own.set_name(fabric::bytes_of(from));
+  reader.talks->put(own);
+  reader.talks->take<char>();
+  const auto connection = must(session->connect(from, must(fabric::network_address(there.name())), {}));
+  await_event(*session);
   std::array<fi_context2, depth_max> contexts{};
   std::size_t next = 0;
   std::size_t delivered = 0, awaited = 0;
@@ -275,7 +304,7 @@ figures bare_writer(std::size_t mebibytes) {
         while (session->post({.from = memory.data(),
                               .bytes = bytes,
                               .descriptor = registered.descriptor(),
-                              .to = peer,
+                              .over = connection.get(),
                               .remote_address = there.base,
                               .key = there.key,
                               .context = &contexts[next % depth_max],

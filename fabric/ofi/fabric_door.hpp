@@ -1,0 +1,145 @@
+#pragma once
+
+#include <poll.h>
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "fabric/listening_socket.hpp"
+#include "fabric/proof.hpp"
+#include "fabric/socket_address.hpp"
+#include "fabric/transfer.hpp"
+#include "protocols/ids.hpp"
+#include "protocols/time.hpp"
+#include "runtime/base/unique_fd.hpp"
+
+/// How fabric engines let each other in: a socket of our own on the network, where who wants to write shows that it
+/// knows the job's token before libfabric hears of it.
+///
+/// The one who knocks says who it is, whom it wants, and a number that it has chosen. The door answers with the port of
+/// libfabric's endpoint and a number of its own, and expects a connection there, from the very address and port that
+/// the knock came from, which says a proof over both numbers. Both notes carry a proof too, so neither side believes a
+/// stranger, and what is overheard or asked for elsewhere opens nothing again.
+/// Contract: K5.
+namespace troupe::fabric {
+
+enum class knock_kind : std::uint32_t {
+  knock = 1, ///< let me connect
+  come = 2,  ///< connect to `port`
+  refuse = 3 ///< `code` says why; carries no proof, since the one who knocked may be a stranger
+};
+
+/// Every note has this form. Both ends are one build and little-endian, so it travels as it lies in memory.
+struct knock_note {
+  static constexpr std::uint64_t magic_of_build = 0x5452'4f55'464e'0001; // "TROUFN", form 1
+
+  std::uint64_t magic = magic_of_build;
+  knock_kind kind{};
+  std::uint32_t code = 0; ///< a `fault`
+  std::uint32_t from = 0, from_born = 0;
+  std::uint32_t to = 0, to_born = 0;
+  std::uint32_t port = 0;
+  std::uint32_t unused = 0;
+  std::array<std::byte, 16> nonce{};
+  proof shown{};
+};
+
+/// Who an engine is, for every note.
+struct fabric_identity {
+  protocols::rank_id self;
+  protocols::generation born;
+  std::array<std::byte, 32> job_token{};
+};
+
+/// Who is let in, from where, and what it has to say then.
+struct fabric_guest {
+  protocols::rank_id rank;
+  protocols::generation born;
+  socket_address from;
+  proof says{};
+};
+
+/// The side that is written to. A stranger costs one descriptor, a note's bytes and `newcomer_patience`; there are at
+/// most `newcomers_max` of them, and while that many are there each has `crowded_patience` only.
+/// Threads: the engine's. Never blocks.
+class fabric_door {
+public:
+  static constexpr std::size_t newcomers_max = 64;
+  static constexpr protocols::duration newcomer_patience = std::chrono::seconds{2};
+  static constexpr protocols::duration crowded_patience = std::chrono::milliseconds{100};
+
+  /// The lowest generation of that rank that may come; 0: any.
+  using generation_of = std::function<protocols::generation(protocols::rank_id)>;
+
+  /// At any free port of the host in `at`; guests are sent to `endpoint_port`. Errors: config_invalid.
+  static protocols::result<fabric_door> open(fabric_identity self, socket_address at, std::uint16_t endpoint_port);
+
+  const socket_address& address() const noexcept { return address_; }
+
+  void watch(std::vector<pollfd>& watched) const;
+  /// Accepts, hears and answers what is there. Returns the guests that are told to come: `admit` lets them in first.
+  void step(protocols::time_point now, const generation_of& lowest,
+            const std::function<protocols::result<void>(fabric_guest)>& admit);
+
+private:
+  struct newcomer {
+    base::unique_fd socket;
+    protocols::time_point since;
+    std::array<std::byte, sizeof(knock_note)> bytes{};
+    std::size_t filled = 0;
+  };
+
+  fabric_door(fabric_identity self, socket_address address, std::uint16_t endpoint_port, listening_socket listening);
+
+  void accept(protocols::time_point now);
+  protocols::result<void> judge(const knock_note& said, const generation_of& lowest) const;
+  void answer(const newcomer& to, const generation_of& lowest,
+              const std::function<protocols::result<void>(fabric_guest)>& admit) const;
+
+  fabric_identity self_;
+  socket_address address_;
+  std::uint16_t endpoint_port_;
+  listening_socket listening_;
+  std::vector<newcomer> newcomers_;
+};
+
+/// The side that writes: one knock at one door.
+/// Threads: the engine's. Never blocks.
+class fabric_knock {
+public:
+  /// What to connect with: libfabric's endpoint is bound to `from`, which is the knock's own socket's too, so that
+  /// nobody else has it meanwhile.
+  struct admission {
+    socket_address from;
+    socket_address to;
+    proof says{};
+  };
+
+  /// `own`: of the interface; any port. Errors: peer_gone, no_memory (no descriptor).
+  static protocols::result<fabric_knock> begin(const fabric_identity& self, const protocols::endpoint& at,
+                                               const socket_address& own, const socket_address& door);
+
+  pollfd waits_for() const noexcept;
+  /// Nothing: not yet. Errors: peer_gone (nobody listens there any more), what it was refused with, bad_value (what
+  /// answers is not the peer), timeout (closed without an answer: it may be asked again).
+  protocols::result<std::optional<admission>> step(const fabric_identity& self);
+
+private:
+  fabric_knock() = default;
+
+  protocols::result<void> send();
+  protocols::result<std::optional<admission>> judge(const fabric_identity& self) const;
+
+  base::unique_fd socket_;
+  socket_address door_;
+  knock_note said_;
+  bool is_sent_ = false;
+  std::array<std::byte, sizeof(knock_note)> bytes_{};
+  std::size_t filled_ = 0;
+};
+
+} // namespace troupe::fabric

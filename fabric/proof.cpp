@@ -1,0 +1,25 @@
+#include "fabric/proof.hpp"
+
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+
+#include "runtime/base/assert.hpp"
+
+namespace troupe::fabric {
+
+proof prove(const std::array<std::byte, 32>& job_token, std::span<const std::byte> words) {
+  proof made;
+  unsigned int size = 0;
+  const auto* const done = ::HMAC(::EVP_sha256(), job_token.data(), static_cast<int>(job_token.size()),
+                                  reinterpret_cast<const unsigned char*>(words.data()), words.size(),
+                                  reinterpret_cast<unsigned char*>(made.data()), &size);
+  TROUPE_ASSERT("HMAC", done != nullptr && size == made.size());
+  return made;
+}
+
+bool is_same(const proof& one, const proof& other) noexcept {
+  return ::CRYPTO_memcmp(one.data(), other.data(), one.size()) == 0;
+}
+
+} // namespace troupe::fabric
