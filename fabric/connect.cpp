@@ -12,6 +12,7 @@
 #include "fabric/socket_address.hpp"
 #include "fabric/stream_lane.hpp"
 #include "runtime/base/clock.hpp"
+#include "runtime/base/random.hpp"
 
 namespace troupe::fabric {
 
@@ -57,7 +58,8 @@ result<base::unique_fd> connect_socket(const socket_address& to, time_point dead
 }
 
 /// Errors: timeout, peer_gone, the fault of a refuse, those of a frame that is neither.
-result<void> await_welcome(int socket, const edge& between, time_point deadline) {
+result<void> await_welcome(int socket, const edge& between, const identity& self, const hello& said,
+                           time_point deadline) {
   handshake_reader reader;
   auto reply = reader.step(socket);
   for (; reply && !*reply; reply = reader.step(socket))
@@ -74,6 +76,11 @@ result<void> await_welcome(int socket, const edge& between, time_point deadline)
   }
   if (frame.header.type != welcome::type)
     return fail(fault::bad_value, std::string{name(frame.header.type)} + " where a welcome was expected");
+  welcome answer;
+  if (const auto read = decode_payload(frame.payload, answer); !read)
+    return read;
+  if (!is_same(answer.shown, proof_of_welcome(self.job_token, sender_of(frame.header), said.nonce)))
+    return fail(fault::wrong_job, "who listens there does not know the job's token");
   return between.judge(frame.header, 0);
 }
 
@@ -91,8 +98,9 @@ result<std::unique_ptr<lane>> connect(lane_kind kind, const endpoint& to, const 
 
   const edge between{.self = self.rank, .self_born = self.born, .peer = to.rank, .peer_born = to.born};
   hello said = say;
-  said.job_token = self.job_token;
   said.build = self.build;
+  base::fill_random(said.nonce);
+  said.shown = proof_of_hello(self.job_token, between, said);
 
   shared_memory_kit kit;
   std::vector<int> descriptors;
@@ -107,7 +115,7 @@ result<std::unique_ptr<lane>> connect(lane_kind kind, const endpoint& to, const 
           named(send_handshake(socket->get(), handshake_frame(between, said), descriptors, deadline), address->text);
       !sent)
     return tl::unexpected<failure>{std::move(sent.error())};
-  if (auto welcomed = named(await_welcome(socket->get(), between, deadline), address->text); !welcomed)
+  if (auto welcomed = named(await_welcome(socket->get(), between, self, said, deadline), address->text); !welcomed)
     return tl::unexpected<failure>{std::move(welcomed.error())};
 
   switch (kind) {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <initializer_list>
 
 #include "runtime/base/clock.hpp"
 
@@ -23,12 +24,46 @@ tl::unexpected<failure> gone(int error) {
   return fail(fault::peer_gone, error == 0 ? "the peer closed the connection" : std::strerror(error));
 }
 
+/// What a proof is over, in one order.
+std::vector<std::byte> words_of(message_type type, const edge& sender, std::span<const std::byte> nonce,
+                                std::initializer_list<std::uint32_t> more) {
+  std::vector<std::byte> out;
+  const auto add = [&](std::uint32_t word) {
+    for (int shift = 0; shift < 32; shift += 8)
+      out.push_back(static_cast<std::byte>(word >> shift));
+  };
+  for (const std::uint32_t word : {static_cast<std::uint32_t>(type), sender.self.value, sender.self_born.value,
+                                   sender.peer.value, sender.peer_born.value})
+    add(word);
+  for (const auto word : more)
+    add(word);
+  out.insert(out.end(), nonce.begin(), nonce.end());
+  return out;
+}
+
 /// Room for descriptors beside a message.
 struct control_room {
   alignas(cmsghdr) std::array<char, CMSG_SPACE(handshake_descriptors_max * sizeof(int))> bytes{};
 };
 
 } // namespace
+
+edge sender_of(const frame_header& header) noexcept {
+  return {.self = header.source,
+          .self_born = header.source_generation,
+          .peer = header.destination,
+          .peer_born = header.destination_generation};
+}
+
+proof proof_of_hello(const std::array<std::byte, 32>& job_token, const edge& sender, const hello& said) {
+  return prove(job_token, words_of(message_type::hello, sender, said.nonce,
+                                   {static_cast<std::uint32_t>(said.channel), said.group.value}));
+}
+
+proof proof_of_welcome(const std::array<std::byte, 32>& job_token, const edge& sender,
+                       const std::array<std::byte, 16>& nonce) {
+  return prove(job_token, words_of(message_type::welcome, sender, nonce, {}));
+}
 
 result<void> wait_socket(int socket, short events, time_point deadline) {
   pollfd one{socket, events, 0};

@@ -7,8 +7,10 @@
 #include <vector>
 
 #include "fabric/edge.hpp"
+#include "fabric/proof.hpp"
 #include "protocols/codec.hpp"
 #include "protocols/frame.hpp"
+#include "protocols/messages.hpp"
 #include "protocols/time.hpp"
 #include "runtime/base/unique_fd.hpp"
 
@@ -39,6 +41,16 @@ std::vector<std::byte> handshake_frame(const edge& between, const Message& messa
   std::copy(header.begin(), header.end(), bytes.begin());
   return bytes;
 }
+
+/// Who says a frame, from the sender's side.
+edge sender_of(const protocols::frame_header& header) noexcept;
+
+/// What shows in a hello that `sender` knows the job's token, and in a welcome that the one who answers does: the token
+/// itself would go to whoever listens where a peer was. A hello that was overheard begins no edge again, since the
+/// generations of both sides stand in it and an edge is begun once in each. Contract: K5.
+proof proof_of_hello(const std::array<std::byte, 32>& job_token, const edge& sender, const protocols::hello& said);
+proof proof_of_welcome(const std::array<std::byte, 32>& job_token, const edge& sender,
+                       const std::array<std::byte, 16>& nonce);
 
 /// Sends all of `bytes`, with `descriptors` beside the first of them. Errors: timeout, peer_gone.
 protocols::result<void> send_handshake(int socket, std::span<const std::byte> bytes, std::span<const int> descriptors,

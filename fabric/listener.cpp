@@ -1,7 +1,6 @@
 #include "fabric/connect.hpp"
 
 #include <fcntl.h>
-#include <openssl/crypto.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -147,17 +146,18 @@ std::vector<incoming> socket_listener::step(time_point now) {
   return arrived;
 }
 
-/// Judges the hello; nothing but the token is looked at before the token is right.
+/// Judges the hello; nothing but the proof is looked at before the proof is right.
+/// Contract: K5.
 result<incoming> socket_listener::welcome_peer(handshake& with, const frame_view& first) {
   const auto refused = [](const failure& why) { return tl::unexpected<failure>{why}; };
   if (first.header.type != hello::type)
     return fail(fault::bad_value, std::string{name(first.header.type)} + " where a hello was expected");
-  decltype(hello::job_token) token{};
-  payload_reader before{first.payload};
-  before.required(token); // the first field; the lists behind it may take more memory than the frame
+  hello opening;
+  payload_reader before{first.payload}; // of the first fields; the lists behind may take more memory than the frame
+  before.required(opening.shown, opening.nonce, opening.channel, opening.group);
   if (const auto problem = before.problem())
     return refused(*problem);
-  if (CRYPTO_memcmp(token.data(), self_.job_token.data(), token.size()) != 0)
+  if (!is_same(opening.shown, proof_of_hello(self_.job_token, sender_of(first.header), opening)))
     return fail(fault::wrong_job);
   hello said;
   if (const auto read = decode_payload(first.payload, said); !read)
@@ -192,8 +192,9 @@ result<incoming> socket_listener::welcome_peer(handshake& with, const frame_view
   } else {
     made = std::make_unique<stream_lane>(std::move(socket), between, options_);
   }
+  const welcome answer{.shown = proof_of_welcome(self_.job_token, between, said.nonce), .capabilities = {}};
   // A fresh socket takes these few bytes at once; a peer that made it otherwise is not waited for.
-  if (const auto sent = send_handshake(with.socket.get(), handshake_frame(between, welcome{}), {}, time_point{}); !sent)
+  if (const auto sent = send_handshake(with.socket.get(), handshake_frame(between, answer), {}, time_point{}); !sent)
     return refused(sent.error());
   return incoming{.with = std::move(made),
                   .peer = between.peer,

@@ -143,7 +143,8 @@ constexpr bool is_valid(channel_kind kind) noexcept {
 /// Contract: A27; fault::wrong_job when the token is another's.
 struct hello {
   static constexpr auto type = message_type::hello;
-  std::array<std::byte, 32> job_token{};
+  std::array<std::byte, 32> shown{}; ///< that the sender knows the job's token; covers all but build and capabilities
+  std::array<std::byte, 16> nonce{}; ///< chosen by the sender, for the welcome to answer
   channel_kind channel = channel_kind::control;
   group_id group; ///< for channel_kind::group
   std::string build;
@@ -151,7 +152,7 @@ struct hello {
 
   template <class Self, class Archive>
   static void fields(Self& self, Archive& archive) {
-    archive.required(self.job_token, self.channel, self.group, self.build);
+    archive.required(self.shown, self.nonce, self.channel, self.group, self.build);
     archive.appended(self.capabilities);
   }
   bool operator==(const hello&) const = default;
@@ -159,10 +160,12 @@ struct hello {
 
 struct welcome {
   static constexpr auto type = message_type::welcome;
+  std::array<std::byte, 32> shown{}; ///< that the sender knows the job's token, in answer to the hello's nonce
   std::vector<std::string> capabilities;
 
   template <class Self, class Archive>
   static void fields(Self& self, Archive& archive) {
+    archive.required(self.shown);
     archive.appended(self.capabilities);
   }
   bool operator==(const welcome&) const = default;

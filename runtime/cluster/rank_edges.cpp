@@ -142,13 +142,11 @@ result<void> rank_world::make_lanes(const roster& everybody, time_point deadline
     if (!begins(which))
       continue;
     base::flight_span waiting{edge_to(which)};
-    auto lane = fabric::connect(kind, everybody_[peer.value], identity_,
-                                hello{.job_token = identity_.job_token,
-                                      .channel = channel,
-                                      .group = group,
-                                      .build = identity_.build,
-                                      .capabilities = {}},
-                                options, edge_deadline(peer, deadline));
+    auto lane = fabric::connect(
+        kind, everybody_[peer.value], identity_,
+        hello{
+            .shown = {}, .nonce = {}, .channel = channel, .group = group, .build = identity_.build, .capabilities = {}},
+        options, edge_deadline(peer, deadline));
     if (!lane)
       return waiting.ends(result<void>{tl::unexpected<failure>{at_edge_with(
           peer, {lane.error().code, "edge to " + context_.plan.rank(peer).label + ": " + lane.error().what})}});

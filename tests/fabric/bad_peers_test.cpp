@@ -4,6 +4,7 @@
 #include <mutex>
 #include <optional>
 #include <set>
+#include <type_traits>
 
 #include "heap_watch.hpp"
 #include "listener_fixture.hpp"
@@ -141,17 +142,24 @@ std::vector<std::byte> text(std::string_view words) {
   return {bytes.begin(), bytes.end()};
 }
 
-/// A frame whose checksum is right, whatever its header and payload say.
+/// A frame whose checksum is right, and a hello's proof too, whatever else its header and payload say.
 template <class Message>
-std::vector<std::byte> frame_of(const Message& message, const std::function<void(frame_header&)>& change = {},
-                                const std::function<void(std::vector<std::byte>&)>& spoil = {}) {
+std::vector<std::byte> frame_of(Message message, const std::function<void(frame_header&)>& change = {},
+                                const std::function<void(std::vector<std::byte>&)>& spoil = {}, bool proves = true) {
+  auto header = client_edge.stamp({.type = Message::type}, 0, 0);
   std::vector<std::byte> payload;
   encode_payload(message, payload);
-  if (spoil)
-    spoil(payload);
-  auto header = client_edge.stamp({.type = Message::type}, 0, payload.size());
+  header.payload_bytes = static_cast<std::uint32_t>(payload.size());
   if (change)
     change(header);
+  if constexpr (std::is_same_v<Message, hello>)
+    if (proves) {
+      message.shown = fabric::proof_of_hello(token_of_the_job(), fabric::sender_of(header), message);
+      payload.clear();
+      encode_payload(message, payload);
+    }
+  if (spoil)
+    spoil(payload);
   header_bytes place;
   encode_header(header, payload, place);
   std::vector<std::byte> out{place.begin(), place.end()};
@@ -206,13 +214,22 @@ std::vector<bad_peer> bad_peers() {
        says(frame_of(
            good_hello(), [](auto& header) { header.payload_bytes = 32; }, [](auto& payload) { payload.resize(32); }))},
       {"a channel that does not exist", fault::bad_value,
-       says(frame_of(good_hello(), {}, [](auto& payload) { payload[32] = std::byte{9}; }))},
+       says(frame_of(good_hello(), {}, [](auto& payload) { payload[48] = std::byte{9}; }))},
       {"wrong job token", fault::wrong_job,
-       says(frame_of(hello_with([](hello& h) { h.job_token[31] ^= std::byte{1}; })))},
-      {"no token, and as many capabilities as a frame holds", fault::wrong_job, says(frame_of(hello_with([](hello& h) {
-         h.job_token = {};
-         h.capabilities.resize(16'000);
-       })))},
+       says(frame_of(hello_with([](hello& h) { h.shown[31] ^= std::byte{1}; }), {}, {}, false))},
+      {"no token, and as many capabilities as a frame holds", fault::wrong_job,
+       says(frame_of(hello_with([](hello& h) {
+                       h.shown = {};
+                       h.capabilities.resize(16'000);
+                     }),
+                     {}, {}, false))},
+      {"the token itself, as hellos once had it", fault::wrong_job,
+       says(frame_of(hello_with([](hello& h) { h.shown = token_of_the_job(); }), {}, {}, false))},
+      {"a proof for another channel", fault::wrong_job,
+       says(frame_of(hello_with([](hello& h) { h.channel = channel_kind::tokens; }), {}, {}, false))},
+      {"a proof of another rank", fault::wrong_job,
+       says(frame_of(
+           good_hello(), [](auto& header) { header.source = rank_id{66}; }, {}, false))},
       {"right token, but a rank without such an edge", fault::not_a_member,
        says(frame_of(good_hello(), [](auto& header) { header.source = rank_id{66}; }))},
       {"wrong group", fault::not_a_member, says(frame_of(hello_with([](hello& h) {

@@ -140,9 +140,13 @@ inline std::vector<std::byte> rest_of(const base::unique_fd& socket) {
 inline constexpr fabric::edge client_edge{
     .self = client_rank_here, .self_born = born, .peer = server_rank, .peer_born = born};
 
+inline std::array<std::byte, 32> token_of_the_job() {
+  return identity_of(client_rank_here).job_token;
+}
+
 inline hello good_hello() {
   hello said;
-  said.job_token.fill(std::byte{0x5a});
+  said.shown = fabric::proof_of_hello(token_of_the_job(), client_edge, said);
   return said;
 }
 

@@ -5,6 +5,7 @@
 
 #include <fstream>
 
+#include "fabric/socket_address.hpp"
 #include "listener_fixture.hpp"
 
 using namespace lane_fixture;
@@ -282,6 +283,38 @@ TEST_CASE("connecting where nobody listens fails at once, where nobody answers a
     REQUIRE_FALSE(failed);
     CHECK(failed.error().code == fault::timeout);
   }
+}
+
+TEST_CASE("K5: who answers a hello without knowing the job's token is not believed, and the hello did not tell it") {
+  const base::unique_fd liar{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  REQUIRE(::bind(liar.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
+  REQUIRE(::listen(liar.get(), 1) == 0);
+  const auto at = fabric::own_address(liar.get());
+  REQUIRE(at);
+  const endpoint there{.rank = server_rank,
+                       .born = born,
+                       .unix_path = {},
+                       .tcp_address = "127.0.0.1",
+                       .tcp_port = fabric::port_of(*at),
+                       .fabric_address = {}};
+  result<std::unique_ptr<fabric::lane>> got = fail(fault::timeout);
+  std::thread client{
+      [&] { got = fabric::connect(lane_kind::tcp, there, identity_of(client_rank_here), {}, small, in(20s)); }};
+  const base::unique_fd caller{::accept4(liar.get(), nullptr, nullptr, SOCK_CLOEXEC)};
+  hello said_by_the_client;
+  said_by_the_client.build = "test";
+  std::vector<std::byte> heard(fabric::handshake_frame(client_edge, said_by_the_client).size());
+  CHECK(::recv(caller.get(), heard.data(), heard.size(), MSG_WAITALL) == static_cast<ssize_t>(heard.size()));
+  const auto token = token_of_the_job();
+  CHECK(std::search(heard.begin(), heard.end(), token.begin(), token.end()) == heard.end());
+  const fabric::edge from_here{.self = server_rank, .self_born = born, .peer = client_rank_here, .peer_born = born};
+  say(caller, fabric::handshake_frame(from_here, welcome{}));
+  client.join();
+  REQUIRE_FALSE(got);
+  CHECK(got.error().code == fault::wrong_job);
 }
 
 TEST_CASE("C46, J12: bytes cross between two processes unchanged, and a killed peer is noticed at once") {

@@ -22,14 +22,16 @@ injection_rule stop_at_p() {
 } // namespace
 
 TEST_CASE("A26: the bytes of life messages are these") {
-  check_golden(hello{.job_token = counting_token(),
+  check_golden(hello{.shown = counting_token(),
+                     .nonce = {std::byte{0xa1}, std::byte{0xa2}},
                      .channel = channel_kind::group,
                      .group = group_id{2},
                      .build = "b1",
                      .capabilities = {"x"}},
-               "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f 02 02000000 02000000 6231 01000000 "
-               "01000000 78");
-  check_golden(welcome{.capabilities = {"x", "yz"}}, "02000000 01000000 78 02000000 797a");
+               "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f "
+               "a1a20000000000000000000000000000 02 02000000 02000000 6231 01000000 01000000 78");
+  check_golden(welcome{.shown = counting_token(), .capabilities = {"x", "yz"}},
+               "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f 02000000 01000000 78 02000000 797a");
   check_golden(refuse{.code = 13, .message = "no"}, "0d00 02000000 6e6f");
   check_golden(joined{.at = {.rank = rank_id{3},
                              .born = generation{1},
