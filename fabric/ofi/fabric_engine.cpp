@@ -122,6 +122,11 @@ result<void> fabric_engine::attach_region(rank_id rank, const protocols::region_
   return {};
 }
 
+/// A rank that writes to itself is of one generation with what it writes.
+result<void> fabric_engine::lease_holds(const write_request& request, const peer* to) {
+  return protocols::judge_lease(request.lease, to != nullptr ? to->born : request.lease.owner, base::now());
+}
+
 result<void> fabric_engine::post(write_request request, ready_event source_ready) {
   TROUPE_ASSERT("E16", !source_ready.moment()); // no device's memory is registered here
   bool wake = false;
@@ -153,6 +158,8 @@ result<void> fabric_engine::post(write_request request, ready_event source_ready
     }
     if (auto judgement = check_request(request, source->memory.bytes().size(), remote.bytes); !judgement)
       return judgement;
+    if (auto holds = lease_holds(request, to); !holds)
+      return holds;
     if (idle_.empty())
       return all_places_taken(options_.queue_max);
     transfer& write = *idle_.back();

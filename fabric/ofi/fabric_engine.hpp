@@ -32,11 +32,14 @@ namespace troupe::fabric {
 /// closed; the source and target slots must be quarantined by the caller for the same reason. Every peer has its own
 /// pool, so one that is stopped takes nothing from the others.
 ///
+/// A write's lease is asked before each operation is handed over. When it has ended, what libfabric has already is
+/// waited for, so that after stale_grant nothing arrives any more.
+///
 /// One failure ends the connection with all that is in flight on it. The transfers fail, and the writer knocks again:
 /// if nobody listens there, or none comes to be within `trouble_patience`, the peer is gone; otherwise the next writes,
 /// held back meanwhile, go on. A peer that dies while nothing is to be written to it is noticed with the next write;
 /// the lanes notice it sooner.
-/// Contract: I22, I23, I25, I26, I31, E10, J12, C31, C47, K5.
+/// Contract: I22, I23, I25, I26, I31, E10, J12, C31, C47, K1, K5.
 /// Threads: after `start`, libfabric is called by the engine's own thread only; `mutex_` guards what the interface
 /// shares with it. Events are called without it, and must not call `attach_peer` or `stop`, which wait for that thread.
 class fabric_engine final : public transfer_engine_base {
@@ -71,9 +74,10 @@ private:
     std::byte* own_target = nullptr; ///< of a write to this rank itself
     protocols::region_card remote;   ///< of any other
     piece_walk walk;
-    std::optional<piece_walk::step> ahead; ///< taken from the walk and not posted yet
-    std::size_t in_flight = 0;             ///< operations
-    bool is_whole = false;                 ///< all steps were posted
+    std::optional<piece_walk::step> ahead;     ///< taken from the walk and not posted yet
+    std::size_t in_flight = 0;                 ///< operations
+    bool is_whole = false;                     ///< all steps were posted
+    std::optional<protocols::failure> revoked; ///< its lease ended: nothing more is posted, what was is waited for
   };
 
   /// What libfabric owns while a write is under way. `context` comes first: its address is what comes back.
@@ -142,6 +146,9 @@ private:
   };
 
   fabric_engine(fabric_options options, std::unique_ptr<fabric_session> session, fabric_door door, transfer_bell bell);
+
+  /// Contract: K1. Errors: stale_grant.
+  static protocols::result<void> lease_holds(const write_request& request, const peer* to);
 
   // ---- the engine's thread ----
   void run() noexcept override;

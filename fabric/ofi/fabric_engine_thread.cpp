@@ -103,6 +103,9 @@ bool fabric_engine::copy_own() {
     if (base::now() >= write.request.deadline) {
       own_.pop();
       finish(write, fail(fault::timeout, "a write to this rank itself"));
+    } else if (auto holds = lease_holds(write.request, nullptr); !holds) {
+      own_.pop();
+      finish(write, std::move(holds));
     } else if (copy_some(write.walk, write.request.pieces, write.source->memory.bytes().data(), write.own_target,
                          budget)) {
       own_.pop();
@@ -135,8 +138,14 @@ bool fabric_engine::issue() {
 bool fabric_engine::advance(transfer& write) {
   peer& to = *write.to;
   for (bool worked = false;; worked = true) {
-    if (write.is_whole)
+    if (write.is_whole || write.revoked)
       return worked; // only deliveries are missing
+    if (auto holds = lease_holds(write.request, &to); !holds) {
+      write.revoked = holds.error();
+      if (write.in_flight == 0)
+        drop(write, holds.error());
+      return true;
+    }
     if (!write.ahead)
       write.ahead = write.walk.next(write.request.pieces, session_->info().ep_attr->max_msg_size);
     const piece_walk::step step = *write.ahead;
@@ -212,6 +221,8 @@ void fabric_engine::on_completion(const fabric_session::completion& done) {
       drop(*of, cause);
     if (to.there.is_open && one.connection == to.there.number)
       lose_connection(to, cause);
+  } else if (of != nullptr && of->in_flight == 0 && of->revoked) {
+    drop(*of, failure{*of->revoked});
   } else if (of != nullptr && of->is_whole && of->in_flight == 0) {
     std::erase(to.active, of);
     finish(*of, {});
@@ -233,6 +244,8 @@ void fabric_engine::expire() {
       transfer* write = to->waiting.pop();
       if (now >= write->request.deadline)
         finish(*write, tl::unexpected{cause});
+      else if (auto holds = lease_holds(write->request, to.get()); !holds)
+        finish(*write, std::move(holds));
       else
         to->waiting.push(write);
     }
