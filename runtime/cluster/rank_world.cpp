@@ -38,8 +38,8 @@ namespace {
 constexpr std::size_t scheduler_threads = 2;
 /// An actor that always has messages comes back after so many, which is how it is seen to get on (C4).
 constexpr std::size_t messages_a_turn = 64;
-/// Whom the watchdog watches beside the links: four roles, ingest and its readers, three executors, the main thread, the
-/// actor system's clock, the threads of the transfer engine (its own, two of a staged one).
+/// Whom the watchdog watches beside the links: four roles, ingest and its readers, three executors, the main thread,
+/// the actor system's clock, the threads of the transfer engine (its own, two of a staged one).
 constexpr std::size_t watched_max = 13 + protocols::limits::readers;
 /// An idle thread wakes this often at most; each wake costs microseconds.
 constexpr std::chrono::milliseconds nap_max{500};

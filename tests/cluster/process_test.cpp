@@ -100,7 +100,7 @@ TEST_CASE("K6: a rank whose supervisor does not read waits for nobody, nor does 
   descriptors given;
   auto child =
       child_process::spawn({"/bin/sh", "-c", "head -c 1000000 /dev/zero; head -c 1000000 /dev/zero >&2; exit 7"},
-                           given.control.second.get(), given.death.read.get());
+                           std::array{given.control.second.get(), given.death.read.get()});
   REQUIRE_MESSAGE(child, child.error().what);
   pollfd process{child->pidfd(), POLLIN, 0};
   REQUIRE(::poll(&process, 1, 60'000) == 1); // while nobody reads

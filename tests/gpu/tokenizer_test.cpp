@@ -287,7 +287,8 @@ TEST_CASE("a tokenizer that would be misread is refused with its file, its key a
   CHECK(says(changed("/pre_tokenizer"_json_pointer, nullptr), "pre_tokenizer.type is null"));
   CHECK(says(changed("/pre_tokenizer/add_prefix_space"_json_pointer, true), "pre_tokenizer.add_prefix_space"));
   CHECK(says(changed("/decoder"_json_pointer, {{"type", "Metaspace"}}), "decoder.type"));
-  CHECK(says(changed("/added_tokens/0/single_word"_json_pointer, true), "added_tokens[0].single_word is true; valid is false"));
+  CHECK(says(changed("/added_tokens/0/single_word"_json_pointer, true),
+             "added_tokens[0].single_word is true; valid is false"));
   CHECK(says(changed("/added_tokens/0/id"_json_pointer, 97), "added_tokens[0].id is 97"));
   CHECK(says(changed("/added_tokens/0/content"_json_pointer, ""), "added_tokens[0].content"));
 }

@@ -408,9 +408,7 @@ TEST_CASE_FIXTURE(leader_fixture, "K8: a prompt that carries its own fault ends 
   for (const bool ran_whole : {false, true}) {
     CAPTURE(ran_whole);
     prefill_leader_machine one{
-        plan,
-        prefill_cell,
-        {.front = front_rank, .kv_blocks = 4, .row_slots = 1, .requests_max = 4}};
+        plan, prefill_cell, {.front = front_rank, .kv_blocks = 4, .row_slots = 1, .requests_max = 4}};
     REQUIRE(only<prefill_leader_machine::run_prefill>(one.on_submit(work(1, false, 64), at(0ms))).size() == 1);
 
     auto effects = one.on_given_up(request_id{1}, {fault::not_finite, "token 0"}, ran_whole, at(1ms));
