@@ -104,7 +104,7 @@ TEST_CASE("C3, C13: Ctrl-C ends a served job after a drain and leaves no process
 TEST_CASE("up --json says once, when ready, what it runs") {
   const scratch_folder here;
   command job{{"up", reader(), "--job", here.job(), "--run-dir", here / "jobs", "--json"}};
-  REQUIRE(job.prints("\n", 20s));
+  REQUIRE(job.prints("}\n", 60s)); // a slow start says on stderr what it waits for
   const auto said = json_lines(job.out());
   REQUIRE(said.size() == 1);
   CHECK(said[0]["job"] == here.job());
