@@ -93,8 +93,8 @@ std::vector<int> control_door::waitables() const {
   std::vector<int> fds;
   if (clients_.size() < clients_max)
     fds.push_back(listening_.waits_on());
-  for (const auto& client : clients_)
-    fds.push_back(client.lane->waitables({}).fds.front().fd);
+  for (const auto& each : clients_)
+    fds.push_back(each.lane->waitables({}).fds.front().fd);
   return fds;
 }
 

@@ -38,7 +38,7 @@ TEST_CASE("K13: the thread of a transfer engine shows that it turns while nothin
     event_log log;
     auto engine =
         kind == bulk_kind::fabric
-            ? make_fabric_engine({.self = rank_id{0}})
+            ? make_fabric_engine({.self = rank_id{0}, .born = generation{1}})
             : make_shared_memory_engine({.self = rank_id{0}, .born = generation{1}, .unix_path = fresh_path()});
     REQUIRE_MESSAGE(engine, to_string(engine.error()));
     (*engine)->be_watched({&signs, 5ms});
