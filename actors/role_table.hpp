@@ -53,6 +53,14 @@ public:
                 [what = std::move(what)](const caf::actor& actor) mutable { caf::anon_send(actor, std::move(what)); });
   }
 
+  /// A copy to every role that is there.
+  template <class Message>
+  void tell_all(const Message& what) const {
+    for (const auto& one : places_)
+      if (one.here.load(std::memory_order_acquire))
+        caf::anon_send(one.actor, what);
+  }
+
   std::uint64_t dropped() const noexcept { return dropped_.load(std::memory_order_relaxed); }
 
 private:

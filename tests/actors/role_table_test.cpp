@@ -59,8 +59,12 @@ TEST_CASE_FIXTURE(fixture, "K12: what comes before its role is there waits, and 
   CHECK(front.first(3) == std::vector{1, 2, 3});
 
   CHECK(roles.find(role_kind::decode) == nullptr);
+  roles.tell_all(4);
   roles.publish(role_kind::decode, decode.listen(system));
   CHECK(decode.first(1) == std::vector{10});
+  roles.tell_all(5);
+  CHECK(front.first(5) == std::vector{1, 2, 3, 4, 5});
+  CHECK(decode.first(2) == std::vector{10, 5});
   CHECK(roles.dropped() == 0);
 }
 

@@ -41,19 +41,20 @@ caf::actor first_of(caf::actor_system& in, std::promise<envelope<Message>>& firs
   });
 }
 
+struct one_worker : caf::actor_system_config {
+  one_worker() { set("scheduler.max-threads", std::size_t{1}); }
+};
+
 struct fixture {
-  fixture() {
-    config.set("scheduler.max-threads", std::size_t{1});
-    rank.plan = plan_with_encode_mesh();
-  }
-  caf::actor_system_config config;
-  rank_context rank;
+  fixture() { rank.plan = plan_with_encode_mesh(); }
+  one_worker config;
+  caf::actor_system system{config};
+  rank_context rank; ///< whose actors end before their system waits for them
 };
 
 } // namespace
 
 TEST_CASE_FIXTURE(fixture, "K12: a frame for a role that is not there yet is no breach, and reaches the role") {
-  caf::actor_system system{config};
   rank.self = rank_id{0};
   const grant_pixels credits{.slots = {{slot_index{3}, generation{1}}}};
   CHECK(arrives(rank, rank_id{1}, credits));
@@ -68,7 +69,6 @@ TEST_CASE_FIXTURE(fixture, "K12: a frame for a role that is not there yet is no 
 }
 
 TEST_CASE_FIXTURE(fixture, "K4: an encode leader hears from its worker that pixels have landed, and from nobody else") {
-  caf::actor_system system{config};
   rank.self = rank_id{1};
   std::promise<envelope<error>> complaint;
   rank.links[rank_id{0}] = first_of(system, complaint);

@@ -35,7 +35,7 @@ public:
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     std::thread thread{[what] {
       ::pthread_setname_np(::pthread_self(), watchdog_thread);
-      for (;;)
+      for (volatile unsigned rounds = 0;; rounds = rounds + 1)
         if (what == watchdog::waits)
           ::pause();
     }};
