@@ -1,5 +1,6 @@
 #include "fabric/listening_socket.hpp"
 
+#include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -83,22 +84,34 @@ int listening_socket::waits_on() const {
   return base::now() < rests_until_ ? -1 : socket_.get();
 }
 
+base::unique_fd listening_socket::take_next() {
+  return base::unique_fd{::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
+}
+
 base::unique_fd listening_socket::accept() {
   if (!socket_ || base::now() < rests_until_)
     return {};
-  base::unique_fd made{::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
+  auto made = take_next();
   if (!made && is_out_of_descriptors(errno))
     rests_until_ = base::now() + no_descriptor_pause;
   return made;
 }
 
-base::unique_fd listening_socket::accept_spare() {
-  rlimit bound{};
-  ::getrlimit(RLIMIT_NOFILE, &bound);
-  while (auto made = accept()) // ends with those who wait
-    if (static_cast<rlim_t>(made.get()) + descriptors_kept < bound.rlim_cur)
-      return made;
-  return {};
+listening_socket::visitor listening_socket::accept_spare() {
+  if (!socket_ || base::now() < rests_until_)
+    return {};
+  if (!spare_)
+    spare_ = base::unique_fd{::open("/dev/null", O_RDONLY | O_CLOEXEC)};
+  if (auto made = accept()) {
+    rlimit bound{};
+    ::getrlimit(RLIMIT_NOFILE, &bound);
+    const bool crowded = static_cast<rlim_t>(made.get()) + descriptors_kept >= bound.rlim_cur;
+    return {std::move(made), crowded};
+  }
+  if (waits_on() >= 0)
+    return {};
+  spare_.reset();
+  return {take_next(), true};
 }
 
 } // namespace troupe::fabric

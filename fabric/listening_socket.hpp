@@ -19,7 +19,8 @@ namespace troupe::fabric {
 /// A process that has no descriptor left cannot accept, and would be woken for the same connection again and again: it
 /// rests for `no_descriptor_pause` instead. Who may wait (clients) leaves `descriptors_kept` to what may not (lanes,
 /// successors of ranks): descriptors are given out from the lowest, so the number of a new one tells how many are left.
-/// Contract: K5.
+/// Who comes beyond them is told so, where all are used up with a spare one.
+/// Contract: C20, K5, K9.
 /// Threads: one at a time. Never blocks.
 class listening_socket {
 public:
@@ -36,8 +37,12 @@ public:
 
   /// One connection that waits, non-blocking; none: nobody waits, or no descriptor is free.
   base::unique_fd accept();
-  /// The same; who would take one of the descriptors that are kept is let go at once.
-  base::unique_fd accept_spare();
+  struct visitor {
+    base::unique_fd socket; ///< none: nobody waits, or it rests
+    bool crowded = false;   ///< it has one of the descriptors that are kept: to be told so and let go
+  };
+  /// The same for who may wait.
+  visitor accept_spare();
 
   /// What to poll for; -1, which poll passes over, while it rests.
   int waits_on() const;
@@ -46,7 +51,10 @@ public:
   void close() noexcept { socket_.reset(); }
 
 private:
+  base::unique_fd take_next();
+
   base::unique_fd socket_;
+  base::unique_fd spare_; ///< given up to accept a connection that is to be told that there is no descriptor
   protocols::time_point rests_until_{};
 };
 

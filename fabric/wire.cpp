@@ -87,20 +87,21 @@ void wire::beat(protocols::duration period, std::function<protocols::heartbeat()
   self_ = std::move(self);
 }
 
-wire::key wire::add(std::unique_ptr<lane> with, handlers what, peer_signs* signs) {
+wire::key wire::add(std::unique_ptr<lane> with, handlers what, peer_signs* signs, bounds held) {
   auto one = std::make_unique<link>();
   one->with = std::move(with);
   one->what = std::move(what);
   one->signs = signs;
   if (signs != nullptr)
     signs->linked.store(true);
-  one->queued = std::make_shared<std::atomic<std::size_t>>(0);
+  one->held = std::make_shared<counts>();
+  one->held->most = held;
   key which = 0;
   {
     const std::lock_guard lock{mutex_};
     which = next_key_++;
     one->id = which;
-    queued_.emplace(which, one->queued);
+    held_.emplace(which, one->held);
     added_.emplace(which, std::move(one));
   }
   wake();
@@ -111,22 +112,38 @@ void wire::remove(key which) {
   {
     const std::lock_guard lock{mutex_};
     removed_.push_back(which);
-    queued_.erase(which);
+    held_.erase(which);
   }
   wake();
+}
+
+void wire::handled(key which) {
+  bool was_full = false;
+  {
+    const std::lock_guard lock{mutex_};
+    const auto found = held_.find(which);
+    if (found == held_.end())
+      return;
+    was_full = !found->second->may_read();
+    found->second->unhandled.fetch_sub(1);
+  }
+  if (was_full)
+    wake();
 }
 
 protocols::result<void> wire::post(key which, protocols::message_type type, protocols::call_id call,
                                    std::vector<std::byte> payload) {
   {
     const std::lock_guard lock{mutex_};
-    const auto count = queued_.find(which);
-    if (count == queued_.end())
+    const auto known = held_.find(which);
+    if (known == held_.end())
       return protocols::fail(protocols::fault::peer_gone);
-    if (count->second->fetch_add(1) >= protocols::limits::link_queue_frames_max) {
-      count->second->fetch_sub(1);
+    auto& held = *known->second; // grows under the mutex alone; the wire's thread only takes away
+    if (held.queued_frames >= held.most.queue_frames_max ||
+        held.queued_bytes + payload.size() > held.most.queue_bytes_max)
       return protocols::fail(protocols::fault::queue_full, "link");
-    }
+    ++held.queued_frames;
+    held.queued_bytes += payload.size();
     protocols::frame_header header;
     header.type = type;
     header.call = call;
@@ -145,13 +162,18 @@ void wire::listen(std::unique_ptr<listener> from, std::function<void(incoming)> 
   on_refused_ = std::move(on_refused);
 }
 
-void wire::accept_clients(listening_socket listening, std::function<void(base::unique_fd)> on_client) {
+void wire::accept_clients(listening_socket listening, std::function<void(base::unique_fd, bool)> on_client) {
   {
     const std::lock_guard lock{mutex_};
     clients_added_ = std::move(listening);
     on_client_ = std::move(on_client);
   }
   wake();
+}
+
+void wire::leave(link& one) {
+  one.leaving = true;
+  one.leave_until = base::now() + protocols::limits::link_leave_deadline;
 }
 
 void wire::take_posts() {
@@ -172,7 +194,7 @@ void wire::take_posts() {
       found->second->queue.push_back(std::move(each.frame));
   for (const auto which : removed)
     if (const auto found = links_.find(which); found != links_.end())
-      found->second->leaving = true;
+      leave(*found->second);
 }
 
 bool wire::send_some(link& one) {
@@ -186,8 +208,9 @@ bool wire::send_some(link& one) {
       return moved;
     }
     note_frame(protocols::flight_action::frame_sent, one.what.peer, next.header, next.payload.size());
+    one.held->queued_bytes -= next.payload.size();
+    --one.held->queued_frames;
     one.queue.pop_front();
-    one.queued->fetch_sub(1);
     moved = true;
   }
   one.with->flush();
@@ -196,7 +219,7 @@ bool wire::send_some(link& one) {
 
 bool wire::receive_some(link& one) {
   bool moved = false;
-  for (int i = 0; i < frames_a_turn && !one.gone; ++i) {
+  for (int i = 0; i < frames_a_turn && !one.gone && one.held->may_read(); ++i) {
     const auto next = one.with->peek();
     if (!next) {
       lose(one, next.error());
@@ -212,13 +235,15 @@ bool wire::receive_some(link& one) {
     const bool for_others = !take_heartbeat(one, **next);
     if (for_others)
       note_frame(protocols::flight_action::frame_received, one.what.peer, (*next)->header, (*next)->payload.size());
-    if (for_others && !one.leaving)
+    if (for_others && !one.leaving) {
+      one.held->unhandled.fetch_add(1);
       if (const auto taken = one.what.on_frame(**next); !taken) {
         if (one.signs != nullptr)
           tell_why(*one.with, taken.error());
         lose(one, taken.error());
         return true;
       }
+    }
     one.with->pop();
     moved = true;
   }
@@ -264,7 +289,7 @@ void wire::lose(link& one, const protocols::failure& cause) {
   one.with->close();
   {
     const std::lock_guard lock{mutex_}; // before anybody hears of it: who does posts no more
-    queued_.erase(one.id);
+    held_.erase(one.id);
   }
   if (!one.leaving && !stopping_.load())
     one.what.on_gone(cause);
@@ -290,10 +315,11 @@ void wire::run() {
     }
     std::erase_if(links_, [&](const auto& each) {
       const auto& one = *each.second;
-      const bool done = one.gone || (one.leaving && one.queue.empty() && one.with->flush());
+      const bool done =
+          one.gone || (one.leaving && (base::now() >= one.leave_until || (one.queue.empty() && one.with->flush())));
       if (done) {
         const std::lock_guard lock{mutex_};
-        queued_.erase(each.first);
+        held_.erase(each.first);
       }
       return done;
     });
@@ -346,7 +372,9 @@ void wire::sleep() {
   bool ready = false;
   std::vector<lane*> armed;
   for (auto& [which, one] : links_) {
-    const lane::interest wanted{.readable = true, .writable = !one->queue.empty()};
+    const lane::interest wanted{.readable = one->held->may_read(), .writable = !one->queue.empty()};
+    if (!wanted.readable && !wanted.writable && one->with->flush())
+      continue; // `handled` wakes us for it; its peer's end would only keep us awake
     armed.push_back(one->with.get());
     if (!one->with->arm(wanted)) {
       ready = true;
@@ -369,8 +397,12 @@ void wire::sleep() {
 }
 
 void wire::accept_waiting_clients() {
-  while (auto client = clients_.accept_spare()) // ends with those who wait
-    on_client_(std::move(client));
+  for (int taken = 0; taken < protocols::limits::accepts_a_turn; ++taken) {
+    auto client = clients_.accept_spare();
+    if (!client.socket)
+      return;
+    on_client_(std::move(client.socket), client.crowded);
+  }
 }
 
 } // namespace troupe::fabric

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <limits>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -39,6 +40,14 @@ public:
     protocols::rank_id peer = protocols::client_rank; ///< as the flight recorder calls it
   };
 
+  /// What a link may make this rank hold; the frames of a peer rank are bounded by the machines' windows.
+  struct bounds {
+    std::size_t queue_frames_max = protocols::limits::link_queue_frames_max;
+    std::size_t queue_bytes_max = protocols::limits::link_queue_bytes_max;
+    /// Frames that `on_frame` has got and that are not `handled`: nothing more is read meanwhile.
+    std::size_t unhandled_max = std::numeric_limits<std::size_t>::max();
+  };
+
   /// What is known of the rank at the other end.
   struct peer_signs {
     std::atomic<bool> linked = false;
@@ -62,11 +71,17 @@ public:
   std::uint64_t turns() const noexcept { return turns_.load(std::memory_order_relaxed); }
 
   /// `signs`: the link's other end is a rank; kept for as long as the wire.
-  key add(std::unique_ptr<lane> with, handlers what, peer_signs* signs = nullptr);
-  /// Closes the lane once what is queued has gone out or the peer is gone; on_gone is not called.
+  key add(std::unique_ptr<lane> with, handlers what, peer_signs* signs, bounds held);
+  key add(std::unique_ptr<lane> with, handlers what, peer_signs* signs = nullptr) {
+    return add(std::move(with), std::move(what), signs, bounds{});
+  }
+  /// Closes the lane once what is queued has gone out, the peer is gone or `limits::link_leave_deadline` has passed;
+  /// on_gone is not called.
   void remove(key which);
+  /// One frame of that link has been worked off.
+  void handled(key which);
 
-  /// Queues one frame. Errors: queue_full (`limits::link_queue_frames_max` are waiting), peer_gone.
+  /// Queues one frame. Errors: queue_full (the link's bounds are reached), peer_gone.
   protocols::result<void> post(key which, protocols::message_type type, protocols::call_id call,
                                std::vector<std::byte> payload);
 
@@ -74,14 +89,23 @@ public:
   void listen(std::unique_ptr<listener> from, std::function<void(incoming)> on_lane,
               std::function<void(const std::string&)> on_refused);
 
-  /// Calls `on_client` with each connection to a listening unix socket, from now on, as long as it leaves descriptors
-  /// to the lanes. Once.
-  void accept_clients(listening_socket listening, std::function<void(base::unique_fd)> on_client);
+  /// Calls `on_client` with each connection to a listening unix socket, from now on. Once. `crowded`: it has one of the
+  /// descriptors that are kept for lanes, so it can be told so and no more.
+  void accept_clients(listening_socket listening, std::function<void(base::unique_fd, bool crowded)> on_client);
 
 private:
   struct outgoing {
     protocols::frame_header header;
     std::vector<std::byte> payload;
+  };
+  /// Of a link, against its bounds.
+  struct counts {
+    bounds most;
+    std::atomic<std::size_t> queued_frames = 0;
+    std::atomic<std::size_t> queued_bytes = 0;
+    std::atomic<std::size_t> unhandled = 0;
+
+    bool may_read() const noexcept { return unhandled.load() < most.unhandled_max; }
   };
   struct link {
     key id = 0;
@@ -89,7 +113,8 @@ private:
     handlers what;
     peer_signs* signs = nullptr;
     std::deque<outgoing> queue; ///< the wire's own; `posted_` is what others have added
-    std::shared_ptr<std::atomic<std::size_t>> queued;
+    std::shared_ptr<counts> held;
+    protocols::time_point leave_until{}; ///< while `leaving`
     bool leaving = false;
     bool gone = false;
   };
@@ -100,6 +125,7 @@ private:
 
   void run();
   void take_posts();
+  static void leave(link& one);
   bool send_some(link& one);
   bool receive_some(link& one);
   bool take_heartbeat(link& one, const protocols::frame_view& frame);
@@ -108,6 +134,8 @@ private:
   void sleep();
   void wake() noexcept;
   void accept_waiting_clients();
+  bool accept_client();
+  bool rests_from_accepting() const;
 
   base::unique_fd doorbell_;
   std::atomic<bool> sleeping_ = false;
@@ -119,7 +147,7 @@ private:
   std::vector<posted> posted_;
   std::map<key, std::unique_ptr<link>> added_;
   std::vector<key> removed_;
-  std::map<key, std::shared_ptr<std::atomic<std::size_t>>> queued_; ///< absent: peer gone
+  std::map<key, std::shared_ptr<counts>> held_; ///< absent: peer gone
   key next_key_ = 1;
   listening_socket clients_added_;
 
@@ -132,7 +160,7 @@ private:
   std::function<void(incoming)> on_lane_;
   std::function<void(const std::string&)> on_refused_;
   listening_socket clients_;
-  std::function<void(base::unique_fd)> on_client_;
+  std::function<void(base::unique_fd, bool)> on_client_;
 };
 
 } // namespace troupe::fabric

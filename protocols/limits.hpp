@@ -17,9 +17,16 @@ inline constexpr std::size_t frame_bytes_max_highest = 64 * 1024 * 1024;
 inline constexpr std::uint32_t ranks_max = 4096;
 inline constexpr std::uint32_t pictures_per_request_max = 16;
 inline constexpr std::uint32_t groups_max = 4096;
-/// Connections of the front's socket; the next one is refused with `fault::queue_full`. Each may make the front hold
+/// Connections of the front's socket, fewer where the process may open few files; the next one is refused with
+/// `fault::queue_full`. Each may make the front hold
 /// four frames.
 inline constexpr std::size_t clients_max = 256;
+/// Answers that wait for one client; one that reads nothing for so long is let go.
+inline constexpr std::size_t client_queue_bytes_max = 8u * 1024 * 1024;
+/// Connections that are accepted in one turn of the wire.
+inline constexpr int accepts_a_turn = 64;
+/// Descriptors that a front keeps beside those for its edges, for files and pipes of a moment.
+inline constexpr std::size_t descriptors_spare = 8;
 inline constexpr std::uint32_t request_attempts_max = 3; ///< of one request, while nothing of its answer is emitted
 
 inline constexpr std::uint32_t kv_block_tokens = 16; ///< tokens of one KV block
@@ -32,6 +39,10 @@ inline constexpr std::uint32_t prefill_chunk_tokens = 2048;
 inline constexpr std::size_t executor_queue_max = 4096;
 /// Frames that a link holds while its lane is full; a sender beyond it is refused with `fault::queue_full`.
 inline constexpr std::size_t link_queue_frames_max = 4096;
+/// Bytes of them: a link's orders of one full front are well below.
+inline constexpr std::size_t link_queue_bytes_max = 256u * 1024 * 1024;
+/// A link that is let go sends what is queued for so long.
+inline constexpr std::chrono::milliseconds link_leave_deadline{2'000};
 /// A rank whose watchdog is ready to run and is not let run by a host that has too much to do is starved and not
 /// silent; it has this many times `timeouts.kill_ms`.
 inline constexpr int starved_patience = 4;

@@ -1,4 +1,7 @@
+#include <sys/resource.h>
 #include <sys/socket.h>
+
+#include <filesystem>
 
 #include "actors/front_actor.hpp"
 #include "actors/link_actor.hpp"
@@ -222,7 +225,7 @@ result<void> rank_world::on_control_frame(rank_id peer, const frame_view& frame)
 
 namespace {
 
-/// A client's place among `limits::clients_max`, for as long as its link lives.
+/// A client's place among those that the front takes, for as long as its link lives.
 class client_place {
 public:
   explicit client_place(std::atomic<std::size_t>& taken) : taken_(taken) { ++taken_; }
@@ -235,19 +238,41 @@ private:
 };
 
 /// Says why as far as the socket takes it at once, and lets go.
-void refuse_client(fabric::lane& with) {
+void refuse_client(fabric::lane& with, const std::string& why) {
+  base::log_warning("client refused: {}", why);
   std::vector<std::byte> payload;
-  encode_payload(refused{.tag = 0,
-                         .code = static_cast<std::uint16_t>(fault::queue_full),
-                         .message = std::to_string(limits::clients_max) +
-                                    " clients are connected, the most that a front takes (limits::clients_max)"},
-                 payload);
+  encode_payload(refused{.tag = 0, .code = static_cast<std::uint16_t>(fault::queue_full), .message = why}, payload);
   [[maybe_unused]] const auto told = with.try_send({.type = refused::type}, payload);
+}
+
+std::size_t open_descriptors() {
+  std::error_code unknown;
+  const std::filesystem::directory_iterator files{"/proc/self/fd", unknown};
+  return unknown ? 0 : static_cast<std::size_t>(std::distance(begin(files), end(files)));
 }
 
 } // namespace
 
-void rank_world::on_client(base::unique_fd socket) {
+/// So many clients that the descriptors of a recovery are left: it makes every edge anew before the old one is closed.
+/// Raises the process's own limit as far as it may. Contract: C20, K9.
+std::size_t rank_world::find_room_for_clients() const {
+  const auto kept = 2 * open_descriptors() + limits::descriptors_spare;
+  rlimit files{};
+  if (::getrlimit(RLIMIT_NOFILE, &files) != 0)
+    return limits::clients_max;
+  if (files.rlim_cur < kept + limits::clients_max && files.rlim_cur < files.rlim_max) {
+    const auto before = std::exchange(files.rlim_cur, std::min<rlim_t>(files.rlim_max, kept + limits::clients_max));
+    if (::setrlimit(RLIMIT_NOFILE, &files) != 0)
+      files.rlim_cur = before;
+  }
+  const auto room = files.rlim_cur > kept ? static_cast<std::size_t>(files.rlim_cur - kept) : std::size_t{1};
+  if (room < limits::clients_max)
+    base::log_warning("takes at most {} clients: it may open {} files (ulimit -n) and keeps {} for its ranks", room,
+                      files.rlim_cur, kept);
+  return std::min(room, limits::clients_max);
+}
+
+void rank_world::on_client(base::unique_fd socket, bool crowded) {
   ucred who{};
   socklen_t size = sizeof who;
   if (::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &who, &size) != 0 ||
@@ -258,21 +283,25 @@ void rank_world::on_client(base::unique_fd socket) {
   auto lane = fabric::make_stream_lane(
       socket.release(), context_.self, generation{1}, client_rank, generation{1},
       {.frame_bytes_max = limits::frame_bytes_max_default, .in_flight_bytes_max = limits::frame_bytes_max_default * 2});
-  if (clients_ >= limits::clients_max) {
-    base::log_warning("client refused: {} are connected", limits::clients_max);
-    return refuse_client(*lane);
-  }
+  if (crowded)
+    return refuse_client(*lane, "no descriptor is left for it (ulimit -n)");
+  if (clients_ >= clients_max_)
+    return refuse_client(*lane, std::to_string(clients_max_) +
+                                    " clients are connected, the most that this front takes (limits::clients_max, or "
+                                    "what ulimit -n leaves)");
   // The handlers need the key that `add` is about to give.
   const auto key = std::make_shared<fabric::wire::key>(0);
-  *key = wire_.add(std::move(lane), {.on_frame = [this, key, place = std::make_shared<client_place>(clients_)](
-                                                     const frame_view& frame) { return on_client_frame(*key, frame); },
-                                     .on_gone =
-                                         [this, key](const failure& cause) {
-                                           if (cause.code != fault::peer_gone)
-                                             base::log_warning("client refused: {}", to_string(cause));
-                                           caf::anon_send(*context_.roles->find(role_kind::front),
-                                                          actors::client_gone{*key});
-                                         }});
+  const auto place = std::make_shared<client_place>(clients_);
+  *key = wire_.add(std::move(lane),
+                   {.on_frame = [this, key, place](const frame_view& frame) { return on_client_frame(*key, frame); },
+                    .on_gone =
+                        [this, key](const failure& cause) {
+                          if (cause.code != fault::peer_gone)
+                            base::log_warning("client refused: {}", to_string(cause));
+                          caf::anon_send(*context_.roles->find(role_kind::front), actors::client_gone{*key});
+                        }},
+                   nullptr,
+                   {.queue_bytes_max = limits::client_queue_bytes_max});
 }
 
 result<void> rank_world::on_client_frame(fabric::wire::key client, const frame_view& frame) {

@@ -306,7 +306,9 @@ result<void> rank_world::serve() {
     auto clients = fabric::listening_socket::at_unix(run_directory_ + "/front.sock", SOCK_STREAM);
     if (!clients)
       return tl::unexpected<failure>{clients.error()};
-    wire_.accept_clients(*std::move(clients), [this](base::unique_fd socket) { on_client(std::move(socket)); });
+    clients_max_ = find_room_for_clients();
+    wire_.accept_clients(*std::move(clients),
+                         [this](base::unique_fd socket, bool crowded) { on_client(std::move(socket), crowded); });
   }
   return {};
 }

@@ -143,7 +143,8 @@ private:
   void adopt(const lane_name& which, std::unique_ptr<fabric::lane> lane);
   void on_incoming(fabric::incoming lane);
   protocols::result<void> on_control_frame(protocols::rank_id peer, const protocols::frame_view& frame);
-  void on_client(base::unique_fd socket);
+  std::size_t find_room_for_clients() const;
+  void on_client(base::unique_fd socket, bool crowded);
   protocols::result<void> on_client_frame(fabric::wire::key client, const protocols::frame_view& frame);
 
   // rank_roles.cpp
@@ -173,6 +174,7 @@ private:
   std::unique_ptr<gpu::models::model_folder> folder_;
   protocols::parity_fact files_;         ///< of the model folder, from before the first was read
   std::atomic<std::size_t> clients_ = 0; ///< whose links the wire holds
+  std::size_t clients_max_ = 0;          ///< constant once clients are accepted
   fabric::wire wire_;
 
   std::mutex mutex_; ///< guards what the wire's thread hands to the main thread while edges are made

@@ -10,9 +10,9 @@
 #include <sstream>
 
 #include "fabric/handshake.hpp"
-#include "fabric/socket_address.hpp"
 #include "protocols/limits.hpp"
 #include "protocols/messages.hpp"
+#include "tests/cli/front_client.hpp"
 #include "tests/cli/golden_pages.hpp"
 
 using namespace troupe;
@@ -43,14 +43,6 @@ base::unique_fd connect_to_rank(std::size_t rank) {
   address.sin_port = htons(static_cast<std::uint16_t>(first_port() + rank));
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   REQUIRE(::connect(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
-  return socket;
-}
-
-base::unique_fd connect_to_front(const std::string& path) {
-  base::unique_fd socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-  const auto address = fabric::unix_address(path);
-  REQUIRE(address);
-  REQUIRE(::connect(socket.get(), address->get(), address->size) == 0);
   return socket;
 }
 

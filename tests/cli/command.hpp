@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -38,8 +39,9 @@ struct command_end {
 /// One run of a program; killed and reaped when it goes out of scope.
 class command {
 public:
+  /// `files_max`: descriptors that it and its ranks may have.
   explicit command(std::vector<std::string> arguments, std::vector<std::string> environment = {},
-                   std::string program = TROUPE_BINARY_DIR "/troupe") {
+                   rlim_t files_max = RLIM_INFINITY, std::string program = TROUPE_BINARY_DIR "/troupe") {
     arguments.insert(arguments.begin(), std::move(program));
     int out[2];
     int err[2];
@@ -52,6 +54,8 @@ public:
       ::dup2(nothing, STDIN_FILENO);
       ::dup2(out[1], STDOUT_FILENO);
       ::dup2(err[1], STDERR_FILENO);
+      if (const rlimit files{files_max, files_max}; files_max != RLIM_INFINITY)
+        ::setrlimit(RLIMIT_NOFILE, &files);
       for (const auto& setting : environment)
         ::putenv(const_cast<char*>(setting.c_str()));
       std::vector<char*> argv;

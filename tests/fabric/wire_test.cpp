@@ -1,9 +1,17 @@
 #include "fabric/wire.hpp"
 
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <algorithm>
 #include <condition_variable>
 #include <cstring>
 #include <future>
 #include <mutex>
+#include <thread>
 
 #include <doctest/doctest.h>
 
@@ -235,4 +243,135 @@ TEST_CASE("A10: a peer that breaks the protocol loses its link, with the fault, 
   REQUIRE(send(*good_there, 1));
   CHECK(of_good.wait_for_frames(1));
   CHECK(of_good.gone().empty());
+}
+
+TEST_CASE("K9: a link's queue is bounded in bytes as well as in frames") {
+  auto [stuck, unread] = fabric::make_shared_memory_pair(small_lane);
+  witness sender;
+  fabric::wire from;
+  const auto key = from.add(std::move(stuck), sender.handlers(), nullptr, {.queue_bytes_max = 8192});
+  // Not started: nothing leaves the queue.
+  for (int i = 0; i < 8; ++i)
+    REQUIRE(from.post(key, message_type::heartbeat, call_id{}, payload_of(0, 1024)));
+  CHECK(from.post(key, message_type::heartbeat, call_id{}, payload_of(0, 64)).error().code == fault::queue_full);
+  from.start();
+  const auto deadline = std::chrono::steady_clock::now() + 10s;
+  result<void> posted = fail(fault::queue_full);
+  while (!posted && std::chrono::steady_clock::now() < deadline) { // what has gone out has given its bytes back
+    posted = from.post(key, message_type::heartbeat, call_id{}, payload_of(0, 64));
+    std::this_thread::yield();
+  }
+  CHECK(posted);
+}
+
+TEST_CASE("K9: a peer is read no further than its frames are handled, and on as they are") {
+  auto [left, right] = fabric::make_shared_memory_pair({.frame_bytes_max = 4096, .in_flight_bytes_max = 65'536});
+  witness sender;
+  witness receiver;
+  fabric::wire from;
+  fabric::wire to;
+  const auto out = from.add(std::move(left), sender.handlers());
+  const auto in = to.add(std::move(right), receiver.handlers(), nullptr, {.unhandled_max = 4});
+  from.start();
+  to.start();
+  constexpr std::size_t count = 100;
+  for (std::uint64_t i = 0; i < count; ++i)
+    REQUIRE(from.post(out, message_type::heartbeat, call_id{}, payload_of(i)));
+
+  REQUIRE(receiver.wait_for_frames(4));
+  for (const auto turn = to.turns(); to.turns() < turn + 3;) // it has looked again, and slept
+    std::this_thread::yield();
+  CHECK(receiver.numbers().size() == 4);
+  for (std::size_t handled = 1; handled <= count; ++handled) {
+    to.handled(in);
+    REQUIRE(receiver.wait_for_frames(std::min(count, 4 + handled)));
+    CHECK(receiver.numbers().size() <= 4 + handled);
+  }
+}
+
+TEST_CASE("C20, K9: a link that is removed while its peer reads nothing is closed all the same") {
+  auto [stuck, unread] = fabric::make_shared_memory_pair(small_lane);
+  witness sender;
+  fabric::wire from;
+  const auto key = from.add(std::move(stuck), sender.handlers());
+  from.start();
+  for (int i = 0; i < 64; ++i) // more than the lane holds
+    REQUIRE(from.post(key, message_type::heartbeat, call_id{}, payload_of(0, 1024)));
+  from.remove(key);
+
+  const auto deadline = std::chrono::steady_clock::now() + 20s;
+  result<void> sent;
+  while (sent && std::chrono::steady_clock::now() < deadline) {
+    sent = unread->try_send({.type = message_type::heartbeat}, {});
+    ::poll(nullptr, 0, 5);
+    if (!sent && sent.error().code == fault::lane_full)
+      sent = {};
+  }
+  REQUIRE_FALSE(sent);
+  CHECK(sent.error().code == fault::peer_gone);
+}
+
+namespace {
+
+/// Every descriptor that the process may have, until it goes out of scope.
+class full_table {
+public:
+  full_table() {
+    ::getrlimit(RLIMIT_NOFILE, &before_);
+    const rlimit few{std::min<rlim_t>(before_.rlim_cur, 512), before_.rlim_max};
+    ::setrlimit(RLIMIT_NOFILE, &few);
+    while (base::unique_fd one{::open("/dev/null", O_RDONLY | O_CLOEXEC)})
+      taken_.push_back(std::move(one));
+  }
+  ~full_table() {
+    if (::setrlimit(RLIMIT_NOFILE, &before_) != 0)
+      std::abort();
+  }
+
+private:
+  rlimit before_{};
+  std::vector<base::unique_fd> taken_;
+};
+
+} // namespace
+
+TEST_CASE(
+    "C20, K9: with no descriptor left a wire tells who wants in, rests between tries, and goes on when there are") {
+  base::unique_fd listening{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  socklen_t size = sizeof(sa_family_t); // the kernel names it
+  REQUIRE(::bind(listening.get(), reinterpret_cast<sockaddr*>(&address), size) == 0);
+  REQUIRE(::listen(listening.get(), 8) == 0);
+  size = sizeof address;
+  REQUIRE(::getsockname(listening.get(), reinterpret_cast<sockaddr*>(&address), &size) == 0);
+  std::vector<base::unique_fd> clients;
+  for (int i = 0; i < 3; ++i)
+    clients.emplace_back(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const auto connect = [&](std::size_t which) {
+    REQUIRE(::connect(clients[which].get(), reinterpret_cast<sockaddr*>(&address), size) == 0);
+  };
+
+  std::atomic<int> taken = 0;
+  std::atomic<int> crowded = 0;
+  fabric::wire wire;
+  wire.accept_clients(fabric::listening_socket{std::move(listening)}, [&](base::unique_fd, bool none_left) { ++(none_left ? crowded : taken); });
+  wire.start();
+  const auto wait_for = [](const std::atomic<int>& count, int wanted) {
+    const auto deadline = std::chrono::steady_clock::now() + 20s;
+    while (count < wanted && std::chrono::steady_clock::now() < deadline)
+      ::poll(nullptr, 0, 5);
+    return count == wanted;
+  };
+  connect(0);
+  REQUIRE(wait_for(taken, 1));
+  {
+    const full_table full;
+    connect(1);
+    CHECK(wait_for(crowded, 1));
+    CHECK(taken == 1);
+  }
+  connect(2);
+  CHECK(wait_for(taken, 2));
+  CHECK(crowded == 1);
 }
