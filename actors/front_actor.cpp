@@ -5,7 +5,6 @@
 
 #include "actors/periods.hpp"
 #include "protocols/codec.hpp"
-#include "runtime/base/assert.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/fault_point.hpp"
 
@@ -17,22 +16,23 @@ namespace {
 
 front_machine::options options_of(const rank_context& rank) {
   const auto& spec = rank.spec;
+  const auto encode_cells = static_cast<std::uint32_t>(rank.plan.cells_of(role_kind::encode).size());
   return {.in_flight_max = spec.limits.in_flight_max,
           .context_max = rank.facts.context_max,
           .kv_tokens_max = spec.limits.kv_tokens_max / limits::kv_block_tokens * limits::kv_block_tokens,
           .row_slots = spec.limits.row_slots,
           .pixel_slots = spec.limits.pixel_slots,
+          .staging_slots = spec.limits.pixel_slots * encode_cells,
           .picture_tokens_max = rank.facts.picture_tokens_max(),
           .end_tokens = rank.facts.end_tokens,
           .request_deadline = std::chrono::milliseconds{spec.timeouts.request_ms},
           .ack_deadline = std::chrono::milliseconds{spec.timeouts.kill_ms},
           // The rest of drain_ms is for the other ranks, which leave after the front.
-          .drain_deadline = std::chrono::milliseconds{spec.timeouts.drain_ms / 4 * 3},
-          .room_deadline_ms = spec.timeouts.room_ms};
+          .drain_deadline = std::chrono::milliseconds{spec.timeouts.drain_ms / 4 * 3}};
 }
 
-std::uint32_t staging_slots(const rank_context& rank) {
-  return rank.spec.limits.pixel_slots * static_cast<std::uint32_t>(rank.plan.cells_of(role_kind::encode).size());
+failure failure_of(const cargo_delivered& end) {
+  return end.outcome ? failure{} : failure{end.outcome.error().code, "pixels: " + end.outcome.error().what};
 }
 
 } // namespace
@@ -40,7 +40,7 @@ std::uint32_t staging_slots(const rank_context& rank) {
 front_actor::front_actor(caf::actor_config& config, const rank_context& rank, parts made_of)
     : rank_actor(config, rank, "front", actor_kind::front), parts_(std::move(made_of)),
       ingest_(spawn<ingest_actor, caf::linked + caf::detached>(rank, parts_.words)),
-      machine_(rank.plan, options_of(rank)), staging_(staging_slots(rank)) {}
+      machine_(rank.plan, options_of(rank)) {}
 
 caf::behavior front_actor::make_behavior() {
   delayed_send(this, tick_period, tick_atom::value);
@@ -76,7 +76,6 @@ caf::behavior front_actor::make_behavior() {
       },
       [this](tick_atom) {
         TROUPE_FAULT_POINT("front.idle");
-        staging_.tick(base::now());
         perform(machine_.on_tick(base::now()));
         delayed_send(this, tick_period, tick_atom::value);
       },
@@ -146,6 +145,7 @@ void front_actor::on_ingested(ingested& what) {
   const auto id = next_request_;
   next_request_ = next_request_.next();
   what.request.id = id;
+  what.request.asked = what.asked;
   const auto prompt_tokens = static_cast<std::uint32_t>(what.request.prompt.size());
   serving_.emplace(id, serving{.client = what.client,
                                .tag = tag,
@@ -178,11 +178,12 @@ void front_actor::on_client_gone(fabric::wire::key client) {
 // ---- effects ------------------------------------------------------------------------------------------------------
 
 void front_actor::perform(front_machine::effects what) {
+  std::vector<cargo_delivered> refused;
   for (auto& effect : what) {
     if (auto* const message = std::get_if<send_message>(&effect))
       deliver(rank_, role_kind::front, std::move(*message));
     else if (const auto* const pixels = std::get_if<front_machine::write_pixels>(&effect))
-      write_pixels(*pixels);
+      write_pixels(*pixels, refused);
     else if (const auto* const token = std::get_if<front_machine::emit_token>(&effect))
       emit(*token);
     else if (const auto* const end = std::get_if<front_machine::end_request>(&effect))
@@ -190,21 +191,19 @@ void front_actor::perform(front_machine::effects what) {
     else
       parts_.on_drained();
   }
+  for (const auto& each : refused) // now that their orders are on the way
+    perform(machine_.on_pixels_written(each.room, front_machine::write_end::refused, failure_of(each), base::now()));
 }
 
-void front_actor::write_pixels(const front_machine::write_pixels& write) {
+void front_actor::write_pixels(const front_machine::write_pixels& write, std::vector<cargo_delivered>& refused) {
   const auto& picture = serving_.at(write.request).pictures[write.picture];
   const auto& source = rank_.regions.at("staging");
-  // There are as many staging slots as pixel slots in all encode cells, and each write holds one of those.
-  const auto slot = staging_.acquire();
-  TROUPE_ASSERT("I27: a staging slot for each pixel credit", slot.has_value());
-  const auto offset = slot->slot.value * source.card.slot_bytes;
-  std::memcpy(source.bytes.data() + offset, picture.rgb.data(), picture.rgb.size());
+  const auto offset = write.staging.value * source.card.slot_bytes;
   const auto bytes = picture.rgb.size();
+  std::memcpy(source.bytes.data() + offset, picture.rgb.data(), bytes);
 
   const auto& cell = rank_.plan.cell(write.encode_cell);
   const auto until = base::now() + std::chrono::milliseconds{rank_.spec.timeouts.transfer_ms};
-  staged_[write.room] = {*slot, static_cast<std::uint32_t>(cell.ranks.size())};
   for (std::uint32_t place = 0; place < cell.ranks.size(); ++place) {
     const auto target = rank_.peer_regions.at(cell.ranks[place], "pixels");
     const auto posted = rank_.transfers->post({.to = cell.ranks[place],
@@ -219,23 +218,14 @@ void front_actor::write_pixels(const front_machine::write_pixels& write) {
                                                .cookie = cookie_of(cargo::pixels, write.room, place)},
                                               fabric::ready_event::already());
     if (!posted)
-      caf::anon_send(this, cargo_delivered{cargo::pixels, write.room, place, posted});
+      refused.push_back(cargo_delivered{cargo::pixels, write.room, place, posted});
   }
   TROUPE_FAULT_POINT("front.pixels_posted");
 }
 
 void front_actor::on_pixels_written(const cargo_delivered& end) {
-  const auto found = staged_.find(end.room);
-  if (found == staged_.end())
-    return;
-  auto& one = found->second;
-  if (--one.writes_left == 0) {
-    (void)staging_.release(one.slot);
-    staged_.erase(found);
-  }
-  if (!end.outcome)
-    perform(machine_.on_pixels_failed(end.room, {end.outcome.error().code, "pixels: " + end.outcome.error().what},
-                                      base::now()));
+  const auto how = end.outcome ? front_machine::write_end::delivered : front_machine::write_end::failed;
+  perform(machine_.on_pixels_written(end.room, how, failure_of(end), base::now()));
 }
 
 void front_actor::emit(const front_machine::emit_token& token) {

@@ -12,7 +12,6 @@
 #include "actors/rank_actor.hpp"
 #include "gpu/models/text_io.hpp"
 #include "protocols/front_machine.hpp"
-#include "protocols/slot_pool_machine.hpp"
 
 namespace troupe::actors {
 
@@ -56,11 +55,6 @@ private:
     gpu::models::incremental_decoder text;
     std::vector<protocols::phase_time> phases;
   };
-  struct staged {
-    protocols::slot_ref slot;
-    std::uint32_t writes_left = 0;
-  };
-
   void on_ask(fabric::wire::key client, protocols::ask question);
   void on_chunk(fabric::wire::key client, const protocols::picture_chunk& chunk);
   void ingest_if_whole(std::map<std::pair<fabric::wire::key, std::uint64_t>, arriving>::iterator which);
@@ -68,7 +62,7 @@ private:
   void on_client_gone(fabric::wire::key client);
 
   void perform(protocols::front_machine::effects what);
-  void write_pixels(const protocols::front_machine::write_pixels& write);
+  void write_pixels(const protocols::front_machine::write_pixels& write, std::vector<cargo_delivered>& refused);
   void on_pixels_written(const cargo_delivered& end);
   void emit(const protocols::front_machine::emit_token& token);
   void finish(const protocols::front_machine::end_request& end);
@@ -79,10 +73,8 @@ private:
   parts parts_;
   caf::actor ingest_;
   protocols::front_machine machine_;
-  protocols::slot_pool_machine staging_;
   std::map<std::pair<fabric::wire::key, std::uint64_t>, arriving> arriving_;
   std::map<protocols::request_id, serving> serving_;
-  std::map<protocols::room_id, staged> staged_;
   protocols::request_id next_request_{1};
   std::size_t ingesting_ = 0;
   bool draining_ = false;

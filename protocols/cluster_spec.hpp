@@ -59,9 +59,9 @@ struct cluster_spec {
     std::uint32_t picture_side_max = 8192;         ///< pixels of its longer side
     std::uint32_t threads = 1;                     ///< of the matrix library, a rank
 
-    /// What a role may hold at once: the front starts the next request when it has the last token of one, and the role
-    /// lets that one go a step later.
-    std::uint32_t role_requests_max() const noexcept { return 2 * in_flight_max; }
+    /// What a role may hold at once: of each started request all its attempts, of which all but one are ending; and the
+    /// front starts the next request when it has the last token of one, which the role lets go a step later.
+    std::uint32_t role_requests_max() const noexcept { return (limits::request_attempts_max + 1) * in_flight_max; }
   } limits;
 
   struct timeouts_section { ///< milliseconds; the order is checked: heartbeat < suspect < kill < drain, supervisor
@@ -75,7 +75,7 @@ struct cluster_spec {
     std::uint32_t room_ms = 30'000;     ///< from reserve to landed (C25)
     std::uint32_t transfer_ms = 10'000;
     std::uint32_t collective_ms = 4000; ///< the longest that a member may let the others wait
-    std::uint32_t request_ms = 120'000; ///< from accepted to ended
+    std::uint32_t request_ms = 120'000; ///< from the first frame of a question to its end
   } timeouts;
 
   struct lanes_section {

@@ -11,15 +11,23 @@
 #include "protocols/cluster_plan.hpp"
 #include "protocols/fault.hpp"
 #include "protocols/serve_message.hpp"
+#include "protocols/slot_pool_machine.hpp"
 #include "protocols/time.hpp"
 
 namespace troupe::protocols {
 
 /// Keeps the ledger of requests: admits them, chooses their cells, emits each token once, ends each request once.
 ///
-/// Admission is strictly first come, first served. Every role behind the front serves in that same order, so the oldest
-/// request can always get what it lacks: letting a small request pass a large one would allow two requests to hold what
-/// the other waits for, in prefill and in decode.
+/// A request starts when the front holds all that it needs, and with nothing less: KV blocks of a decode cell for
+/// prompt and answer, KV blocks and row slots of a prefill cell, a pixel slot of an encode cell and a staging slot for
+/// each picture. So no started request waits behind the front for what another holds, and no inner deadline ends it
+/// (K16). A cell may free what an attempt held a little later than the front counts; the order then waits there, at
+/// most for what is left of its own time, which it carries.
+///
+/// Admission is first come, first served, but for what a request lacks and those behind it do not need: text passes a
+/// request whose pictures wait for slots or for a cell that is being restarted, and anything passes one that pauses
+/// before its next attempt. Nobody is starved: nothing that passes takes a slot that the passed one waits for, and once
+/// it lacks only what all need, nothing passes it any more.
 ///
 /// A request is served in attempts. Each has an id of its own on the wire, so whatever still comes of an earlier one is
 /// unknown here and dropped. When a cell that serves an attempt is lost, or a transfer fails, and no token has been
@@ -27,9 +35,12 @@ namespace troupe::protocols {
 /// once a token has been emitted it ends with the cause, because the next attempt might say something else (D7).
 /// While a lost cell is being restarted, requests wait for it.
 ///
+/// A staging slot holds a picture while it is written: from the start of the attempt until the last of its writes has
+/// ended, however late that is told; longer where the write failed and may still read from it (K3, I24).
+///
 /// What computes may be repeated, what emits may not (D1).
-/// Contract: A12, A13, D1, D2, D5, D6, D7, D8, D11, D16, F14, J8, C46; bounded by `in_flight_max` (started) and as many
-/// again waiting. Threads: the front actor's.
+/// Contract: A12, A13, D1, D2, D5, D6, D7, D8, D11, D16, F14, I24, I27, J8, C46, K2, K3, K16; bounded by
+/// `in_flight_max` (started) and as many again waiting. Threads: the front actor's.
 class front_machine {
 public:
   struct options {
@@ -38,12 +49,12 @@ public:
     std::uint32_t kv_tokens_max = 0; ///< of a rank's pool
     std::uint32_t row_slots = 0;     ///< pictures that a prefill cell can hold at once
     std::uint32_t pixel_slots = 0;   ///< pictures that an encode cell can hold at once
+    std::uint32_t staging_slots = 0; ///< pictures that the front can be writing at once
     std::uint32_t picture_tokens_max = 0;
     std::vector<token_id> end_tokens;
-    duration request_deadline{};        ///< from accepted to ended
-    duration ack_deadline{};            ///< a leader that has not acknowledged by then is slow beyond use, or gone
-    duration drain_deadline{};          ///< what still runs this long after a drain began ends as failed
-    std::uint32_t room_deadline_ms = 0; ///< handed to the roles
+    duration request_deadline{}; ///< from the question's first frame to its end
+    duration ack_deadline{};     ///< a leader that has not acknowledged by then is slow beyond use, or gone
+    duration drain_deadline{};   ///< what still runs this long after a drain began ends as failed
   };
 
   struct picture {
@@ -60,9 +71,11 @@ public:
     std::vector<picture> pictures;
     sampling_options sampling;
     std::uint32_t max_tokens = 0;
+    time_point asked; ///< the question's first frame
   };
 
-  /// Copy the picture's pixels into `slot` of every rank of the encode cell, then tell it with completion data `room`.
+  /// Copy the picture's pixels into `slot` of every rank of the encode cell by way of the staging slot, then tell it
+  /// with completion data `room`; `on_pixels_written` follows for each rank.
   struct write_pixels {
     request_id request; ///< as the client's; on the wire it goes by its attempt
     std::uint32_t picture = 0;
@@ -70,6 +83,7 @@ public:
     cell_id encode_cell;
     slot_ref slot;
     generation owner; ///< of the cell that lent the slot
+    slot_index staging;
     bool operator==(const write_pixels&) const = default;
   };
   struct emit_token {
@@ -94,14 +108,23 @@ public:
 
   front_machine(const cluster_plan& plan, options bounds);
 
+  /// How a write of pixels to one rank ended.
+  enum class write_end {
+    delivered, ///< the bytes are there
+    refused,   ///< it was never begun
+    failed     ///< it was begun; bytes of it may still be read and arrive (`may_still_arrive`)
+  };
+
   /// Errors: invalid_request, context_exceeded, queue_full, shutting_down; nothing was taken then.
   result<effects> on_request(request wanted, time_point now);
   effects on_pixel_credits(rank_id from, const grant_pixels& credits, time_point now);
   /// A token whose index is behind was emitted before and is dropped; one ahead is a lost one and ends the request.
   effects on_tokens(rank_id from, const tokens& batch, time_point now);
   void on_ack(rank_id from, const ack& word);
+  /// Of a rank that still has a part in the attempt; of any other it is counted and changes nothing.
   effects on_error(rank_id from, const error& problem, time_point now);
-  effects on_pixels_failed(room_id room, const failure& cause, time_point now);
+  /// Once for each rank of the encode cell. `cause`: of an end that is no delivery.
+  effects on_pixels_written(room_id room, write_end how, const failure& cause, time_point now);
   effects on_cancel(request_id id, time_point now);
   /// Cells of these ranks are gone, for a while (`news.next` is not 0) or for good.
   effects on_lost(const lost& news, time_point now);
@@ -113,18 +136,52 @@ public:
   std::optional<request_id> request_of(request_id attempt) const;
   std::size_t in_flight() const noexcept { return started_.size(); }
   std::size_t waiting() const noexcept { return waiting_.size(); }
+  /// Errors that were nobody's: of ranks without a part in the attempt.
+  std::uint64_t errors_ignored() const noexcept { return errors_ignored_; }
+  /// Contract: K3. What is lent, held and resting against what there is, in words; empty: it adds up.
+  std::string audit() const;
 
 private:
   enum class presence { serving, returning, gone };
   struct cell_load {
     cell_id id;
-    std::uint64_t tokens = 0;     ///< of the requests that it serves
+    std::uint64_t blocks = 0;     ///< prefill, decode: KV blocks of the attempts that it serves
+    std::uint32_t rows = 0;       ///< prefill: row slots of these
     std::deque<slot_ref> credits; ///< encode: free pixel slots
     generation born = {};         ///< encode: of the cell that lent them
     presence is = presence::serving;
   };
+  struct needs {
+    std::uint64_t prefill_blocks = 0;
+    std::uint64_t decode_blocks = 0;
+    std::uint32_t pictures = 0;
+  };
+  /// What a request gets when it starts.
+  struct places {
+    cell_load* prefill = nullptr;
+    cell_load* decode = nullptr;
+    std::vector<cell_load*> encode; ///< by picture
+  };
+  enum class attempt_start {
+    started,     ///< or ended: it waits no more
+    pauses,      ///< its next attempt is not due
+    no_pictures, ///< it lacks slots for its pictures, which text does not need
+    no_cell      ///< it lacks what every request needs
+  };
+  /// A picture on its way, from its start until nothing more is to be told of it.
+  struct staged {
+    request_id attempt;
+    cell_id encode_cell;
+    std::optional<slot_ref> slot; ///< of the staging memory, until the last write has ended
+    std::uint32_t writes_left = 0;
+    bool settled = true;    ///< no write failed in a way that may still arrive
+    bool over = false;      ///< the attempt needs its pixels no more
+    bool tell_cell = false; ///< then: the cell waits for the word that nothing more is written (K2)
+    bool cell_lost = false; ///< the generation that lent the slot is gone
+  };
   struct queued {
     request what;
+    std::uint64_t place = 0; ///< in the queue, kept by a further attempt
     time_point deadline;
     std::uint32_t attempts = 0; ///< that it has had
     time_point not_before = {}; ///< of the next one
@@ -144,12 +201,20 @@ private:
   using started_iterator = std::map<request_id, entry>::iterator;
 
   std::optional<failure> judge(const request& wanted) const;
+  static needs needs_of(const request& wanted);
   void admit(effects& out, time_point now);
-  bool start(queued& wanted, effects& out, time_point now);
+  attempt_start start(queued& wanted, effects& out, time_point now);
+  std::optional<failure> judge_cells(const request& wanted) const;
+  attempt_start find_places(const request& wanted, places& found);
   bool choose_encode_cells(const request& wanted, std::vector<cell_load*>& chosen);
-  static cell_load* least_loaded(std::vector<cell_load>& cells);
+  cell_load* least_loaded(std::vector<cell_load>& cells, std::uint64_t blocks, std::uint32_t rows);
+  void begin(queued& wanted, const places& found, effects& out, time_point now);
+  void send_pictures(entry& started, request_id attempt, const places& found, submit& work, effects& out);
   static bool may_return(const std::vector<cell_load>& cells);
+  bool has_part(const entry& attempt, rank_id from, const error& problem) const;
   void leave_prefill(entry& attempt);
+  void leave_pictures(request_id attempt, bool tell, effects& out);
+  void leave_if_over(std::map<room_id, staged>::iterator which, effects& out);
   void leave_cells(started_iterator which, const std::optional<failure>& cause, effects& out);
   void end(started_iterator which, finish_reason reason, std::optional<failure> cause, effects& out);
   void retry_or_end(started_iterator which, const failure& cause, time_point now, duration pause, effects& out);
@@ -160,8 +225,12 @@ private:
   std::vector<cell_load> encode_cells_;
   std::vector<cell_load> prefill_cells_;
   std::vector<cell_load> decode_cells_;
-  std::deque<queued> waiting_;
+  slot_pool_machine staging_;
+  std::map<room_id, staged> staged_;
+  std::deque<queued> waiting_;          ///< by `place`
   std::map<request_id, entry> started_; ///< by attempt
+  std::uint64_t next_place_ = 1;
+  std::uint64_t errors_ignored_ = 0;
   request_id next_attempt_{1};
   std::uint64_t next_room_ = 1;
   std::optional<time_point> drain_until_; ///< draining

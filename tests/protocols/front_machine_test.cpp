@@ -18,16 +18,21 @@ front_machine::options bounds() {
           .kv_tokens_max = 64,
           .row_slots = 4,
           .pixel_slots = 1,
+          .staging_slots = 2,
           .picture_tokens_max = 16,
           .end_tokens = {9},
           .request_deadline = 10s,
           .ack_deadline = 1h,
-          .drain_deadline = 3s,
-          .room_deadline_ms = 1000};
+          .drain_deadline = 3s};
 }
 
 front_machine::request text(std::uint64_t id, std::uint32_t max_tokens = 8) {
-  return {.id = request_id{id}, .prompt = {1, 2, 3}, .pictures = {}, .sampling = {}, .max_tokens = max_tokens};
+  return {.id = request_id{id},
+          .prompt = {1, 2, 3},
+          .pictures = {},
+          .sampling = {},
+          .max_tokens = max_tokens,
+          .asked = at(0ms)};
 }
 
 front_machine::request with_picture(std::uint64_t id, std::uint64_t hash = 0) {
@@ -39,6 +44,29 @@ front_machine::request with_picture(std::uint64_t id, std::uint64_t hash = 0) {
 
 tokens one_token(std::uint64_t request, std::uint32_t index, finish_reason finish = finish_reason::none) {
   return {{{request_id{request}, index, static_cast<token_id>(100 + index), finish}}};
+}
+
+/// Every write of pixels among the effects is delivered, on each rank of its cell.
+void deliver_pixels(front_machine& front, const cluster_plan& plan, const front_machine::effects& effects,
+                    time_point now) {
+  for (const auto& write : only<front_machine::write_pixels>(effects))
+    for (std::size_t i = 0; i < plan.cell(write.encode_cell).ranks.size(); ++i)
+      (void)front.on_pixels_written(write.room, front_machine::write_end::delivered, {}, now);
+}
+
+grant_pixels credit(std::uint32_t slot, std::uint32_t tenancy = 1) {
+  grant_pixels one;
+  one.slots = {{slot_index{slot}, generation{tenancy}}};
+  return one;
+}
+
+error said_by(std::string where, std::uint64_t attempt, fault code) {
+  return {.code = static_cast<std::uint16_t>(code),
+          .message = "write",
+          .origin = prefill_leader,
+          .call = {},
+          .where = std::move(where),
+          .request = request_id{attempt}};
 }
 
 } // namespace
@@ -61,23 +89,265 @@ TEST_CASE("a text request goes to decode for room and to prefill for work") {
   CHECK(rooms[0].second.prompt_digest == prompt_digest(work[0].second.prompt)); // F6
 }
 
-TEST_CASE("E3: a picture waits for a pixel slot, and those behind it wait too") {
+TEST_CASE("E3, K16: a picture waits for a pixel slot, and pictures behind it; text needs none and passes") {
   const auto plan = reader_plan();
-  front_machine front{plan, bounds()};
+  auto wide = bounds();
+  wide.in_flight_max = 4;
+  front_machine front{plan, wide};
 
   CHECK(front.on_request(with_picture(1), at(0ms)).value().empty());
-  CHECK(front.on_request(text(2), at(0ms)).value().empty());
+  CHECK(sent<submit>(front.on_request(text(2), at(0ms)).value()).size() == 1);
+  CHECK(front.on_request(with_picture(3), at(0ms)).value().empty());
   CHECK(front.waiting() == 2);
 
-  const auto effects = front.on_pixel_credits(encode_rank, {{{slot_index{0}, generation{1}}}}, at(1ms));
+  const auto effects = front.on_pixel_credits(encode_rank, credit(0), at(1ms));
   const auto pixels = only<front_machine::write_pixels>(effects);
   REQUIRE(pixels.size() == 1);
-  CHECK(pixels[0].request == request_id{1});
+  CHECK(pixels[0].request == request_id{1}); // the slot is that of the one that was passed
   CHECK(sent<encode>(effects)[0].second.room == pixels[0].room);
-  const auto work = sent<submit>(effects);
-  REQUIRE(work.size() == 2);
-  CHECK(work[0].second.request == request_id{1});
-  CHECK(work[1].second.request == request_id{2});
+  CHECK(sent<submit>(effects).size() == 1);
+  CHECK(front.audit() == "");
+}
+
+TEST_CASE("K16: text passes a picture whose encode cell is being restarted, and a request that pauses before its next "
+          "attempt") {
+  const auto plan = reader_plan();
+  auto wide = bounds();
+  wide.in_flight_max = 4;
+  front_machine front{plan, wide};
+  SUBCASE("restarting") {
+    (void)front.on_lost({{rank_id{1}, rank_id{2}}, generation{2}, "killed"}, at(0ms));
+    CHECK(front.on_request(with_picture(1), at(0ms)).value().empty());
+    CHECK(sent<submit>(front.on_request(text(2), at(0ms)).value()).size() == 1);
+  }
+  SUBCASE("pausing") {
+    (void)front.on_request(text(1), at(0ms));
+    CHECK(sent<submit>(front.on_error(prefill_leader, said_by("prefill", 1, fault::timeout), at(1ms))).empty());
+    CHECK(sent<submit>(front.on_request(text(2), at(2ms)).value()).size() == 1);
+    const auto again = sent<submit>(front.on_tick(at(1ms) + limits::retry_pause));
+    REQUIRE(again.size() == 1);
+    CHECK(front.request_of(again[0].second.request) == request_id{1});
+  }
+}
+
+TEST_CASE(
+    "K16: a request starts with all that it needs and with nothing less, and nobody passes one that lacks what all "
+    "need") {
+  const auto plan = reader_plan();
+  auto wide = bounds();
+  wide.in_flight_max = 8;
+  wide.staging_slots = 8;
+  wide.pixel_slots = 8;
+  SUBCASE("KV blocks of decode: 4 blocks, of which each takes 2 or 3") {
+    front_machine front{plan, wide};
+    CHECK(sent<submit>(front.on_request(text(1, 29), at(0ms)).value()).size() == 1); // 32 tokens
+    CHECK(sent<submit>(front.on_request(text(2, 45), at(0ms)).value()).empty());     // 48 tokens
+    CHECK(sent<submit>(front.on_request(text(3, 1), at(0ms)).value()).empty());      // would fit, and waits its turn
+    const auto freed = front.on_tokens(decode_rank, one_token(1, 0, finish_reason::stop), at(1ms));
+    CHECK(sent<submit>(freed).size() == 2);
+    CHECK(front.audit() == "");
+  }
+  SUBCASE("KV blocks of prefill: its own, until the first token") {
+    front_machine front{plan, wide};
+    auto large = text(1, 1);
+    large.prompt.assign(60, 1);
+    CHECK(sent<submit>(front.on_request(large, at(0ms)).value()).size() == 1);
+    CHECK(sent<submit>(front.on_request(text(2, 1), at(0ms)).value()).empty());
+    (void)front.on_tokens(decode_rank, one_token(1, 0, finish_reason::length), at(1ms));
+    CHECK(front.in_flight() == 1);
+  }
+  SUBCASE("row slots of prefill") {
+    wide.row_slots = 1;
+    front_machine front{plan, wide};
+    for (std::uint32_t slot = 0; slot < 4; ++slot)
+      (void)front.on_pixel_credits(encode_rank, credit(slot), at(0ms));
+    CHECK(sent<submit>(front.on_request(with_picture(1), at(0ms)).value()).size() == 1);
+    CHECK(sent<submit>(front.on_request(with_picture(2), at(0ms)).value()).empty());
+    CHECK(sent<submit>(front.on_request(text(3), at(0ms)).value()).size() == 1); // needs no row slot
+    const auto next = sent<submit>(front.on_tokens(decode_rank, one_token(1, 0), at(1ms)));
+    REQUIRE(next.size() == 1);
+    CHECK(front.request_of(next[0].second.request) == request_id{2});
+  }
+}
+
+TEST_CASE("K16: each order carries what is left of the request's own time, counted from the question's first frame") {
+  const auto plan = reader_plan();
+  front_machine front{plan, bounds()};
+  auto late = with_picture(1);
+  late.asked = at(1s);
+  CHECK(front.on_request(late, at(4s)).value().empty());
+  const auto orders = front.on_pixel_credits(encode_rank, credit(0), at(5s));
+  CHECK(sent<submit>(orders).at(0).second.deadline_ms == 6000);
+  CHECK(sent<reserve_kv>(orders).at(0).second.deadline_ms == 6000);
+  CHECK(sent<encode>(orders).at(0).second.deadline_ms == 6000);
+  CHECK(only<front_machine::end_request>(front.on_tick(at(10'999ms))).empty());
+  CHECK(only<front_machine::end_request>(front.on_tick(at(11s))).size() == 1);
+}
+
+TEST_CASE("I27, K3: a write whose end is told late delays the next picture and ends nothing") {
+  const auto plan = reader_plan();
+  auto one_slot = bounds();
+  one_slot.staging_slots = 1;
+  front_machine front{plan, one_slot};
+  (void)front.on_pixel_credits(encode_rank, credit(0), at(0ms));
+  const auto first = only<front_machine::write_pixels>(front.on_request(with_picture(1), at(0ms)).value());
+  REQUIRE(first.size() == 1);
+
+  // The cell has read the picture and gives its slot back; the write's own end is not told yet.
+  CHECK(front.on_pixel_credits(encode_rank, credit(0, 2), at(1ms)).empty());
+  CHECK(only<front_machine::write_pixels>(front.on_request(with_picture(2), at(1ms)).value()).empty());
+  (void)front.on_tokens(decode_rank, one_token(1, 0, finish_reason::stop), at(2ms));
+  CHECK(front.waiting() == 1);
+  CHECK(front.audit() == "");
+
+  const auto next = front.on_pixels_written(first[0].room, front_machine::write_end::delivered, {}, at(3ms));
+  CHECK(only<front_machine::write_pixels>(next).size() == 1);
+  CHECK(front.audit() == "");
+}
+
+TEST_CASE("I24, K3: the staging slot of a failed write rests where the write may still read it, and nowhere else") {
+  const auto plan = reader_plan();
+  auto one_slot = bounds();
+  one_slot.staging_slots = 1;
+  one_slot.request_deadline = 1h;
+  bool rests = false;
+  auto how = front_machine::write_end::failed;
+  auto cause = fault::transfer_failed;
+  SUBCASE("a network card may still read it") {
+    rests = true;
+  }
+  SUBCASE("its target is gone") {
+    cause = fault::peer_gone;
+  }
+  SUBCASE("it was never begun") {
+    how = front_machine::write_end::refused;
+  }
+  front_machine front{plan, one_slot};
+  (void)front.on_pixel_credits(encode_rank, credit(0), at(0ms));
+  const auto write = only<front_machine::write_pixels>(front.on_request(with_picture(1), at(0ms)).value()).at(0);
+  (void)front.on_pixel_credits(encode_rank, credit(0, 2), at(0ms));
+
+  (void)front.on_pixels_written(write.room, how, {cause, "pixels"}, at(1ms));
+
+  CHECK(front.audit() == "");
+  const auto again = only<front_machine::write_pixels>(front.on_tick(at(1ms) + limits::retry_pause));
+  CHECK(again.size() == (rests ? 0 : 1));
+  std::vector<front_machine::write_pixels> rested;
+  for (auto now = at(1ms) + limits::retry_pause; now <= at(2s) + limits::slot_quarantine; now += 400ms)
+    for (const auto& begun : only<front_machine::write_pixels>(front.on_tick(now)))
+      rested.push_back(begun);
+  CHECK(rested.size() == (rests ? 1 : 0));
+  CHECK(front.audit() == "");
+}
+
+TEST_CASE(
+    "K2: the encode cell of an attempt that has ended hears when nothing more is written for it, and whether all has "
+    "settled") {
+  const auto plan = reader_plan();
+  front_machine front{plan, bounds()};
+  (void)front.on_pixel_credits(encode_rank, credit(0), at(0ms));
+  const auto write = only<front_machine::write_pixels>(front.on_request(with_picture(1), at(0ms)).value()).at(0);
+  const auto end_write = [&](front_machine::write_end how, fault code) {
+    return sent<pixels_returned>(front.on_pixels_written(write.room, how, {code, "pixels"}, at(2ms)));
+  };
+  const auto word = [&](bool settled) { return pixels_returned{request_id{1}, write.room, settled}; };
+  const auto told = [&](const auto& sent_words, bool settled) {
+    return sent_words.size() == 1 && sent_words[0].first == encode_rank && sent_words[0].second == word(settled);
+  };
+  SUBCASE("cancelled while the write is under way") {
+    CHECK(sent<pixels_returned>(front.on_cancel(request_id{1}, at(1ms))).empty());
+    SUBCASE("delivered") {
+      CHECK(told(end_write(front_machine::write_end::delivered, fault::timeout), true));
+    }
+    SUBCASE("refused") {
+      CHECK(told(end_write(front_machine::write_end::refused, fault::queue_full), true));
+    }
+    SUBCASE("failed") {
+      CHECK(told(end_write(front_machine::write_end::failed, fault::timeout), false));
+    }
+    SUBCASE("its generation is gone meanwhile: there is nobody to tell") {
+      (void)front.on_lost({{encode_rank}, generation{2}, "killed"}, at(1ms));
+      CHECK(end_write(front_machine::write_end::failed, fault::peer_gone).empty());
+    }
+  }
+  SUBCASE("cancelled after the write has ended") {
+    CHECK(end_write(front_machine::write_end::delivered, fault::timeout).empty());
+    const auto end = front.on_cancel(request_id{1}, at(3ms));
+    CHECK(told(sent<pixels_returned>(end), true));
+    // After the cancel, which makes the cell wait for the word.
+    const auto messages = only<send_message>(end);
+    CHECK(std::holds_alternative<pixels_returned>(messages.back().body));
+  }
+  SUBCASE("the failed write itself ends the attempt") {
+    CHECK(told(end_write(front_machine::write_end::failed, fault::transfer_failed), false));
+  }
+  SUBCASE("answered: the cell has given the slot back itself") {
+    (void)front.on_tokens(decode_rank, one_token(1, 0), at(1ms));
+    CHECK(end_write(front_machine::write_end::delivered, fault::timeout).empty());
+    CHECK(sent<pixels_returned>(front.on_cancel(request_id{1}, at(3ms))).empty());
+  }
+  CHECK(front.audit() == "");
+}
+
+TEST_CASE("a pixel slot that is granted anew by the next generation counts once") {
+  const auto plan = reader_plan();
+  front_machine front{plan, bounds()};
+  (void)front.on_pixel_credits(encode_rank, credit(0, 5), at(0ms));
+  (void)front.on_pixel_credits(encode_rank, credit(0, 1), at(0ms));
+  (void)front.on_pixel_credits(encode_rank, credit(7, 1), at(0ms)); // no such slot
+  CHECK(front.audit() == "");
+  const auto write = only<front_machine::write_pixels>(front.on_request(with_picture(1), at(0ms)).value()).at(0);
+  CHECK(write.slot == slot_ref{slot_index{0}, generation{1}});
+  CHECK(only<front_machine::write_pixels>(front.on_request(with_picture(2), at(0ms)).value()).empty());
+}
+
+TEST_CASE("C46, D11: only a rank with a part in the attempt can fail it, and from the first token on only decode") {
+  const auto plan = reader_plan();
+  front_machine front{plan, bounds()};
+  (void)front.on_request(text(1), at(0ms));
+  SUBCASE("a cell that has no part") {
+    CHECK(front.on_error(encode_rank, said_by("encode", 1, fault::executor_failed), at(1ms)).empty());
+    CHECK(front.errors_ignored() == 1);
+  }
+  SUBCASE("prefill, before the first token") {
+    CHECK(only<front_machine::end_request>(
+              front.on_error(prefill_worker, said_by("message", 1, fault::bad_value), at(1ms)))
+              .size() == 1);
+  }
+  SUBCASE("prefill, after it: the answer goes on") {
+    (void)front.on_tokens(decode_rank, one_token(1, 0), at(1ms));
+    CHECK(front.on_error(prefill_leader, said_by("prefill", 1, fault::transfer_failed), at(2ms)).empty());
+    CHECK(front.errors_ignored() == 1);
+    CHECK(only<front_machine::emit_token>(front.on_tokens(decode_rank, one_token(1, 1), at(3ms))).size() == 1);
+    CHECK(only<front_machine::end_request>(
+              front.on_error(decode_rank, said_by("decode", 1, fault::executor_failed), at(4ms)))
+              .size() == 1);
+  }
+}
+
+TEST_CASE("C46: where one rank has every role, what its prefill says late does not end an answer") {
+  cluster_spec spec;
+  spec.name = "one";
+  spec.pools = {{"one", role_kind::all, 1, 1, 1}};
+  const auto plan = make_plan(spec).value();
+  front_machine front{plan, bounds()};
+  const rank_id only_rank{0};
+  (void)front.on_request(text(1), at(0ms));
+  (void)front.on_tokens(only_rank, one_token(1, 0), at(1ms));
+  CHECK(front.on_error(only_rank, said_by("prefill", 1, fault::transfer_failed), at(2ms)).empty());
+  CHECK(
+      only<front_machine::end_request>(front.on_error(only_rank, said_by("decode", 1, fault::executor_failed), at(3ms)))
+          .size() == 1);
+}
+
+TEST_CASE("D6: a role whose queue is full is asked again") {
+  const auto plan = reader_plan();
+  front_machine front{plan, bounds()};
+  (void)front.on_request(text(1), at(0ms));
+  CHECK(only<front_machine::end_request>(
+            front.on_error(prefill_leader, said_by("prefill", 1, fault::queue_full), at(1ms)))
+            .empty());
+  CHECK(sent<submit>(front.on_tick(at(1ms) + limits::retry_pause)).size() == 1);
 }
 
 TEST_CASE(
@@ -86,6 +356,7 @@ TEST_CASE(
   for (const auto first : {rank_id{1}, rank_id{2}}) {
     auto wide = bounds();
     wide.in_flight_max = 4;
+    wide.row_slots = 8;
     front_machine front{plan, wide};
     auto pair = with_picture(1);
     pair.prompt = {1, 7, 7, 2, 7, 7};
@@ -98,8 +369,11 @@ TEST_CASE(
     std::size_t started = 0;
     const auto second = first == rank_id{1} ? rank_id{2} : rank_id{1};
     for (std::uint32_t round = 1; round <= 4 && started < 4; ++round)
-      for (const auto cell : {first, second})
-        started += sent<submit>(front.on_pixel_credits(cell, {{{slot_index{0}, generation{round}}}}, at(1ms))).size();
+      for (const auto cell : {first, second}) {
+        const auto effects = front.on_pixel_credits(cell, credit(0, round), at(1ms));
+        started += sent<submit>(effects).size();
+        deliver_pixels(front, plan, effects, at(1ms));
+      }
     CHECK(started == 4);
     CHECK(front.waiting() == 0);
   }
@@ -179,8 +453,10 @@ TEST_CASE("what can never be served is refused at once, with what would be valid
   many.pictures.assign(3, many.pictures[0]); // two cells of one slot each
   CHECK(front.on_request(many, at(0ms)).error().code == fault::invalid_request);
   auto outside = with_picture(1);
-  outside.pictures[0].first_token = 3;
-  CHECK(front.on_request(outside, at(0ms)).error().code == fault::invalid_request);
+  for (const auto first : {3u, 0xffff'ffffu, 0xffff'fffeu}) {
+    outside.pictures[0].first_token = first;
+    CHECK(front.on_request(outside, at(0ms)).error().code == fault::invalid_request);
+  }
   CHECK(front.in_flight() == 0);
 }
 
@@ -311,16 +587,9 @@ TEST_CASE("D7: a request that has said something ends with its decode cell, and 
 TEST_CASE("D6: attempts are bounded in number and by the request's deadline") {
   const auto plan = reader_plan();
   front_machine front{plan, bounds()};
-  const error broken{.code = static_cast<std::uint16_t>(fault::transfer_failed),
-                     .message = "write",
-                     .origin = prefill_leader,
-                     .call = {},
-                     .where = "prefill",
-                     .request = {}};
   const auto fail_attempt = [&](std::uint64_t attempt, std::chrono::milliseconds when) {
-    auto said = broken;
-    said.request = request_id{attempt};
-    return only<front_machine::end_request>(front.on_error(prefill_leader, said, at(when)));
+    return only<front_machine::end_request>(
+        front.on_error(prefill_leader, said_by("prefill", attempt, fault::transfer_failed), at(when)));
   };
   (void)front.on_request(text(1), at(0ms));
 

@@ -100,12 +100,12 @@ struct everybody {
                        .kv_tokens_max = 64,
                        .row_slots = 4,
                        .pixel_slots = 2,
+                       .staging_slots = 4,
                        .picture_tokens_max = 16,
                        .end_tokens = {9},
                        .request_deadline = 10s,
                        .ack_deadline = 2s,
-                       .drain_deadline = 3s,
-                       .room_deadline_ms = 1000}};
+                       .drain_deadline = 3s}};
   encode_machine encode_cell{plan,
                              cell_id{1},
                              {.front = front_rank,

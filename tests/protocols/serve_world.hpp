@@ -103,12 +103,12 @@ private:
                                                                              .kv_tokens_max = 128,
                                                                              .row_slots = 4,
                                                                              .pixel_slots = 2,
+                                                                             .staging_slots = 4,
                                                                              .picture_tokens_max = 16,
                                                                              .end_tokens = {9},
                                                                              .request_deadline = 10s,
                                                                              .ack_deadline = 2s,
-                                                                             .drain_deadline = 3s,
-                                                                             .room_deadline_ms = 1000});
+                                                                             .drain_deadline = 3s});
       break;
     case role_kind::encode:
       encode_[cell.id] = std::make_unique<encode_machine>(plan_, cell.id,
@@ -147,7 +147,8 @@ private:
   }
 
   void ask(request_id id) {
-    front_machine::request wanted{.id = id, .prompt = {1, 2, 3}, .pictures = {}, .sampling = {}, .max_tokens = 4};
+    front_machine::request wanted{
+        .id = id, .prompt = {1, 2, 3}, .pictures = {}, .sampling = {}, .max_tokens = 4, .asked = now_};
     if (!encode_.empty())
       for (auto pictures = draw(3); pictures > 0; --pictures) {
         wanted.pictures.push_back({.height = 32,
@@ -315,12 +316,12 @@ private:
     const auto& cell = plan_.cell(write.encode_cell);
     for (std::uint32_t place = 0; place < cell.ranks.size(); ++place)
       later([this, &cell, place, room = write.room] {
-        if (fails())
-          perform(front_cell(), front_->on_pixels_failed(room, {fault::transfer_failed, "drawn"}, now_));
-        else if (place == 0)
+        const auto how = fails() ? front_machine::write_end::failed : front_machine::write_end::delivered;
+        if (how == front_machine::write_end::delivered && place == 0)
           perform(cell.id, encode_.at(cell.id)->on_pixels(room, 0, now_));
-        else
+        else if (how == front_machine::write_end::delivered)
           send(role_kind::encode, cell.ranks[place], {cell.leader(), landed{request_id{}, room}});
+        perform(front_cell(), front_->on_pixels_written(room, how, {fault::transfer_failed, "drawn"}, now_));
       });
   }
   void act(const cell_plan& cell, rank_id self, const encode_machine::run_tower& tower) {
