@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "actors/periods.hpp"
 #include "protocols/codec.hpp"
@@ -31,6 +32,17 @@ front_machine::options options_of(const rank_context& rank) {
           .drain_deadline = std::chrono::milliseconds{spec.timeouts.drain_ms / 4 * 3}};
 }
 
+session_machine::options session_options(const rank_context& rank) {
+  const auto& bounds = rank.spec.limits;
+  return {.arriving_max = 2 * bounds.in_flight_max,
+          .client_questions_max = bounds.client_questions_max(),
+          .ingests_max = limits::ingests_max,
+          .picture_bytes_max = bounds.picture_bytes_max,
+          .client_bytes_max = bounds.client_bytes_max(),
+          .bytes_max = limits::clients_share * bounds.client_bytes_max(),
+          .request_deadline = std::chrono::milliseconds{rank.spec.timeouts.request_ms}};
+}
+
 failure failure_of(const cargo_delivered& end) {
   return end.outcome ? failure{} : failure{end.outcome.error().code, "pixels: " + end.outcome.error().what};
 }
@@ -40,21 +52,25 @@ failure failure_of(const cargo_delivered& end) {
 front_actor::front_actor(caf::actor_config& config, const rank_context& rank, parts made_of)
     : rank_actor(config, rank, "front", actor_kind::front), parts_(std::move(made_of)),
       ingest_(spawn<ingest_actor, caf::linked + caf::detached>(rank, parts_.words)),
-      machine_(rank.plan, options_of(rank)) {}
+      machine_(rank.plan, options_of(rank)), sessions_(session_options(rank)) {}
 
 caf::behavior front_actor::make_behavior() {
   delayed_send(this, tick_period, tick_atom::value);
   return {
-      [this](from_client<ask>& letter) { on_ask(letter.client, std::move(letter.body)); },
-      [this](const from_client<picture_chunk>& letter) { on_chunk(letter.client, letter.body); },
-      [this](const from_client<cancel>& letter) {
-        for (const auto& [request, one] : serving_)
-          if (one.client == letter.client && one.tag == letter.body.request.value) {
-            perform(machine_.on_cancel(request, base::now()));
-            return;
-          }
+      [this](from_client<ask>& letter) {
+        on_ask(letter.client, std::move(letter.body));
+        rank_.wire->handled(letter.client);
       },
-      [this](const client_gone& news) { on_client_gone(news.client); },
+      [this](const from_client<picture_chunk>& letter) {
+        const auto& [tag, picture, bytes] = letter.body;
+        perform(sessions_.on_piece(client_id{letter.client}, tag, picture, bytes.size()), bytes);
+        rank_.wire->handled(letter.client);
+      },
+      [this](const from_client<withdraw>& letter) {
+        perform(sessions_.on_withdraw(client_id{letter.client}, letter.body.tag));
+        rank_.wire->handled(letter.client);
+      },
+      [this](const client_gone& news) { perform(sessions_.on_client_gone(client_id{news.client})); },
       [this](ingested& what) { on_ingested(what); },
       [this](const envelope<grant_pixels>& grant) {
         perform(machine_.on_pixel_credits(grant.source, grant.body, base::now()));
@@ -62,20 +78,17 @@ caf::behavior front_actor::make_behavior() {
       [this](const envelope<tokens>& batch) { perform(machine_.on_tokens(batch.source, batch.body, base::now())); },
       [this](const envelope<ack>& word) { machine_.on_ack(word.source, word.body); },
       [this](const envelope<error>& problem) { perform(machine_.on_error(problem.source, problem.body, base::now())); },
-      [this](const envelope<timing>& news) {
-        const auto request = machine_.request_of(news.body.request);
-        if (const auto found = request ? serving_.find(*request) : serving_.end(); found != serving_.end())
-          found->second.phases.push_back({news.body.part, news.body.began_ns, news.body.ended_ns});
-      },
+      [this](const envelope<timing>& news) { on_timing(news.body); },
       [this](const cargo_delivered& end) { on_pixels_written(end); },
       [this](const lost& news) { perform(machine_.on_lost(news, base::now())); },
       [this](const regained& news) { perform(machine_.on_regained(news, base::now())); },
       [this](drain_atom) {
-        draining_ = true;
+        perform(sessions_.on_drain());
         perform(machine_.on_drain(base::now()));
       },
       [this](tick_atom) {
         TROUPE_FAULT_POINT("front.idle");
+        perform(sessions_.on_tick(base::now()));
         perform(machine_.on_tick(base::now()));
         delayed_send(this, tick_period, tick_atom::value);
       },
@@ -86,93 +99,98 @@ caf::behavior front_actor::make_behavior() {
 
 void front_actor::on_ask(fabric::wire::key client, ask question) {
   TROUPE_FAULT_POINT("front.preflight");
-  const auto tag = question.tag;
-  const auto announced = question.picture_bytes.size();
-  const auto largest = rank_.spec.limits.picture_bytes_max;
-  if (draining_)
-    return refuse(client, tag, {fault::shutting_down, {}});
-  if (announced != question.picture_names.size() || announced > limits::pictures_per_request_max)
-    return refuse(client, tag,
-                  {fault::invalid_request, std::to_string(announced) + " pictures; at most " +
-                                               std::to_string(limits::pictures_per_request_max)});
-  for (std::size_t i = 0; i < announced; ++i)
-    if (question.picture_bytes[i] == 0 || question.picture_bytes[i] > largest)
-      return refuse(client, tag,
-                    {fault::bad_picture, question.picture_names[i] + ": " + std::to_string(question.picture_bytes[i]) +
-                                             " bytes; 1 to " + std::to_string(largest) +
-                                             " (limits.picture_bytes_max)"});
-  if (arriving_.size() + ingesting_ >= 2 * std::size_t{rank_.spec.limits.in_flight_max})
-    return refuse(client, tag, {fault::queue_full, "questions are still arriving"});
-  const auto [which, fresh] = arriving_.try_emplace({client, tag});
-  if (!fresh)
-    return refuse(client, tag, {fault::invalid_request, "tag " + std::to_string(tag) + " is in use"});
-  which->second.files.resize(announced);
-  which->second.question = std::move(question);
-  which->second.asked = base::now();
-  ingest_if_whole(which);
+  const auto now = base::now();
+  const auto taken = sessions_.on_ask(client_id{client}, question, now);
+  if (!taken)
+    return refuse(client, question.tag, taken.error());
+  const auto pictures = question.picture_bytes.size();
+  questions_.emplace(*taken, held_question{.client = client,
+                                           .tag = question.tag,
+                                           .asked = std::move(question),
+                                           .since = now,
+                                           .files = std::vector<std::vector<std::byte>>(pictures),
+                                           .unwanted = {},
+                                           .request = {},
+                                           .pictures = {},
+                                           .first_token = {},
+                                           .text = gpu::models::incremental_decoder{parts_.words},
+                                           .phases = {}});
+  perform(session_machine::effects{});
 }
 
-void front_actor::on_chunk(fabric::wire::key client, const picture_chunk& chunk) {
-  const auto which = arriving_.find({client, chunk.tag});
-  if (which == arriving_.end())
-    return; // refused before; the rest of its bytes may still come
-  auto& one = which->second;
-  if (chunk.picture >= one.files.size() ||
-      one.files[chunk.picture].size() + chunk.bytes.size() > one.question.picture_bytes[chunk.picture]) {
-    arriving_.erase(which);
-    return refuse(client, chunk.tag, {fault::invalid_request, "more picture bytes than announced"});
+/// After any event of the sessions somebody's turn to be ingested may have come.
+void front_actor::perform(session_machine::effects what, std::span<const std::byte> piece) {
+  const auto next = sessions_.next_ingests();
+  what.insert(what.end(), next.begin(), next.end());
+  for (const auto& effect : what) {
+    if (const auto* const kept = std::get_if<session_machine::keep_piece>(&effect)) {
+      auto& one = questions_.at(kept->request);
+      auto& file = one.files[kept->picture];
+      file.reserve(one.asked.picture_bytes[kept->picture]);
+      file.insert(file.end(), piece.begin(), piece.end());
+    } else if (const auto* const begun = std::get_if<session_machine::begin_ingest>(&effect))
+      begin_ingest(begun->request);
+    else if (const auto* const stopped = std::get_if<session_machine::stop_ingest>(&effect))
+      questions_.at(stopped->request).unwanted->store(true);
+    else if (const auto* const ready = std::get_if<session_machine::admit>(&effect))
+      admit(ready->request);
+    else if (const auto* const given_up = std::get_if<session_machine::cancel_request>(&effect))
+      perform(machine_.on_cancel(given_up->request, base::now()));
+    else if (const auto* const ended = std::get_if<session_machine::forget>(&effect))
+      questions_.erase(ended->request);
+    else if (const auto* const no = std::get_if<session_machine::tell_refused>(&effect))
+      refuse(no->client.value, no->tag, no->why);
+    else if (const auto* const end = std::get_if<session_machine::tell_cancelled>(&effect))
+      tell(end->client.value, finished{.tag = end->tag,
+                                       .reason = finish_reason::cancelled,
+                                       .message = to_string({fault::cancelled, {}}),
+                                       .time_to_first_token_ns = 0,
+                                       .total_ns = 0,
+                                       .phases = {},
+                                       .text = {}});
   }
-  auto& file = one.files[chunk.picture];
-  file.insert(file.end(), chunk.bytes.begin(), chunk.bytes.end());
-  ingest_if_whole(which);
 }
 
-void front_actor::ingest_if_whole(std::map<std::pair<fabric::wire::key, std::uint64_t>, arriving>::iterator which) {
-  auto& one = which->second;
-  for (std::size_t i = 0; i < one.files.size(); ++i)
-    if (one.files[i].size() < one.question.picture_bytes[i])
-      return;
-  ++ingesting_;
-  send(ingest_, ingest_order{which->first.first, std::move(one.question), std::move(one.files), one.asked});
-  arriving_.erase(which);
+void front_actor::begin_ingest(request_id request) {
+  auto& one = questions_.at(request);
+  one.unwanted = std::make_shared<std::atomic<bool>>(false);
+  send(ingest_, ingest_order{request, std::move(one.asked), std::exchange(one.files, {}), one.since, one.unwanted});
 }
 
 void front_actor::on_ingested(ingested& what) {
-  --ingesting_;
-  const auto tag = what.question.tag;
-  if (what.problem)
-    return refuse(what.client, tag, *what.problem);
-  const auto id = next_request_;
-  next_request_ = next_request_.next();
-  what.request.id = id;
-  what.request.asked = what.asked;
-  const auto prompt_tokens = static_cast<std::uint32_t>(what.request.prompt.size());
-  serving_.emplace(id, serving{.client = what.client,
-                               .tag = tag,
-                               .asked = what.asked,
-                               .first_token = {},
-                               .pictures = std::move(what.pictures),
-                               .text = gpu::models::incremental_decoder{parts_.words},
-                               .phases = {{phase::ingest, what.asked.time_since_epoch().count(),
-                                           what.ended.time_since_epoch().count()}}});
-  auto taken = machine_.on_request(std::move(what.request), base::now());
-  if (!taken) {
-    serving_.erase(id);
-    return refuse(what.client, tag, taken.error());
+  const auto id = what.request.id;
+  std::uint64_t bytes = 0;
+  for (const auto& picture : what.pictures)
+    bytes += picture.rgb.size();
+  if (const auto found = questions_.find(id); found != questions_.end()) {
+    auto& one = found->second;
+    one.request = std::move(what.request);
+    one.pictures = std::move(what.pictures);
+    one.phases.push_back({phase::ingest, what.asked.time_since_epoch().count(), what.ended.time_since_epoch().count()});
   }
-  tell(what.client, accepted{tag, id, prompt_tokens});
+  perform(sessions_.on_ingested(id, what.problem, bytes));
+}
+
+void front_actor::admit(request_id request) {
+  auto& one = questions_.at(request);
+  const auto client = one.client;
+  const auto tag = one.tag;
+  const auto prompt_tokens = static_cast<std::uint32_t>(one.request.prompt.size());
+  one.request.asked = one.since;
+  auto taken = machine_.on_request(std::move(one.request), base::now());
+  if (!taken) {
+    refuse(client, tag, taken.error());
+    return perform(sessions_.on_ended(request));
+  }
+  tell(client, accepted{tag, request, prompt_tokens});
   perform(*std::move(taken));
   TROUPE_FAULT_POINT("front.submitted");
 }
 
-void front_actor::on_client_gone(fabric::wire::key client) {
-  std::erase_if(arriving_, [&](const auto& each) { return each.first.first == client; });
-  std::vector<request_id> orphans;
-  for (const auto& [request, one] : serving_)
-    if (one.client == client)
-      orphans.push_back(request);
-  for (const auto request : orphans)
-    perform(machine_.on_cancel(request, base::now()));
+void front_actor::on_timing(const timing& news) {
+  const auto request = machine_.request_of(news.request);
+  if (const auto found = request ? questions_.find(*request) : questions_.end(); found != questions_.end())
+    found->second.phases.push_back({news.part, news.began_ns, news.ended_ns});
 }
 
 // ---- effects ------------------------------------------------------------------------------------------------------
@@ -196,7 +214,7 @@ void front_actor::perform(front_machine::effects what) {
 }
 
 void front_actor::write_pixels(const front_machine::write_pixels& write, std::vector<cargo_delivered>& refused) {
-  const auto& picture = serving_.at(write.request).pictures[write.picture];
+  const auto& picture = questions_.at(write.request).pictures[write.picture];
   const auto& source = rank_.regions.at("staging");
   const auto offset = write.staging.value * source.card.slot_bytes;
   const auto bytes = picture.rgb.size();
@@ -229,18 +247,20 @@ void front_actor::on_pixels_written(const cargo_delivered& end) {
 }
 
 void front_actor::emit(const front_machine::emit_token& token) {
-  auto& one = serving_.at(token.request);
+  auto& one = questions_.at(token.request);
   if (token.index == 0) {
     one.first_token = base::now();
     one.pictures.clear();
+    sessions_.on_pictures_used(token.request);
+    perform(session_machine::effects{});
   }
   tell(one.client, answer{one.tag, token.index, token.id, one.text.push(token.id)});
   TROUPE_FAULT_POINT("front.emitted");
 }
 
 void front_actor::finish(const front_machine::end_request& end) {
-  const auto found = serving_.find(end.request);
-  if (found == serving_.end())
+  const auto found = questions_.find(end.request);
+  if (found == questions_.end())
     return;
   auto& one = found->second;
   const auto now = base::now();
@@ -250,11 +270,11 @@ void front_actor::finish(const front_machine::end_request& end) {
        finished{.tag = one.tag,
                 .reason = end.reason,
                 .message = end.cause ? to_string(*end.cause) : std::string{},
-                .time_to_first_token_ns = one.first_token == time_point{} ? 0 : (one.first_token - one.asked).count(),
-                .total_ns = (now - one.asked).count(),
+                .time_to_first_token_ns = one.first_token == time_point{} ? 0 : (one.first_token - one.since).count(),
+                .total_ns = (now - one.since).count(),
                 .phases = std::move(one.phases),
                 .text = one.text.finish()});
-  serving_.erase(found);
+  perform(sessions_.on_ended(end.request));
 }
 
 /// A client that does not read for a whole queue is let go; what it asked for is cancelled then.
@@ -263,10 +283,11 @@ void front_actor::tell(fabric::wire::key client, const Message& what) {
   std::vector<std::byte> payload;
   encode_payload(what, payload);
   const auto posted = rank_.wire->post(client, Message::type, call_id{}, std::move(payload));
-  if (!posted && posted.error().code == fault::queue_full) {
+  if (posted)
+    return;
+  if (posted.error().code == fault::queue_full)
     rank_.wire->remove(client);
-    caf::anon_send(this, client_gone{client});
-  }
+  caf::anon_send(this, client_gone{client});
 }
 
 void front_actor::refuse(fabric::wire::key client, std::uint64_t tag, const failure& why) {

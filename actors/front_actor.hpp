@@ -1,8 +1,10 @@
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -12,6 +14,7 @@
 #include "actors/rank_actor.hpp"
 #include "gpu/models/text_io.hpp"
 #include "protocols/front_machine.hpp"
+#include "protocols/session_machine.hpp"
 
 namespace troupe::actors {
 
@@ -26,8 +29,8 @@ struct client_gone {
 };
 using drain_atom = caf::atom_constant<caf::atom("drain")>;
 
-/// The front: takes questions from clients, carries out what `front_machine` decides, turns tokens into text.
-/// Contract: A3, C24, D5, I4.
+/// The front: takes questions from clients, carries out what `session_machine` and `front_machine` decide, turns tokens
+/// into text. Contract: A3, C24, D5, I4, K9.
 class front_actor : public rank_actor {
 public:
   struct parts {
@@ -40,30 +43,32 @@ public:
   const char* name() const override { return "front"; }
 
 private:
-  /// A question whose pictures are still arriving.
-  struct arriving {
-    protocols::ask question;
-    std::vector<std::vector<std::byte>> files;
-    protocols::time_point asked;
-  };
-  struct serving {
+  /// What is held of a question; what becomes of it is `sessions_`' and `machine_`'s to decide.
+  struct held_question {
     fabric::wire::key client = 0;
     std::uint64_t tag = 0;
-    protocols::time_point asked;
-    protocols::time_point first_token;
+    protocols::ask asked; ///< until it is ingested
+    protocols::time_point since;
+    std::vector<std::vector<std::byte>> files;      ///< until they are ingested
+    std::shared_ptr<std::atomic<bool>> unwanted;    ///< tells the ingest
+    protocols::front_machine::request request;      ///< until it is admitted
     std::vector<gpu::models::rgb_picture> pictures; ///< until the first token: an attempt before it may be repeated
+    protocols::time_point first_token;
     gpu::models::incremental_decoder text;
     std::vector<protocols::phase_time> phases;
   };
+
   void on_ask(fabric::wire::key client, protocols::ask question);
-  void on_chunk(fabric::wire::key client, const protocols::picture_chunk& chunk);
-  void ingest_if_whole(std::map<std::pair<fabric::wire::key, std::uint64_t>, arriving>::iterator which);
   void on_ingested(ingested& what);
-  void on_client_gone(fabric::wire::key client);
+  void on_pixels_written(const cargo_delivered& end);
+  void on_timing(const protocols::timing& news);
+
+  void perform(protocols::session_machine::effects what, std::span<const std::byte> piece = {});
+  void begin_ingest(protocols::request_id request);
+  void admit(protocols::request_id request);
 
   void perform(protocols::front_machine::effects what);
   void write_pixels(const protocols::front_machine::write_pixels& write, std::vector<cargo_delivered>& refused);
-  void on_pixels_written(const cargo_delivered& end);
   void emit(const protocols::front_machine::emit_token& token);
   void finish(const protocols::front_machine::end_request& end);
   template <class Message>
@@ -73,11 +78,8 @@ private:
   parts parts_;
   caf::actor ingest_;
   protocols::front_machine machine_;
-  std::map<std::pair<fabric::wire::key, std::uint64_t>, arriving> arriving_;
-  std::map<protocols::request_id, serving> serving_;
-  protocols::request_id next_request_{1};
-  std::size_t ingesting_ = 0;
-  bool draining_ = false;
+  protocols::session_machine sessions_;
+  std::map<protocols::request_id, held_question> questions_;
 };
 
 } // namespace troupe::actors

@@ -28,11 +28,10 @@ std::uint64_t pixels_of(const ingest_order& order) {
 } // namespace
 
 ingested answer_to(const ingest_order& order) {
-  return {.client = order.client,
-          .question = order.question,
+  return {.question = order.question,
           .asked = order.asked,
           .ended = {},
-          .request = {},
+          .request = {.id = order.request},
           .pictures = {},
           .problem = std::nullopt};
 }

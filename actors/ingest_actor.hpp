@@ -18,7 +18,7 @@ namespace troupe::actors {
 
 /// A client's question, whole. It is answered once, by one `ingested`.
 struct ingest_order {
-  fabric::wire::key client = 0;
+  protocols::request_id request;
   protocols::ask question;
   std::vector<std::vector<std::byte>> files; ///< of its pictures
   protocols::time_point asked;
@@ -31,11 +31,10 @@ struct ingest_order {
 
 /// What the front can admit: ids, and pictures resized as the model asks. With a problem: whose it was, and no more.
 struct ingested {
-  fabric::wire::key client = 0;
   protocols::ask question;
   protocols::time_point asked;
   protocols::time_point ended;
-  protocols::front_machine::request request; ///< without its id
+  protocols::front_machine::request request;
   std::vector<gpu::models::rgb_picture> pictures;
   std::optional<protocols::failure> problem;
 };

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <string>
@@ -62,6 +63,11 @@ struct cluster_spec {
     /// What a role may hold at once: of each started request all its attempts, of which all but one are ending; and the
     /// front starts the next request when it has the last token of one, which the role lets go a step later.
     std::uint32_t role_requests_max() const noexcept { return (limits::request_attempts_max + 1) * in_flight_max; }
+    /// Questions of one client at a time, below what the front holds of all: started, and as many waiting.
+    std::uint32_t client_questions_max() const noexcept { return in_flight_max + in_flight_max / 2; }
+    std::uint64_t client_bytes_max() const noexcept {
+      return std::max(limits::client_picture_bytes_max, picture_bytes_max);
+    }
   } limits;
 
   struct timeouts_section { ///< milliseconds; the order is checked: heartbeat < suspect < kill < drain, supervisor

@@ -145,6 +145,8 @@ std::string_view name(message_type type) noexcept {
     return "finished";
   case message_type::refused:
     return "refused";
+  case message_type::withdraw:
+    return "withdraw";
   case message_type::inject:
     return "inject";
   case message_type::injected:

@@ -73,6 +73,7 @@ enum class message_type : std::uint16_t {
   answer = 603,
   finished = 604,
   refused = 605,
+  withdraw = 606,
   // drills
   inject = 700,
   injected = 701,

@@ -18,11 +18,18 @@ inline constexpr std::uint32_t ranks_max = 4096;
 inline constexpr std::uint32_t pictures_per_request_max = 16;
 inline constexpr std::uint32_t groups_max = 4096;
 /// Connections of the front's socket, fewer where the process may open few files; the next one is refused with
-/// `fault::queue_full`. Each may make the front hold
-/// four frames.
+/// `fault::queue_full`. Each may make the front hold four frames and `client_frames_max` more.
 inline constexpr std::size_t clients_max = 256;
+/// Frames of one client that the front has not worked off; its socket is not read meanwhile.
+inline constexpr std::size_t client_frames_max = 4;
 /// Answers that wait for one client; one that reads nothing for so long is let go.
 inline constexpr std::size_t client_queue_bytes_max = 8u * 1024 * 1024;
+/// Picture files that one client sends, and decoded pictures of it that wait for their encode cell; above a single
+/// picture of `limits.picture_bytes_max`. Of all clients together: `clients_share` times as much.
+inline constexpr std::uint64_t client_picture_bytes_max = 256ull << 20;
+inline constexpr std::uint64_t clients_share = 4;
+/// Questions that are with the readers at a time; which of them are read first is theirs to choose.
+inline constexpr std::uint32_t ingests_max = 64;
 /// Connections that are accepted in one turn of the wire.
 inline constexpr int accepts_a_turn = 64;
 /// Descriptors that a front keeps beside those for its edges, for files and pipes of a moment.

@@ -876,6 +876,19 @@ struct refused {
   bool operator==(const refused&) const = default;
 };
 
+/// Client to front: the question of that tag is not wanted any more, whatever has become of it by now. It is answered
+/// with `finished`, or has ended before. Contract: C15, K9.
+struct withdraw {
+  static constexpr auto type = message_type::withdraw;
+  std::uint64_t tag = 0;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.tag);
+  }
+  bool operator==(const withdraw&) const = default;
+};
+
 // ---- drills -----------------------------------------------------------------------------------------------------
 
 /// To the supervisor from whoever drills a job, and on to the rank: strike there. Refused where drills are off.

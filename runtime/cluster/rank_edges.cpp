@@ -301,7 +301,7 @@ void rank_world::on_client(base::unique_fd socket, bool crowded) {
                           caf::anon_send(*context_.roles->find(role_kind::front), actors::client_gone{*key});
                         }},
                    nullptr,
-                   {.queue_bytes_max = limits::client_queue_bytes_max});
+                   {.queue_bytes_max = limits::client_queue_bytes_max, .unhandled_max = limits::client_frames_max});
 }
 
 result<void> rank_world::on_client_frame(fabric::wire::key client, const frame_view& frame) {
@@ -316,8 +316,8 @@ result<void> rank_world::on_client_frame(fabric::wire::key client, const frame_v
     return take(ask{});
   if (frame.header.type == picture_chunk::type)
     return take(picture_chunk{});
-  if (frame.header.type == cancel::type)
-    return take(cancel{});
+  if (frame.header.type == withdraw::type)
+    return take(withdraw{});
   return fail(fault::unknown_type, std::string{name(frame.header.type)} + " from a client");
 }
 

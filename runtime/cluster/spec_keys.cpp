@@ -103,7 +103,7 @@ std::vector<spec_section> make_sections() {
         whole<spec>("transfer_ms", {10, quarantine_ms}, "One one-sided write; a failed slot rests as long as the most.",
                     FIELD(timeouts.transfer_ms)),
         whole<spec>("collective_ms", {10, hour_ms}, "One collective of a step.", FIELD(timeouts.collective_ms)),
-        whole<spec>("request_ms", {100, 24 * hour_ms}, "From an accepted request to its end.",
+        whole<spec>("request_ms", {100, 24 * hour_ms}, "From the first frame of a question to its end.",
                     FIELD(timeouts.request_ms))}});
   sections.push_back(
       {"lanes",

@@ -134,7 +134,7 @@ result<bool> client::send_cancels() {
       ++next;
       continue;
     }
-    const auto sent = try_send(protocols::cancel{request_id{*next}, "by the client"});
+    const auto sent = try_send(withdraw{*next});
     if (!sent || !*sent)
       return sent;
     if (open != waiting_.end())

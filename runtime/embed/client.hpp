@@ -55,6 +55,7 @@ public:
 
   /// Asks the front to end that question; how it ends, an event says: it may have ended meanwhile. What is not sent of
   /// its pictures is not sent any more. Never blocks; the order goes out like a question, after its `ask`.
+  /// Contract: C15, K9.
   void cancel(std::uint64_t tag) { cancels_.push_back(tag); }
 
   /// Sends and reads until there is an event. Errors: timeout (the connection stays good), cancelled (after

@@ -216,6 +216,41 @@ TEST_CASE("The rest of a refused question's pictures is not sent") {
   CHECK(chunks < (24u << 20) / limits::picture_chunk_bytes);
 }
 
+TEST_CASE(
+    "C15, K9: a question that is given up is told to the front by its tag, and the rest of its pictures is not sent") {
+  const scratch_folder here;
+  fake_front front{here};
+  auto client = front.connected();
+  const auto half = client.ask(question_with(24u << 20)); // beyond what lane and socket hold
+  const auto unsent = client.ask(question_with(24u << 20));
+  REQUIRE(half);
+  REQUIRE(unsent);
+  client.cancel(*unsent);
+  client.cancel(*half);
+
+  std::size_t chunks = 0;
+  std::vector<std::uint64_t> withdrawn;
+  std::thread reader{[&] {
+    const auto deadline = base::now() + 20s;
+    while (withdrawn.size() < 2) {
+      const auto frame = fabric::receive(front.lane(), deadline);
+      if (!frame)
+        return;
+      withdraw said;
+      if (frame->header.type == message_type::withdraw && decode_payload(frame->payload, said))
+        withdrawn.push_back(said.tag);
+      chunks += frame->header.type == message_type::picture_chunk ? 1 : 0;
+      front.lane().pop();
+    }
+    front.say(answer{.tag = *half, .index = 0, .id = 1, .text = "x"});
+  }};
+  const auto said = client.next_event(base::now() + 20s);
+  reader.join();
+  REQUIRE(said);
+  CHECK(withdrawn == std::vector{*half, *unsent});
+  CHECK(chunks < (24u << 20) / limits::picture_chunk_bytes);
+}
+
 TEST_CASE("A full list of unsent questions refuses the next one by name") {
   const scratch_folder here;
   fake_front front{here};

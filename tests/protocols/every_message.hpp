@@ -18,8 +18,8 @@ using every_message =
               readmit, readmitted, regained, heartbeat, submit, encode, mesh_plan, tokens, timing, reserve_kv,
               reserve_rows, reserve_blocks, grant_rows, grant_blocks, grant_pixels, landed, shipped, handover, release,
               revoke_rows, revoke_blocks, pixels_returned, rows_returned, blocks_returned, rows_quiet, blocks_quiet,
-              shutdown, error, ack, nack, cancel, ask, picture_chunk, accepted, answer, finished, refused, inject,
-              injected>;
+              shutdown, error, ack, nack, cancel, ask, picture_chunk, accepted, answer, finished, refused, withdraw,
+              inject, injected>;
 
 /// Calls `visit` with a default-made message of each type.
 template <class Visitor, class... Messages>

@@ -238,6 +238,7 @@ TEST_CASE("A26: the bytes of clients messages are these") {
                "0100000000000000 02 00000000 0a00000000000000 1400000000000000 01000000 07 0b00000000000000 "
                "1400000000000000 03000000 efbfbd");
   check_golden(refused{.tag = 1, .code = 31, .message = "gif"}, "0100000000000000 1f00 03000000 676966");
+  check_golden(withdraw{.tag = 7}, "0700000000000000");
 }
 
 TEST_CASE("A26: the bytes of drills messages are these") {
