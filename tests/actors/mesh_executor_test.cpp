@@ -470,7 +470,7 @@ TEST_CASE("A24, A25, G6: a model that issues other collectives than planned fail
     all.start();
     REQUIRE(all.until([&] { return all.ends[0] && all.ends[1]; }));
     all.finish();
-    CHECK(base::now() - began < 5s); // the deadline of a collective is 10 s
+    CHECK(base::now() - began < 9s); // the deadline of a collective is 10 s
     bool named = false;
     for (const auto& end : all.ends) {
       CAPTURE(words(end));
@@ -607,7 +607,7 @@ TEST_CASE("C15: a member that dies in a step ends it for every rank at once") {
     all.order(join(1, 0, 100'000));
 
     REQUIRE(all.until([&] { return std::ranges::all_of(all.ends, [](const auto& end) { return end.has_value(); }); }));
-    CHECK(base::now() - began < 5s); // the deadline of a collective is 10 s
+    CHECK(base::now() - began < 9s); // the deadline of a collective is 10 s
     all.finish();
     CHECK(words(all.ends.back()) == to_string({fault::executor_failed, "decode, call 4: planted"}));
     for (std::uint32_t place = 0; place + 1 < all.size; ++place) {

@@ -29,6 +29,10 @@ namespace troupe::tests {
 using clock = std::chrono::steady_clock;
 using namespace std::chrono_literals;
 
+/// What has not happened by then will not: far above what a loaded machine takes, below the time that CTest gives a
+/// case. How soon something is over is judged by series and benchmarks.
+inline constexpr std::chrono::milliseconds patience = 150s;
+
 struct command_end {
   int exit_code = -1;  ///< 128 + signal when a signal ended it
   bool in_time = true; ///< false: it was killed at the deadline
@@ -86,7 +90,7 @@ public:
 
   /// Reads on until `wanted` stands in what it printed. False: the deadline passed, or it ended without.
   bool prints(std::string_view wanted, std::chrono::milliseconds within = 30s) {
-    const auto deadline = clock::now() + within;
+    const auto deadline = clock::now() + std::max(within, patience);
     while (end_.out.find(wanted) == std::string::npos && end_.err.find(wanted) == std::string::npos)
       if (!read_more(deadline))
         return false;
@@ -95,7 +99,7 @@ public:
 
   /// Reads to the end and reaps; kills at the deadline.
   command_end finish(std::chrono::milliseconds within = 30s) {
-    const auto deadline = clock::now() + within;
+    const auto deadline = clock::now() + std::max(within, patience);
     while (read_more(deadline)) {
     }
     int status = 0;
@@ -222,7 +226,7 @@ inline std::vector<pid_t> ranks_of(pid_t supervisor) {
 /// Looks again and again until `condition` holds; the kernel tells nobody that a stranger's child has died.
 template <class Condition>
 bool holds_within(std::chrono::milliseconds limit, Condition condition) {
-  const auto deadline = clock::now() + limit;
+  const auto deadline = clock::now() + std::max(limit, patience);
   while (!condition()) {
     if (clock::now() >= deadline)
       return false;

@@ -8,18 +8,23 @@ using namespace troupe::tests;
 
 namespace {
 
-/// Few questions at a time, so that a drain is short however slow the machine is.
+/// Few questions at a time, so that a drain is short however slow the machine is, and bounds that nobody passes who
+/// only waits for a processor.
 std::string reader(const scratch_folder& here, const std::string& restart = "cell") {
   return here.write("reader.json", reader_spec(R"({"front": {"role": "front"}, "encode": {"role": "encode"},
                                                    "prefill": {"role": "prefill", "tensor_parallel": 2},
                                                    "decode": {"role": "decode"}})",
-                                               R"(, "limits": {"in_flight_max": 2}, "timeouts": {"drain_ms": 10000},
+                                               R"(, "limits": {"in_flight_max": 2}, "timeouts": {
+                                                     "suspect_ms": 4000, "kill_ms": 8000, "supervisor_ms": 30000,
+                                                     "progress_ms": 60000, "collective_ms": 60000,
+                                                     "drain_ms": 60000, "start_ms": 90000},
                                                   "restart": {"encode": ")" +
                                                    restart + R"(", "prefill": ")" + restart + R"(", "decode": ")" +
                                                    restart + R"("})"));
 }
 constexpr std::size_t reader_ranks = 5;
-constexpr std::size_t rounds = 20; ///< over the golden pages: long enough for any case here, however quick the machine
+/// Over the golden pages: while a cell is away nothing is answered, so it is back before the last of them.
+constexpr std::size_t rounds = 8;
 
 pid_t pid_of_rank(const std::string& job_directory, const std::string& label) {
   const auto status = nlohmann::json::parse(std::ifstream{job_directory + "/status.json"});
@@ -63,7 +68,7 @@ TEST_CASE("C2, C13: a signal while the ranks start ends them") {
   CHECK(ranks_of(job.pid()).empty());
 }
 
-TEST_CASE("C45: SIGKILL of the supervisor leaves no process within 5 s, at whatever moment") {
+TEST_CASE("C45: SIGKILL of the supervisor leaves no process, at whatever moment") {
   enum class moment { first_rank, all_ranks, ready, answering, draining };
   for (const auto when : {moment::first_rank, moment::all_ranks, moment::ready, moment::answering, moment::draining}) {
     CAPTURE(static_cast<int>(when));

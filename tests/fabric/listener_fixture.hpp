@@ -82,7 +82,7 @@ struct server {
     result<std::unique_ptr<fabric::lane>> got = fail(fault::timeout);
     std::atomic<bool> done = false;
     std::thread client{[&] {
-      got = fabric::connect(kind, to.value_or(at()), self, say, small, in(5s));
+      got = fabric::connect(kind, to.value_or(at()), self, say, small, in(60s));
       done = true;
     }};
     serve_until([&] { return done.load(); });

