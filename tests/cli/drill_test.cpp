@@ -162,7 +162,8 @@ TEST_CASE("C45: a supervisor that is struck at any of its fault points leaves no
 TEST_CASE("C1, C24, D11: a drill strikes a rank in a collective and judges what became of every request") {
   const scratch_folder here;
   const auto summary = here / "summary.jsonl";
-  const std::vector<std::string> drill{"drill", folder + "prefill-worker-killed.json", "--json", "--resume", summary};
+  const std::vector<std::string> drill{
+      "drill", folder + "prefill-worker-killed.json", "--json", "--patient", "--resume", summary};
   const auto end = run_troupe(drill, 90s);
   CAPTURE(end.out);
   CAPTURE(end.err);
@@ -184,7 +185,7 @@ TEST_CASE("C1, C24, D11: a drill strikes a rank in a collective and judges what 
 }
 
 TEST_CASE("G9: rows that came otherwise to one rank of a mesh end it by name, and every question is answered right") {
-  const auto end = run_troupe({"drill", folder + "rows-shifted.json", "--json", "--keep"}, 60s);
+  const auto end = run_troupe({"drill", folder + "rows-shifted.json", "--json", "--patient", "--keep"}, 60s);
   CAPTURE(end.out);
   CAPTURE(end.err);
   const auto lines = json_lines(end.out);
@@ -225,7 +226,7 @@ TEST_CASE("J5: a few cells of the matrix, in clusters of every shape, pass") {
         "one-slot.duplicate_frame-encode-header_sent", "two-decode.throw-decode-result_emitted",
         "two-stages.kill-prefill_worker-preflight"}) {
     CAPTURE(cell);
-    const auto end = run_troupe({"drill", "--matrix", "--folder", folder, "--only", cell, "--json"}, 60s);
+    const auto end = run_troupe({"drill", "--matrix", "--folder", folder, "--only", cell, "--patient", "--json"}, 60s);
     CAPTURE(end.out);
     CAPTURE(end.err);
     CHECK(end.in_time);
@@ -246,7 +247,7 @@ TEST_CASE("J5: a scene in which bytes change on the way is not passed: question 
                 {"act": "ask", "client": 4, "page": 1}, {"act": "cancel", "client": 4},
                 {"act": "ask", "client": 5, "page": 1}, {"act": "leave", "client": 5}],
       "expect": {"outcome": "served"}})");
-  const auto end = run_troupe({"drill", file, "--json"}, 60s);
+  const auto end = run_troupe({"drill", file, "--patient", "--json"}, 60s);
   CAPTURE(end.out);
   CAPTURE(end.err);
   CHECK(end.exit_code == 1);
@@ -265,8 +266,8 @@ TEST_CASE("J5: a sample of the matrix, another one every day, passes") {
   const auto seed = std::to_string(days);
   CAPTURE(seed);
   MESSAGE("troupe drill --matrix --sample 6 --seed ", seed);
-  const auto end =
-      run_troupe({"drill", "--matrix", "--folder", folder, "--sample", "6", "--seed", seed, "--json"}, 300s);
+  const auto end = run_troupe(
+      {"drill", "--matrix", "--folder", folder, "--sample", "6", "--seed", seed, "--patient", "--json"}, 300s);
   CAPTURE(end.out);
   CAPTURE(end.err);
   CHECK(end.in_time);

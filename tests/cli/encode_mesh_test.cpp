@@ -7,7 +7,8 @@ using namespace troupe::tests;
 
 TEST_CASE(
     "K4, C46: an encode mesh whose worker dies in a collective comes back whole, and every picture is read right") {
-  const auto end = run_troupe({"drill", TROUPE_SOURCE_DIR "/deploy/drills/encode-worker-killed.json", "--json"}, 90s);
+  const auto end =
+      run_troupe({"drill", TROUPE_SOURCE_DIR "/deploy/drills/encode-worker-killed.json", "--patient", "--json"}, 90s);
   CAPTURE(end.out);
   CAPTURE(end.err);
   const auto lines = json_lines(end.out);
