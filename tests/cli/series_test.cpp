@@ -74,6 +74,25 @@ TEST_CASE("J5, C4: under overload nobody who pauses for less than the bound is t
   CHECK(lines[0]["lost"] == 0);
 }
 
+TEST_CASE(
+    "J5, K1, K2, K9: whatever clients and ranks do at random, every answer is the one that its question gets alone") {
+  const scratch_folder here;
+  const auto summary = here / "walks.jsonl";
+  const auto end = series("walk", {"--for", "8", "--count", "1", "--seed", "5", "--json", "--resume", summary});
+  CAPTURE(end.out);
+  CAPTURE(end.err);
+  CHECK(end.in_time);
+  const auto lines = json_lines(end.out);
+  REQUIRE(lines.size() == 1);
+  CHECK(lines[0]["walk"] == 1);
+  for (const auto* count : {"wrong", "lost", "doubled", "left_alive"}) {
+    CAPTURE(count);
+    CHECK(lines[0][count] == 0);
+  }
+  CHECK(lines[0]["right"] > 0);
+  CHECK(json_lines(content_of(summary)).size() == 1); // what the next run adds to
+}
+
 TEST_CASE("a series that is not known is refused in the usage's exit code, one whose spec is not there with 3") {
   CHECK(series("nothing", {}).exit_code == 2);
   CHECK(series("cycles", {"--spec", "/nowhere.json"}).exit_code == 3);

@@ -44,7 +44,7 @@ bool drill_crowd::cancel(client_id who) {
   if (found == clients_.end() || found->second.open.empty())
     return false;
   auto& [tag, latest] = *found->second.open.rbegin();
-  found->second.front.cancel(tag);
+  (void)found->second.front.cancel(tag);
   latest.cancelled = true;
   return true;
 }

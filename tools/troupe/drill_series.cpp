@@ -25,7 +25,8 @@ namespace {
 constexpr std::uint32_t kills_default = 1000;
 constexpr std::uint32_t cycles_default = 2000;
 constexpr std::chrono::milliseconds walk_length{60'000}; ///< then another cluster is launched
-constexpr std::size_t questions_of_walks = 24;
+constexpr std::uint32_t questions_most = 24;             ///< that walks ask; fewer in a walk of seconds
+constexpr std::uint32_t questions_least = 6;
 constexpr std::size_t answer_tokens = 4; ///< of a trial, which is about the cluster and not the model
 
 int complain_of(const failure& what) {
@@ -125,7 +126,8 @@ std::vector<walk_result> walks_of(const std::string& file) {
 
 result<std::vector<known_question>> know_questions(const series_options& options, const series_setup& setup,
                                                    progress_line& progress) {
-  return draw_questions(setup, options.seed, questions_of_walks).and_then([&](std::vector<known_question> drawn) {
+  const auto count = std::clamp(options.seconds, questions_least, questions_most);
+  return draw_questions(setup, options.seed, count).and_then([&](std::vector<known_question> drawn) {
     return learn_answers(setup, std::move(drawn), [&](std::string_view line) { progress.show(line); });
   });
 }

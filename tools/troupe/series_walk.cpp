@@ -3,6 +3,7 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <map>
 
 #include <fmt/format.h>
 
@@ -75,6 +76,7 @@ private:
   void look() {
     const auto now = base::now();
     crowd_.step(now);
+    see_off(now);
     end_pauses(now);
     causes_.read(job_.running().printed(), now);
   }
@@ -98,6 +100,8 @@ private:
       if (const auto who = somebody())
         (void)crowd_.leave(*who);
       return;
+    case walk_move::give_up:
+      return give_up();
     case walk_move::cancel:
       if (const auto who = somebody())
         (void)crowd_.cancel(*who);
@@ -117,6 +121,16 @@ private:
     case walk_move::late_completion:
       return inject(draw_late_completion(random_, setup_.plan));
     }
+  }
+
+  void give_up() {
+    const auto who = next_client_++;
+    if (crowd_.open() < setup_.settings.limits.in_flight_max && crowd_.ask(who, random_() % questions_.size()))
+      leaving_.emplace(base::now() + draw_span(random_, 0ms, 600ms), who);
+  }
+  void see_off(time_point now) {
+    for (auto next = leaving_.begin(); next != leaving_.end() && next->first <= now; next = leaving_.erase(next))
+      (void)crowd_.leave(next->second);
   }
 
   std::optional<drill_crowd::client_id> somebody() {
@@ -271,6 +285,7 @@ private:
   walk_causes causes_;
   walk_random random_;
   std::vector<pause> pauses_;
+  std::multimap<time_point, drill_crowd::client_id> leaving_; ///< who asked to give up, and when it goes
   drill_crowd::client_id next_client_ = 1;
   time_point next_news_;
   walk_result out_;

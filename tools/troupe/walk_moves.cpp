@@ -18,6 +18,7 @@ struct move_row {
 };
 constexpr std::array moves{move_row{walk_move::ask, "ask", 66},
                            move_row{walk_move::leave, "leave", 14},
+                           move_row{walk_move::give_up, "give up", 14},
                            move_row{walk_move::cancel, "cancel", 16},
                            move_row{walk_move::overload, "overload", 1},
                            move_row{walk_move::kill, "kill", 2},
@@ -31,19 +32,18 @@ constexpr auto weight_of_all =
 
 constexpr auto late_most = 2500ms; ///< below `kill_ms`, after which an edge is silent
 
-/// Where its threads do work of a request.
+/// Where its threads do work of a request; its steps, in which the next request's memory may be at stake, more often.
 std::vector<std::string_view> slow_points(const rank_plan& rank) {
-  const bool leads = rank.stage == 0 && rank.mesh_rank == 0;
+  const auto step = rank.stage == 0 && rank.mesh_rank == 0 ? "executor.announced" : "executor.planned";
   switch (rank.role) {
   case role_kind::front:
     return {"front.preflight", "front.ingesting", "front.submitted", "front.pixels_posted", "front.emitted"};
   case role_kind::encode:
-    return {"encode.preflight", "encode.stepping", "encode.rows_posted", "encode.delivered"};
+    return {step, "encode.stepping", "encode.stepping", "encode.preflight", "encode.rows_posted", "encode.delivered"};
   case role_kind::prefill:
-    return {leads ? "executor.announced" : "executor.planned", "group.entered", "prefill.preflight",
-            "prefill.blocks_posted", "prefill.delivered"};
+    return {step, step, step, step, "group.entered", "prefill.preflight", "prefill.blocks_posted", "prefill.delivered"};
   case role_kind::decode:
-    return {leads ? "executor.announced" : "executor.planned", "group.entered", "decode.preflight", "decode.landed"};
+    return {step, step, "group.entered", "decode.preflight", "decode.landed"};
   case role_kind::all:
   case role_kind::stub:
     break;
@@ -58,12 +58,12 @@ const rank_plan& draw_rank(walk_random& random, const cluster_plan& plan) {
 void draw_slowness(walk_random& random, const rank_plan& rank, cluster::written_rule& rule) {
   const auto kind = random() % 20;
   const auto span = kind < 15 || rank.role == role_kind::front ? draw_span(random, 10ms, 300ms)
-                    : kind < 18                                ? draw_span(random, 300ms, 3500ms)
+                    : kind < 17                                ? draw_span(random, 300ms, 3500ms)
                                                                : draw_span(random, 8000ms, 14000ms);
   rule.ms = static_cast<std::uint32_t>(span.count());
   // A decode step is short: so many of them make an answer long enough to be written over.
   const auto short_times = rank.role == role_kind::decode ? 60U : 12U;
-  rule.times = static_cast<std::uint32_t>(kind < 15 ? 1 + random() % short_times : kind < 18 ? 1 + random() % 3 : 1);
+  rule.times = static_cast<std::uint32_t>(kind < 15 ? 1 + random() % short_times : kind < 17 ? 1 + random() % 3 : 1);
 }
 
 } // namespace
@@ -120,7 +120,7 @@ cluster::written_rule draw_late_message(walk_random& random, const cluster_plan&
 cluster::written_rule draw_late_completion(walk_random& random, const cluster_plan& plan) {
   std::vector<const rank_plan*> writers;
   for (const auto& rank : plan.ranks)
-    if (rank.role != role_kind::decode && rank.role != role_kind::stub && rank.role != role_kind::front)
+    if (rank.role != role_kind::decode && rank.role != role_kind::stub)
       writers.push_back(&rank);
   cluster::written_rule rule;
   rule.rank = writers.at(random() % writers.size())->label;

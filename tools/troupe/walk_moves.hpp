@@ -14,6 +14,7 @@ namespace troupe::tools {
 enum class walk_move {
   ask,             ///< a few questions, by a client that comes or that is there
   leave,           ///< a client goes, whatever is open
+  give_up,         ///< a client comes, asks, and goes before there can be an answer
   cancel,          ///< a client takes a question back
   overload,        ///< more than the front takes, at once
   kill,            ///< SIGKILL of a rank of a cell
@@ -22,7 +23,7 @@ enum class walk_move {
   late_message,    ///< frames of an edge come later
   late_completion, ///< a writer hears late that its write has ended
 };
-inline constexpr std::size_t walk_move_count = 9;
+inline constexpr std::size_t walk_move_count = 10;
 std::string_view name(walk_move move) noexcept;
 
 using walk_random = std::mt19937_64;
