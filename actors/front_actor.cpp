@@ -43,7 +43,7 @@ session_machine::options session_options(const rank_context& rank) {
           .request_deadline = std::chrono::milliseconds{rank.spec.timeouts.request_ms}};
 }
 
-failure failure_of(const cargo_delivered& end) {
+failure failure_in(const cargo_delivered& end) {
   return end.outcome ? failure{} : failure{end.outcome.error().code, "pixels: " + end.outcome.error().what};
 }
 
@@ -210,7 +210,7 @@ void front_actor::perform(front_machine::effects what) {
       parts_.on_drained();
   }
   for (const auto& each : refused) // now that their orders are on the way
-    perform(machine_.on_pixels_written(each.room, front_machine::write_end::refused, failure_of(each), base::now()));
+    perform(machine_.on_pixels_written(each.room, front_machine::write_end::refused, failure_in(each), base::now()));
 }
 
 void front_actor::write_pixels(const front_machine::write_pixels& write, std::vector<cargo_delivered>& refused) {
@@ -243,7 +243,7 @@ void front_actor::write_pixels(const front_machine::write_pixels& write, std::ve
 
 void front_actor::on_pixels_written(const cargo_delivered& end) {
   const auto how = end.outcome ? front_machine::write_end::delivered : front_machine::write_end::failed;
-  perform(machine_.on_pixels_written(end.room, how, failure_of(end), base::now()));
+  perform(machine_.on_pixels_written(end.room, how, failure_in(end), base::now()));
 }
 
 void front_actor::emit(const front_machine::emit_token& token) {

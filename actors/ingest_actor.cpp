@@ -28,12 +28,11 @@ std::uint64_t pixels_of(const ingest_order& order) {
 } // namespace
 
 ingested answer_to(const ingest_order& order) {
-  return {.question = order.question,
-          .asked = order.asked,
-          .ended = {},
-          .request = {.id = order.request},
-          .pictures = {},
-          .problem = std::nullopt};
+  ingested answer;
+  answer.question = order.question;
+  answer.asked = order.asked;
+  answer.request.id = order.request;
+  return answer;
 }
 
 ingest_actor::ingest_actor(caf::actor_config& config, const rank_context& rank,

@@ -71,7 +71,7 @@ public:
     std::vector<picture> pictures;
     sampling_options sampling;
     std::uint32_t max_tokens = 0;
-    time_point asked; ///< the question's first frame
+    time_point asked = {}; ///< the question's first frame
   };
 
   /// Copy the picture's pixels into `slot` of every rank of the encode cell by way of the staging slot, then tell it
