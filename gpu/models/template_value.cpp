@@ -21,10 +21,16 @@ marked_text marked_text::part(std::size_t from, std::size_t length) const {
 
 std::string_view without_blanks(std::string_view text, bool front, bool back) {
   const auto is_blank = [](unicode::code_point c) { return unicode::is_space(c) || (c >= 0x1C && c <= 0x1F); };
+  while (front && !text.empty()) { // no further than the white space goes: a template is read token by token
+    const unicode::utf8_front first = unicode::front_of(text);
+    if (first.is != unicode::utf8_front::kind::whole || !is_blank(first.value))
+      break;
+    text.remove_prefix(first.length);
+  }
+  if (!back)
+    return text;
   const std::vector<unicode::code_point> points = unicode::decode(text);
-  for (std::size_t i = 0; front && i < points.size() && is_blank(points[i]); ++i)
-    text.remove_prefix(unicode::utf8_bytes(points[i]));
-  for (std::size_t i = points.size(); back && !text.empty() && is_blank(points[i - 1]); --i)
+  for (std::size_t i = points.size(); i > 0 && is_blank(points[i - 1]); --i)
     text.remove_suffix(unicode::utf8_bytes(points[i - 1]));
   return text;
 }
