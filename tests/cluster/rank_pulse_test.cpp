@@ -8,6 +8,7 @@
 
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <chrono>
 #include <thread>
 
@@ -35,7 +36,7 @@ public:
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     std::thread thread{[what] {
       ::pthread_setname_np(::pthread_self(), watchdog_thread);
-      for (volatile unsigned rounds = 0;; rounds = rounds + 1)
+      for (std::atomic<unsigned> rounds = 0;; ++rounds)
         if (what == watchdog::waits)
           ::pause();
     }};
