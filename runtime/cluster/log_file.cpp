@@ -46,7 +46,7 @@ void log_file::begin_next() {
 }
 
 void log_file::open(int how) {
-  out_ = base::unique_fd{::open(path_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | how, 0600)};
+  out_ = base::unique_fd{::open(path_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | how, 0600)};
   look_at_size();
 }
 

@@ -69,7 +69,7 @@ TEST_CASE_FIXTURE(fixture, "K12: what comes before its role is there waits, and 
 }
 
 TEST_CASE_FIXTURE(fixture,
-                  "K12: what waits is bounded in number and bytes; what is beyond is dropped by name and counted") {
+                  "K12: what waits is bounded in number and bytes, and what is beyond is dropped by name and counted") {
   caf::actor_system system{config};
   role_table roles{{.messages = 2, .bytes = 100}};
   CHECK(roles.tell(role_kind::front, 1, 60));

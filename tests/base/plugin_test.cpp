@@ -20,7 +20,7 @@ TEST_CASE("G8: a plug-in of the same version and other sources is refused, with 
   const auto& what = refused.error().what;
   CAPTURE(what);
   CHECK(contains(what, "libtroupe_stale.so: a plug-in of build " TROUPE_VERSION "+0123456789abcdef; this is "));
-  CHECK(what.ends_with(base::build_stamp()));
+  CHECK(what.find("; this is " + std::string{base::build_stamp()}) != std::string::npos);
   CHECK_FALSE(contains(what, "\n"));
 }
 

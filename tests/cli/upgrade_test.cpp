@@ -38,7 +38,7 @@ TEST_CASE(
   const auto bin = install(here);
   const auto spec = here.write("reader.json", reader_spec(R"({"front": {"role": "front"}, "encode": {"role": "encode"},
                                                               "prefill": {"role": "prefill"}, "decode": {"role": "decode"}})"));
-  command job{{"up", spec, "--job", here.job(), "--run-dir", here / "jobs"}, {}, bin + "/troupe"};
+  command job{{"up", spec, "--job", here.job(), "--run-dir", here / "jobs"}, {}, RLIM_INFINITY, bin + "/troupe"};
   REQUIRE(job.prints("is ready", 60s));
   replace(bin + "/troupe", "a later build");
   replace(bin + "/libtroupe_cpu.so", "");

@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <random>
@@ -68,6 +69,16 @@ std::vector<fs::path> files_of(const fs::path& job) {
   return files;
 }
 
+/// Folders and regular files: what else a job has in its directory is sockets that nobody listens at any more.
+void copy_files(const fs::path& from, const fs::path& to) {
+  fs::create_directories(to);
+  for (const auto& each : fs::directory_iterator{from})
+    if (each.is_directory())
+      copy_files(each.path(), to / each.path().filename());
+    else if (each.is_regular_file())
+      fs::copy_file(each.path(), to / each.path().filename());
+}
+
 const std::string one_of_each = R"("front": { "role": "front" }, "encode": { "role": "encode" },
                                    "prefill": { "role": "prefill" }, "decode": { "role": "decode" })";
 
@@ -126,14 +137,16 @@ TEST_CASE("K6: no file of a job's directory ends who reads it, whatever stands i
         continue; // the same each time
       std::mt19937 random{seed};
       const run_directory other;
-      fs::copy(whole, other.path() / "test", fs::copy_options::recursive);
+      copy_files(whole, other.path() / "test");
       for (const auto& file : files_of(other.path() / "test"))
         strike(file, how, random);
 
       const auto jobs = cluster::list_jobs(other.path());
       REQUIRE(jobs);
       CHECK(jobs->size() == 1);
-      CHECK_FALSE(cluster::open_supervisor(jobs->front()));
+      if (how != damage::unreadable ||
+          ::geteuid() != 0) // nothing is unreadable to root, and the "supervisor" is this test
+        CHECK_FALSE(cluster::open_supervisor(jobs->front()));
       (void)cluster::parse_job_status(jobs->front().status);
       std::vector<std::string> problems;
       const auto stories = base::read_flights(jobs->front().paths.flight_folder(), problems);

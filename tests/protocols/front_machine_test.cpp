@@ -89,7 +89,7 @@ TEST_CASE("a text request goes to decode for room and to prefill for work") {
   CHECK(rooms[0].second.prompt_digest == prompt_digest(work[0].second.prompt)); // F6
 }
 
-TEST_CASE("E3, K16: a picture waits for a pixel slot, and pictures behind it; text needs none and passes") {
+TEST_CASE("E3, K16: a picture waits for a pixel slot, and pictures behind it, while text needs none and passes") {
   const auto plan = reader_plan();
   auto wide = bounds();
   wide.in_flight_max = 4;

@@ -16,13 +16,12 @@
 #include "protocols/serve_judge.hpp"
 #include "serve_fixture.hpp"
 
-/// All machines of a cluster, joined by the judge as ranks are: what one sends is judged and handed to the machines of
-/// the roles that take it. Executors and transfers are played: each does what it should or fails, in an order drawn
-/// from a seed.
 namespace troupe::protocols {
 
 using namespace std::chrono_literals;
 
+/// All machines of a cluster, joined by the judge as ranks are: what one sends is judged and handed to the machines of
+/// the roles that take it. Executors and transfers are played: each does or fails, in an order drawn from a seed.
 class serve_world {
 public:
   /// Who said what to whom: type, role and place of the sender, of the receiver, and whether both are of one cell.

@@ -183,7 +183,7 @@ TEST_CASE("K7: clients take turns at the ingest, each in its own order") {
   CHECK(order == std::vector{asked[0], asked[3], asked[1], asked[2]});
 }
 
-TEST_CASE("K9: no picture is decoded while those that are decoded and not used hold the bound; text is") {
+TEST_CASE("K9: no picture is decoded while those that are decoded and not used hold the bound, and text is") {
   session machine{bounds()};
   const auto first = machine.on_ask(ann, question(1, {10}), at(0ms)).value();
   (void)machine.on_piece(ann, 1, 0, 10);
