@@ -65,11 +65,10 @@ public:
 
 private:
   using duration_ms = std::chrono::milliseconds;
-
   std::uint64_t draw(std::uint64_t below) { return random_() % below; }
   bool fails() { return draw(24) == 0; }
   result<void> outcome() { return fails() ? result<void>{fail(fault::transfer_failed, "drawn")} : result<void>{}; }
-  /// Something that happens a little later, in no certain order with what else is to happen.
+  /// Something that happens a little later, in no certain order.
   void later(std::function<void()> what) { due_.push_back(std::move(what)); }
 
   void step() {
