@@ -20,7 +20,7 @@ std::optional<failure> judge_handover(const reserve_kv& order, const handover& n
 } // namespace
 
 decode_leader_machine::decode_leader_machine(const cluster_plan& plan, cell_id cell, options bounds)
-    : plan_(plan), cell_(plan.cell(cell)), bounds_(bounds), blocks_(bounds.kv_blocks) {}
+    : cell_(plan.cell(cell)), bounds_(bounds), blocks_(bounds.kv_blocks) {}
 
 void decode_leader_machine::tell_front(request_id request, const failure& cause, effects& out) const {
   out.push_back(request_failed(cell_, bounds_.front, "decode", request, cause));

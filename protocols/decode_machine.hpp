@@ -96,7 +96,6 @@ private:
   void tell_front(request_id request, const failure& cause, effects& out) const;
   void end(iterator which, effects& out, time_point now);
 
-  const cluster_plan& plan_;
   const cell_plan& cell_;
   options bounds_;
   block_pool_machine blocks_;

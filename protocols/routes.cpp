@@ -28,7 +28,7 @@ bool joins(const route& row, const cluster_plan& plan, rank_id from, rank_id to)
 }
 
 std::string words_of(const station& where) {
-  const std::string role{name(where.role)};
+  std::string role{name(where.role)};
   if (where.role == role_kind::front)
     return role;
   switch (where.at) {

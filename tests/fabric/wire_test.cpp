@@ -355,7 +355,8 @@ TEST_CASE(
   std::atomic<int> taken = 0;
   std::atomic<int> crowded = 0;
   fabric::wire wire;
-  wire.accept_clients(fabric::listening_socket{std::move(listening)}, [&](base::unique_fd, bool none_left) { ++(none_left ? crowded : taken); });
+  wire.accept_clients(fabric::listening_socket{std::move(listening)},
+                      [&](base::unique_fd, bool none_left) { ++(none_left ? crowded : taken); });
   wire.start();
   const auto wait_for = [](const std::atomic<int>& count, int wanted) {
     const auto deadline = std::chrono::steady_clock::now() + 20s;
