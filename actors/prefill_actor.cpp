@@ -67,6 +67,8 @@ caf::behavior prefill_actor::make_behavior() {
       [this](tick_atom) {
         TROUPE_FAULT_POINT("prefill.idle");
         perform(member_.on_tick(base::now()));
+        // Also of a request that was released before its prompt had been computed.
+        std::erase_if(ready_, [&](const auto& each) { return !member_.may_write(each.first); });
         if (leader_)
           perform(leader_->on_tick(base::now()));
         delayed_send(this, tick_period, tick_atom::value);

@@ -161,6 +161,12 @@ public:
   effects on_release(request_id request, time_point now);
   effects on_tick(time_point now);
 
+  /// Whether a write of this room may still be begun.
+  bool may_write(room_id room) const noexcept {
+    const auto found = kv_.find(room);
+    return found != kv_.end() && !found->second.reported;
+  }
+
 private:
   struct row_room {
     request_id request;
