@@ -18,14 +18,14 @@
 
 namespace troupe::actors {
 
-/// The actors of one rank's roles, each from the moment that it is there.
-/// A role needs the lanes of its cell's groups, so lanes are made before roles, and a peer that is further ahead sends
-/// to a role that is not there yet. What it sends waits here and is handed over in order when the role comes; beyond
-/// the bounds it is dropped by name and counted. Breaking the edge instead blamed a rank for being quick, and 21 of 29
-/// starts with many encode cells failed of it.
-/// Rejected: peers that wait for each other's roles. That is one more step of every start, for what lasts milliseconds.
+/// The actors of one rank's roles, each from the moment that it is published.
+/// A role needs the lanes of its cell's groups, so lanes are made before roles. A peer that is further ahead therefore
+/// sends to a role that is not published yet. Its messages wait here and are delivered in order when the role is
+/// published; beyond the bounds they are dropped, with an error and a count.
+/// Rejected: to break the edge. That blamed a rank for being quick, and failed 21 of 29 starts with many encode cells.
+/// Rejected: peers that wait for each other's roles. That adds a step to every start, for a wait of milliseconds.
 /// Contract: K12; limits::early_messages_max, limits::early_bytes_max.
-/// Threads: any. Once a role is there its actor is found by one load.
+/// Threads: any. Once a role is published, one atomic load finds its actor.
 class role_table {
 public:
   struct bounds {
@@ -36,13 +36,14 @@ public:
   role_table() = default;
   explicit role_table(bounds most) : most_(most) {}
 
-  /// Once a role. The actor gets what has waited for it before anything that comes later.
+  /// At most once a role. The actor gets the messages that waited for it before any later one.
   void publish(protocols::role_kind role, caf::actor actor);
 
-  /// Null until it is there.
+  /// Null until it is published.
   const caf::actor* find(protocols::role_kind role) const noexcept;
 
-  /// Sends, or keeps it for the role; `bytes` as the wire counted it. Errors: queue_full, with how many were dropped.
+  /// Sends the message, or keeps it for the role; `bytes`: its size on the wire. Errors: queue_full, with how many were
+  /// dropped.
   template <class Message>
   protocols::result<void> tell(protocols::role_kind role, Message what, std::size_t bytes) {
     if (const auto* const actor = find(role)) {
@@ -53,7 +54,7 @@ public:
                 [what = std::move(what)](const caf::actor& actor) mutable { caf::anon_send(actor, std::move(what)); });
   }
 
-  /// A copy to every role that is there.
+  /// A copy to every role that is published.
   template <class Message>
   void tell_all(const Message& what) const {
     for (const auto& one : places_)
@@ -66,7 +67,7 @@ public:
 private:
   using delivery = std::function<void(const caf::actor&)>;
   struct place {
-    std::atomic<bool> here = false; ///< released after `actor` was set
+    std::atomic<bool> here = false; ///< stored with release order after `actor` was set
     caf::actor actor;
     std::vector<delivery> waiting; ///< guarded by `mutex_`, as `bytes`
     std::size_t bytes = 0;

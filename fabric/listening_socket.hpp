@@ -11,15 +11,16 @@
 
 namespace troupe::fabric {
 
-/// A socket that listens, and how connections are taken from it: the one way for every port and path of a job.
+/// Listens and accepts connections. Every port and path of a job that listens does so through this class.
 ///
-/// A unix socket's file is its owner's alone, and has its name only once it listens, so who sees it can connect. A file
-/// that a killed process left there is taken over; one that somebody listens at, or that is no socket, is not.
+/// A unix socket's file is its owner's alone. It gets its name only once the socket listens, so whoever sees it can
+/// connect. A socket file that a killed process left is replaced; a file that a process listens on, or that is no
+/// socket, is an error.
 ///
-/// A process that has no descriptor left cannot accept, and would be woken for the same connection again and again: it
-/// rests for `no_descriptor_pause` instead. Who may wait (clients) leaves `descriptors_kept` to what may not (lanes,
-/// successors of ranks): descriptors are given out from the lowest, so the number of a new one tells how many are left.
-/// Who comes beyond them is told so, where all are used up with a spare one.
+/// A process that has no descriptor left cannot accept, and poll would wake it for the same connection again and again.
+/// So it stops polling for `no_descriptor_pause`. The last `descriptors_kept` descriptors are kept for lanes and
+/// restarted ranks: a client that gets one of them is told so and closed. Descriptors are assigned from the lowest, so
+/// the number of a new one shows how many are left. When none is left, a spare one is closed to answer the client.
 /// Contract: C20, K5, K9.
 /// Threads: one at a time. Never blocks.
 class listening_socket {
@@ -35,16 +36,16 @@ public:
   /// Errors: config_invalid; `advice` follows "address in use".
   static protocols::result<listening_socket> at_network(const socket_address& at, const std::string& advice);
 
-  /// One connection that waits, non-blocking; none: nobody waits, or no descriptor is free.
+  /// One waiting connection, non-blocking; none: no connection waits, or no descriptor is free.
   base::unique_fd accept();
   struct visitor {
-    base::unique_fd socket; ///< none: nobody waits, or it rests
-    bool crowded = false;   ///< it has one of the descriptors that are kept: to be told so and let go
+    base::unique_fd socket; ///< none: no connection waits, or no descriptor is free
+    bool crowded = false;   ///< it has one of the kept descriptors: tell the client and close it
   };
-  /// The same for who may wait.
+  /// The same for clients, which leave `descriptors_kept` free.
   visitor accept_spare();
 
-  /// What to poll for; -1, which poll passes over, while it rests.
+  /// What to poll; -1, which poll ignores, during `no_descriptor_pause`.
   int waits_on() const;
   int file() const noexcept { return socket_.get(); }
   explicit operator bool() const noexcept { return static_cast<bool>(socket_); }
@@ -54,7 +55,7 @@ private:
   base::unique_fd take_next();
 
   base::unique_fd socket_;
-  base::unique_fd spare_; ///< given up to accept a connection that is to be told that there is no descriptor
+  base::unique_fd spare_; ///< closed to accept a client that is to be told that there is no descriptor
   protocols::time_point rests_until_{};
 };
 

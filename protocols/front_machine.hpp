@@ -18,25 +18,25 @@ namespace troupe::protocols {
 
 /// Keeps the ledger of requests: admits them, chooses their cells, emits each token once, ends each request once.
 ///
-/// A request starts when the front holds all that it needs, and with nothing less: KV blocks of a decode cell for
-/// prompt and answer, KV blocks and row slots of a prefill cell, a pixel slot of an encode cell and a staging slot for
-/// each picture. So no started request waits behind the front for what another holds, and no inner deadline ends it
-/// (K16). A cell may free what an attempt held a little later than the front counts; the order then waits there, at
-/// most for what is left of its own time, which it carries.
+/// A request starts only when the front can reserve all that it needs: KV blocks of a decode cell for prompt and
+/// answer, KV blocks and row slots of a prefill cell, a pixel slot of an encode cell and a staging slot for each
+/// picture. So no started request waits behind the front for what another holds, and no inner wait for that ends it
+/// (K16). A cell may free what an attempt held a little later than the front counts. The order then waits in the cell,
+/// at most until the request's deadline, which the order carries.
 ///
-/// Admission is first come, first served, but for what a request lacks and those behind it do not need: text passes a
-/// request whose pictures wait for slots or for a cell that is being restarted, and anything passes one that pauses
-/// before its next attempt. Nobody is starved: nothing that passes takes a slot that the passed one waits for, and once
-/// it lacks only what all need, nothing passes it any more.
+/// Requests are admitted in order, with two exceptions. Text passes a request whose pictures wait for slots or for an
+/// encode cell that is being restarted. Any request passes one that pauses before its next attempt. No request starves:
+/// text takes no slot that the passed request waits for, and when that request lacks blocks, which every request needs,
+/// nothing passes it.
 ///
-/// A request is served in attempts. Each has an id of its own on the wire, so whatever still comes of an earlier one is
-/// unknown here and dropped. When a cell that serves an attempt is lost, or a transfer fails, and no token has been
-/// emitted, the request goes back to its place in the queue, within its deadline and `limits::request_attempts_max`;
-/// once a token has been emitted it ends with the cause, because the next attempt might say something else (D7).
-/// While a lost cell is being restarted, requests wait for it.
+/// A request is served in attempts. Each attempt has an id of its own on the wire, so late messages of an earlier one
+/// carry an unknown id and are dropped. When a cell that serves an attempt is lost, or a fault is transient, and no
+/// token has been emitted, the request goes back to its place in the queue, within its deadline and
+/// `limits::request_attempts_max`. Once a token has been emitted it ends with the cause, because another attempt might
+/// give another answer (D7). While a lost cell is being restarted, requests wait for it.
 ///
-/// A staging slot holds a picture while it is written: from the start of the attempt until the last of its writes has
-/// ended, however late that is told; longer where the write failed and may still read from it (K3, I24).
+/// A staging slot holds a picture from the start of the attempt until the last of its writes has ended, however late
+/// that is reported. Where a write failed and may still read from the slot, the slot rests longer (K3, I24).
 ///
 /// What computes may be repeated, what emits may not (D1).
 /// Contract: A12, A13, D1, D2, D5, D6, D7, D8, D11, D16, F14, I24, I27, J8, C46, K2, K3, K16; bounded by
@@ -53,8 +53,8 @@ public:
     std::uint32_t picture_tokens_max = 0;
     std::vector<token_id> end_tokens;
     duration request_deadline{}; ///< from the question's first frame to its end
-    duration ack_deadline{};     ///< a leader that has not acknowledged by then is slow beyond use, or gone
-    duration drain_deadline{};   ///< what still runs this long after a drain began ends as failed
+    duration ack_deadline{};     ///< without a leader's acknowledgement by then, the attempt ends
+    duration drain_deadline{};   ///< a request that still runs this long after a drain began ends as failed
   };
 
   struct picture {
@@ -74,10 +74,10 @@ public:
     time_point asked = {}; ///< the question's first frame
   };
 
-  /// Copy the picture's pixels into `slot` of every rank of the encode cell by way of the staging slot, then tell it
-  /// with completion data `room`; `on_pixels_written` follows for each rank.
+  /// Copy the picture's pixels by way of the staging slot into `slot` of every rank of the encode cell, with completion
+  /// data `room`; `on_pixels_written` follows for each rank.
   struct write_pixels {
-    request_id request; ///< as the client's; on the wire it goes by its attempt
+    request_id request; ///< the client's; messages carry the attempt's id
     std::uint32_t picture = 0;
     room_id room;
     cell_id encode_cell;
@@ -118,12 +118,13 @@ public:
   /// Errors: invalid_request, context_exceeded, queue_full, shutting_down; nothing was taken then.
   result<effects> on_request(request wanted, time_point now);
   effects on_pixel_credits(rank_id from, const grant_pixels& credits, time_point now);
-  /// A token whose index is behind was emitted before and is dropped; one ahead is a lost one and ends the request.
+  /// A token below the next index was emitted before and is dropped. One above it means that a token was lost, and ends
+  /// the request.
   effects on_tokens(rank_id from, const tokens& batch, time_point now);
   void on_ack(rank_id from, const ack& word);
-  /// Of a rank that still has a part in the attempt; of any other it is counted and changes nothing.
+  /// Counts only from a rank that still has a part in the attempt; see `errors_ignored`.
   effects on_error(rank_id from, const error& problem, time_point now);
-  /// Once for each rank of the encode cell. `cause`: of an end that is no delivery.
+  /// Once for each rank of the encode cell. `cause`: why a write was not delivered.
   effects on_pixels_written(room_id room, write_end how, const failure& cause, time_point now);
   effects on_cancel(request_id id, time_point now);
   /// Cells of these ranks are gone, for a while (`news.next` is not 0) or for good.
@@ -136,9 +137,9 @@ public:
   std::optional<request_id> request_of(request_id attempt) const;
   std::size_t in_flight() const noexcept { return started_.size(); }
   std::size_t waiting() const noexcept { return waiting_.size(); }
-  /// Errors that were nobody's: of ranks without a part in the attempt.
+  /// Errors that were ignored, from ranks without a part in the attempt.
   std::uint64_t errors_ignored() const noexcept { return errors_ignored_; }
-  /// Contract: K3. What is lent, held and resting against what there is, in words; empty: it adds up.
+  /// Contract: K3. How lent, held and resting differ from what there is, in words; empty: the sum is right.
   std::string audit() const;
 
 private:
@@ -168,15 +169,15 @@ private:
     no_pictures, ///< it lacks slots for its pictures, which text does not need
     no_cell      ///< it lacks what every request needs
   };
-  /// A picture on its way, from its start until nothing more is to be told of it.
+  /// A picture of an attempt, until its writes have ended and its attempt needs it no more.
   struct staged {
     request_id attempt;
     cell_id encode_cell;
     std::optional<slot_ref> slot; ///< of the staging memory, until the last write has ended
     std::uint32_t writes_left = 0;
-    bool settled = true;    ///< no write failed in a way that may still arrive
+    bool settled = true;    ///< no failed write may still arrive
     bool over = false;      ///< the attempt needs its pixels no more
-    bool tell_cell = false; ///< then: the cell waits for the word that nothing more is written (K2)
+    bool tell_cell = false; ///< when over: the cell waits for `pixels_returned` (K2)
     bool cell_lost = false; ///< the generation that lent the slot is gone
   };
   struct queued {

@@ -11,12 +11,12 @@
 
 namespace troupe::protocols {
 
-/// Shares the front's readers among the questions whose pictures and prompts are to be read.
-/// What one question asks for must stand before no other: questions of many pixels hold some of the readers only, so
-/// that one is always near for the small. One reader for each question was rejected: memory and threads would have the
-/// clients' bounds. First come, first served among the large and among the small.
-/// A question ends once: read, given up because nobody wants it, or late, which fails it alone. Its reader is told to
-/// stop and serves nobody else until it has.
+/// Assigns the front's readers to the questions whose pictures and prompts are to be read.
+/// No question may block the others: questions of many pixels occupy at most `readers_large` readers, so the rest stay
+/// free for small ones. One reader for each question was rejected: clients would then set the number of threads and the
+/// memory. Large questions are served in order of arrival, and so are small ones.
+/// A question ends once: read, cancelled, or late, which fails it alone. The reader of a question that ended early is
+/// told to stop, and gets the next question only when it has stopped.
 ///
 /// Contract: K7, K9, C24.
 /// Threads: the ingest actor's.
@@ -27,7 +27,7 @@ public:
     std::uint32_t readers_large = 0; ///< of them, for questions of more than `large_pixels`; less than `readers`
     std::uint64_t large_pixels = 0;
     std::size_t questions_max = 0;
-    duration reading_deadline{}; ///< from when a question begins to be read
+    duration reading_deadline{}; ///< from when a reader begins the question
   };
   enum class ticket : std::uint64_t {}; ///< of one question; never used twice
 
@@ -41,12 +41,12 @@ public:
     std::uint32_t reader = 0;
     bool operator==(const begin_reading&) const = default;
   };
-  /// What this reader reads is wanted no more; it says when it has stopped.
+  /// The reader is to stop; `on_read` follows when it has.
   struct stop_reading {
     std::uint32_t reader = 0;
     bool operator==(const stop_reading&) const = default;
   };
-  /// Answer with this; whatever is still read of it is dropped.
+  /// Answer the question with `cause`; a result that its reader still delivers is dropped.
   struct give_up {
     ticket which{};
     failure cause;
@@ -57,11 +57,11 @@ public:
 
   explicit ingest_machine(options bounds);
 
-  /// The ticket under which the effects speak of it.
+  /// Returns the ticket that the effects name the question by.
   ticket on_question(const question& what, time_point now, effects& out);
-  /// The reader is free; the question that it has read, unless that has ended before.
+  /// The reader at `place` is free. Returns the question that it has read, or nothing if that ended before.
   std::optional<ticket> on_read(std::uint32_t place, time_point now, effects& out);
-  /// Nobody wants it any more.
+  /// The client has cancelled the question, or is gone.
   effects on_cancel(ticket which, time_point now);
   effects on_tick(time_point now);
 

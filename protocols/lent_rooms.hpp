@@ -13,27 +13,28 @@ namespace troupe::protocols {
 
 /// What a rank has lent of its memory, room by room, and who may still write into it.
 ///
-/// The naive rule is a timer: memory rests for so long after a request has ended, then it is lent again. But a writer
-/// that was stopped, or stands in a queue, knows nothing of the timer, and writes into the next tenant. So memory is
-/// lent again when each of its writers has written (it writes once), has said that it begins nothing more, or is gone:
-/// its process has been reaped, and with it the right to write. Silence is not gone. Time counts in one case only:
-/// where bytes that were handed to a network card or a device may still arrive. They rest for `limits::slot_quarantine`
-/// of this rank's own time.
+/// The naive rule is a timer: memory rests for a fixed time after its request has ended, then it is lent again. But a
+/// writer that was stopped, or stands in a queue, knows nothing of the timer, and writes into the next tenant. So
+/// memory is lent again when each of its writers has written (it writes once), has returned the memory, or has been
+/// reaped as a process. A silent writer may still write. Time counts in one case only: a network card or a device may
+/// still deliver bytes that it has accepted. The memory then rests for `limits::slot_quarantine` of this rank's own
+/// time.
 ///
 /// Contract: K1, K2, K3, I24.
 /// Threads: the owner's.
 class lent_rooms {
 public:
   void lend(request_id request, room_id room, const std::vector<rank_id>& writers);
-  /// `from` has written all that it had to write. False: nothing was lent to it under this room, or it has ended.
+  /// `from` has written all that it had to write. False: `from` holds nothing of this room, or its memory rests.
   bool on_landed(room_id room, rank_id from);
-  /// `from` begins nothing more. The first word of a room counts.
+  /// `from` will begin no further write. Only the first return of a room counts. `settled`: no bytes of it may arrive.
   void on_returned(room_id room, rank_id from, bool settled);
-  /// Processes of these ranks have ended or are about to: nothing they say counts any more, only that they are gone.
+  /// Processes of these ranks have ended or are about to. What they return counts no more; `on_gone` does, and a write
+  /// that lands.
   void on_lost(std::span<const rank_id> ranks);
-  /// They have been reaped. `bytes_may_arrive`: what a network card had taken is still on its way.
+  /// They have been reaped. `bytes_may_arrive`: a network card may still deliver what it has accepted.
   void on_gone(std::span<const rank_id> ranks, bool bytes_may_arrive);
-  /// The request is over. Who has not written yet is to be asked to return: room and writer. Repeating it is harmless.
+  /// The request is over. Room and writer of each grant that is to be revoked. May be repeated.
   std::vector<std::pair<room_id, rank_id>> end(request_id request);
   void on_tick(time_point now);
 
@@ -48,8 +49,8 @@ public:
 private:
   enum class state {
     holds, ///< may write
-    lost,  ///< ends with its process
-    rests, ///< what it had begun may still arrive, until `until`
+    lost,  ///< its right to write ends when its process is reaped
+    rests, ///< bytes of its write may still arrive, until `until`
   };
   struct writer {
     state at = state::holds;

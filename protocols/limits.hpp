@@ -24,7 +24,7 @@ inline constexpr std::size_t clients_max = 256;
 inline constexpr std::size_t client_frames_max = 4;
 /// Answers that wait for one client; one that reads nothing for so long is let go.
 inline constexpr std::size_t client_queue_bytes_max = 8u * 1024 * 1024;
-/// Picture files that one client sends, and decoded pictures of it that wait for their encode cell; above a single
+/// Picture files that one client sends, and decoded pictures of it until their answer's first token; at least a single
 /// picture of `limits.picture_bytes_max`. Of all clients together: `clients_share` times as much.
 inline constexpr std::uint64_t client_picture_bytes_max = 256ull << 20;
 inline constexpr std::uint64_t clients_share = 4;
@@ -98,7 +98,7 @@ inline constexpr std::chrono::milliseconds peer_wait_margin{2'000};
 inline constexpr std::chrono::milliseconds connect_deadline{10'000}; ///< from roster to a welcomed edge
 inline constexpr std::chrono::milliseconds wire_flush_deadline{200}; ///< what a leaving rank still has to say
 inline constexpr std::chrono::milliseconds device_deadline{10'000};  ///< one wait for a device that is no step's
-/// Memory that bytes of an aborted write may still reach is not lent for so long (I24, K2); above
+/// Memory that bytes of an aborted write may still reach is not lent for so long (I24, K2); at least
 /// `timeouts.transfer_ms`, which is checked when a spec is read.
 inline constexpr std::chrono::milliseconds slot_quarantine{10'000};
 /// The most that counts as one step of a rank's own time, however long it was stopped; above the ticks of its roles.

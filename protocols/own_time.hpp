@@ -8,11 +8,11 @@
 
 namespace troupe::protocols {
 
-/// The time in which this rank itself ran. A pause of the whole process, however long, counts as one step: bytes that
-/// wait in its sockets do not arrive while it stands still, so a rest that ran on meanwhile would end before them.
+/// The time in which this rank itself ran. A pause of the whole process, however long, counts as one step. Bytes that
+/// wait in its sockets do not arrive while it is stopped, so memory must not finish its rest meanwhile.
 class own_time {
 public:
-  /// At least every `limits::own_time_step_max`, or time is missing.
+  /// To be called at least every `limits::own_time_step_max`; what is longer is not counted.
   void advance(time_point now) {
     if (last_)
       ran_ += std::clamp<duration>(now - *last_, duration{}, limits::own_time_step_max);

@@ -8,15 +8,15 @@
 
 namespace troupe::protocols {
 
-/// Slots that the bytes of an aborted write may still reach, or still be read from: whoever wrote says itself that it
-/// cannot tell (`may_still_arrive`). They are not reused for `limits::slot_quarantine` of this rank's own time, which
-/// is longer than `timeouts.transfer_ms` (checked when a spec is read). Contract: I24, K2.
+/// Slots that an aborted write may still reach or read (`may_still_arrive`). They are not reused for
+/// `limits::slot_quarantine` of this rank's own time, which is at least `timeouts.transfer_ms` (checked when a spec is
+/// read). Contract: I24, K2.
 template <class Piece>
 class quarantine {
 public:
   void add(Piece piece) { rests_.push_back({piece, time_.ran() + limits::slot_quarantine}); }
 
-  /// Pieces whose rest is over, in the order in which they came.
+  /// Pieces whose rest is over, in the order in which they were added.
   std::vector<Piece> end_due(time_point now) {
     time_.advance(now);
     std::vector<Piece> out;

@@ -11,9 +11,9 @@
 #include "protocols/frame.hpp"
 
 /// Who may send which message to whom, as data.
-/// Addressing once stood in comments, in the judge, in the routing and in the behaviours of actors, and the four
-/// disagreed: a mesh of encode ranks never served a picture. Now the judge refuses by this table, routing finds the
-/// actor by it, protocols/README.md prints it, and a test walks the effects of every machine through it.
+/// One table, since addressing in comments, judge, routing and actors disagreed: a mesh of encode ranks never served a
+/// picture. The judge refuses by this table, routing finds the actor by it, protocols/README.md prints it, and a test
+/// walks the effects of every machine through it.
 /// A message of `serve_message` without a row does not compile (`serve_judge.cpp`).
 /// Contract: K4, A8, B5, B17.
 namespace troupe::protocols {
@@ -27,7 +27,7 @@ enum class seat : std::uint8_t {
 
 /// Whether sender and receiver must be of one cell.
 enum class reach : std::uint8_t {
-  any_cell, ///< each of a cell of the role that is named
+  any_cell, ///< each in any cell of its role
   own_cell, ///< both of the same cell
 };
 
@@ -38,7 +38,7 @@ struct station {
   constexpr bool operator==(const station&) const = default;
 };
 
-/// A rank that stands at `from` may send `message` to one that stands at `to`, whose actor of `to.role` takes it.
+/// A rank at `from` may send `message` to a rank at `to`, whose actor of `to.role` receives it.
 struct route {
   message_type message{};
   station from;
@@ -59,7 +59,7 @@ inline constexpr station decode_leader{role_kind::decode, seat::leader};
 inline constexpr station decode_rank{role_kind::decode, seat::any};
 } // namespace stations
 
-/// Work is ordered from leaders alone, and they announce it to their cells by the plan channel (B17).
+/// The front orders work from leaders alone; a leader announces it to its cell on the plan channel (B17).
 inline constexpr auto routes = [] {
   namespace at = stations;
   using enum message_type;
@@ -85,7 +85,7 @@ inline constexpr auto routes = [] {
       {handover, at::prefill_leader, at::decode_leader},
       {release, at::prefill_leader, at::prefill_rank, own_cell},
       {release, at::decode_leader, at::decode_rank, own_cell},
-      // memory that is lent comes back
+      // return of lent memory
       {revoke_rows, at::prefill_rank, at::encode_leader},
       {revoke_blocks, at::decode_rank, at::prefill_rank},
       {pixels_returned, at::front, at::encode_leader},
@@ -93,7 +93,7 @@ inline constexpr auto routes = [] {
       {blocks_returned, at::prefill_rank, at::decode_rank},
       {rows_quiet, at::prefill_rank, at::prefill_leader, own_cell},
       {blocks_quiet, at::decode_rank, at::decode_leader, own_cell},
-      // what the front hears of a request
+      // reports to the front
       {tokens, at::decode_leader, at::front},
       {timing, at::encode_leader, at::front},
       {timing, at::prefill_leader, at::front},
@@ -106,7 +106,7 @@ inline constexpr auto routes = [] {
   });
 }();
 
-/// Ranks of one role are of one cell or have nothing to say to each other.
+/// Ranks of one role send to each other only within a cell.
 static_assert(std::ranges::all_of(routes, [](const route& row) {
   return (row.from.role == row.to.role) == (row.within == reach::own_cell);
 }));
@@ -121,7 +121,7 @@ public:
   constexpr void add(role_kind role) noexcept { bits_ |= bit_of(role); }
   constexpr bool contains(role_kind role) const noexcept { return (bits_ & bit_of(role)) != 0; }
   constexpr bool empty() const noexcept { return bits_ == 0; }
-  /// Of a set that is not empty.
+  /// Removes a role and returns it. The set must not be empty.
   constexpr role_kind take_first() noexcept {
     const auto first = static_cast<role_kind>(std::countr_zero(bits_));
     bits_ &= bits_ - 1;
@@ -134,8 +134,8 @@ private:
   std::uint32_t bits_ = 0;
 };
 
-/// The roles of `to` whose actors take a message of this type from `from`; none: nobody there may hear it.
-/// `as`: the role of the sender that sends, where it is known. A rank of role `all` tells itself apart by it.
+/// The roles of `to` whose actors receive a message of this type from `from`; empty: none may.
+/// `as`: the role in which `from` sends, where it is known; a rank of role `all` has several.
 role_set takers_of(const cluster_plan& plan, message_type message, rank_id from, rank_id to,
                    std::optional<role_kind> as = std::nullopt);
 

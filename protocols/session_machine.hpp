@@ -23,14 +23,15 @@ using client_id = strong_id<struct client_tag, std::uint64_t>;
 /// Follows each question of each client from its first frame to its end.
 ///
 /// A question arrives (its pictures follow it in pieces), is ingested (pictures decoded, prompt tokenised), and is
-/// admitted to `front_machine`. Whatever a question holds on the way is counted for its client and for all clients, in
-/// number and in bytes, and each has a bound; that of one client is below that of all, so no client shuts out the
-/// others. Bytes are counted when they are announced, so a question that is taken can always be sent whole.
-/// The request's deadline runs from its first frame: a question whose pictures never come ends by name.
-/// A cancel, or the end of the connection, finds the question in every stage.
+/// admitted to `front_machine`. What a question holds on the way is counted, in number and in bytes, for its client and
+/// for all clients. Each count has a bound; the bound of one client is below that of all, so no client shuts out the
+/// others. Bytes are counted when they are announced, so a question that is accepted can always be sent whole.
+/// The request's deadline runs from its first frame: a question whose pictures never come ends with that cause.
+/// A cancel, or the end of the connection, ends the question in whatever stage it is.
 ///
-/// Few questions are ingested at a time, and the clients take turns: one that sends many large pictures delays its own.
-/// The next picture is not decoded while those that are decoded and not yet encoded hold `bytes_max`.
+/// At most `ingests_max` questions are ingested at a time, and clients take turns, so a client that sends many large
+/// pictures delays only itself. Decoded pictures count until `on_pictures_used`. While they hold `client_bytes_max` of
+/// a client, or `bytes_max` of all, no further pictures are decoded.
 ///
 /// Contract: K3, K7, K9, K16. Threads: the front actor's.
 class session_machine {
@@ -93,8 +94,8 @@ public:
 
   explicit session_machine(options bounds) : bounds_(bounds) {}
 
-  /// Takes the question's first frame under the id that it keeps; `next_ingests` is to be called next.
-  /// Errors: invalid_request, bad_picture, queue_full (naming the bound), shutting_down; nothing was taken then.
+  /// Takes the question's first frame and gives it its id. Call `next_ingests` next.
+  /// Errors: invalid_request, bad_picture, queue_full (naming the bound), shutting_down; nothing is kept then.
   result<request_id> on_ask(client_id client, const ask& question, time_point now);
   effects on_piece(client_id client, std::uint64_t tag, std::uint32_t picture, std::size_t bytes);
   /// Questions whose turn it is.
@@ -111,7 +112,7 @@ public:
   effects on_drain();
   effects on_tick(time_point now);
 
-  /// Contract: K3. What the counts say against what is held, in words; empty: they agree.
+  /// Contract: K3. How the counts differ from what is held, in words; empty: they agree.
   std::string audit() const;
   std::size_t questions() const noexcept { return questions_.size(); }
 
@@ -120,7 +121,7 @@ private:
     arriving,  ///< pieces of its pictures are on their way
     whole,     ///< waits for its turn
     ingesting, ///< with the ingest
-    abandoned, ///< with the ingest, and nobody's: it has ended for its client
+    abandoned, ///< with the ingest, but ended for its client
     admitted,  ///< with the front machine
   };
   struct question {

@@ -17,20 +17,20 @@
 #include "protocols/time.hpp"
 #include "runtime/base/unique_fd.hpp"
 
-/// How fabric engines let each other in: a socket of our own on the network, where who wants to write shows that it
-/// knows the job's token before libfabric hears of it.
+/// How fabric engines authenticate each other: on a TCP socket of ours, a writer proves that it knows the job's token
+/// before it may connect to libfabric's endpoint.
 ///
-/// The one who knocks says who it is, whom it wants, and a number that it has chosen. The door answers with the port of
-/// libfabric's endpoint and a number of its own, and expects a connection there, from the very address and port that
-/// the knock came from, which says a proof over both numbers. Both notes carry a proof too, so neither side believes a
-/// stranger, and what is overheard or asked for elsewhere opens nothing again.
+/// The knock names sender, receiver and a nonce. The door answers with the port of libfabric's endpoint and a nonce of
+/// its own. It then expects a connection to that port, from the address and port of the knock, whose request carries a
+/// proof over both nonces. Knock and answer carry a proof too, so neither side believes a stranger, and what was
+/// overheard cannot be replayed.
 /// Contract: K5.
 namespace troupe::fabric {
 
 enum class knock_kind : std::uint32_t {
   knock = 1, ///< let me connect
   come = 2,  ///< connect to `port`
-  refuse = 3 ///< `code` says why; carries no proof, since the one who knocked may be a stranger
+  refuse = 3 ///< `code` tells why; carries no proof, since the sender of the knock may be a stranger
 };
 
 /// Every note has this form. Both ends are one build and little-endian, so it travels as it lies in memory.
@@ -55,7 +55,7 @@ struct fabric_identity {
   std::array<std::byte, 32> job_token{};
 };
 
-/// Who is let in, from where, and what it has to say then.
+/// A peer that may connect: from where, and with which proof.
 struct fabric_guest {
   protocols::rank_id rank;
   protocols::generation born;
@@ -63,8 +63,8 @@ struct fabric_guest {
   proof says{};
 };
 
-/// The side that is written to. A stranger costs one descriptor, a note's bytes and `newcomer_patience`; there are at
-/// most `newcomers_max` of them, and while that many are there each has `crowded_patience` only.
+/// The side that is written to. A stranger costs one descriptor and the bytes of a note, for `newcomer_patience`. There
+/// are at most `newcomers_max` newcomers; while there are that many, each has only `crowded_patience`.
 /// Threads: the engine's. Never blocks.
 class fabric_door {
 public:
@@ -81,7 +81,7 @@ public:
   const socket_address& address() const noexcept { return address_; }
 
   void watch(std::vector<pollfd>& watched) const;
-  /// Accepts, hears and answers what is there. Returns the guests that are told to come: `admit` lets them in first.
+  /// Accepts, reads and answers without waiting. Calls `admit` for each peer that may connect, before it answers it.
   void step(protocols::time_point now, const generation_of& lowest,
             const std::function<protocols::result<void>(fabric_guest)>& admit);
 
@@ -111,21 +111,22 @@ private:
 /// Threads: the engine's. Never blocks.
 class fabric_knock {
 public:
-  /// What to connect with: libfabric's endpoint is bound to `from`, which is the knock's own socket's too, so that
-  /// nobody else has it meanwhile.
+  /// What to connect with. libfabric's endpoint is bound to `from`, the address of the knock's own socket, which keeps
+  /// others from taking the port meanwhile.
   struct admission {
     socket_address from;
     socket_address to;
     proof says{};
   };
 
-  /// `own`: of the interface; any port. Errors: peer_gone, no_memory (no descriptor).
+  /// `own`: of the interface; any port. Errors: peer_gone (nobody listens), no_memory (no descriptor or port), timeout
+  /// (any other error of connect: it may be tried again).
   static protocols::result<fabric_knock> begin(const fabric_identity& self, const protocols::endpoint& at,
                                                const socket_address& own, const socket_address& door);
 
   pollfd waits_for() const noexcept;
-  /// Nothing: not yet. Errors: peer_gone (nobody listens there any more), what it was refused with, bad_value (what
-  /// answers is not the peer), timeout (closed without an answer: it may be asked again).
+  /// Nothing: not yet. Errors: peer_gone (nobody listens there any more), the fault that a refusal names, wrong_job
+  /// (who answers is not the peer), timeout (closed without an answer: it may be tried again).
   protocols::result<std::optional<admission>> step(const fabric_identity& self);
 
 private:

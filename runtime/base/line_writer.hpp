@@ -7,37 +7,37 @@
 
 namespace troupe::base {
 
-/// How far a write came, and what ended it before its end.
+/// How many bytes were written, and which error ended the write early.
 struct write_end {
   std::size_t bytes = 0;
   int error = 0; ///< errno; 0: all was written
 };
 
-/// What to do with a descriptor that takes nothing now (EAGAIN). One that is not non-blocking makes its writer wait
-/// in any case.
+/// What to do when a non-blocking descriptor takes nothing now (EAGAIN). A blocking one makes its writer wait in any
+/// case.
 enum class when_full {
-  wait,    ///< until it takes more, or nobody is there to read
+  wait,    ///< until it takes more, or its reader has closed it
   briefly, ///< each time at most a tenth of a second
   stop     ///< at once
 };
 
 write_end write_all(int fd, std::string_view bytes, when_full full) noexcept;
 
-/// Writes whole lines to descriptors that may be full or gone, and counts those that were lost. Once lines go again,
-/// how many were lost stands before them. A line of which a part was written has its end there, so that none is glued
-/// to the next.
+/// Writes whole lines to descriptors that may be full or gone, and counts lost lines. When the descriptor takes lines
+/// again, a line with that count is written first. A line that was written in part is ended with a newline, so the next
+/// one is not glued to it.
 /// Contract: K6. Threads: one at a time.
 class line_writer {
 public:
   /// `losses`: what stands before "3 lines could not be written: No space left on device".
   explicit line_writer(std::string losses = {}) : losses_(std::move(losses)) {}
 
-  /// Empty `lines`: only what is to be said of lost ones. False: lines were lost.
+  /// Empty `lines`: writes only the count of lost ones. False: lines were lost.
   bool write(int fd, std::string_view lines, when_full full) noexcept;
   /// Lines that never came to a descriptor.
   void count_lost(std::uint64_t lines, int error) noexcept;
 
-  std::uint64_t lost() const noexcept { return lost_; } ///< and not said yet
+  std::uint64_t lost() const noexcept { return lost_; } ///< and not reported yet
   int error() const noexcept { return error_; }         ///< of the lines that were lost last
 
 private:
@@ -46,7 +46,7 @@ private:
   std::string losses_;
   std::uint64_t lost_ = 0;
   int error_ = 0;
-  bool cut_ = false; ///< what stands there last has no end
+  bool cut_ = false; ///< the last line was written in part
 };
 
 std::uint64_t lines_of(std::string_view text) noexcept;
