@@ -362,12 +362,6 @@ result<void> rank_world::readmit(const protocols::readmit& order, const std::fun
     everybody_[peer.rank.value] = peer;
     back.insert(peer.rank);
   }
-  // The new generation was started when the supervisor had reaped the last process of the old one. What those had
-  // handed to a network card may still come.
-  const bool bytes_may_arrive = transfers_ && transfers_->kind() != fabric::bulk_kind::shared_memory;
-  for (const auto role : {role_kind::prefill, role_kind::decode})
-    if (const auto* const found = context_.roles->find(role))
-      caf::anon_send(*found, actors::writers_gone{{back.begin(), back.end()}, bytes_may_arrive});
   for (const auto& which : planned_) {
     if (!back.contains(std::get<rank_id>(which)))
       continue;
@@ -376,6 +370,12 @@ result<void> rank_world::readmit(const protocols::readmit& order, const std::fun
       return tl::unexpected<failure>{lane.error()};
     adopt(which, *std::move(lane));
   }
+  // The new generation was started when the supervisor had reaped the last process of the old one. What those had
+  // handed to a network card may still come.
+  const bool bytes_may_arrive = transfers_ && transfers_->kind() != fabric::bulk_kind::shared_memory;
+  for (const auto role : {role_kind::prefill, role_kind::decode})
+    if (const auto* const found = context_.roles->find(role))
+      caf::anon_send(*found, actors::writers_gone{{back.begin(), back.end()}, bytes_may_arrive});
   return attach_memory(back, std::min<time_point>(deadline, base::now() + limits::readmit_deadline), urgent);
 }
 
