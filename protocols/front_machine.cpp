@@ -533,12 +533,10 @@ front_machine::effects front_machine::on_regained(const regained& news, time_poi
   return out;
 }
 
+/// What was accepted is served, also what waits for its turn, until the drain's deadline (K17).
 front_machine::effects front_machine::on_drain(time_point now) {
   effects out;
   drain_until_ = now + bounds_.drain_deadline;
-  for (const auto& each : waiting_)
-    out.push_back(end_request{each.what.id, finish_reason::failed, failure{fault::shutting_down, {}}});
-  waiting_.clear();
   finish_drain(out);
   return out;
 }
@@ -554,6 +552,7 @@ front_machine::effects front_machine::on_tick(time_point now) {
   effects out;
   staging_.tick(now);
   const failure late{fault::timeout, "the request's deadline (timeouts.request_ms) passed"};
+  const failure cut_off{fault::shutting_down, "cut off by the end of the drain"};
   for (auto each = started_.begin(); each != started_.end();) {
     const auto current = each++;
     const auto& one = current->second;
@@ -565,12 +564,13 @@ front_machine::effects front_machine::on_tick(time_point now) {
                                         " has not acknowledged the request within timeouts.kill_ms"},
                    now, duration{}, out);
     else if (drain_until_ && now >= *drain_until_)
-      end(current, finish_reason::failed, failure{fault::shutting_down, "cut off by the end of the drain"}, out);
+      end(current, finish_reason::failed, cut_off, out);
   }
   std::erase_if(waiting_, [&](const queued& each) {
-    if (now < each.deadline)
+    const bool is_cut_off = drain_until_ && now >= *drain_until_;
+    if (now < each.deadline && !is_cut_off)
       return false;
-    out.push_back(end_request{each.what.id, finish_reason::failed, late});
+    out.push_back(end_request{each.what.id, finish_reason::failed, is_cut_off ? cut_off : late});
     return true;
   });
   admit(out, now);

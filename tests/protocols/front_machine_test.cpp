@@ -516,20 +516,25 @@ TEST_CASE("a lost cell ends its requests with the cause and takes no more") {
   CHECK(later[0].cause->code == fault::cell_gone);
 }
 
-TEST_CASE("C3, C14: a drain refuses what waits and what comes, finishes what runs, and only then says so, once") {
+TEST_CASE("C3, C14, K17: a drain refuses what comes, finishes what was accepted, and only then says so, once") {
   const auto plan = reader_plan();
   front_machine front{plan, bounds()};
   (void)front.on_request(text(1), at(0ms));
   (void)front.on_request(with_picture(2), at(0ms));
 
   const auto begun = front.on_drain(at(1ms));
-  CHECK(only<front_machine::end_request>(begun).at(0).request == request_id{2});
-  CHECK(only<front_machine::drained>(begun).empty());
+  CHECK(begun.empty()); // the second waits for a pixel slot
   CHECK(front.on_request(text(3), at(2ms)).error().code == fault::shutting_down);
 
   const auto done = front.on_tokens(decode_rank, one_token(1, 0, finish_reason::length), at(3ms));
-  CHECK(only<front_machine::drained>(done).size() == 1);
-  CHECK(only<front_machine::drained>(front.on_tick(at(4ms))).empty());
+  CHECK(only<front_machine::drained>(done).empty());
+  const auto cut_off =
+      front.on_tick(at(1ms + std::chrono::duration_cast<std::chrono::milliseconds>(bounds().drain_deadline)));
+  REQUIRE(only<front_machine::end_request>(cut_off).size() == 1);
+  CHECK(only<front_machine::end_request>(cut_off)[0].request == request_id{2});
+  CHECK(only<front_machine::end_request>(cut_off)[0].cause->code == fault::shutting_down);
+  CHECK(only<front_machine::drained>(cut_off).size() == 1);
+  CHECK(only<front_machine::drained>(front.on_tick(at(20s))).empty());
 }
 
 TEST_CASE("C3: what still runs at the drain's deadline ends as failed, so that the drain ends") {
