@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "protocols/decode_machine.hpp"
+#include "protocols/places.hpp"
 
 namespace troupe::protocols {
 
@@ -117,7 +118,7 @@ decode_leader_machine::effects decode_leader_machine::on_landed(const landed& ne
 
 void decode_leader_machine::vote_if_whole(iterator which, effects& out) {
   auto& one = which->second;
-  const bool whole = one.first && std::all_of(one.landed.begin(), one.landed.end(), [](bool here) { return here; });
+  const bool whole = one.first && all(one.landed);
   if (one.at != stage::receiving || !whole)
     return;
   one.at = stage::voting;
@@ -212,7 +213,7 @@ decode_leader_machine::effects decode_leader_machine::on_quiet(const blocks_quie
     return out;
   auto& [blocks, quiet] = found->second;
   quiet[place] = true;
-  if (std::find(quiet.begin(), quiet.end(), false) != quiet.end())
+  if (!all(quiet))
     return out;
   (void)blocks_.release(blocks);
   resting_.erase(found);

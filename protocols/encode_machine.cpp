@@ -2,15 +2,9 @@
 
 #include <algorithm>
 
+#include "protocols/places.hpp"
+
 namespace troupe::protocols {
-
-namespace {
-
-bool all(const std::vector<bool>& places) {
-  return std::all_of(places.begin(), places.end(), [](bool here) { return here; });
-}
-
-} // namespace
 
 encode_machine::encode_machine(const cluster_plan& plan, cell_id cell, options bounds)
     : plan_(plan), cell_(plan.cell(cell)), bounds_(bounds), pixel_slots_(bounds.pixel_slots),

@@ -42,9 +42,7 @@ public:
   std::vector<request_id> take_quiet();
 
   bool knows(room_id room) const noexcept { return rooms_.contains(room); }
-  request_id request_of(room_id room) const { return rooms_.at(room).request; }
   bool may_be_written(room_id room) const { return knows(room) && !rooms_.at(room).writers.empty(); }
-  std::size_t size() const noexcept { return rooms_.size(); }
 
 private:
   enum class state {

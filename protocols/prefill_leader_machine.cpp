@@ -1,16 +1,9 @@
 #include <algorithm>
 
+#include "protocols/places.hpp"
 #include "protocols/prefill_machine.hpp"
 
 namespace troupe::protocols {
-
-namespace {
-
-bool all(const std::vector<bool>& places) {
-  return std::all_of(places.begin(), places.end(), [](bool here) { return here; });
-}
-
-} // namespace
 
 prefill_leader_machine::prefill_leader_machine(const cluster_plan& plan, cell_id cell, options bounds)
     : plan_(plan), cell_(plan.cell(cell)), bounds_(bounds), blocks_(bounds.kv_blocks), rows_(bounds.row_slots) {}
