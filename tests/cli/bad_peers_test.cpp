@@ -1,6 +1,8 @@
 #include <doctest/doctest.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 
 #include <filesystem>
@@ -22,9 +24,40 @@ namespace {
 
 constexpr std::size_t ranks = 4;
 
-/// Below the ports that the kernel gives out by itself.
+sockaddr_in loopback(std::uint16_t port) {
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(port);
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  return address;
+}
+
+bool are_free(std::uint16_t first) {
+  for (std::size_t rank = 0; rank < ranks; ++rank) {
+    const base::unique_fd socket{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    const int reuse = 1; // what has just been closed is no reason to go elsewhere
+    ::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof reuse);
+    const auto address = loopback(static_cast<std::uint16_t>(first + rank));
+    if (::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+      return false;
+  }
+  return true;
+}
+
+/// A port for each rank, below those that the kernel gives out by itself. The lock keeps them from the other tests that
+/// run at the same time, for as long as this process lives.
 std::uint16_t first_port() {
-  return static_cast<std::uint16_t>(20'000 + ::getpid() % 10'000);
+  static const auto held = [] {
+    for (std::uint16_t first = 20'000; first < 30'000; first += ranks) {
+      const auto file = "/tmp/troupe-ports-" + std::to_string(first);
+      base::unique_fd lock{::open(file.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600)};
+      if (lock && ::flock(lock.get(), LOCK_EX | LOCK_NB) == 0 && are_free(first))
+        return std::pair{first, std::move(lock)};
+    }
+    FAIL("no four ports are free between 20000 and 30000");
+    return std::pair{std::uint16_t{0}, base::unique_fd{}};
+  }();
+  return held.first;
 }
 
 /// The lanes of reader-network.json, on ports that the test knows.
@@ -38,11 +71,8 @@ std::string network_reader(const scratch_folder& here) {
 
 base::unique_fd connect_to_rank(std::size_t rank) {
   base::unique_fd socket{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(static_cast<std::uint16_t>(first_port() + rank));
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  REQUIRE(::connect(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
+  const auto address = loopback(static_cast<std::uint16_t>(first_port() + rank));
+  REQUIRE(::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
   return socket;
 }
 
@@ -100,11 +130,8 @@ std::set<std::uint16_t> listening_ports(pid_t process) {
 /// Whether a stranger is let in, after which he says `words`.
 bool lets_in(std::uint16_t port, std::string_view words) {
   const base::unique_fd socket{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(port);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  ::connect(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address);
+  const auto address = loopback(port);
+  ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
   pollfd one{.fd = socket.get(), .events = POLLOUT, .revents = 0};
   if (::poll(&one, 1, 300) <= 0)
     return false;
