@@ -93,7 +93,8 @@ result<void> shared_memory_engine::attach_peer(const protocols::endpoint& to, pr
   return stopping_ ? fail(fault::shutting_down, "the engine stops") : result<void>{};
 }
 
-result<void> shared_memory_engine::attach_region(rank_id rank, const protocols::region_card& card) {
+result<void> shared_memory_engine::attach_region(rank_id rank, const protocols::region_card& card,
+                                                 protocols::time_point deadline) {
   const auto judge = [&](const shared_region& memory) -> result<void> {
     if (memory.bytes().size() != card.bytes)
       return fail(fault::out_of_bounds, "region " + std::to_string(card.region) + " of " + of_rank(rank) + " has " +
@@ -117,12 +118,11 @@ result<void> shared_memory_engine::attach_region(rank_id rank, const protocols::
   if (auto asked = send_note(from->socket.get(), {.kind = note_kind::fetch, .region = card.region}); !asked)
     return fail(fault::transfer_failed, asked.error().what);
   const auto is_answered = [&] { return stopping_ || from->gone || from->fetched.contains(card.region); };
-  if (!changed_.wait_until(lock, base::now() + note_patience, is_answered))
-    return fail(fault::transfer_failed,
-                of_rank(rank) + " did not hand region " + std::to_string(card.region) + " over");
+  if (!changed_.wait_until(lock, deadline, is_answered))
+    return fail(fault::timeout, of_rank(rank) + " did not hand region " + std::to_string(card.region) + " over");
   auto answer = from->fetched.extract(card.region);
   if (answer.empty())
-    return fail(fault::peer_gone, from->gone ? from->gone->what : "the engine stops");
+    return from->gone ? fail(fault::peer_gone, from->gone->what) : fail(fault::shutting_down, "the engine stops");
   if (!answer.mapped())
     return tl::unexpected{std::move(answer.mapped().error())};
   const auto judgement = judge(*answer.mapped());

@@ -120,9 +120,11 @@ public:
   /// Errors: timeout, peer_gone, wrong_job, wrong_rank, stale_generation, transfer_failed (not a fabric address).
   virtual protocols::result<void> attach_peer(const protocols::endpoint& peer, protocols::time_point deadline) = 0;
 
-  /// The peer's region, as its `region` message announced it; waits at most 2 s for the peer to hand it over.
-  /// Errors: out_of_bounds (the card does not fit the region), transfer_failed, peer_gone.
-  virtual protocols::result<void> attach_region(protocols::rank_id peer, const protocols::region_card& card) = 0;
+  /// The peer's region, as its `region` message announced it; shared memory waits for the peer to hand it over.
+  /// Errors: timeout (it did not), out_of_bounds (the card does not fit the region), transfer_failed, peer_gone,
+  /// shutting_down.
+  virtual protocols::result<void> attach_region(protocols::rank_id peer, const protocols::region_card& card,
+                                                protocols::time_point deadline) = 0;
 
   /// Any thread. Takes the request or refuses it at once (queue_full, out_of_bounds: also a region that is not
   /// attached, peer_gone: also one that was never attached, stale_grant: the lease does not hold, bad_value: completion

@@ -18,7 +18,7 @@
 
 namespace troupe::fabric {
 
-/// How long an engine waits for a note that the other one owes: a newcomer its hello, a peer a region.
+/// How long an engine waits for a newcomer's hello.
 inline constexpr protocols::duration note_patience = std::chrono::seconds{2};
 
 /// Another shared-memory engine that this one shares memory with.

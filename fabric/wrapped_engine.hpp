@@ -20,8 +20,9 @@ public:
   protocols::result<void> attach_peer(const protocols::endpoint& peer, protocols::time_point deadline) override {
     return with_->attach_peer(peer, deadline);
   }
-  protocols::result<void> attach_region(protocols::rank_id peer, const protocols::region_card& card) override {
-    return with_->attach_region(peer, card);
+  protocols::result<void> attach_region(protocols::rank_id peer, const protocols::region_card& card,
+                                        protocols::time_point deadline) override {
+    return with_->attach_region(peer, card, deadline);
   }
   void stop() noexcept override { with_->stop(); }
 

@@ -100,7 +100,9 @@ result<void> fabric_engine::attach_peer(const protocols::endpoint& to, protocols
                    : fail(fault::timeout, of_rank(to.rank) + " was not entered");
 }
 
-result<void> fabric_engine::attach_region(rank_id rank, const protocols::region_card& card) {
+/// The card holds all that a write needs, so nobody is waited for.
+result<void> fabric_engine::attach_region(rank_id rank, const protocols::region_card& card,
+                                          protocols::time_point /*deadline*/) {
   const std::lock_guard lock{mutex_};
   if (card.region == 0 || card.bytes == 0)
     return fail(fault::out_of_bounds,

@@ -51,7 +51,8 @@ public:
   protocols::result<local_region> register_region(std::size_t bytes, memory_kind kind) override;
   std::vector<std::byte> address() const override { return address_; }
   protocols::result<void> attach_peer(const protocols::endpoint& peer, protocols::time_point deadline) override;
-  protocols::result<void> attach_region(protocols::rank_id peer, const protocols::region_card& card) override;
+  protocols::result<void> attach_region(protocols::rank_id peer, const protocols::region_card& card,
+                                        protocols::time_point deadline) override;
   protocols::result<void> post(write_request request, ready_event source_ready) override;
 
 private:

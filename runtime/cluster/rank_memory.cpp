@@ -233,9 +233,10 @@ result<void> rank_world::attach_regions(const std::set<rank_id>& of, time_point 
             owner, {told.error().code, "no word of region " + purpose + " from " + context_.plan.rank(owner).label})};
       card = announced_.at(wanted);
     }
-    if (auto done = transfers_->attach_region(owner, card); !done)
-      return fail(done.error().code,
-                  "region " + purpose + " of " + context_.plan.rank(owner).label + ": " + done.error().what);
+    if (auto done = transfers_->attach_region(owner, card, edge_deadline(owner, deadline)); !done)
+      return tl::unexpected<failure>{
+          at_edge_with(owner, {done.error().code, "region " + purpose + " of " + context_.plan.rank(owner).label +
+                                                      ": " + done.error().what})};
     context_.peer_regions.set(owner, purpose, card);
   }
   return {};

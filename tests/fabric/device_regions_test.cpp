@@ -28,7 +28,7 @@ struct pair_on_device {
     REQUIRE(writer.engine->attach_peer(reader.at, within(patience)));
     REQUIRE(reader.engine->attach_peer(writer.at, within(patience)));
     for (const auto* region : {&reader.of_device, &reader.of_host})
-      REQUIRE(writer.engine->attach_region(rank_id{1}, region->card));
+      REQUIRE(writer.engine->attach_region(rank_id{1}, region->card, within(patience)));
   }
 
   void open(side& one, std::uint32_t rank) {

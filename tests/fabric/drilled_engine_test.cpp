@@ -40,7 +40,7 @@ struct drilled_party {
   }
   void attach(const drilled_party& other) {
     REQUIRE(engine->attach_peer(other.endpoint(), within(patience)));
-    REQUIRE(engine->attach_region(other.rank, other.regions[0].card));
+    REQUIRE(engine->attach_region(other.rank, other.regions[0].card, within(patience)));
   }
   protocols::result<void> write(const drilled_party& to, std::uint64_t data) {
     return engine->post({.to = to.rank,

@@ -321,8 +321,8 @@ TEST_CASE("K5: who listens where a peer was, and does not know the token, is not
                                   .tcp_port = 0,
                                   .fabric_address = bytes_of(*own_address(liar.get()))};
   REQUIRE(writer.engine->attach_peer(there, within(patience)));
-  REQUIRE(writer.engine->attach_region(rank_id{2},
-                                       {.region = 1, .bytes = region_bytes, .slot_bytes = 0, .base = 0, .key = 1}));
+  REQUIRE(writer.engine->attach_region(
+      rank_id{2}, {.region = 1, .bytes = region_bytes, .slot_bytes = 0, .base = 0, .key = 1}, within(patience)));
   REQUIRE(writer.post(
       {.to = rank_id{2}, .source_region = 1, .target_region = 1, .pieces = {{0, 0, 64}}, .deadline = within(patience)},
       ready_event::already()));

@@ -33,7 +33,7 @@ struct staged_pair {
     REQUIRE(writer.engine->attach_peer(reader.at, within(patience)));
     REQUIRE(reader.engine->attach_peer(writer.at, within(patience)));
     for (const auto* region : {&reader.of_device, &reader.of_host})
-      REQUIRE(writer.engine->attach_region(rank_id{1}, region->card));
+      REQUIRE(writer.engine->attach_region(rank_id{1}, region->card, within(patience)));
     std::fill(writer.of_device.bytes.begin(), writer.of_device.bytes.end(), std::byte{42});
   }
 

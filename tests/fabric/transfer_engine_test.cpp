@@ -4,6 +4,7 @@
 #include <cstring>
 #include <thread>
 
+#include "fabric/transfer_door.hpp"
 #include "tests/fabric/transfer_harness.hpp"
 
 using namespace troupe;
@@ -146,16 +147,45 @@ TEST_CASE("I26: a card that does not fit the region is refused") {
   auto card = reader.regions[0].card;
 
   card.bytes = 8192;
-  const auto too_long = writer.engine->attach_region(reader.rank, card);
+  const auto too_long = writer.engine->attach_region(reader.rank, card, within(patience));
   card = reader.regions[0].card;
   card.region = 5;
-  const auto unknown = writer.engine->attach_region(reader.rank, card);
+  const auto unknown = writer.engine->attach_region(reader.rank, card, within(patience));
 
   REQUIRE(!too_long);
   CHECK(too_long.error().code == fault::out_of_bounds);
   REQUIRE(!unknown);
   CHECK(unknown.error().code == fault::transfer_failed);
-  CHECK(writer.engine->attach_region(reader.rank, reader.regions[0].card));
+  CHECK(writer.engine->attach_region(reader.rank, reader.regions[0].card, within(patience)));
+}
+
+TEST_CASE(
+    "K14: an owner that hands no region over fails the attaching by the caller's deadline, as late and not as bad") {
+  party asker{bulk_kind::shared_memory, 2, {4096}};
+  // Greets as an engine does, then hears nothing more.
+  const shared_memory_options mute{
+      .self = rank_id{1}, .born = generation{1}, .job_token = {}, .unix_path = fresh_path()};
+  auto listening = listening_socket::at_unix(mute.unix_path, SOCK_SEQPACKET);
+  REQUIRE(listening);
+  transfer_door owner{mute, std::move(*listening)};
+  const auto bell = transfer_bell::create();
+  REQUIRE(bell);
+  const auto joined = owner.connect(asker.endpoint(), *bell, within(patience));
+  REQUIRE(joined);
+  REQUIRE(asker.engine->attach_peer({.rank = mute.self,
+                                     .born = mute.born,
+                                     .unix_path = mute.unix_path,
+                                     .tcp_address = {},
+                                     .tcp_port = 0,
+                                     .fabric_address = {}},
+                                    within(patience)));
+
+  const auto handed = asker.engine->attach_region(mute.self, {.region = 1, .bytes = 4096}, within(20ms));
+
+  REQUIRE_FALSE(handed);
+  CHECK(handed.error().code == fault::timeout);
+  CHECK(handed.error().what == "rank 1 did not hand region 1 over");
+  owner.close();
 }
 
 TEST_CASE("completion data that needs the engine's own bits is refused") {
@@ -399,7 +429,7 @@ TEST_CASE("C31, C47: a poisoned write over libfabric fails alone, the peer lives
   auto poisoned = reader.regions[0].card;
   poisoned.region = 2;
   poisoned.key ^= 1;
-  REQUIRE(writer.engine->attach_region(reader.rank, poisoned));
+  REQUIRE(writer.engine->attach_region(reader.rank, poisoned, within(patience)));
   const auto write_to = [&](std::uint32_t region, std::uint64_t cookie) {
     REQUIRE(writer.post({.to = reader.rank,
                          .source_region = 1,

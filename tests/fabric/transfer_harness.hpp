@@ -154,7 +154,7 @@ struct party {
     REQUIRE_MESSAGE(peer, to_string(peer.error()));
     attached[other.rank] = other.born;
     for (const auto& region : other.regions) {
-      const auto there = engine->attach_region(other.rank, region.card);
+      const auto there = engine->attach_region(other.rank, region.card, within(patience));
       REQUIRE_MESSAGE(there, to_string(there.error()));
     }
   }

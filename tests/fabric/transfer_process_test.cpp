@@ -104,11 +104,13 @@ struct offer {
     const auto peer = to.engine->attach_peer(there, within(patience));
     REQUIRE_MESSAGE(peer, to_string(peer.error()));
     for (const auto& it : cards) {
-      const auto attached = to.engine->attach_region(rank_id{rank}, {.region = static_cast<std::uint32_t>(it.region),
-                                                                     .bytes = it.bytes,
-                                                                     .slot_bytes = 0,
-                                                                     .base = it.base,
-                                                                     .key = it.key});
+      const auto attached = to.engine->attach_region(rank_id{rank},
+                                                     {.region = static_cast<std::uint32_t>(it.region),
+                                                      .bytes = it.bytes,
+                                                      .slot_bytes = 0,
+                                                      .base = it.base,
+                                                      .key = it.key},
+                                                     within(patience));
       REQUIRE_MESSAGE(attached, to_string(attached.error()));
     }
   }

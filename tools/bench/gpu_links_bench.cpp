@@ -122,7 +122,7 @@ void bench_writes(other_side& reader) {
   const auto target = reader.take<std::uint32_t>();
   must(engine->attach_peer(endpoint_of(1), base::now() + 10s));
   reader.meet();
-  must(engine->attach_region(protocols::rank_id{1}, {.region = target, .bytes = region_bytes}));
+  must(engine->attach_region(protocols::rank_id{1}, {.region = target, .bytes = region_bytes}, base::now() + 10s));
 
   std::printf("writes from cuda:0 to cuda:1     cudaMemcpyPeer         the engine   share\n");
   for (const auto& each : hand_overs) {

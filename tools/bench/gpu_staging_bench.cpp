@@ -145,7 +145,7 @@ int main() {
   must(from.engine->attach_peer(to.at(1), base::now() + 10s));
   must(to.engine->attach_peer(from.at(0), base::now() + 10s));
   for (const auto& card : {to.of_device.card, to.of_host.card})
-    must(from.engine->attach_region(protocols::rank_id{1}, card));
+    must(from.engine->attach_region(protocols::rank_id{1}, card, base::now() + 10s));
 
   std::printf("writes over libfabric (tcp, lo)   from host to host          from GPU to GPU    beside the lane\n");
   for (const auto& each : hand_overs) {

@@ -214,11 +214,13 @@ figures engine_writer(bulk_kind kind, std::size_t mebibytes) {
   reader.talks->put(own);
   must(engine->attach_peer(endpoint_of(2, there), base::now() + 10s));
   reader.talks->take<char>();
-  must(engine->attach_region(protocols::rank_id{2}, {.region = static_cast<std::uint32_t>(there.region),
-                                                     .bytes = region_bytes,
-                                                     .slot_bytes = 0,
-                                                     .base = there.base,
-                                                     .key = there.key}));
+  must(engine->attach_region(protocols::rank_id{2},
+                             {.region = static_cast<std::uint32_t>(there.region),
+                              .bytes = region_bytes,
+                              .slot_bytes = 0,
+                              .base = there.base,
+                              .key = there.key},
+                             base::now() + 10s));
   std::size_t awaited = 0;
   const auto found = measure(
       mebibytes,
