@@ -15,7 +15,10 @@ std::string number(std::uint64_t value) {
 
 std::optional<failure> session_machine::judge_pictures(const ask& asked, std::uint64_t bytes) const {
   const auto announced = asked.picture_bytes.size();
-  if (announced != asked.picture_names.size() || announced > limits::pictures_per_request_max)
+  if (announced != asked.picture_names.size())
+    return failure{fault::invalid_request, number(asked.picture_names.size()) + " names of pictures and " +
+                                               number(announced) + " sizes; one of each for a picture"};
+  if (announced > limits::pictures_per_request_max)
     return failure{fault::invalid_request,
                    number(announced) + " pictures; at most " + number(limits::pictures_per_request_max)};
   for (std::size_t i = 0; i < announced; ++i)

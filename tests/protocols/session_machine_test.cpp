@@ -68,6 +68,23 @@ TEST_CASE("K9: a question whose pictures never come ends by its deadline, by nam
   CHECK(machine.on_ask(ann, question(8, {75, 75}), at(11s)));
 }
 
+TEST_CASE("K9: a question that names more pictures than it gives sizes of, or fewer, is refused in these words") {
+  session machine{bounds()};
+  auto asked = question(1, {10});
+  asked.picture_names.clear();
+  const auto nameless = machine.on_ask(ann, asked, at(0ms));
+  REQUIRE_FALSE(nameless);
+  CHECK(nameless.error() ==
+        failure{fault::invalid_request, "0 names of pictures and 1 sizes; one of each for a picture"});
+  asked = question(1);
+  asked.picture_names = {"a.png", "b.png"};
+  CHECK(machine.on_ask(ann, asked, at(0ms)).error().what ==
+        "2 names of pictures and 0 sizes; one of each for a picture");
+  const auto many = machine.on_ask(ann, question(1, std::vector<std::uint64_t>(17, 1)), at(0ms));
+  CHECK(many.error().what == "17 pictures; at most 16");
+  CHECK(machine.questions() == 0);
+}
+
 TEST_CASE("K9: one client is bounded in questions and in bytes below what all are, and the refusal says which bound") {
   session machine{bounds()};
   SUBCASE("questions of one client") {
