@@ -48,12 +48,14 @@ public:
   /// `expects` says whether a hello of that rank, generation, channel and group is part of the plan; a failure refuses.
   using judge = std::function<protocols::result<void>(protocols::rank_id peer, protocols::generation born,
                                                       const protocols::hello& said)>;
+  /// Hears of each hello whose lane has come to be, before the next one is judged.
+  using notice = std::function<void(protocols::rank_id peer, protocols::generation born, const protocols::hello& said)>;
 
   /// `unix_path` empty: no shared-memory lanes; `tcp_address` empty: no TCP. Errors: config_invalid with address and
   /// errno in words ("cannot listen on 127.0.0.1:9000: address in use; ...").
   static protocols::result<std::unique_ptr<listener>> open(const std::string& unix_path, const std::string& tcp_address,
                                                            std::uint16_t tcp_port, identity self, lane_options options,
-                                                           judge expects);
+                                                           judge expects, notice begun = {});
   virtual ~listener() = default;
 
   virtual std::uint16_t tcp_port() const noexcept = 0;

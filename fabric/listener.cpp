@@ -34,8 +34,8 @@ std::string describe_peer(int socket, lane_kind kind) {
 
 class socket_listener final : public listener {
 public:
-  socket_listener(identity self, lane_options options, judge expects)
-      : self_(std::move(self)), options_(options), expects_(std::move(expects)) {}
+  socket_listener(identity self, lane_options options, judge expects, notice begun)
+      : self_(std::move(self)), options_(options), expects_(std::move(expects)), begun_(std::move(begun)) {}
   ~socket_listener() override {
     if (unix_socket_)
       ::unlink(unix_path_.c_str());
@@ -65,6 +65,7 @@ private:
   identity self_;
   lane_options options_;
   judge expects_;
+  notice begun_;
   std::string unix_path_;
   listening_socket unix_socket_;
   listening_socket tcp_socket_;
@@ -196,6 +197,8 @@ result<incoming> socket_listener::welcome_peer(handshake& with, const frame_view
   // A fresh socket takes these few bytes at once; a peer that made it otherwise is not waited for.
   if (const auto sent = send_handshake(with.socket.get(), handshake_frame(between, answer), {}, time_point{}); !sent)
     return refused(sent.error());
+  if (begun_)
+    begun_(between.peer, between.peer_born, said);
   return incoming{.with = std::move(made),
                   .peer = between.peer,
                   .peer_born = between.peer_born,
@@ -236,8 +239,8 @@ std::vector<std::string> socket_listener::take_refusals() {
 
 result<std::unique_ptr<listener>> listener::open(const std::string& unix_path, const std::string& tcp_address,
                                                  std::uint16_t tcp_port, identity self, lane_options options,
-                                                 judge expects) {
-  auto made = std::make_unique<socket_listener>(std::move(self), options, std::move(expects));
+                                                 judge expects, notice begun) {
+  auto made = std::make_unique<socket_listener>(std::move(self), options, std::move(expects), std::move(begun));
   if (!unix_path.empty())
     if (const auto opened = made->open_unix(unix_path); !opened)
       return tl::unexpected<failure>{opened.error()};

@@ -58,7 +58,7 @@ bool rank_world::begins(const lane_name& which) const {
 }
 
 /// Contract: B9, D2; an edge is begun once in a generation, by the side that the plan and the generations name.
-result<void> rank_world::judge_hello(rank_id peer, generation born, const hello& said) {
+result<void> rank_world::judge_hello(rank_id peer, generation born, const hello& said) const {
   const lane_name which{peer, said.channel, said.group};
   if (said.channel == channel_kind::group && !planned_.contains(which))
     return fail(fault::wrong_group, "group " + std::to_string(said.group.value) + " does not join rank " +
@@ -68,15 +68,15 @@ result<void> rank_world::judge_hello(rank_id peer, generation born, const hello&
     return fail(fault::wrong_rank,
                 "rank " + std::to_string(peer.value) + " has no such edge to " + context_.plan_of_self().label);
   const std::lock_guard lock{mutex_};
-  auto& known = born_[peer];
-  if (!connects || born < known)
+  if (!connects)
     return fail(fault::stale_generation,
-                "generation " + std::to_string(born.value) + ", now " + std::to_string(known.value));
-  auto& begun = accepted_[which];
-  if (begun >= born)
-    return fail(fault::wrong_sequence, "rank " + std::to_string(peer.value) + " has begun this edge before");
-  begun = known = born;
-  return {};
+                "generation " + std::to_string(born.value) + ", now " + std::to_string(edges_.born(peer).value));
+  return edges_.judge(which, born);
+}
+
+void rank_world::note_begun(rank_id peer, generation born, const hello& said) {
+  const std::lock_guard lock{mutex_};
+  edges_.on_begun({peer, said.channel, said.group}, born);
 }
 
 void rank_world::on_incoming(fabric::incoming lane) {
@@ -134,7 +134,7 @@ result<void> rank_world::make_lanes(const roster& everybody, time_point deadline
   {
     const std::lock_guard lock{mutex_};
     for (const auto& peer : everybody_)
-      born_[peer.rank] = std::max(born_[peer.rank], peer.born);
+      edges_.on_news(peer.rank, peer.born);
   }
   const auto kind =
       context_.spec.lanes.control == control_lane::tcp ? fabric::lane_kind::tcp : fabric::lane_kind::shared_memory;
@@ -182,7 +182,7 @@ void rank_world::adopt(const lane_name& which, std::unique_ptr<fabric::lane> lan
                      [this, from = peer, born](const failure& cause) {
                        {
                          const std::lock_guard lock{mutex_};
-                         if (born < born_[from])
+                         if (born < edges_.born(from))
                            return; // news of a generation that is known to be lost
                        }
                        calls_.on_peer_gone(from, cause);

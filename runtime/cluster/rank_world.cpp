@@ -106,7 +106,8 @@ result<endpoint> rank_world::open() {
       identity_,
       {.frame_bytes_max = context_.spec.limits.frame_bytes_max,
        .in_flight_bytes_max = 2 * std::size_t{context_.spec.limits.frame_bytes_max}},
-      [this](rank_id peer, generation born, const hello& said) { return judge_hello(peer, born, said); });
+      [this](rank_id peer, generation born, const hello& said) { return judge_hello(peer, born, said); },
+      [this](rank_id peer, generation born, const hello& said) { note_begun(peer, born, said); });
   if (!opened)
     return tl::unexpected<failure>{opened.error()};
   listener_ = *std::move(opened);
@@ -327,10 +328,10 @@ void rank_world::lose(const lost& news) {
   for (const auto rank : news.ranks) {
     {
       const std::lock_guard lock{mutex_};
-      born_[rank] = std::max(born_[rank], news.next);
+      edges_.on_news(rank, news.next);
       // A later generation may have been quicker than this news of the earlier one: its lanes are kept.
       std::erase_if(lanes_, [&](const auto& each) {
-        return std::get<rank_id>(each.first) == rank && accepted_[each.first] < news.next;
+        return std::get<rank_id>(each.first) == rank && edges_.begun(each.first) < news.next;
       });
       std::erase_if(announced_, [&](const auto& each) { return each.first.first == rank; });
     }

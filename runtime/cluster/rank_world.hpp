@@ -21,6 +21,7 @@
 #include "fabric/wire.hpp"
 #include "gpu/group.hpp"
 #include "gpu/models/model.hpp"
+#include "protocols/begun_edges.hpp"
 #include "protocols/messages.hpp"
 
 namespace troupe::cluster {
@@ -81,7 +82,7 @@ public:
   bool shares_fate_with(protocols::rank_id peer) const;
 
 private:
-  using lane_name = std::tuple<protocols::rank_id, protocols::channel_kind, protocols::group_id>;
+  using lane_name = protocols::begun_edges::name;
 
   bool role_here(protocols::role_kind role) const;
   const protocols::cell_plan* cell_here(protocols::role_kind role) const;
@@ -137,7 +138,8 @@ private:
   void make_links();
   bool begins(const lane_name& which) const;
   protocols::result<void> judge_hello(protocols::rank_id peer, protocols::generation born,
-                                      const protocols::hello& said);
+                                      const protocols::hello& said) const;
+  void note_begun(protocols::rank_id peer, protocols::generation born, const protocols::hello& said);
   protocols::result<std::unique_ptr<fabric::lane>> take_lane(const lane_name& which, protocols::time_point deadline,
                                                              const std::function<bool()>& urgent = {});
   void adopt(const lane_name& which, std::unique_ptr<fabric::lane> lane);
@@ -177,11 +179,10 @@ private:
   std::size_t clients_max_ = 0;          ///< constant once clients are accepted
   fabric::wire wire_;
 
-  std::mutex mutex_; ///< guards what the wire's thread hands to the main thread while edges are made
+  mutable std::mutex mutex_; ///< guards what the wire's thread hands to the main thread while edges are made
   std::condition_variable arrived_;
   std::map<lane_name, std::unique_ptr<fabric::lane>> lanes_;
-  std::map<protocols::rank_id, protocols::generation> born_; ///< of each peer, as far as this rank knows
-  std::map<lane_name, protocols::generation> accepted_;      ///< lanes that peers have begun
+  protocols::begun_edges edges_;
   std::map<std::pair<protocols::rank_id, std::string>, protocols::region_card> announced_;
 
   std::map<lane_name, fabric::wire::key> wired_; ///< lanes that the wire drives

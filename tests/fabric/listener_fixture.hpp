@@ -44,7 +44,8 @@ struct scratch_folder {
 struct server {
   explicit server(fabric::listener::judge expects = accept_all) {
     auto opened = fabric::listener::open(folder.path + "/socket", "127.0.0.1", 0, identity_of(server_rank), small,
-                                         std::move(expects));
+                                         std::move(expects),
+                                         [this](rank_id peer, generation, const hello&) { begun.push_back(peer); });
     REQUIRE_MESSAGE(opened, (opened ? "" : to_string(opened.error())));
     listening = std::move(*opened);
   }
@@ -99,6 +100,7 @@ struct server {
   std::unique_ptr<fabric::listener> listening;
   std::vector<fabric::incoming> arrived;
   std::vector<std::string> refusals;
+  std::vector<rank_id> begun; ///< whose edges
 };
 
 /// A socket that says what it likes.

@@ -177,6 +177,17 @@ TEST_CASE("pending handshakes are bounded, and those beyond wait their turn") {
   CHECK(here.connect(lane_kind::tcp, identity_of(client_rank_here)));
 }
 
+TEST_CASE("B9: an edge has begun when its lane is there, not when its hello was good") {
+  server here;
+  const auto lacking = raw_unix(here.at().unix_path); // the three descriptors of its lane
+  say(lacking, fabric::handshake_frame(client_edge, good_hello()));
+  here.serve_until([&] { return !here.refusals.empty(); });
+  CHECK(here.begun.empty());
+
+  REQUIRE(here.connect(lane_kind::shared_memory, identity_of(client_rank_here)));
+  CHECK(here.begun == std::vector{client_rank_here});
+}
+
 TEST_CASE("descriptors that no lane needs are refused and closed") {
   server here;
   const auto connect_raw = [&] { return raw_unix(here.at().unix_path); };
