@@ -176,15 +176,14 @@ encode_machine::effects encode_machine::on_encoded(room_id id, time_point now) {
 
 encode_machine::effects encode_machine::on_grant(rank_id from, const grant_rows& grant, time_point now) {
   effects out;
-  if (const auto next = next_.find(from); next != next_.end() && grant.born < next->second)
-    return out; // it was under way while its owner was lost (K1)
+  if (lost_.is_of_the_past(from, grant.born))
+    return out;
   auto* const room = find_or_park(grant.room, now);
   if (room == nullptr || room->at == stage::ended) {
     give_back(from, grant.request, grant.room, out);
     return out;
   }
-  const lease under{grant.born, now + std::chrono::milliseconds{grant.valid_ms}};
-  if (room->grants.try_emplace(grant.part, held_grant{grant, from, under, writing::not_yet}).second)
+  if (room->grants.take(from, grant, now))
     advance(rooms_.find(grant.room), out, now);
   return out;
 }
@@ -195,9 +194,10 @@ void encode_machine::give_back(rank_id to, request_id request, room_id room, eff
 
 void encode_machine::advance(room_iterator found, effects& out, time_point now) {
   auto& room = found->second;
-  if (room.at != stage::encoded || room.grants.empty())
+  const auto& grants = room.grants.by_part();
+  if (room.at != stage::encoded || grants.empty())
     return;
-  if (room.grants.size() < room.grants.begin()->second.what.parts)
+  if (grants.size() < grants.begin()->second.what.parts)
     return; // nothing is shipped before all receivers have granted (I15, I38)
   if (auto problem = judge_grants(room, now)) {
     fail_room(found, *problem, out);
@@ -210,7 +210,7 @@ void encode_machine::advance(room_iterator found, effects& out, time_point now) 
 /// I19). Ranks that were told different shapes are found here, before anything is written or run (G15).
 std::optional<failure> encode_machine::judge_grants(const room_state& room, time_point now) const {
   const auto& receivers = plan_.cell(room.order.prefill_cell);
-  for (const auto& [part, held] : room.grants) {
+  for (const auto& [part, held] : room.grants.by_part()) {
     const auto& grant = held.what;
     const auto where = "grant of part " + std::to_string(part);
     if (part >= receivers.ranks.size() || grant.parts != receivers.ranks.size() || receivers.ranks[part] != held.from)
@@ -232,8 +232,8 @@ std::optional<failure> encode_machine::judge_grants(const room_state& room, time
 void encode_machine::ship(room_iterator found, effects& out) {
   auto& room = found->second;
   room.at = stage::writing;
-  for (auto& [part, held] : room.grants) {
-    held.at = writing::on_its_way;
+  for (auto& [part, held] : room.grants.by_part()) {
+    held.at = row_grants::writing::on_its_way;
     out.push_back(write_rows{.room = found->first,
                              .part = part,
                              .to = held.from,
@@ -253,19 +253,17 @@ encode_machine::effects encode_machine::on_written(room_id id, std::uint32_t par
   if (found == rooms_.end())
     return out;
   auto& room = found->second;
-  const auto grant = room.grants.find(part);
-  if (grant == room.grants.end() || grant->second.at != writing::on_its_way)
+  const auto* const held = room.grants.on_written(part, outcome.has_value());
+  if (held == nullptr)
     return out;
-  auto& held = grant->second;
-  held.at = writing::ended;
   if (!outcome) {
     const bool settled = !may_still_arrive(outcome.error().code);
     room.unsettled |= !settled;
-    give_back(held.from, room.order.request, id, out, settled);
+    give_back(held->from, room.order.request, id, out, settled);
     fail_room(found, {outcome.error().code, "rows to part " + std::to_string(part) + ": " + outcome.error().what}, out);
   } else {
-    if (held.revoked)
-      give_back(held.from, room.order.request, id, out);
+    if (held->revoked)
+      give_back(held->from, room.order.request, id, out);
     if (!in_use(room))
       let_go(found, out);
   }
@@ -274,40 +272,23 @@ encode_machine::effects encode_machine::on_written(room_id id, std::uint32_t par
 
 encode_machine::effects encode_machine::on_revoke(rank_id from, const revoke_rows& word) {
   effects out;
+  using enum row_grants::revocation;
   const auto found = rooms_.find(word.room);
-  held_grant* held = nullptr;
-  if (found != rooms_.end())
-    for (auto& [part, grant] : found->second.grants)
-      if (grant.from == from)
-        held = &grant;
-  if (held != nullptr && held->at == writing::on_its_way) {
-    held->revoked = true; // answered when the write has ended
+  const auto how = found == rooms_.end() ? was_over : found->second.grants.on_revoke(from);
+  if (how == waits)
     return out;
-  }
   give_back(from, word.request, word.room, out);
-  if (held != nullptr && held->at == writing::not_yet) {
-    held->at = writing::ended;
+  if (how == unused)
     abandon(found, out);
-  }
   return out;
 }
 
 encode_machine::effects encode_machine::on_lost(const lost& news) {
   effects out;
-  for (const auto rank : news.ranks)
-    next_[rank] = news.next;
-  const auto is_lost = [&](rank_id rank) {
-    return std::find(news.ranks.begin(), news.ranks.end(), rank) != news.ranks.end();
-  };
+  lost_.on_lost(news);
   for (auto each = rooms_.begin(); each != rooms_.end();) {
     const auto current = each++;
-    bool hit = false;
-    for (auto& [part, grant] : current->second.grants)
-      if (is_lost(grant.from) && grant.at == writing::not_yet) {
-        grant.at = writing::ended; // nobody is there to be told
-        hit = true;
-      }
-    if (hit)
+    if (current->second.grants.on_lost(news.ranks))
       abandon(current, out);
   }
   return out;
@@ -317,8 +298,7 @@ encode_machine::effects encode_machine::on_lost(const lost& news) {
 
 /// The tower or a write still uses what the room holds.
 bool encode_machine::in_use(const room_state& room) {
-  return room.in_tower || std::any_of(room.grants.begin(), room.grants.end(),
-                                      [](const auto& each) { return each.second.at == writing::on_its_way; });
+  return room.in_tower || room.grants.any_on_its_way();
 }
 
 /// Ends this room and no other, once (C29). Tells the front, which tells everybody else.
@@ -336,11 +316,7 @@ void encode_machine::abandon(room_iterator found, effects& out) {
     let_pixels_go(found->first, out);
   room.in_tower = room.in_tower || room.at == stage::running;
   room.at = stage::ended;
-  for (auto& [part, grant] : room.grants)
-    if (grant.at == writing::not_yet) {
-      grant.at = writing::ended;
-      give_back(grant.from, grant.what.request, found->first, out);
-    }
+  room.grants.end_unused([&](const auto& grant) { give_back(grant.from, grant.what.request, found->first, out); });
   if (!in_use(room))
     let_go(found, out);
 }

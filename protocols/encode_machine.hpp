@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "protocols/cluster_plan.hpp"
+#include "protocols/held_grants.hpp"
 #include "protocols/lease.hpp"
 #include "protocols/mesh_plan.hpp"
 #include "protocols/serve_message.hpp"
@@ -98,24 +99,13 @@ private:
     word_of_front word = word_of_front::none;
     bool over = false; ///< the tower will not read them (any more)
   };
-  enum class writing {
-    not_yet,
-    on_its_way, ///< posted
-    ended,      ///< whatever came of it; nothing more will be written there
-  };
-  struct held_grant {
-    grant_rows what;
-    rank_id from;
-    lease under;
-    writing at = writing::not_yet;
-    bool revoked = false; ///< to be returned when the write has ended
-  };
+  using row_grants = held_grants<grant_rows>;
   struct room_state {
     stage at = stage::parked;
     encode order;
-    time_point deadline;                        ///< for what others send
-    time_point until;                           ///< of the request
-    std::map<std::uint32_t, held_grant> grants; ///< by part
+    time_point deadline; ///< for what others send
+    time_point until;    ///< of the request
+    row_grants grants;
     std::optional<slot_ref> rows;
     bool in_tower = false;  ///< ended while the tower runs
     bool unsettled = false; ///< an aborted write may still read `rows`
@@ -144,8 +134,8 @@ private:
   slot_pool_machine row_slots_;
   std::map<room_id, lent_pixels> pixels_;
   std::map<room_id, room_state> rooms_;
-  std::map<rank_id, generation> next_; ///< of ranks that were lost: what takes their place
-  std::deque<room_id> order_;          ///< ordered rooms that have not entered the tower, first come first served
+  lost_owners lost_;
+  std::deque<room_id> order_; ///< ordered rooms that have not entered the tower, first come first served
   tombstones ended_;
 };
 

@@ -8,6 +8,7 @@
 
 #include "protocols/block_pool_machine.hpp"
 #include "protocols/cluster_plan.hpp"
+#include "protocols/held_grants.hpp"
 #include "protocols/lease.hpp"
 #include "protocols/lent_rooms.hpp"
 #include "protocols/serve_message.hpp"
@@ -172,35 +173,20 @@ private:
     request_id request;
     time_point deadline;
   };
-  enum class writing {
-    not_yet,    ///< the forward or the grant is missing
-    on_its_way, ///< posted
-    delivered,  ///< every byte is there
-    ended,      ///< nothing was written, or not all; nothing will be
-  };
-  struct held_grant {
-    grant_blocks what;
-    rank_id from;
-    lease under;
-    writing at = writing::not_yet;
-    bool revoked = false; ///< to be returned when the write has ended
-  };
+  using kv_grants = held_grants<grant_blocks>;
   struct kv_room {
     request_id request;
     cell_id decode_cell;
     time_point deadline;
     bool prefilled = false;
     std::vector<block_index> blocks;
-    std::map<std::uint32_t, held_grant> grants; ///< by place in the decode cell
-    std::optional<failure> failed;              ///< the first; said when no write is on its way (K15)
+    kv_grants grants;              ///< by place in the decode cell
+    std::optional<failure> failed; ///< the first; said when no write is on its way (K15)
     bool reported = false;
   };
 
-  static lease lease_of(const grant_blocks& grant, time_point now);
   static void give_back(rank_id to, request_id request, room_id room, effects& out, bool settled = true);
-  static bool is_quiet(const kv_room& room);
-  bool is_of_the_past(rank_id owner, generation born) const;
-  result<void> judge_grant(const held_grant& held, std::size_t blocks, time_point now) const;
+  result<void> judge_grant(const kv_grants::held& held, std::size_t blocks, time_point now) const;
   void write_granted(room_id id, kv_room& room, time_point now, effects& out);
   void fail_room(room_id id, kv_room& room, failure cause, effects& out);
   void report_if_quiet(room_id id, kv_room& room, effects& out);
@@ -208,13 +194,12 @@ private:
 
   const cluster_plan& plan_;
   const cell_plan& cell_;
-  rank_id self_;
   std::uint32_t place_;
   options bounds_;
   std::map<room_id, row_room> rows_;
   lent_rooms lent_; ///< rows
   std::map<room_id, kv_room> kv_;
-  std::map<rank_id, generation> next_; ///< of ranks that were lost: what takes their place
+  lost_owners lost_;
   tombstones ended_;
 };
 

@@ -5,7 +5,7 @@
 namespace troupe::protocols {
 
 prefill_member_machine::prefill_member_machine(const cluster_plan& plan, cell_id cell, rank_id self, options bounds)
-    : plan_(plan), cell_(plan.cell(cell)), self_(self), place_(*cell_.place_of(self)), bounds_(std::move(bounds)) {}
+    : plan_(plan), cell_(plan.cell(cell)), place_(*cell_.place_of(self)), bounds_(std::move(bounds)) {}
 
 // ---- rows: this rank lends ----------------------------------------------------------------------------------------
 
@@ -93,7 +93,7 @@ prefill_member_machine::effects prefill_member_machine::on_grant(rank_id from, c
     const auto& one = plan_.cell(cell);
     return one.role == role_kind::decode && one.place_of(from) == grant.part && one.ranks.size() == grant.parts;
   });
-  if (!known || is_of_the_past(from, grant.born))
+  if (!known || lost_.is_of_the_past(from, grant.born))
     return out;
   const bool full = !kv_.contains(grant.room) && kv_.size() >= bounds_.rooms_max;
   if (full || ended_.buried(grant.request.value)) {
@@ -105,8 +105,8 @@ prefill_member_machine::effects prefill_member_machine::on_grant(rank_id from, c
   if (fresh)
     room.deadline = now + std::chrono::milliseconds{grant.valid_ms};
   room.request = grant.request;
-  if (!room.grants.try_emplace(grant.part, held_grant{grant, from, lease_of(grant, now), writing::not_yet}).second)
-    return out; // granted twice: once is enough (D10)
+  if (!room.grants.take(from, grant, now))
+    return out;
   write_granted(grant.room, room, now, out);
   if (room.failed)
     fail_room(grant.room, room, *room.failed, out);
@@ -114,22 +114,13 @@ prefill_member_machine::effects prefill_member_machine::on_grant(rank_id from, c
   return out;
 }
 
-lease prefill_member_machine::lease_of(const grant_blocks& grant, time_point now) {
-  return {grant.born, now + std::chrono::milliseconds{grant.valid_ms}};
-}
-
-/// A grant that was under way while its owner was lost (K1).
-bool prefill_member_machine::is_of_the_past(rank_id owner, generation born) const {
-  const auto next = next_.find(owner);
-  return next != next_.end() && born < next->second;
-}
-
 void prefill_member_machine::give_back(rank_id to, request_id request, room_id room, effects& out, bool settled) {
   out.push_back(send_message{to, blocks_returned{request, room, settled}});
 }
 
 /// Contract: I13, K1.
-result<void> prefill_member_machine::judge_grant(const held_grant& held, std::size_t blocks, time_point now) const {
+result<void> prefill_member_machine::judge_grant(const kv_grants::held& held, std::size_t blocks,
+                                                 time_point now) const {
   const auto& grant = held.what;
   const auto part = "decode part " + std::to_string(grant.part);
   if (grant.dtype != bounds_.kv_dtype)
@@ -148,22 +139,22 @@ void prefill_member_machine::write_granted(room_id id, kv_room& room, time_point
   if (!room.prefilled || room.failed || room.reported)
     return;
   for (const auto part : bounds_.overlap.at(room.decode_cell)) {
-    const auto grant = room.grants.find(part);
-    if (grant == room.grants.end() || grant->second.at != writing::not_yet)
+    auto* const grant = room.grants.find_unused(part);
+    if (grant == nullptr)
       continue;
-    if (auto fits = judge_grant(grant->second, room.blocks.size(), now); !fits) {
+    if (auto fits = judge_grant(*grant, room.blocks.size(), now); !fits) {
       fail_room(id, room, std::move(fits.error()), out);
       return;
     }
-    grant->second.at = writing::on_its_way;
-    const auto& target = grant->second.what.blocks;
+    grant->at = kv_grants::writing::on_its_way;
+    const auto& target = grant->what.blocks;
     out.push_back(
         write_blocks{.room = id,
                      .part = part,
                      .decode_cell = room.decode_cell,
                      .blocks = room.blocks,
                      .target = {target.begin(), target.begin() + static_cast<std::ptrdiff_t>(room.blocks.size())},
-                     .under = grant->second.under});
+                     .under = grant->under});
   }
 }
 
@@ -171,11 +162,7 @@ void prefill_member_machine::write_granted(room_id id, kv_room& room, time_point
 void prefill_member_machine::fail_room(room_id id, kv_room& room, failure cause, effects& out) {
   if (!room.failed)
     room.failed = std::move(cause);
-  for (auto& [part, grant] : room.grants)
-    if (grant.at == writing::not_yet) {
-      grant.at = writing::ended;
-      give_back(grant.from, room.request, id, out);
-    }
+  room.grants.end_unused([&](const auto& grant) { give_back(grant.from, room.request, id, out); });
 }
 
 prefill_member_machine::effects prefill_member_machine::on_written(room_id id, std::uint32_t part,
@@ -185,19 +172,17 @@ prefill_member_machine::effects prefill_member_machine::on_written(room_id id, s
   if (found == kv_.end())
     return out;
   auto& room = found->second;
-  const auto grant = room.grants.find(part);
-  if (grant == room.grants.end() || grant->second.at != writing::on_its_way)
+  const auto* const held = room.grants.on_written(part, outcome.has_value());
+  if (held == nullptr)
     return out;
-  auto& one = grant->second;
-  one.at = outcome ? writing::delivered : writing::ended;
   if (!outcome) {
-    give_back(one.from, room.request, id, out, !may_still_arrive(outcome.error().code));
+    give_back(held->from, room.request, id, out, !may_still_arrive(outcome.error().code));
     fail_room(
         id, room,
         {outcome.error().code, "keys and values to decode part " + std::to_string(part) + ": " + outcome.error().what},
         out);
-  } else if (one.revoked) {
-    give_back(one.from, room.request, id, out);
+  } else if (held->revoked) {
+    give_back(held->from, room.request, id, out);
   }
   report_if_quiet(id, room, out);
   return out;
@@ -206,20 +191,14 @@ prefill_member_machine::effects prefill_member_machine::on_written(room_id id, s
 prefill_member_machine::effects prefill_member_machine::on_revoke(rank_id from, const revoke_blocks& word) {
   effects out;
   ended_.bury(word.request.value);
+  using enum kv_grants::revocation;
   const auto found = kv_.find(word.room);
-  held_grant* held = nullptr;
-  if (found != kv_.end())
-    for (auto& [part, grant] : found->second.grants)
-      if (grant.from == from)
-        held = &grant;
-  if (held != nullptr && held->at == writing::on_its_way) {
-    held->revoked = true; // answered when the write has ended
+  const auto how = found == kv_.end() ? was_over : found->second.grants.on_revoke(from);
+  if (how == waits)
     return out;
-  }
   give_back(from, word.request, word.room, out);
-  if (held == nullptr || held->at != writing::not_yet)
+  if (how == was_over)
     return out;
-  held->at = writing::ended;
   fail_room(word.room, found->second, {fault::cancelled, "a decode rank has taken its blocks back"}, out);
   report_if_quiet(word.room, found->second, out);
   return out;
@@ -229,41 +208,30 @@ prefill_member_machine::effects prefill_member_machine::on_revoke(rank_id from, 
 prefill_member_machine::effects prefill_member_machine::on_lost(const lost& news) {
   effects out;
   lent_.on_lost(news.ranks);
-  for (const auto rank : news.ranks)
-    next_[rank] = news.next;
+  lost_.on_lost(news);
   const auto is_lost = [&](rank_id rank) {
     return std::find(news.ranks.begin(), news.ranks.end(), rank) != news.ranks.end();
   };
   for (auto& [id, room] : kv_) {
     const auto& receivers = plan_.cell(room.decode_cell).ranks;
     const bool hit = (room.prefilled && std::any_of(receivers.begin(), receivers.end(), is_lost)) ||
-                     std::any_of(room.grants.begin(), room.grants.end(),
-                                 [&](const auto& each) { return is_lost(each.second.from); });
+                     room.grants.any_from(news.ranks);
     if (!hit)
       continue;
-    for (auto& [part, grant] : room.grants)
-      if (is_lost(grant.from) && grant.at == writing::not_yet)
-        grant.at = writing::ended; // nobody is there to be told
+    room.grants.on_lost(news.ranks);
     fail_room(id, room, {fault::cell_gone, news.cause}, out);
     report_if_quiet(id, room, out);
   }
   return out;
 }
 
-bool prefill_member_machine::is_quiet(const kv_room& room) {
-  return std::none_of(room.grants.begin(), room.grants.end(),
-                      [](const auto& each) { return each.second.at == writing::on_its_way; });
-}
-
 /// Once for each room: after it nothing of this rank reads the blocks any more.
 void prefill_member_machine::report_if_quiet(room_id id, kv_room& room, effects& out) {
-  if (!room.prefilled || room.reported || !is_quiet(room))
+  if (!room.prefilled || room.reported || room.grants.any_on_its_way())
     return;
   const auto& parts = bounds_.overlap.at(room.decode_cell); // none: no decode rank holds what this rank computed
-  const bool whole = std::all_of(parts.begin(), parts.end(), [&](std::uint32_t part) {
-    const auto grant = room.grants.find(part);
-    return grant != room.grants.end() && grant->second.at == writing::delivered;
-  });
+  const bool whole =
+      std::all_of(parts.begin(), parts.end(), [&](std::uint32_t part) { return room.grants.is_delivered(part); });
   if (!whole && !room.failed)
     return;
   room.reported = true;
@@ -296,7 +264,7 @@ prefill_member_machine::effects prefill_member_machine::on_release(request_id re
       continue;
     fail_room(current->first, room, {fault::cancelled, {}}, out);
     report_if_quiet(current->first, room, out);
-    if (is_quiet(room))
+    if (!room.grants.any_on_its_way())
       kv_.erase(current);
   }
   return out;
@@ -319,7 +287,7 @@ prefill_member_machine::effects prefill_member_machine::on_tick(time_point now) 
     fail_room(current->first, room,
               {fault::timeout, "a decode rank has not granted its blocks within timeouts.room_ms"}, out);
     report_if_quiet(current->first, room, out);
-    if (is_quiet(room))
+    if (!room.grants.any_on_its_way())
       kv_.erase(current);
   }
   return out;

@@ -1,0 +1,138 @@
+#pragma once
+
+#include <algorithm>
+#include <map>
+#include <span>
+
+#include "protocols/fault.hpp"
+#include "protocols/ids.hpp"
+#include "protocols/lease.hpp"
+#include "protocols/messages.hpp"
+#include "protocols/time.hpp"
+
+namespace troupe::protocols {
+
+/// Ranks that were lost, and the generation that takes the place of each.
+/// Contract: K1.
+class lost_owners {
+public:
+  void on_lost(const lost& news) {
+    for (const auto rank : news.ranks)
+      next_[rank] = news.next;
+  }
+  /// A grant of that generation was under way while its owner was lost: its memory has another tenant by now.
+  bool is_of_the_past(rank_id owner, generation born) const {
+    const auto next = next_.find(owner);
+    return next != next_.end() && born < next->second;
+  }
+
+private:
+  std::map<rank_id, generation> next_;
+};
+
+/// What the receivers of one room have granted to this rank, which writes once into each grant; the other side of
+/// `lent_rooms`. Every grant is held until its write has ended, so that a revoke of memory that is being written is
+/// answered after the last byte and not before.
+/// `Grant`: a message with `part`, `born` and `valid_ms`.
+/// Contract: D10, K1, K2.
+template <class Grant>
+class held_grants {
+public:
+  enum class writing {
+    not_yet,    ///< this rank's part is missing, or another's grant
+    on_its_way, ///< posted
+    delivered,  ///< every byte is there
+    ended,      ///< nothing was written, or not all; nothing will be
+  };
+  struct held {
+    Grant what;
+    rank_id from;
+    lease under;
+    writing at = writing::not_yet;
+    bool revoked = false; ///< to be returned when the write has ended
+  };
+
+  /// False: that part is held already; once is enough.
+  bool take(rank_id from, const Grant& grant, time_point now) {
+    const lease under{grant.born, now + std::chrono::milliseconds{grant.valid_ms}};
+    return by_part_.try_emplace(grant.part, held{grant, from, under}).second;
+  }
+
+  enum class revocation {
+    waits,    ///< it is being written: to be returned when that has ended
+    unused,   ///< to be returned now; no write will begin
+    was_over, ///< to be returned now; it was not held, or its write has ended
+  };
+  revocation on_revoke(rank_id from) {
+    const auto each =
+        std::find_if(by_part_.rbegin(), by_part_.rend(), [&](const auto& one) { return one.second.from == from; });
+    if (each == by_part_.rend())
+      return revocation::was_over;
+    auto& one = each->second;
+    if (one.at == writing::on_its_way) {
+      one.revoked = true;
+      return revocation::waits;
+    }
+    if (one.at != writing::not_yet)
+      return revocation::was_over;
+    one.at = writing::ended;
+    return revocation::unused;
+  }
+
+  /// The write into `part` has ended. Null: none was on its way.
+  const held* on_written(std::uint32_t part, bool whole) {
+    const auto one = by_part_.find(part);
+    if (one == by_part_.end() || one->second.at != writing::on_its_way)
+      return nullptr;
+    one->second.at = whole ? writing::delivered : writing::ended;
+    return &one->second;
+  }
+
+  /// No write into what these ranks have granted will begin, and nobody is there to be told. True: one might have.
+  bool on_lost(std::span<const rank_id> ranks) {
+    bool hit = false;
+    for (auto& [part, one] : by_part_)
+      if (one.at == writing::not_yet && std::find(ranks.begin(), ranks.end(), one.from) != ranks.end()) {
+        one.at = writing::ended;
+        hit = true;
+      }
+    return hit;
+  }
+
+  /// No further write will begin: `give_back` gets each grant that was not used.
+  template <class GiveBack>
+  void end_unused(GiveBack give_back) {
+    for (auto& [part, one] : by_part_)
+      if (one.at == writing::not_yet) {
+        one.at = writing::ended;
+        give_back(one);
+      }
+  }
+
+  bool any_on_its_way() const {
+    return std::any_of(by_part_.begin(), by_part_.end(),
+                       [](const auto& one) { return one.second.at == writing::on_its_way; });
+  }
+  bool any_from(std::span<const rank_id> ranks) const {
+    return std::any_of(by_part_.begin(), by_part_.end(), [&](const auto& one) {
+      return std::find(ranks.begin(), ranks.end(), one.second.from) != ranks.end();
+    });
+  }
+  bool is_delivered(std::uint32_t part) const {
+    const auto one = by_part_.find(part);
+    return one != by_part_.end() && one->second.at == writing::delivered;
+  }
+  /// Null: not granted, or its write has been begun.
+  held* find_unused(std::uint32_t part) {
+    const auto one = by_part_.find(part);
+    return one == by_part_.end() || one->second.at != writing::not_yet ? nullptr : &one->second;
+  }
+
+  std::map<std::uint32_t, held>& by_part() noexcept { return by_part_; }
+  const std::map<std::uint32_t, held>& by_part() const noexcept { return by_part_; }
+
+private:
+  std::map<std::uint32_t, held> by_part_;
+};
+
+} // namespace troupe::protocols
