@@ -42,10 +42,8 @@ void print(std::string_view line) noexcept {
 } // namespace
 
 watchdog_actor::watchdog_actor(caf::actor_config& config, const rank_context& rank,
-                               const std::vector<fabric::wire::peer_signs>& signs,
-                               std::optional<base::flight_view> supervisor)
+                               const std::vector<fabric::wire::peer_signs>& signs)
     : rank_actor(config, rank, "watchdog", std::nullopt, watch::never), signs_(signs),
-      supervisor_(std::move(supervisor)),
       machine_(rank.spec.timeouts, flight_threads_max + rank.turns->size(), peers_of(rank)),
       threads_(flight_threads_max + rank.turns->size()) {
   for (const auto peer : peers_of(rank))
@@ -69,7 +67,6 @@ void watchdog_actor::watch() {
 void watchdog_actor::look() {
   auto& recorder = base::flight();
   recorder.beat();
-  ++looks_;
 
   const auto here = recorder.live();
   for (std::size_t i = 0; i < here.threads_count; ++i) {
@@ -88,9 +85,8 @@ void watchdog_actor::look() {
     peer.linked = here.life >= life_state::ready && signs.linked.load(std::memory_order_relaxed);
     peer.heard = signs.frames.load(std::memory_order_relaxed);
   }
-  const auto pulse = supervisor_ ? static_cast<std::uint64_t>(supervisor_->live().pulse_ns) : looks_;
-  const auto found = machine_.on_look(
-      {.threads = threads_, .peers = peers_, .wire_turns = rank_.wire->turns(), .supervisor = pulse}, base::now());
+  const auto found =
+      machine_.on_look({.threads = threads_, .peers = peers_, .wire_turns = rank_.wire->turns()}, base::now());
   if (found)
     react(*found);
 }
@@ -102,9 +98,7 @@ void watchdog_actor::react(const watchdog_machine::finding& found) {
     return;
   }
   const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(found.since).count();
-  const bool orphan = found.what == trouble::supervisor_gone;
-  const char* const who = orphan                                ? "the supervisor is silent"
-                          : found.what == trouble::wire_wedged  ? "the thread of the lanes is stuck"
+  const char* const who = found.what == trouble::wire_wedged    ? "the thread of the lanes is stuck"
                           : found.subject >= flight_threads_max ? rank_.turns->stuck(found.subject - flight_threads_max)
                                                                 : "a step computes and completes nothing";
   std::array<char, 160> line{};
@@ -113,7 +107,7 @@ void watchdog_actor::react(const watchdog_machine::finding& found) {
   base::flight().note({.operation = static_cast<std::uint16_t>(fault::timeout), .action = flight_action::fault});
   base::flight().say(words.substr(0, words.size() - 1));
   print(words);
-  ::_exit(static_cast<int>(orphan ? base::exit_code::supervisor_gone : base::exit_code::watchdog));
+  ::_exit(static_cast<int>(base::exit_code::watchdog));
 }
 
 } // namespace troupe::actors

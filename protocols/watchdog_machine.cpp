@@ -25,7 +25,7 @@ pulse_judge judge_within(const cluster_spec::timeouts_section& timeouts, std::ui
 watchdog_machine::watchdog_machine(const cluster_spec::timeouts_section& timeouts, std::size_t threads_max,
                                    std::span<const rank_id> peers)
     : threads_(threads_max, judge_within(timeouts, timeouts.progress_ms)),
-      wire_(judge_within(timeouts, timeouts.kill_ms)), supervisor_(judge_within(timeouts, timeouts.supervisor_ms)) {
+      wire_(judge_within(timeouts, timeouts.kill_ms)) {
   for (const auto peer : peers)
     peers_.push_back({.rank = peer, .judge = judge_within(timeouts, timeouts.kill_ms)});
 }
@@ -47,8 +47,6 @@ std::optional<watchdog_machine::finding> watchdog_machine::on_look(const view& s
   }
   if (wire_.on_look(seen.wire_turns, now) == pulse_judge::verdict::silent)
     find(trouble::wire_wedged, 0, wire_);
-  if (supervisor_.on_look(seen.supervisor, now) == pulse_judge::verdict::silent)
-    find(trouble::supervisor_gone, 0, supervisor_);
 
   const auto peers = std::min(peers_.size(), seen.peers.size());
   for (std::size_t place = 0; place < peers; ++place) {

@@ -11,7 +11,8 @@
 
 namespace troupe::protocols {
 
-/// Judges one rank from the inside: whether its own threads get on, whether its peers and its supervisor are heard.
+/// Judges one rank from the inside: whether its own threads get on, whether its peers are heard. Its supervisor is
+/// watched from before there is a watchdog, by a thread of its own (runtime/cluster/supervisor_pulse.hpp).
 /// "No traffic", "no progress" and "idle" are told apart: a peer is silent when nothing at all comes from it; a thread
 /// is wedged when it computes and completes nothing; a thread that waits, for orders or for a peer, is nobody's fault
 /// here, because whom it waits for has a watchdog of its own, and a collective has a deadline.
@@ -33,14 +34,12 @@ public:
     std::span<const thread_view> threads;
     std::span<const peer_view> peers;
     std::uint64_t wire_turns = 0; ///< of the thread that drives the lanes
-    std::uint64_t supervisor = 0; ///< its pulse
   };
 
   enum class trouble : std::uint8_t {
-    wedged,          ///< `subject` is the place of a thread: this rank leaves
-    wire_wedged,     ///< this rank leaves
-    supervisor_gone, ///< this rank leaves
-    peer_silent,     ///< `subject` is a peer's rank: the supervisor is told
+    wedged,      ///< `subject` is the place of a thread: this rank leaves
+    wire_wedged, ///< this rank leaves
+    peer_silent, ///< `subject` is a peer's rank: the supervisor is told
   };
   struct finding {
     trouble what{};
@@ -64,7 +63,6 @@ private:
   std::vector<pulse_judge> threads_;
   std::vector<peer_watch> peers_; ///< in the order given
   pulse_judge wire_;
-  pulse_judge supervisor_;
 };
 
 } // namespace troupe::protocols

@@ -189,8 +189,7 @@ std::chrono::milliseconds rank_world::nap() const noexcept {
 
 void rank_world::start_watchdog() {
   base::flight().beat(); // from here on silence tells
-  // The supervisor is watched from the rank's first instruction on (`leave_with_supervisor`).
-  const auto watchdog = system_->spawn<actors::watchdog_actor, caf::detached>(context_, signs_, std::nullopt);
+  const auto watchdog = system_->spawn<actors::watchdog_actor, caf::detached>(context_, signs_);
   caf::anon_send(watchdog, actors::run_atom::value);
   system_->spawn<actors::clock_actor>(context_, nap());
 }
