@@ -11,6 +11,15 @@ std::string number(std::uint64_t value) {
   return std::to_string(value);
 }
 
+/// `of`: "this client", "all clients".
+std::optional<failure> judge_room(std::uint64_t held, std::uint64_t more, std::uint64_t most, std::string_view of) {
+  if (held + more <= most)
+    return std::nullopt;
+  return failure{fault::queue_full, "pictures of " + number(held) + " bytes are arriving from " + std::string{of} +
+                                        "; with these more than " + number(most) + ", the most of " + std::string{of} +
+                                        "; try again later"};
+}
+
 } // namespace
 
 std::optional<failure> session_machine::judge_pictures(const ask& asked, std::uint64_t bytes) const {
@@ -45,19 +54,13 @@ std::optional<failure> session_machine::judge(client_id client, const ask& asked
     if (mine.questions >= bounds_.client_questions_max)
       return failure{fault::queue_full, "this client has " + number(mine.questions) +
                                             " questions in progress, the most of one client; try again later"};
-    if (mine.file_bytes + bytes > bounds_.client_bytes_max)
-      return failure{fault::queue_full, "pictures of " + number(mine.file_bytes) +
-                                            " bytes are arriving from this client; with these more than " +
-                                            number(bounds_.client_bytes_max) + ", the most of one client"};
+    if (auto full = judge_room(mine.file_bytes, bytes, bounds_.client_bytes_max, "this client"))
+      return full;
   }
   if (all_.arriving >= bounds_.arriving_max)
     return failure{fault::queue_full, "questions are still arriving, " + number(all_.arriving) +
                                           " of all clients, the most that the front takes; try again later"};
-  if (all_.file_bytes + bytes > bounds_.bytes_max)
-    return failure{fault::queue_full, "pictures of " + number(all_.file_bytes) +
-                                          " bytes are arriving from all clients; with these more than " +
-                                          number(bounds_.bytes_max) + "; try again later"};
-  return std::nullopt;
+  return judge_room(all_.file_bytes, bytes, bounds_.bytes_max, "all clients");
 }
 
 template <class Change>

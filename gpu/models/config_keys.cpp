@@ -8,15 +8,44 @@ namespace {
 
 using enum key_rule::effect;
 
+template <std::size_t... Sizes>
+constexpr auto joined(const std::array<key_rule, Sizes>&... lists) {
+  std::array<key_rule, (Sizes + ...)> all{};
+  auto at = all.begin();
+  ((at = std::copy(lists.begin(), lists.end(), at)), ...);
+  return all;
+}
+
+/// What the library writes into each file that it saves.
+constexpr std::array library{
+    key_rule{"transformers_version", none},
+    key_rule{"unsloth_version", none},
+    key_rule{"trust_remote_code", none},
+    key_rule{"tokenizer_class", none},
+    key_rule{"processor_class", none},
+    // Code that comes with the model.
+    key_rule{"auto_map", only},
+};
+
+/// Stands in config.json of older folders, in generation_config.json of newer ones.
+constexpr std::array running{
+    key_rule{"use_cache", none},
+    key_rule{"output_attentions", none},
+    key_rule{"output_hidden_states", none},
+    // Of the tokenizer; a chat template writes what stands before a prompt.
+    key_rule{"bos_token_id", none},
+    key_rule{"pad_token_id", none},
+    key_rule{"decoder_start_token_id", none},
+};
+
 constexpr std::array general{
     key_rule{"architectures"},
     key_rule{"model_type"},
     key_rule{"eos_token_id"},
     key_rule{"tie_word_embeddings"},
-    // Weights that are stored otherwise, code that comes with the model.
+    // Weights that are stored otherwise.
     key_rule{"quantization_config", only},
     key_rule{"compression_config", only},
-    key_rule{"auto_map", only},
     key_rule{"pruned_heads", only, "{}"},
     // Another kind of model.
     key_rule{"is_encoder_decoder", only, "false"},
@@ -29,10 +58,8 @@ constexpr std::array general{
     key_rule{"torch_dtype", none},
     key_rule{"use_bfloat16", none},
     // Training, saving, the library's interface.
-    key_rule{"transformers_version", none},
     key_rule{"transformers.js_config", none},
     key_rule{"unsloth_fixed", none},
-    key_rule{"unsloth_version", none},
     key_rule{"initializer_range", none},
     key_rule{"initializer_factor", none},
     key_rule{"attention_dropout", none},
@@ -40,10 +67,7 @@ constexpr std::array general{
     key_rule{"resid_pdrop", none},
     key_rule{"embd_pdrop", none},
     key_rule{"gradient_checkpointing", none},
-    key_rule{"use_cache", none},
     key_rule{"attn_implementation", none},
-    key_rule{"output_attentions", none},
-    key_rule{"output_hidden_states", none},
     key_rule{"return_dict", none},
     key_rule{"torchscript", none},
     key_rule{"tf_legacy_loss", none},
@@ -54,14 +78,10 @@ constexpr std::array general{
     key_rule{"problem_type", none},
     key_rule{"finetuning_task", none},
     key_rule{"task_specific_params", none},
-    key_rule{"tokenizer_class", none},
     key_rule{"prefix", only, "\"\""},
     // Of the tokenizer; a chat template writes what stands before a prompt.
-    key_rule{"bos_token_id", none},
-    key_rule{"pad_token_id", none},
     key_rule{"sep_token_id", none},
     key_rule{"unk_token_id", none},
-    key_rule{"decoder_start_token_id", none},
 };
 
 constexpr std::array text{
@@ -150,17 +170,9 @@ constexpr std::array generation{
     key_rule{"num_return_sequences", none},
     key_rule{"early_stopping", none}, // of beams
     key_rule{"length_penalty", none}, // of beams
-    key_rule{"bos_token_id", none},
-    key_rule{"pad_token_id", none},
-    key_rule{"decoder_start_token_id", none},
-    key_rule{"transformers_version", none},
-    key_rule{"trust_remote_code", none},
     key_rule{"chat_format", none},
-    key_rule{"use_cache", none},
     key_rule{"cache_implementation", none},
     key_rule{"return_dict_in_generate", none},
-    key_rule{"output_attentions", none},
-    key_rule{"output_hidden_states", none},
     key_rule{"output_scores", none},
     key_rule{"output_logits", none},
     key_rule{"renormalize_logits", none},
@@ -201,19 +213,16 @@ constexpr std::array preprocessor{
     key_rule{"resample", only, "3"}, // bicubic
     key_rule{"do_center_crop", only, "false"},
     key_rule{"do_pad", only, "false"},
-    key_rule{"auto_map", only},
     key_rule{"image_processor_type", only, R"("Qwen2VLImageProcessor", "Qwen2VLImageProcessorFast")"},
     key_rule{"data_format", only, R"("channels_first")"},
     key_rule{"input_data_format", only},
     key_rule{"crop_size", none}, // of do_center_crop
     key_rule{"pad_size", none},  // of do_pad
-    key_rule{"processor_class", none},
     key_rule{"feature_extractor_type", none},
     key_rule{"default_to_square", none}, // of a `size` of other keys
     key_rule{"device", none},
     key_rule{"return_tensors", none},
     key_rule{"disable_grouping", none},
-    key_rule{"transformers_version", none},
     // Of films.
     key_rule{"fps", none},
     key_rule{"min_frames", none},
@@ -240,7 +249,6 @@ constexpr std::array tokenizer_config{
     key_rule{"add_prefix_space", only, "false"},
     key_rule{"split_special_tokens", only, "false"},
     key_rule{"do_lower_case", only, "false"},
-    key_rule{"auto_map", only},
     key_rule{"image_token", only, R"("<|image_pad|>")"},
     // Prompts are encoded as a chat template writes them, without what an encoder would put around them.
     key_rule{"add_bos_token", none},
@@ -267,8 +275,6 @@ constexpr std::array tokenizer_config{
     key_rule{"truncation", none},
     key_rule{"stride", none},
     // Of the library's own classes; what they do stands in tokenizer.json.
-    key_rule{"tokenizer_class", none},
-    key_rule{"processor_class", none},
     key_rule{"backend", none},
     key_rule{"tokenizer_file", none},
     key_rule{"vocab_file", none},
@@ -282,9 +288,7 @@ constexpr std::array tokenizer_config{
     key_rule{"use_default_system_prompt", none},
     key_rule{"is_local", none},
     key_rule{"local_files_only", none},
-    key_rule{"trust_remote_code", none},
     key_rule{"verbose", none},
-    key_rule{"unsloth_version", none},
     key_rule{"response_schema", none},
 };
 
@@ -341,7 +345,8 @@ bool is_off(std::string_view key, const nlohmann::json& value) {
 } // namespace
 
 key_rules general_keys() {
-  return general;
+  static constexpr auto all = joined(library, running, general);
+  return all;
 }
 key_rules text_keys() {
   return text;
@@ -359,16 +364,19 @@ key_rules vision_rope_keys() {
   return vision_rope;
 }
 key_rules generation_keys() {
-  return generation;
+  static constexpr auto all = joined(library, running, generation);
+  return all;
 }
 key_rules preprocessor_keys() {
-  return preprocessor;
+  static constexpr auto all = joined(library, preprocessor);
+  return all;
 }
 key_rules picture_size_keys() {
   return picture_size;
 }
 key_rules tokenizer_config_keys() {
-  return tokenizer_config;
+  static constexpr auto all = joined(library, tokenizer_config);
+  return all;
 }
 key_rules tokenizer_keys() {
   return tokenizer;
