@@ -32,6 +32,15 @@ life_state next_of(life_state state) noexcept {
 
 } // namespace
 
+error refuse_to_readmit(rank_id self, std::optional<rank_id> unreached, const failure& cause) {
+  return {.code = static_cast<std::uint16_t>(cause.code),
+          .message = cause.what,
+          .origin = unreached.value_or(self),
+          .call = {},
+          .where = std::string{readmission_words},
+          .request = {}};
+}
+
 life_machine::life_machine(const cluster_plan& plan, const std::vector<std::string>& hosts,
                            const cluster_spec::timeouts_section& timeouts,
                            const cluster_spec::restart_section& restarts, time_point now)

@@ -18,6 +18,9 @@ namespace troupe::protocols {
 /// Where a rank that stayed says that it could not make an edge to a newcomer.
 inline constexpr std::string_view readmission_words = "readmission";
 
+/// What it says then: of several newcomers it names the one that was not reached, and itself where nobody else was.
+error refuse_to_readmit(rank_id self, std::optional<rank_id> unreached, const failure& cause);
+
 /// The supervisor's view of the whole cluster, from launch to the end of the last process.
 /// Start: a step is ordered when every rank has taken the one before (joined, agreed, grouped, warm, ready), so no rank
 /// enters a collective that another has not reached.

@@ -351,13 +351,8 @@ result<void> rank_life::obey_readmit(const readmit& order) {
     return link_.send(readmitted{order.ranks.front().born});
   if (done.error().code == fault::cancelled)
     return {};
-  base::log_warning("cannot admit {} again: {}", order.ranks.front().rank.value, to_string(done.error()));
-  return link_.send(error{.code = static_cast<std::uint16_t>(done.error().code),
-                          .message = done.error().what,
-                          .origin = order.ranks.front().rank,
-                          .call = {},
-                          .where = std::string{readmission_words},
-                          .request = {}});
+  base::log_warning("cannot admit generation {}: {}", order.ranks.front().born.value, to_string(done.error()));
+  return link_.send(refuse_to_readmit(self_, world_->unreached(), done.error()));
 }
 
 /// Without a rank of its own cell this one cannot go on; of any other, the front too, the supervisor is told, and

@@ -355,6 +355,7 @@ void rank_world::regain(const regained& news) {
 
 result<void> rank_world::readmit(const protocols::readmit& order, const std::function<bool()>& urgent) {
   const auto deadline = base::now() + limits::connect_deadline;
+  unreached_.reset();
   std::set<rank_id> back;
   for (const auto& peer : order.ranks) {
     if (peer.rank.value >= everybody_.size())
@@ -367,7 +368,7 @@ result<void> rank_world::readmit(const protocols::readmit& order, const std::fun
       continue;
     auto lane = take_lane(which, deadline, urgent);
     if (!lane)
-      return tl::unexpected<failure>{lane.error()};
+      return tl::unexpected<failure>{at_edge_with(std::get<rank_id>(which), lane.error())};
     adopt(which, *std::move(lane));
   }
   // The new generation was started when the supervisor had reaped the last process of the old one. What those had

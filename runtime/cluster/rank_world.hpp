@@ -68,7 +68,7 @@ public:
   /// Leaders tell their members, threads end, sockets close.
   void stop();
 
-  /// Who stood in the way when `group` failed: the other end of the edge that could not be made.
+  /// Who stood in the way when `group` or `readmit` failed: the other end of the edge that could not be made.
   std::optional<protocols::rank_id> unreached() const noexcept { return unreached_; }
 
   /// Where the main thread says that it is at work.

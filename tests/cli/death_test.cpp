@@ -18,7 +18,7 @@ std::string reader(const scratch_folder& here, const std::string& restart = "cel
                                                      "suspect_ms": 4000, "kill_ms": 8000, "supervisor_ms": 30000,
                                                      "progress_ms": 60000, "collective_ms": 60000,
                                                      "drain_ms": 60000, "start_ms": 90000},
-                                                  "restart": {"encode": ")" +
+                                                  "drills": true, "restart": {"encode": ")" +
                                                    restart + R"(", "prefill": ")" + restart + R"(", "decode": ")" +
                                                    restart + R"("})"));
 }
@@ -209,6 +209,27 @@ TEST_CASE("K14: a rank that stayed and has lost the socket it listens on is rest
     CHECK(has(end.err, "encode.0, prefill.0/t0, prefill.0/t1 ready again after"));
     CHECK(json_lines(end.out).size() == rounds * golden_pages().size());
   }
+}
+
+TEST_CASE("K14: of two newcomers a rank that stayed names the one whose edge did not come to be") {
+  const scratch_folder here;
+  command job{{"up", reader(here), "--job", here.job(), "--run-dir", here / "jobs"}};
+  REQUIRE(job.prints("is ready", 60s));
+  const auto directory = here / "jobs" + "/" + here.job();
+  const auto first = pid_of_rank(directory, "encode.0");
+  const auto second = pid_of_rank(directory, "decode.0");
+  REQUIRE(first > 0);
+  REQUIRE(second > 0);
+  // It makes the edge to decode.0 and never reads where that one's memory lies.
+  const auto* const deaf = "rank=prefill.0/t0,action=unread,peer=decode.0,channel=control,times=0,ms=600000";
+  REQUIRE(run_troupe({"inject", here.job(), deaf, "--run-dir", here / "jobs"}).exit_code == 0);
+  ::kill(first, SIGKILL);
+  ::kill(second, SIGKILL);
+  CHECK(job.prints("rank 2 (prefill.0/t0)", 60s));
+  job.signal(SIGKILL);
+  const auto end = job.finish(60s);
+  CAPTURE(end.err);
+  CHECK(has(end.err, "stayed and does not admit decode.0, which others have admitted: no word of region kv.decode"));
 }
 
 TEST_CASE("C13: ranks whose supervisor is stopped leave after timeouts.supervisor_ms, and it says so when it goes on") {

@@ -315,6 +315,24 @@ TEST_CASE("K14: the only one that gets no edge where others got theirs is at fau
   }
 }
 
+TEST_CASE("K14: a rank that stayed names the newcomer that it did not reach, and itself where it reached them all") {
+  const failure late{fault::timeout, "no edge"};
+  const auto of_peer = refuse_to_readmit(prefill_t1, decode_0, late);
+  CHECK(of_peer.origin == decode_0);
+  CHECK(of_peer.where == readmission_words);
+
+  company c;
+  c.return_of({encode_0}, at(10s));
+  c.take_order(c.all_but({encode_0}), at(10s));
+  c.admit(c.all_but({encode_0, prefill_t1}), at(10s));
+  const auto own = refuse_to_readmit(prefill_t1, std::nullopt, {fault::no_memory, "a region"});
+  CHECK(c.machine.on_error(prefill_t1, own, at(10s)).empty());
+  const auto out = c.machine.on_tick(at(10s) + limits::first_cause_grace);
+  REQUIRE(told(out).size() == 1);
+  CHECK(told(out)[0].starts_with("rank 4 (prefill.0/t1) on h"));
+  CHECK(killed_by(out) == std::vector{encode_0, prefill_t0, prefill_t1});
+}
+
 TEST_CASE("K14: where a recovery's whole deadline is shorter, who has not taken the order is still the one at fault") {
   company c{1, 2000};
   c.return_of({encode_0}, at(10s));
