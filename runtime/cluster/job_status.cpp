@@ -7,7 +7,23 @@
 namespace troupe::cluster {
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(job_status::rank, id, label, role, pid, device, state, generation)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(job_status, state, front_socket, ranks)
+
+static void to_json(nlohmann::json& json, const job_status& status) {
+  json = {{"state", status.state},
+          {"front_socket", status.front_socket},
+          {"ranks", status.ranks},
+          {"exit_code", status.exit_code},
+          {"cause", status.cause}};
+}
+
+/// The last two are absent in what an earlier build has written.
+static void from_json(const nlohmann::json& json, job_status& status) {
+  json.at("state").get_to(status.state);
+  json.at("front_socket").get_to(status.front_socket);
+  json.at("ranks").get_to(status.ranks);
+  status.exit_code = json.value("exit_code", 0);
+  status.cause = json.value("cause", "");
+}
 
 std::string to_json(const job_status& status) {
   return text_of(nlohmann::ordered_json(nlohmann::json(status)), 2) + "\n";

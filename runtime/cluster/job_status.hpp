@@ -29,6 +29,8 @@ struct job_status {
   std::string state; ///< of the cluster, see `name_of`
   std::string front_socket;
   std::vector<rank> ranks;
+  int exit_code = 0;      ///< of the supervisor, once `state` is "ended"
+  std::string cause = {}; ///< of an exit code that is not 0
 
   bool operator==(const job_status&) const = default;
 };

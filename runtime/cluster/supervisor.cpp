@@ -339,6 +339,10 @@ private:
 
   void write_status() {
     auto status = status_of(ranks_.all(), *life_, paths().front_socket().string());
+    if (outcome_) {
+      status.exit_code = static_cast<int>(outcome_->code);
+      status.cause = outcome_->first_cause;
+    }
     const auto now = base::now();
     if (status == written_ || now < status_due_)
       return;

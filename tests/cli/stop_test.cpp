@@ -84,6 +84,23 @@ TEST_CASE(
   CHECK(served.job.finish(60s).exit_code == 0);
 }
 
+TEST_CASE("C6: down says by exit code 8 and by name that ranks which did not leave in time were killed") {
+  const scratch_folder here;
+  const auto spec =
+      here.write("stub.json",
+                 R"({"troupe": 1, "name": "stub", "pools": {"stub": {"role": "stub", "cells": 3}}, "drills": true,
+          "timeouts": {"heartbeat_ms": 50, "suspect_ms": 200, "kill_ms": 400, "drain_ms": 600, "progress_ms": 60000}})");
+  command job{{"up", spec, "--job", here.job(), "--run-dir", here / "jobs", "--inject",
+               "rank=stub.1,action=slow,point=rank.draining,ms=60000"}};
+  REQUIRE(job.prints("is ready", 60s));
+  const auto down = run_troupe({"down", "--job", here.job(), "--run-dir", here / "jobs"});
+  CHECK(down.exit_code == 8);
+  CHECK(lines_in(down.err) == 1);
+  CHECK(has(down.err, "not left within timeouts.drain_ms (600 ms): stub.1"));
+  CHECK(down.out.empty());
+  CHECK(job.finish(60s).exit_code == 8);
+}
+
 TEST_CASE("K17: after a second Ctrl-C every accepted request ends by a frame that says so") {
   served_job served{"1000"}; // nothing is answered before the second Ctrl-C
   const auto accepted = served.accept(6);

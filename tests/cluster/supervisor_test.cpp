@@ -280,6 +280,10 @@ TEST_CASE("C6: a rank that does not leave is killed after drain_ms, and named") 
   CHECK(outcome.first_cause.find("timeouts.drain_ms (600 ms): stub.1") != std::string::npos);
   CHECK(outcome.ranks[1].killed);
   CHECK_FALSE(outcome.ranks[0].killed);
+  const auto status = cluster::parse_job_status(text_of(stage.job / "status.json"));
+  REQUIRE(status);
+  CHECK(status->exit_code == static_cast<int>(exit_code::drain_timeout)); // for `troupe down`
+  CHECK(status->cause == outcome.first_cause);
   CHECK(stage.took > 600ms);
   CHECK(stage.took < 30s);
 }
