@@ -198,7 +198,9 @@ TEST_CASE("C20: bad peers at the ports of a running job are dropped, and it goes
   CHECK(job.finish(20s).exit_code == 0);
 }
 
-TEST_CASE("the front takes so many clients and no more, says so to the next, and takes one when one has left") {
+TEST_CASE(
+    "K9: the front takes so many clients and no more, refuses the next by exit code 5, and takes one when one has "
+    "left") {
   const scratch_folder here;
   const auto& page = golden_pages().front();
   command job{
@@ -213,7 +215,7 @@ TEST_CASE("the front takes so many clients and no more, says so to the next, and
     clients.push_back(connect_to_front(here / ("jobs/" + here.job() + "/front.sock")));
 
   const auto refused = ask();
-  CHECK(refused.exit_code != 0);
+  CHECK(refused.exit_code == 5);
   CHECK(has(refused.err + refused.out, "256 clients are connected"));
   for (const auto& socket : clients)
     CHECK_FALSE(hangs_up(socket, 0ms));

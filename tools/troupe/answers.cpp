@@ -79,10 +79,10 @@ void answer_printer::end(std::size_t place, page_outcome how) {
     advance();
 }
 
-void answer_printer::end_rest(const std::string& error) {
+void answer_printer::end_rest(page_outcome::state how, const std::string& error) {
   for (std::size_t place = 0; place < outcomes_.size(); ++place)
     if (outcomes_[place].is == page_outcome::state::open)
-      end(place, {.is = page_outcome::state::failed,
+      end(place, {.is = how,
                   .text = {},
                   .token_ids = {},
                   .finish = finish_reason::failed,

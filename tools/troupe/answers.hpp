@@ -42,8 +42,8 @@ public:
   void add(std::size_t place, protocols::token_id id, const std::string& text);
   /// The page's question has ended; `how` lacks what `add` has collected, and its text comes after that.
   void end(std::size_t place, page_outcome how);
-  /// Ends what is still open as failed.
-  void end_rest(const std::string& error);
+  /// Ends what is still open: as failed, or as refused where the cluster took none of it.
+  void end_rest(page_outcome::state how, const std::string& error);
 
   /// An answer could not be written: nobody gets what is still to come.
   static bool lost() noexcept { return base::standard_output().problem() != 0; }

@@ -41,7 +41,8 @@ int ask(const ask_command_options& options) {
   const auto held = talk.hold(*front, std::chrono::milliseconds{timeouts.request_ms + timeouts.kill_ms});
   const bool refused = !held && held.error().code == protocols::fault::queue_full;
   if (!printer.lost())
-    printer.end_rest(held ? "not asked: job " + job->name + " shuts down"
+    printer.end_rest(refused ? page_outcome::state::refused : page_outcome::state::failed,
+                     held ? "not asked: job " + job->name + " shuts down"
                           : "job " + job->name + (refused ? " refuses: " : " is gone: ") + to_string(held.error()));
   printer.print_summary();
   return static_cast<int>(printer.verdict());

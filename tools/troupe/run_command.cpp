@@ -178,9 +178,9 @@ int run(run_options options) {
   }
 
   if (!printer.lost()) // else `end_outputs` says why those that are open have ended
-    printer.end_rest(client->problem() ? to_string(*client->problem())
-                     : stop.seen()     ? "interrupted"
-                                       : "the cluster ended before it could be asked");
+    printer.end_rest(page_outcome::state::failed, client->problem() ? to_string(*client->problem())
+                                                  : stop.seen()     ? "interrupted"
+                                                                    : "the cluster ended before it could be asked");
   // The answers come before what goes to stderr about them.
   base::standard_output().flush(stop.seen() ? std::optional{base::now() + answer_grace} : std::nullopt);
   printer.print_summary();
