@@ -35,6 +35,7 @@ public:
 
   protocols::result<std::optional<protocols::frame_view>> peek() override;
   void pop() override;
+  bool is_amid_frame() const noexcept override { return with_->is_amid_frame(); }
 
   bool arm(interest wanted) override;
   void disarm() override;

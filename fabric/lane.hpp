@@ -63,6 +63,8 @@ public:
   /// was delivered); after an error the lane is closed and says peer_gone.
   virtual protocols::result<std::optional<protocols::frame_view>> peek() = 0;
   virtual void pop() = 0;
+  /// A frame has begun to come that `peek` did not find whole. Never of shared memory, which shows whole frames alone.
+  virtual bool is_amid_frame() const noexcept { return false; }
 
   // ---- waiting: one thread at a time, while no other uses the lane ----
 

@@ -176,8 +176,11 @@ result<std::optional<frame_view>> stream_lane::peek() {
 /// The next frame of what has arrived, judged as far as it is there.
 result<std::optional<frame_view>> stream_lane::parse() {
   const std::byte* begin = in_.get() + in_begin_;
-  if (received_bytes() < limits::frame_header_bytes)
+  if (received_bytes() < limits::frame_header_bytes) {
+    if (!may_begin_frame({begin, received_bytes()}))
+      return fail(fault::bad_magic);
     return std::nullopt;
+  }
   const std::span<const std::byte, limits::frame_header_bytes> bytes{begin, limits::frame_header_bytes};
   if (!arriving_) {
     const auto header = decode_header(bytes, frame_bytes_max_);

@@ -32,6 +32,7 @@ public:
 
   protocols::result<std::optional<protocols::frame_view>> peek() override;
   void pop() override;
+  bool is_amid_frame() const noexcept override { return !front_ && received_bytes() != 0; }
 
   bool arm(interest wanted) override;
   void disarm() override;

@@ -219,14 +219,19 @@ bool wire::send_some(link& one) {
 
 bool wire::receive_some(link& one) {
   bool moved = false;
+  if (!one.held->may_read())
+    one.frame_begun.reset(); // its rest waits for us
   for (int i = 0; i < frames_a_turn && !one.gone && one.held->may_read(); ++i) {
     const auto next = one.with->peek();
     if (!next) {
       lose(one, next.error());
       return true;
     }
-    if (!*next)
+    if (!*next) {
+      judge_unfinished(one);
       return moved;
+    }
+    one.frame_begun.reset();
     if (one.signs != nullptr)
       if (const auto why = told_why(**next)) {
         lose(one, *why);
@@ -248,6 +253,19 @@ bool wire::receive_some(link& one) {
     moved = true;
   }
   return moved;
+}
+
+/// Contract: K9. Who begins a frame and does not end it holds a place that others wait for.
+void wire::judge_unfinished(link& one) {
+  if (!one.with->is_amid_frame()) {
+    one.frame_begun.reset();
+    return;
+  }
+  const auto now = base::now();
+  if (!one.frame_begun)
+    one.frame_begun = now;
+  if (now - *one.frame_begun >= one.held->most.frame_within)
+    lose(one, {protocols::fault::timeout, "a frame was begun and not ended in time"});
 }
 
 /// True: it was one, and nobody else need see it. A heartbeat that cannot be read counts as a frame and no more.

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -46,6 +47,8 @@ public:
     std::size_t queue_bytes_max = protocols::limits::link_queue_bytes_max;
     /// Frames that `on_frame` has got and that are not `handled`: nothing more is read meanwhile.
     std::size_t unhandled_max = std::numeric_limits<std::size_t>::max();
+    /// From a frame's first bytes to its last, while it is read. Who says nothing at all may stay.
+    protocols::duration frame_within = protocols::duration::max();
   };
 
   /// What is known of the rank at the other end.
@@ -114,7 +117,8 @@ private:
     peer_signs* signs = nullptr;
     std::deque<outgoing> queue; ///< the wire's own; `posted_` is what others have added
     std::shared_ptr<counts> held;
-    protocols::time_point leave_until{}; ///< while `leaving`
+    std::optional<protocols::time_point> frame_begun; ///< of one whose rest has not come
+    protocols::time_point leave_until{};              ///< while `leaving`
     bool leaving = false;
     bool gone = false;
   };
@@ -128,6 +132,7 @@ private:
   static void leave(link& one);
   bool send_some(link& one);
   bool receive_some(link& one);
+  void judge_unfinished(link& one);
   bool take_heartbeat(link& one, const protocols::frame_view& frame);
   void send_heartbeats(protocols::time_point now);
   void lose(link& one, const protocols::failure& cause);

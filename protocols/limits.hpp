@@ -24,6 +24,9 @@ inline constexpr std::size_t clients_max = 256;
 inline constexpr std::size_t client_frames_max = 4;
 /// Answers that wait for one client; one that reads nothing for so long is let go.
 inline constexpr std::size_t client_queue_bytes_max = 8u * 1024 * 1024;
+/// From a frame's first bytes on a client's connection to its last, while the front reads it: what a socket does not
+/// take at once, a client sends with its next call.
+inline constexpr std::chrono::milliseconds client_frame_deadline{10'000};
 /// Picture files that one client sends, and decoded pictures of it until their answer's first token; at least a single
 /// picture of `limits.picture_bytes_max`. Of all clients together: `clients_share` times as much.
 inline constexpr std::uint64_t client_picture_bytes_max = 256ull << 20;

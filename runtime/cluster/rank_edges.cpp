@@ -301,7 +301,9 @@ void rank_world::on_client(base::unique_fd socket, bool crowded) {
                           caf::anon_send(*context_.roles->find(role_kind::front), actors::client_gone{*key});
                         }},
                    nullptr,
-                   {.queue_bytes_max = limits::client_queue_bytes_max, .unhandled_max = limits::client_frames_max});
+                   {.queue_bytes_max = limits::client_queue_bytes_max,
+                    .unhandled_max = limits::client_frames_max,
+                    .frame_within = limits::client_frame_deadline});
 }
 
 result<void> rank_world::on_client_frame(fabric::wire::key client, const frame_view& frame) {

@@ -39,7 +39,8 @@ using event = std::variant<protocols::accepted, protocols::answer, protocols::fi
 
 /// A connection to the front of a running job; many questions may be in flight on it.
 /// It has no thread and keeps no reply: whoever asks also calls `next_event`, which sends what is still to be sent
-/// while it reads, so a front that is slow to take pictures holds up neither side. Contract: A17, C15 (a question that
+/// while it reads, so a front that is slow to take pictures holds up neither side. The front ends a connection on which
+/// a frame was begun and is not ended within `limits::client_frame_deadline`. Contract: A17, C15 (a question that
 /// cannot be sent whole ends the connection, never half of it). Threads: one at a time, except `interrupt`.
 class client {
 public:

@@ -228,3 +228,24 @@ TEST_CASE(
   CHECK(answered.out == page.text + "\n");
   CHECK(run_troupe({"down", "--job", here.job(), "--run-dir", here / "jobs"}).exit_code == 0);
 }
+
+TEST_CASE("K9: a client that begins a frame and does not end it loses its place, one that says nothing keeps it") {
+  const scratch_folder here;
+  command job{
+      {"up", here.write("reader.json", reader_spec(one_rank())), "--job", here.job(), "--run-dir", here / "jobs"}};
+  REQUIRE(job.prints("is ready", 30s));
+  const auto connect = [&] { return connect_to_front(here / ("jobs/" + here.job() + "/front.sock")); };
+  const auto silent = connect();
+  const auto stranger = connect();
+  const auto slow = connect();
+  for (const auto& [socket, words] : {std::pair{&stranger, "abc"}, {&slow, "TRU"}}) // of which one may be a frame's
+    REQUIRE(::send(socket->get(), words, 3, MSG_NOSIGNAL) == 3);
+  CHECK(hangs_up(stranger, patience));
+  CHECK(hangs_up(slow, patience));
+  CHECK_FALSE(hangs_up(silent, 0ms));
+  for (const auto* const words : {"bad_magic", "timeout: a frame was begun and not ended in time"})
+    CHECK(holds_within(patience, [&] { // the line comes by way of the supervisor
+      return has(content_of(here / ("jobs/" + here.job() + "/logs/all.log")), std::string{"client refused: "} + words);
+    }));
+  CHECK(run_troupe({"down", "--job", here.job(), "--run-dir", here / "jobs"}).exit_code == 0);
+}

@@ -122,6 +122,78 @@ TEST_CASE("a peer that does not read fills its own queue, which refuses, and hol
   CHECK(receiver.numbers().front() == 7);
 }
 
+namespace {
+
+/// A link whose other end is a socket that says what it likes.
+struct raw_link {
+  int far = -1;
+  witness seen;
+
+  raw_link(fabric::wire& to, duration frame_within) {
+    int ends[2];
+    REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+    far = ends[0];
+    to.add(fabric::make_stream_lane(ends[1], rank_id{0}, generation{1}, rank_id{1}, generation{1}, small_lane),
+           seen.handlers(), nullptr, {.frame_within = frame_within});
+  }
+  ~raw_link() { ::close(far); }
+  raw_link(const raw_link&) = delete;
+
+  void say(std::span<const std::byte> bytes) const {
+    REQUIRE(::send(far, bytes.data(), bytes.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(bytes.size()));
+  }
+};
+
+/// Number 7, as rank 1 would send it first.
+std::vector<std::byte> whole_frame() {
+  const auto payload = payload_of(7);
+  frame_header header;
+  header.type = message_type::heartbeat;
+  header.payload_bytes = static_cast<std::uint32_t>(payload.size());
+  header.source = rank_id{1};
+  header.source_generation = header.destination_generation = generation{1};
+  header.destination = rank_id{0};
+  header.sequence = 1;
+  std::vector<std::byte> frame(limits::frame_header_bytes);
+  encode_header(header, payload, std::span{frame}.first<limits::frame_header_bytes>());
+  frame.insert(frame.end(), payload.begin(), payload.end());
+  return frame;
+}
+
+} // namespace
+
+TEST_CASE("K9: a frame that was begun and is not ended in time ends its link, one that says nothing may stay") {
+  const auto frame = whole_frame();
+  for (const std::size_t sent : {std::size_t{3}, limits::frame_header_bytes, frame.size() - 1}) {
+    CAPTURE(sent);
+    fabric::wire wire;
+    raw_link silent{wire, 20ms};
+    raw_link half{wire, 20ms};
+    raw_link patient{wire, duration::max()};
+    wire.start();
+    half.say(std::span{frame}.first(sent));
+    patient.say(std::span{frame}.first(sent));
+    REQUIRE(half.seen.wait_for_end());
+    CHECK(half.seen.gone() == std::vector<fault>{fault::timeout});
+    patient.say(std::span{frame}.subspan(sent));
+    CHECK(patient.seen.wait_for_frames(1));
+    silent.say(frame);
+    CHECK(silent.seen.wait_for_frames(1));
+    CHECK(silent.seen.gone().empty());
+    wire.stop();
+  }
+}
+
+TEST_CASE("K9: three bytes that begin no frame end their link at once") {
+  fabric::wire wire;
+  raw_link link{wire, 1h};
+  wire.start();
+  link.say(std::as_bytes(std::span{"abc", 3}));
+  REQUIRE(link.seen.wait_for_end());
+  CHECK(link.seen.gone() == std::vector<fault>{fault::bad_magic});
+  wire.stop();
+}
+
 TEST_CASE("C20: the end of a peer is told once, and what is posted to it after is refused") {
   auto [left, right] = fabric::make_shared_memory_pair(small_lane);
   witness sender;
