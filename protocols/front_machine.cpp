@@ -560,8 +560,10 @@ front_machine::effects front_machine::on_tick(time_point now) {
       end(current, finish_reason::failed, late, out);
     else if (!one.unheard.empty() && one.next_index == 0 && now >= one.unheard_until)
       retry_or_end(current,
-                   {fault::timeout, plan_.rank(*one.unheard.begin()).label +
-                                        " has not acknowledged the request within timeouts.kill_ms"},
+                   {fault::timeout,
+                    plan_.rank(*one.unheard.begin()).label + " has not acknowledged the request within " +
+                        std::to_string(std::chrono::ceil<std::chrono::milliseconds>(bounds_.ack_deadline).count()) +
+                        " ms (" + std::to_string(limits::starved_patience) + " x timeouts.kill_ms)"},
                    now, duration{}, out);
     else if (drain_until_ && now >= *drain_until_)
       end(current, finish_reason::failed, cut_off, out);

@@ -53,8 +53,10 @@ public:
     std::uint32_t picture_tokens_max = 0;
     std::vector<token_id> end_tokens;
     duration request_deadline{}; ///< from the question's first frame to its end
-    duration ack_deadline{};     ///< without a leader's acknowledgement by then, the attempt ends
-    duration drain_deadline{};   ///< a request that still runs this long after a drain began ends as failed
+    /// Without a leader's acknowledgement by then, the attempt ends. Not before the supervisor would have given up a
+    /// rank that the host starves: such a rank is slow, and another attempt would find the same host.
+    duration ack_deadline{};
+    duration drain_deadline{}; ///< a request that still runs this long after a drain began ends as failed
   };
 
   struct picture {

@@ -188,3 +188,24 @@ TEST_CASE("A number of records below one is a wrong command line") {
   CHECK(end.exit_code == 2);
   CHECK(has(end.err, "--last"));
 }
+
+TEST_CASE("A13: a leader that the host lets run too seldom to acknowledge within kill_ms is slow, and its request is "
+          "answered") {
+  const scratch_folder here;
+  const auto& page = golden_pages().front();
+  const auto spec = here.write("slow.json", reader_spec(R"({"front": {"role": "front"}, "encode": {"role": "encode"},
+                                                            "prefill": {"role": "prefill"},
+                                                            "decode": {"role": "decode"}})",
+                                                        R"(, "drills": true, "timeouts": {
+                                                              "kill_ms": 1500, "progress_ms": 60000,
+                                                              "drain_ms": 60000})"));
+  command job{{"up", spec, "--job", here.job(), "--run-dir", here / "jobs", "--inject",
+               "rank=decode.0,action=slow,point=decode.preflight,times=0,ms=2000"}};
+  REQUIRE(job.prints("is ready", 60s));
+  const auto end = run_troupe(
+      {"ask", "--job", here.job(), "--run-dir", here / "jobs", "--image", page.image, "--prompt", page.prompt});
+  CAPTURE(end.err);
+  CHECK(end.exit_code == 0);
+  CHECK(end.out == page.text + "\n");
+  CHECK(run_troupe({"down", "--job", here.job(), "--run-dir", here / "jobs"}).exit_code == 0);
+}
