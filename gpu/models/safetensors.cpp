@@ -187,9 +187,14 @@ result<std::unique_ptr<const tensor_files>> tensor_files::open_file(const std::f
 result<std::unique_ptr<const tensor_files>> tensor_files::open_folder(const std::filesystem::path& folder) {
   const auto single = folder / "model.safetensors";
   const auto index = folder / "model.safetensors.index.json";
-  if (std::filesystem::exists(single))
+  std::error_code problem; // of a folder that may not be searched, or of links that lead nowhere
+  const bool is_one = std::filesystem::exists(single, problem);
+  const bool are_several = !problem && !is_one && std::filesystem::exists(index, problem);
+  if (problem)
+    return refuse(folder.string(), "the weights cannot be looked up: " + problem.message());
+  if (is_one)
     return open_file(single);
-  if (!std::filesystem::exists(index))
+  if (!are_several)
     return refuse(folder.string(), "no weights; valid here: model.safetensors, or model.safetensors.index.json");
 
   const auto object = read_object(index);

@@ -47,6 +47,17 @@ TEST_CASE("tensors of a file are found with type, shape and bytes") {
   CHECK_FALSE(files->find("c"));
 }
 
+TEST_CASE("a folder whose weights cannot be looked up is refused by its name") {
+  for (const char* name : {"model.safetensors", "model.safetensors.index.json"}) {
+    const scratch_folder folder{"loop"};
+    std::filesystem::create_symlink(name, folder.path() / name); // leads to itself
+    const auto files = models::tensor_files::open_folder(folder.path());
+    REQUIRE_FALSE(files);
+    CHECK(files.error().code == protocols::fault::config_invalid);
+    CHECK(files.error().what.starts_with(folder.path().string() + ": the weights cannot be looked up: "));
+  }
+}
+
 TEST_CASE("a hostile or truncated file is refused by name before a tensor is used") {
   const std::string good = R"({"a":)" + entry("F32", "[2]", "[0,8]") + "}";
   CHECK(refusal(file_of(good, 8)) == "accepted");
