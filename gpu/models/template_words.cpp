@@ -339,8 +339,13 @@ const std::array list_methods{
 
 std::int64_t number_at(const call& one, std::size_t index) {
   const auto* number = one.others[index].as<std::int64_t>();
-  if (!number || *number > range_max || *number < -range_max)
-    one.bad(fmt::format("whole numbers up to {}", range_max));
+  const auto refuse_it = [&](auto&& what) {
+    refuse(one.with, fmt::format("range of {}", what), fmt::format("whole numbers up to {}", range_max));
+  };
+  if (!number)
+    refuse_it(kind_of(one.others[index]));
+  if (*number > range_max || *number < -range_max)
+    refuse_it(*number);
   return *number;
 }
 
@@ -350,7 +355,7 @@ template_value range(const call& one) {
   const std::int64_t last = number_at(one, one.others.size() > 1 ? 1 : 0);
   const std::int64_t step = one.others.size() > 2 ? number_at(one, 2) : 1;
   if (step == 0)
-    one.bad("a step that is not 0");
+    refuse(one.with, "range with a step of 0", "a step that is not 0");
   value_list out;
   for (std::int64_t i = first; step > 0 ? i < last : i > last; i += step)
     out.push_back({i});
