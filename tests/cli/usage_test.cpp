@@ -36,6 +36,9 @@ TEST_CASE("A missing or wrong argument is said in one line") {
   check_usage_error({"run", "x.json", "--prompt", "a", "--max-tokens", "0"}, "max-tokens");
   check_usage_error({"run", "x.json", "--prompt", "a", "--max-tokens", "many"}, "max-tokens");
   check_usage_error({"run", "x.json", "--prompt", "a", "--top-p", "1.5"}, "top-p");
+  for (const char* seed : {"-1", "18446744073709551616", "1.5", "many"})
+    check_usage_error({"run", "x.json", "--prompt", "a", "--seed", seed}, "no whole number from 0 to");
+  check_usage_error({"drill", "--matrix", "--sample", "-1"}, "no whole number from 0 to");
   check_usage_error({"run", "x.json", "--prompt", "a", "--pages", "p.json"}, "--pages");
   check_usage_error({"logs", "--rank", "first"}, "rank");
 }

@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <charconv>
+#include <cstdint>
+#include <limits>
 #include <sstream>
 #include <string>
 #include <string_view>
@@ -58,6 +61,18 @@ std::string describe_unknown(const chosen_command& command, std::string written)
 }
 
 } // namespace
+
+CLI::Validator whole_number() {
+  const auto judge = [](std::string& written) {
+    std::uint64_t number = 0;
+    const char* end = written.data() + written.size();
+    const auto read = std::from_chars(written.data(), end, number);
+    if (read.ec == std::errc{} && read.ptr == end)
+      return std::string{};
+    return fmt::format("{} is no whole number from 0 to {}", written, std::numeric_limits<std::uint64_t>::max());
+  };
+  return CLI::Validator{judge, ""};
+}
 
 std::string plain_formatter::make_option_opts(const CLI::Option* option) const {
   std::string text;

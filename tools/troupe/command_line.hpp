@@ -11,6 +11,9 @@ public:
   std::string make_option_opts(const CLI::Option* option) const override;
 };
 
+/// For an option that no `Range` bounds: the library takes -1 for the largest number there is, and cuts what is larger.
+CLI::Validator whole_number();
+
 /// Says in one line what is wrong with the command line, names the nearest option or command where a name is unknown,
 /// and returns exit_code::usage. Help and version are no error: they go to stdout and 0 is returned.
 int report(const CLI::App& troupe, const CLI::ParseError& problem);

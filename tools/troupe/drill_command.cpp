@@ -8,6 +8,7 @@
 #include <random>
 
 #include "runtime/cluster/json_text.hpp"
+#include "tools/troupe/command_line.hpp"
 #include "tools/troupe/commands.hpp"
 #include "tools/troupe/drill_matrix.hpp"
 #include "tools/troupe/drill_report.hpp"
@@ -178,8 +179,12 @@ void add_drill(CLI::App& troupe, action& chosen) {
   command->add_option("--repeat", options->repeat, "so often each")
       ->type_name("N")
       ->check(CLI::Range(1, 1'000'000).description(""));
-  command->add_option("--sample", options->sample, "so many of them, chosen by --seed; default: all")->type_name("N");
-  command->add_option("--seed", options->seed, "of --sample and --series; default: 1")->type_name("N");
+  command->add_option("--sample", options->sample, "so many of them, chosen by --seed; default: all")
+      ->type_name("N")
+      ->check(whole_number());
+  command->add_option("--seed", options->seed, "of --sample and --series; default: 1")
+      ->type_name("N")
+      ->check(whole_number());
   const std::map<std::string, series_kind> kinds{{"kills", series_kind::kills},
                                                  {"cycles", series_kind::cycles},
                                                  {"pressure", series_kind::pressure},

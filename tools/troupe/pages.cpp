@@ -14,6 +14,7 @@
 
 #include "runtime/base/unique_fd.hpp"
 #include "runtime/cluster/json_text.hpp"
+#include "tools/troupe/command_line.hpp"
 
 namespace troupe::tools {
 
@@ -54,7 +55,8 @@ void add_ask_options(CLI::App& command, ask_options& options) {
       ->check(CLI::Range(0.0001, 1.0).description(""));
   command.add_option("--seed", options.sampling.seed, "of the choices; equal seeds give equal answers")
       ->type_name("S")
-      ->capture_default_str();
+      ->capture_default_str()
+      ->check(whole_number());
   command.add_flag("--json", options.json, "one JSON object a line for each answer");
 }
 
