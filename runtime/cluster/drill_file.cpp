@@ -1,9 +1,5 @@
 #include "runtime/cluster/drill_file.hpp"
 
-#include <cerrno>
-#include <cstring>
-#include <fstream>
-
 #include <fmt/format.h>
 
 #include "runtime/cluster/key_makers.hpp"
@@ -125,13 +121,9 @@ void judge_act(key_reader& reader, const std::string& path, text_place at, const
 }
 
 result<std::string> read_text(const std::filesystem::path& file) {
-  std::ifstream in{file, std::ios::binary};
-  std::error_code unknown;
-  if (!in || std::filesystem::is_directory(file, unknown))
-    return fail(fault::config_invalid, fmt::format("cannot read {}: {}", file.string(), std::strerror(errno)));
-  std::string text(json_bytes_max + 1, '\0'); // one more than is allowed, so that too long is seen
-  in.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<std::size_t>(in.gcount()));
+  auto text = read_document(file);
+  if (!text)
+    return fail(fault::config_invalid, fmt::format("cannot read {}: {}", file.string(), text.error().what));
   return text;
 }
 

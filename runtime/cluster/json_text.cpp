@@ -1,7 +1,12 @@
 #include "runtime/cluster/json_text.hpp"
 
 #include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
 #include <iterator>
+#include <system_error>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -198,6 +203,21 @@ std::string text_of(const nlohmann::ordered_json& document, int indent) {
 
 bool is_utf8(const std::string& bytes) {
   return nlohmann::ordered_json::parse(text_of(nlohmann::ordered_json(bytes))) == bytes;
+}
+
+protocols::result<std::string> read_document(const std::filesystem::path& file, std::size_t bytes_max) {
+  std::ifstream in{file, std::ios::binary};
+  if (!in)
+    return protocols::fail(protocols::fault::config_invalid, std::strerror(errno));
+  std::error_code unknown;
+  if (std::filesystem::is_directory(file, unknown)) // opening one succeeds
+    return protocols::fail(protocols::fault::config_invalid, "it is a directory");
+  std::string text;
+  for (std::array<char, json_bytes_max> part; in && text.size() <= bytes_max;) {
+    in.read(part.data(), part.size());
+    text.append(part.data(), static_cast<std::size_t>(in.gcount()));
+  }
+  return text;
 }
 
 protocols::result<json_node> read_json(std::string_view text, std::size_t bytes_max) {

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -59,6 +60,10 @@ bool is_utf8(const std::string& bytes);
 
 inline constexpr std::size_t json_bytes_max = 64 * 1024; ///< of a spec
 inline constexpr std::size_t json_depth_max = 16;
+
+/// What a file holds; of one that is longer than `bytes_max` so much that `read_json` sees it.
+/// Errors: config_invalid with the reason alone.
+protocols::result<std::string> read_document(const std::filesystem::path& file, std::size_t bytes_max = json_bytes_max);
 
 /// Errors: config_invalid with "line:column: what was expected".
 protocols::result<json_node> read_json(std::string_view text, std::size_t bytes_max = json_bytes_max);

@@ -1,9 +1,6 @@
 #include "runtime/cluster/spec_file.hpp"
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <fstream>
 #include <regex>
 
 #include <fmt/format.h>
@@ -126,16 +123,10 @@ result<loaded_spec> read_spec_text(std::string_view text, const std::filesystem:
 }
 
 result<loaded_spec> read_spec(const std::filesystem::path& file) {
-  std::ifstream in{file, std::ios::binary};
-  if (!in)
-    return fail(fault::config_invalid, fmt::format("cannot read {}: {}", file.string(), std::strerror(errno)));
-  std::error_code unknown;
-  if (std::filesystem::is_directory(file, unknown))
-    return fail(fault::config_invalid, fmt::format("cannot read {}: it is a directory", file.string()));
-  std::string text(json_bytes_max + 1, '\0'); // one more than is allowed, so that too long is seen
-  in.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<std::size_t>(in.gcount()));
-  return read_spec_text(text, file);
+  const auto text = read_document(file);
+  if (!text)
+    return fail(fault::config_invalid, fmt::format("cannot read {}: {}", file.string(), text.error().what));
+  return read_spec_text(*text, file);
 }
 
 result<cluster_spec> parse_effective_spec(std::string_view json) {

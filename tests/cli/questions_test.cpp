@@ -102,6 +102,18 @@ TEST_CASE("A question that is refused stands cut to one line before its reason")
   CHECK(line.find("...: refused: context_exceeded") < 100);
 }
 
+TEST_CASE("A list of questions that is a folder or empty is refused for that") {
+  const scratch_folder here;
+  const auto refusal = [&](const std::string& pages) {
+    const auto end = run_troupe({"run", one_rank_spec(here), "--run-dir", here / "jobs", "--pages", pages});
+    CHECK(end.exit_code == 3);
+    return end.err;
+  };
+  CHECK(has(refusal(here / "."), "it is a directory; --pages takes"));
+  CHECK(has(refusal(here.write("p.json", "[]")),
+            "p.json:1:1: expected a list of {\"image\", \"prompt\"}, found an empty"));
+}
+
 TEST_CASE("A path or a question that is no UTF-8 is used or refused in words, and ends nobody") {
   const scratch_folder here;
   const auto& page = golden_pages().front();

@@ -131,6 +131,8 @@ TEST_CASE("a drill of another version, and pages that are none, are refused") {
   CHECK(refused(R"([{"promt": "a"}])").find("did you mean 'prompt'?") != std::string::npos);
   CHECK(refused(R"([{"prompt": "a", "answer": [1, -2]}])").find("[0].answer[1] is a token id") != std::string::npos);
   CHECK_FALSE(read_drill_pages(here.path() / "absent.json"));
+  for (const std::string& said : {read_drill_pages(here.path()).error().what, read_drill(here.path()).error().what})
+    CHECK(said == "cannot read " + here.path().string() + ": it is a directory");
 }
 
 TEST_CASE("a scene is read act by act, and an act that cannot be played is told") {

@@ -6,10 +6,8 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <array>
 #include <cerrno>
 #include <cstring>
-#include <fstream>
 #include <iterator>
 
 #include "runtime/base/unique_fd.hpp"
@@ -90,22 +88,19 @@ result<page> page_of(const std::string& file, const cluster::json_node& node) {
 }
 
 result<std::vector<page>> read_pages(const std::string& file) {
-  std::ifstream in{file, std::ios::binary};
-  if (!in)
+  const auto text = cluster::read_document(file, pages_bytes_max);
+  if (!text)
     return fail(fault::config_invalid, fmt::format("{}: {}; --pages takes a JSON file with a list of "
                                                    "{{\"image\", \"prompt\"}}",
-                                                   file, std::strerror(errno)));
-  std::string text;
-  for (std::array<char, 64 * 1024> part; in && text.size() <= pages_bytes_max;) { // one part more: too long is seen
-    in.read(part.data(), part.size());
-    text.append(part.data(), static_cast<std::size_t>(in.gcount()));
-  }
-  const auto tree = cluster::read_json(text, pages_bytes_max);
+                                                   file, text.error().what));
+  const auto tree = cluster::read_json(*text, pages_bytes_max);
   if (!tree)
     return fail(fault::config_invalid, fmt::format("{}:{}", file, tree.error().what));
-  if (tree->kind != cluster::json_kind::list || tree->elements.empty())
-    return fail(fault::config_invalid,
-                at(file, tree->at, "expected a list of {\"image\", \"prompt\"}, found " + describe(*tree)));
+  const bool is_empty_list = tree->kind == cluster::json_kind::list && tree->elements.empty();
+  if (tree->kind != cluster::json_kind::list || is_empty_list)
+    return fail(fault::config_invalid, at(file, tree->at,
+                                          "expected a list of {\"image\", \"prompt\"}, found " +
+                                              (is_empty_list ? "an empty one" : describe(*tree))));
   std::vector<page> pages;
   for (const auto& element : tree->elements) {
     auto made = page_of(file, element);
