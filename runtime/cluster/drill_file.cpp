@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "runtime/base/one_line.hpp"
 #include "runtime/cluster/key_makers.hpp"
 #include "runtime/cluster/key_reader.hpp"
 
@@ -123,7 +124,8 @@ void judge_act(key_reader& reader, const std::string& path, text_place at, const
 result<std::string> read_text(const std::filesystem::path& file) {
   auto text = read_document(file);
   if (!text)
-    return fail(fault::config_invalid, fmt::format("cannot read {}: {}", file.string(), text.error().what));
+    return fail(fault::config_invalid,
+                fmt::format("cannot read {}: {}", base::one_line(file.string()), text.error().what));
   return text;
 }
 

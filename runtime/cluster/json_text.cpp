@@ -11,8 +11,13 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "runtime/base/one_line.hpp"
+
 namespace troupe::cluster {
 namespace {
+
+constexpr std::size_t shown_bytes_max = 80;    ///< of a word of the document
+constexpr std::size_t problem_bytes_max = 300; ///< of what the library says, which quotes the document
 
 /// Counts what the library's lexer has taken, which is how the events below know where they are.
 class counting_iterator {
@@ -91,7 +96,8 @@ public:
     const std::string_view what = problem.what(); // "[json...] parse error at line 1, column 2: syntax error ..."
     const auto text = what.find(": ");
     const auto at = place_of(text_, position > 0 ? position - 1 : 0);
-    problem_ = fmt::format("{}:{}: {}", at.line, at.column, text == what.npos ? what : what.substr(text + 2));
+    problem_ = fmt::format("{}:{}: {}", at.line, at.column,
+                           base::one_line(text == what.npos ? what : what.substr(text + 2), problem_bytes_max));
     return false;
   }
 
@@ -155,6 +161,10 @@ private:
 
 } // namespace
 
+std::string shown(std::string_view words) {
+  return base::one_line(words, shown_bytes_max);
+}
+
 std::string describe(const json_node& node) {
   switch (node.kind) {
   case json_kind::null:
@@ -165,7 +175,7 @@ std::string describe(const json_node& node) {
   case json_kind::real:
     return node.text;
   case json_kind::text:
-    return fmt::format("\"{}\"", node.text);
+    return fmt::format("\"{}\"", shown(node.text));
   case json_kind::list:
     return "a list";
   case json_kind::object:

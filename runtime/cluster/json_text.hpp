@@ -44,6 +44,9 @@ struct json_member {
   json_node value;
 };
 
+/// Words of a document, as a message about them shows them: on one line, the first of many.
+std::string shown(std::string_view words);
+
 /// "a string", "the number -3", "an object": what an error says was found.
 std::string describe(const json_node& node);
 

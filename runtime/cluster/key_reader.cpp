@@ -6,6 +6,7 @@
 #include <fmt/ranges.h>
 
 #include "runtime/base/nearest.hpp"
+#include "runtime/base/one_line.hpp"
 
 namespace troupe::cluster {
 
@@ -20,8 +21,8 @@ std::string not_a_choice(std::string_view written, const std::vector<std::string
   const auto near = base::nearest(written, choices);
   const auto hint = near ? fmt::format("; did you mean '{}'?", *near) : std::string{};
   if (near && choices.size() > choices_listed_max)
-    return fmt::format("not \"{}\"{}", written, hint);
-  return fmt::format("one of {}, not \"{}\"{}", fmt::join(choices, ", "), written, hint);
+    return fmt::format("not \"{}\"{}", shown(written), hint);
+  return fmt::format("one of {}, not \"{}\"{}", fmt::join(choices, ", "), shown(written), hint);
 }
 
 } // namespace
@@ -33,7 +34,7 @@ std::string nearest_hint(std::string_view written, const std::vector<std::string
 }
 
 void key_reader::problem(text_place at, const std::string& text) {
-  problems_.push_back(fmt::format("{}:{}:{}: {}", file_, at.line, at.column, text));
+  problems_.push_back(base::one_line(fmt::format("{}:{}:{}: {}", file_, at.line, at.column, text)));
 }
 
 result<void> key_reader::verdict() const {
@@ -62,7 +63,7 @@ bool key_reader::is_object(const std::string& path, const json_node& node) {
 
 void key_reader::unknown(const std::string& path, const json_member& member,
                          const std::vector<std::string_view>& names) {
-  problem(member.at, fmt::format("unknown key '{}'{}{}", member.key, path.empty() ? "" : " in " + path,
+  problem(member.at, fmt::format("unknown key '{}'{}{}", shown(member.key), path.empty() ? "" : " in " + path,
                                  nearest_hint(member.key, names)));
 }
 

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "runtime/base/digest.hpp"
+#include "runtime/base/one_line.hpp"
 #include "runtime/cluster/key_reader.hpp"
 #include "runtime/cluster/spec_keys.hpp"
 #include "runtime/cluster/spec_rules.hpp"
@@ -63,11 +64,11 @@ private:
       return;
     static const std::regex name_form{std::string{pool_name_pattern}};
     for (const auto& member : of.members) {
-      const auto full = path_of(path, member.key);
+      const auto full = path_of(path, shown(member.key));
       if (!keys_.first_time(full, member.at))
         continue;
       if (!std::regex_match(member.key, name_form))
-        keys_.problem(member.at, fmt::format("a pool's name is {}, not '{}'", pool_name_in_words, member.key));
+        keys_.problem(member.at, fmt::format("a pool's name is {}, not '{}'", pool_name_in_words, shown(member.key)));
       auto& pool = loaded_.spec.pools.emplace_back();
       pool.name = member.key;
       keys_.read_members(pool, pool_keys(), full, member.value);
@@ -125,7 +126,8 @@ result<loaded_spec> read_spec_text(std::string_view text, const std::filesystem:
 result<loaded_spec> read_spec(const std::filesystem::path& file) {
   const auto text = read_document(file);
   if (!text)
-    return fail(fault::config_invalid, fmt::format("cannot read {}: {}", file.string(), text.error().what));
+    return fail(fault::config_invalid,
+                fmt::format("cannot read {}: {}", base::one_line(file.string()), text.error().what));
   return read_spec_text(*text, file);
 }
 

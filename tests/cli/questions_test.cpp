@@ -102,6 +102,24 @@ TEST_CASE("A question that is refused stands cut to one line before its reason")
   CHECK(line.find("...: refused: context_exceeded") < 100);
 }
 
+TEST_CASE("A name with a line feed or an escape sequence stays within the one line that says what is wrong with it") {
+  const scratch_folder here;
+  const std::string name = "a\ntroupe: \x1b[2Jb.png"; // a line of its own would pass for the command's
+  const auto spec = one_rank_spec(here);
+  const auto list = here.write("p.json", R"([{"image": "a\ntroupe: \u001b[2Jb.png", "prompt": "Read the text."}])");
+  for (const auto& question : {std::vector<std::string>{"--image", name, "--prompt", "Read the text."},
+                               {"--pages", list},
+                               {"--pages", name}}) {
+    auto arguments = std::vector<std::string>{"run", spec, "--run-dir", here / "jobs"};
+    arguments.insert(arguments.end(), question.begin(), question.end());
+    const auto end = run_troupe(arguments);
+    CAPTURE(end.err);
+    CHECK(end.exit_code == 3);
+    CHECK(lines_in(end.err) == 1);
+    CHECK(end.err.find('\x1b') == std::string::npos);
+  }
+}
+
 TEST_CASE("A list of questions that is a folder or empty is refused for that") {
   const scratch_folder here;
   const auto refusal = [&](const std::string& pages) {

@@ -195,6 +195,25 @@ TEST_CASE("text that is no JSON is an error with its line and column, whatever i
     CHECK_FALSE(problem_of(good.substr(0, length)).empty());
 }
 
+TEST_CASE("K6: a document's words stay within the one line of their problem, and are short in it") {
+  for (const std::string& words : {std::string{R"("a\nreader.json: valid")"}, std::string{R"("a\u001b[2J")"},
+                                   "\"" + std::string(30'000, 'x') + "\"", std::string{"\"\xFF\x1B[2J\""}})
+    for (const std::string& text :
+         {R"({"troupe": 1, "name": )" + words + "}", R"({"troupe": 1, "name": "reader", "device": )" + words + "}",
+          R"({"troupe": 1, "name": "reader", )" + words + ": 1}",
+          R"({"troupe": 1, "name": "reader", "pools": {)" + words + R"(: {"role": "stub"}}})"}) {
+      INFO(text.substr(0, 100));
+      const auto problem = problem_of(text);
+      for (std::size_t begin = 0; begin < problem.size();
+           begin = std::min(problem.find('\n', begin), problem.size()) + 1) {
+        const auto line = problem.substr(begin, problem.find('\n', begin) - begin);
+        CHECK(line.starts_with("reader.json:1:"));
+        CHECK(line.size() < 500);
+        CHECK(std::ranges::none_of(line, [](unsigned char byte) { return byte < ' ' || byte == 0xFF; }));
+      }
+    }
+}
+
 TEST_CASE("places survive escapes, numbers and one-line specs") {
   const auto loaded = read_spec_text(
       "{\"troupe\":1,\"name\":\"a\\u0062\",\"pools\":{\"p\":{\"role\":\"stub\",\"cells\":12}}}", "/x.json");

@@ -147,7 +147,7 @@ void answer_printer::print_summary() const {
     if (outcome.is != page_outcome::state::answered)
       continue;
     any = true;
-    std::vector<std::string> cells{pages_[place].image.empty() ? "(text)" : pages_[place].image,
+    std::vector<std::string> cells{pages_[place].image.empty() ? "(text)" : pages_[place].shown(),
                                    std::to_string(outcome.token_ids.size()),
                                    in_words(std::chrono::nanoseconds{outcome.time_to_first_token_ns}),
                                    in_words(std::chrono::nanoseconds{outcome.total_ns})};

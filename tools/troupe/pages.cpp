@@ -62,7 +62,7 @@ namespace {
 
 /// "pages.json:3:5: unknown key \"picture\"; valid: image, prompt".
 std::string at(const std::string& file, cluster::text_place place, const std::string& what) {
-  return fmt::format("{}:{}:{}: {}", file, place.line, place.column, what);
+  return fmt::format("{}:{}:{}: {}", base::one_line(file), place.line, place.column, what);
 }
 
 result<page> page_of(const std::string& file, const cluster::json_node& node) {
@@ -71,8 +71,9 @@ result<page> page_of(const std::string& file, const cluster::json_node& node) {
   page made;
   for (const auto& member : node.members) {
     if (member.key != "image" && member.key != "prompt")
-      return fail(fault::config_invalid,
-                  at(file, member.at, fmt::format("unknown key \"{}\"; valid: image, prompt", member.key)));
+      return fail(
+          fault::config_invalid,
+          at(file, member.at, fmt::format("unknown key \"{}\"; valid: image, prompt", cluster::shown(member.key))));
     if (member.value.kind != cluster::json_kind::text)
       return fail(
           fault::config_invalid,
@@ -92,10 +93,10 @@ result<std::vector<page>> read_pages(const std::string& file) {
   if (!text)
     return fail(fault::config_invalid, fmt::format("{}: {}; --pages takes a JSON file with a list of "
                                                    "{{\"image\", \"prompt\"}}",
-                                                   file, text.error().what));
+                                                   base::one_line(file), text.error().what));
   const auto tree = cluster::read_json(*text, pages_bytes_max);
   if (!tree)
-    return fail(fault::config_invalid, fmt::format("{}:{}", file, tree.error().what));
+    return fail(fault::config_invalid, fmt::format("{}:{}", base::one_line(file), tree.error().what));
   const bool is_empty_list = tree->kind == cluster::json_kind::list && tree->elements.empty();
   if (tree->kind != cluster::json_kind::list || is_empty_list)
     return fail(fault::config_invalid, at(file, tree->at,
@@ -130,7 +131,9 @@ result<void> check_pictures(const std::vector<page>& pages, std::uint64_t pictur
   for (const auto& each : pages) {
     if (each.image.empty())
       continue;
-    const auto complaint = [&](const std::string& what) { return fail(fault::bad_picture, each.image + ": " + what); };
+    const auto complaint = [&](const std::string& what) {
+      return fail(fault::bad_picture, each.shown() + ": " + what);
+    };
     struct stat found {};
     if (::stat(each.file.c_str(), &found) != 0 || ::access(each.file.c_str(), R_OK) != 0)
       return complaint(std::string{"cannot be read: "} + std::strerror(errno) + "; --image takes a PNG or JPEG file");
@@ -153,7 +156,7 @@ result<embed::question> load(const page& what, const ask_options& options) {
   const base::unique_fd file{::open(what.file.c_str(), O_RDONLY | O_CLOEXEC)};
   struct stat found {};
   if (!file || ::fstat(file.get(), &found) != 0)
-    return fail(fault::bad_picture, what.image + ": cannot be read: " + std::strerror(errno));
+    return fail(fault::bad_picture, what.shown() + ": cannot be read: " + std::strerror(errno));
   auto& picture = made.pictures.emplace_back();
   picture.name = what.image;
   picture.bytes.resize(static_cast<std::size_t>(found.st_size));
@@ -161,9 +164,9 @@ result<embed::question> load(const page& what, const ask_options& options) {
   while (taken < picture.bytes.size()) {
     const auto got = ::read(file.get(), picture.bytes.data() + taken, picture.bytes.size() - taken);
     if (got < 0)
-      return fail(fault::bad_picture, what.image + ": cannot be read: " + std::strerror(errno));
+      return fail(fault::bad_picture, what.shown() + ": cannot be read: " + std::strerror(errno));
     if (got == 0)
-      return fail(fault::bad_picture, what.image + ": became shorter while it was read");
+      return fail(fault::bad_picture, what.shown() + ": became shorter while it was read");
     taken += static_cast<std::size_t>(got);
   }
   return made;

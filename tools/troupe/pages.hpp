@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "protocols/fault.hpp"
+#include "runtime/base/one_line.hpp"
 #include "runtime/embed/client.hpp"
 #include "tools/troupe/text.hpp"
 
@@ -33,7 +34,7 @@ struct page {
   std::string prompt;
 
   /// How lines for people call it.
-  std::string shown() const { return image.empty() ? in_short(prompt) : image; }
+  std::string shown() const { return image.empty() ? in_short(prompt) : base::one_line(image); }
 };
 
 /// Of the file of --pages, which is read whole; a person who has more asks in several runs.

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "runtime/base/clock.hpp"
+#include "runtime/base/one_line.hpp"
 
 namespace troupe::tools {
 
@@ -40,7 +41,7 @@ int complain(base::exit_code code, std::string_view what) {
   while (!what.empty()) {
     const auto end = std::min(what.find('\n'), what.size());
     if (end > 0)
-      fmt::format_to(std::back_inserter(text), "troupe: {}\n", what.substr(0, end));
+      fmt::format_to(std::back_inserter(text), "troupe: {}\n", base::one_line(what.substr(0, end)));
     what.remove_prefix(std::min(end + 1, what.size()));
   }
   base::standard_error().offer(text); // one call, so that lines of other processes do not fall between
@@ -110,14 +111,7 @@ std::string table::text(const palette& colours) const {
 
 std::string in_short(std::string_view words) {
   constexpr std::size_t bytes_max = 60;
-  std::string line{words.substr(0, bytes_max)};
-  std::ranges::replace_if(
-      line, [](char byte) { return static_cast<unsigned char>(byte) < ' '; }, ' ');
-  if (words.size() <= bytes_max)
-    return line;
-  while (!line.empty() && (static_cast<unsigned char>(words[line.size()]) & 0xC0) == 0x80) // within a code point
-    line.pop_back();
-  return line + "...";
+  return base::one_line(words, bytes_max);
 }
 
 std::string in_words(std::chrono::nanoseconds span) {
