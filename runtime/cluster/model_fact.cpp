@@ -2,8 +2,8 @@
 
 #include <array>
 #include <fstream>
-#include <iterator>
 #include <span>
+#include <sstream>
 #include <string>
 #include <string_view>
 
@@ -22,8 +22,9 @@ std::string digest_of(const std::filesystem::path& file) {
   std::ifstream stream{file, std::ios::binary};
   if (!stream)
     return "absent";
-  const std::string text{std::istreambuf_iterator<char>{stream}, {}};
-  return base::hex(base::digest(std::as_bytes(std::span{text})));
+  std::ostringstream text;
+  text << stream.rdbuf();
+  return base::hex(base::digest(std::as_bytes(std::span{text.view()})));
 }
 
 } // namespace

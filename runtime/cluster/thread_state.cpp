@@ -1,17 +1,19 @@
 #include "runtime/cluster/thread_state.hpp"
 
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <string>
+
+#include "runtime/base/regular_file.hpp"
 
 namespace troupe::cluster {
 
 namespace {
 
+constexpr std::size_t proc_bytes_max = 4096;
+
+/// Empty of a thread that ends meanwhile. Not by a stream's iterator, which answers that with an exception.
 std::string content_of(const std::filesystem::path& file) {
-  std::ifstream in{file};
-  return {std::istreambuf_iterator<char>{in}, {}};
+  return base::read_regular(file, proc_bytes_max).value_or(std::string{});
 }
 
 /// The letter stands behind the thread's name, which is in brackets and may hold any character.

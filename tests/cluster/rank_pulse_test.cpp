@@ -92,6 +92,21 @@ TEST_CASE("C4: a thread that could run, one that is stopped and one that waits a
   CHECK_FALSE(state_of_thread(idle.pid(), "no such thread"));
 }
 
+TEST_CASE("C1, C4: threads that end while the kernel is asked about them are passed over") {
+  std::atomic<bool> over = false;
+  std::vector<std::thread> makers;
+  for (int i = 0; i < 2; ++i)
+    makers.emplace_back([&] {
+      while (!over)
+        std::thread{[] {}}.join();
+    });
+  for (int i = 0; i < 5'000; ++i)
+    REQUIRE_FALSE(state_of_thread(::getpid(), "no such thread"));
+  over = true;
+  for (auto& each : makers)
+    each.join();
+}
+
 TEST_CASE("C4, C13: a rank that is starved has more time than one that is stopped or does not come back") {
   const process starved{process::watchdog::runs};
   REQUIRE(starved.comes_to(thread_state::runnable));
