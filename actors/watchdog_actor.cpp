@@ -47,7 +47,7 @@ watchdog_actor::watchdog_actor(caf::actor_config& config, const rank_context& ra
       machine_(rank.spec.timeouts, flight_threads_max + rank.turns->size(), peers_of(rank)),
       threads_(flight_threads_max + rank.turns->size()) {
   for (const auto peer : peers_of(rank))
-    peers_.push_back({.rank = peer});
+    peers_.push_back({.rank = peer, .linked = false, .born = {}, .heard = 0});
 }
 
 caf::behavior watchdog_actor::make_behavior() {
@@ -71,18 +71,20 @@ void watchdog_actor::look() {
   const auto here = recorder.live();
   for (std::size_t i = 0; i < here.threads_count; ++i) {
     const auto& thread = here.threads[i];
-    threads_[i] = {.computes = thread.what.action == flight_action::step && thread.until_ns == 0,
-                   .progress = thread.progress};
+    const auto in = [&](flight_action action) { return thread.what.action == action && thread.until_ns == 0; };
+    threads_[i] = {
+        .computes = in(flight_action::step), .waits = in(flight_action::collective), .progress = thread.progress};
   }
   for (std::size_t i = 0; i < rank_.turns->size(); ++i) {
     const auto sign = rank_.turns->at(i);
-    threads_[flight_threads_max + i] = {.computes = sign.works, .progress = sign.turn};
+    threads_[flight_threads_max + i] = {.computes = sign.works, .waits = false, .progress = sign.turn};
   }
   for (auto& peer : peers_) {
     const auto& signs = signs_[peer.rank.value];
     // Until every edge of the cluster is made a peer may hold a lane that it does not drive yet; the start has a
     // deadline.
     peer.linked = here.life >= life_state::ready && signs.linked.load(std::memory_order_relaxed);
+    peer.born = generation{signs.born.load(std::memory_order_relaxed)};
     peer.heard = signs.frames.load(std::memory_order_relaxed);
   }
   const auto found =
@@ -94,7 +96,7 @@ void watchdog_actor::look() {
 void watchdog_actor::react(const watchdog_machine::finding& found) {
   using trouble = watchdog_machine::trouble;
   if (found.what == trouble::peer_silent) {
-    base::flight().complain_of(rank_id{found.subject});
+    base::flight().complain_of(rank_id{found.subject}, found.born);
     return;
   }
   const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(found.since).count();

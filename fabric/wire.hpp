@@ -54,7 +54,8 @@ public:
   /// What is known of the rank at the other end.
   struct peer_signs {
     std::atomic<bool> linked = false;
-    std::atomic<std::uint64_t> frames = 0;    ///< that have come, of every kind
+    std::atomic<std::uint32_t> born = 0;   ///< generation of the newest that was linked; whoever adds the link says it
+    std::atomic<std::uint64_t> frames = 0; ///< that have come, of every kind
     std::atomic<std::uint64_t> completed = 0; ///< as its last heartbeat said
     std::atomic<bool> busy = false;
   };

@@ -24,6 +24,20 @@ inline constexpr std::uint32_t flight_version = 1;
 inline constexpr std::size_t flight_groups_max = 16;
 inline constexpr std::size_t flight_threads_max = 16;
 
+/// What a rank's watchdog complains of, in one word, so that it is read whole: a count above 0, by which the same can
+/// be said again, the silent peer and which generation of it was silent.
+struct complaint_word {
+  std::uint64_t bits = 0; ///< 16 of the count, 32 of the generation, 16 of the rank
+
+  std::uint64_t count() const noexcept { return bits >> 48; }
+  generation born() const noexcept { return generation{static_cast<std::uint32_t>(bits >> 16)}; }
+  rank_id peer() const noexcept { return rank_id{static_cast<std::uint32_t>(bits & 0xffff)}; }
+  complaint_word next(rank_id about, generation of) const noexcept {
+    const std::uint64_t counted = count() == 0xffff ? 1 : count() + 1;
+    return {counted << 48 | std::uint64_t{of.value} << 16 | (about.value & 0xffff)};
+  }
+};
+
 struct flight_header {
   struct group {
     std::uint32_t id;
@@ -60,8 +74,7 @@ struct flight_header {
   alignas(64) std::int64_t pulse_ns; ///< live: the last beat of the rank's watchdog
   std::uint64_t life;                ///< live: life_state
   std::uint64_t threads_count;       ///< live: threads that have been in anything; those above the table are not seen
-  std::uint64_t complaint;           ///< live: 1 + the peer that is silent towards this rank; the count of complaints
-                                     ///< stands above bit 32, so that the same one can be said again
+  std::uint64_t complaint;           ///< live: a complaint_word about the peer that is silent towards this rank
   std::uint64_t graphs;              ///< live: captured work that is kept
   std::uint64_t eager;               ///< live: runs without any, where it could be
   alignas(64) std::uint64_t next;    ///< live: index of the next record

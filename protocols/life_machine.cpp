@@ -279,6 +279,19 @@ life_machine::effects life_machine::on_error(rank_id from, const error& said, ti
   return {};
 }
 
+life_machine::effects life_machine::on_complaint(rank_id from, rank_id of, generation born, time_point now) {
+  if (ranks_.at(of.value).born != born)
+    return {};
+  return on_error(from,
+                  {.code = static_cast<std::uint16_t>(fault::timeout),
+                   .message = "nothing comes from rank " + std::to_string(of.value) + " (" + plan_.rank(of).label + ")",
+                   .origin = of,
+                   .call = {},
+                   .where = "edge",
+                   .request = {}},
+                  now);
+}
+
 /// An edge has two ends, and which of them is at fault cannot be seen from here: the one that can be restarted goes. Of
 /// a newcomer that cannot reach a rank which is never restarted, the newcomer goes first; the next one to say the same
 /// is believed.

@@ -122,6 +122,8 @@ public:
   result<effects> on_progress(rank_id from, const progress& message, time_point now);
   result<effects> on_readmitted(rank_id from, const readmitted& message, time_point now);
   effects on_error(rank_id from, const error& said, time_point now);
+  /// `from` hears nothing of `of`. A complaint about a generation that has gone says nothing of its successor.
+  effects on_complaint(rank_id from, rank_id of, generation born, time_point now);
   /// The supervisor has seen no sign of life of the rank for so long that it is given up.
   effects on_silent(rank_id rank, duration silent_for, time_point now);
   /// After the rank's control lane has been read to its end.

@@ -98,10 +98,12 @@ flight_live read_live(const flight_header& from) noexcept {
   flight_live out;
   out.pulse_ns = look(from.pulse_ns);
   out.life = static_cast<life_state>(look(from.life));
-  const auto complaint = look(from.complaint);
-  out.complaints = complaint >> 32;
-  if (complaint != 0)
-    out.silent = rank_id{static_cast<std::uint32_t>(complaint) - 1};
+  const complaint_word word{look(from.complaint)};
+  out.complaints = word.count();
+  if (word.count() != 0) {
+    out.silent = word.peer();
+    out.silent_born = word.born();
+  }
   const auto count = std::min<std::uint64_t>(look(from.threads_count), flight_threads_max);
   for (std::size_t i = 0; i < count; ++i)
     if (const auto thread = read_thread(from.threads[i]))
@@ -230,10 +232,10 @@ void flight_recorder::say(std::string_view words) noexcept {
   put(ring->words_state, 2u);
 }
 
-void flight_recorder::complain_of(rank_id peer) noexcept {
+void flight_recorder::complain_of(rank_id peer, generation born) noexcept {
   auto* const ring = ring_.load(std::memory_order_acquire);
   if (ring != nullptr)
-    put(ring->complaint, ((look(ring->complaint) >> 32) + 1) << 32 | (peer.value + 1));
+    put(ring->complaint, complaint_word{look(ring->complaint)}.next(peer, born).bits);
 }
 
 void flight_recorder::beat() noexcept {

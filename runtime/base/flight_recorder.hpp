@@ -25,6 +25,7 @@ struct flight_live {
   std::size_t threads_count = 0;
   std::uint64_t complaints = 0;             ///< grows with each
   std::optional<protocols::rank_id> silent; ///< the peer that the last one was of
+  protocols::generation silent_born;        ///< and which generation of it
 
   std::span<const protocols::flight_activity> activities() const noexcept { return {threads.data(), threads_count}; }
   /// Of all threads together.
@@ -74,7 +75,7 @@ public:
   /// The watchdog's beat.
   void beat() noexcept;
   /// The watchdog: nothing comes from this peer, which the supervisor is to know.
-  void complain_of(protocols::rank_id peer) noexcept;
+  void complain_of(protocols::rank_id peer, protocols::generation born) noexcept;
   /// The calling thread has completed something: a layer, a collective, a step.
   void tick() noexcept;
   /// So many graphs more (or fewer) are kept, and so many runs more were made without one (G5).

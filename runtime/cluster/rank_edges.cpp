@@ -175,6 +175,8 @@ void rank_world::adopt(const lane_name& which, std::unique_ptr<fabric::lane> lan
     return;
   }
   const auto born = everybody_[peer.value].born;
+  if (channel == channel_kind::control)
+    signs_[peer.value].born.store(born.value);
   const auto key =
       wire_.add(std::move(lane),
                 {.on_frame = [this, from = peer](const frame_view& frame) { return on_control_frame(from, frame); },

@@ -35,8 +35,10 @@ rank_pulse::sight rank_pulse::look(pid_t pid, protocols::time_point now) {
   const bool suspected = seen.is != protocols::pulse_judge::verdict::alive;
   seen.newly_suspected = suspected && !std::exchange(suspected_, suspected);
   suspected_ = suspected;
-  if (live.complaints != std::exchange(complaints_, live.complaints))
+  if (live.complaints != std::exchange(complaints_, live.complaints)) {
     seen.silent_peer = live.silent;
+    seen.silent_born = live.silent_born;
+  }
   return seen;
 }
 

@@ -24,6 +24,7 @@ public:
     protocols::duration silent_for{};
     bool newly_suspected = false;
     std::optional<protocols::rank_id> silent_peer; ///< a complaint that has not been seen before
+    protocols::generation silent_born;             ///< which generation of the peer it is about
   };
   /// Before the rank's first beat it is alive: its start has a deadline of its own.
   sight look(pid_t pid, protocols::time_point now);

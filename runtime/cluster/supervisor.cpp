@@ -260,15 +260,7 @@ private:
     if (seen.newly_suspected)
       journal_.note(fmt::format("{} gives no sign of life", rank.label));
     if (seen.silent_peer && seen.silent_peer->value < plan_.ranks.size() && !ranks_.is_starved(*seen.silent_peer))
-      perform(life_->on_error(rank.id,
-                              {.code = static_cast<std::uint16_t>(fault::timeout),
-                               .message = fmt::format("nothing comes from rank {} ({})", seen.silent_peer->value,
-                                                      plan_.rank(*seen.silent_peer).label),
-                               .origin = *seen.silent_peer,
-                               .call = {},
-                               .where = "edge",
-                               .request = {}},
-                              now));
+      perform(life_->on_complaint(rank.id, *seen.silent_peer, seen.silent_born, now));
     if (seen.is == protocols::pulse_judge::verdict::silent)
       perform(life_->on_silent(rank.id, seen.silent_for, now));
   }

@@ -335,12 +335,26 @@ TEST_CASE(
       const flight_span span{sum(seed), recorder};
       recorder.note(sum(seed));
       recorder.say("words");
-      recorder.complain_of(rank_id{3});
+      recorder.complain_of(rank_id{3}, generation{1});
       recorder.beat();
     }
     CHECK(view->live().threads_count <= flight_threads_max);
     (void)base::read_flight_file(folder.file());
   }
+}
+
+TEST_CASE("C43: a complaint is counted, and says which peer and which generation of it is silent") {
+  complaint_word said;
+  CHECK(said.count() == 0);
+  for (const std::uint32_t born : {1u, 1u, 0xffff'fffeu}) {
+    const auto before = said.count();
+    said = said.next(rank_id{0xfffe}, generation{born});
+    CHECK(said.count() == before + 1);
+    CHECK(said.peer() == rank_id{0xfffe});
+    CHECK(said.born() == generation{born});
+  }
+  said.bits |= std::uint64_t{0xffff} << 48;
+  CHECK(said.next(rank_id{3}, generation{2}).count() == 1); // 0 would be no complaint
 }
 
 TEST_CASE("A file that cannot be made or mapped is said with its name") {

@@ -620,6 +620,31 @@ TEST_CASE("C15: of an edge that is cut the end that can be restarted is lost, wh
   CHECK(std::ranges::count(out, life::effect{life::kill_ranks{{rank_id{3}}}}) == 1);
 }
 
+TEST_CASE("C15, C43: a complaint about a generation that has gone costs its successor nothing, also in a drain") {
+  recovery c;
+  c.lose_prefill();
+  c.join_again();
+  c.agree_again();
+  c.reach_again(life_state::grouped);
+  c.reach_again(life_state::warm);
+  for (const std::uint32_t stayed : {0u, 3u})
+    REQUIRE(c.machine.on_readmitted(rank_id{stayed}, {generation{2}}, at(12s)));
+  c.reach_again(life_state::ready);
+  REQUIRE(c.machine.current() == life::state::ready);
+  SUBCASE("while it serves") {}
+  SUBCASE("in a drain") {
+    c.machine.on_stop(life::stop_asker::terminal, "signal", at(13s));
+  }
+  const auto state = c.machine.current();
+
+  CHECK(c.machine.on_complaint(rank_id{3}, rank_id{1}, generation{1}, at(13s)).empty());
+  CHECK(c.machine.on_tick(at(13s) + limits::first_cause_grace).empty());
+  CHECK(c.machine.current() == state);
+  c.machine.on_complaint(rank_id{3}, rank_id{1}, generation{2}, at(13s));
+  c.machine.on_tick(at(13s) + limits::first_cause_grace);
+  CHECK(c.machine.current() != state);
+}
+
 TEST_CASE("C43: a rank that gives no sign of life is put down and its cell started again, or the cluster ended") {
   SUBCASE("restarted") {
     recovery c;

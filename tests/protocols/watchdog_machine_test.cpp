@@ -22,7 +22,7 @@ struct rank {
   std::uint64_t beats = 0;
 
   std::vector<watchdog_machine::thread_view> threads{{}, {}};
-  std::vector<watchdog_machine::peer_view> seen{{rank_id{1}, true, 0}, {rank_id{2}, true, 0}};
+  std::vector<watchdog_machine::peer_view> seen{{rank_id{1}, true, {}, 0}, {rank_id{2}, true, {}, 0}};
   bool wire_lives = true;
   std::vector<bool> peer_lives{true, true};
   std::uint64_t wire_turns = 0;
@@ -95,21 +95,56 @@ TEST_CASE("C4: time in which the judge itself was stopped is nobody's silence") 
 TEST_CASE("C4: a rank that gets on finds nothing, idle or busy, for an hour") {
   rank here;
   for (int i = 0; i < 18'000; ++i) {
-    here.threads[0] = {.computes = i % 3 != 0, .progress = static_cast<std::uint64_t>(i / 10)};
+    here.threads[0] = {.computes = i % 3 != 0, .waits = false, .progress = static_cast<std::uint64_t>(i / 10)};
     REQUIRE_FALSE(here.look());
   }
 }
 
 TEST_CASE("C12: a thread that computes and completes nothing is wedged, one that waits is not") {
   rank here;
-  here.threads[0] = {.computes = false, .progress = 7};
-  here.threads[1] = {.computes = true, .progress = 9};
+  here.threads[0] = {.computes = false, .waits = false, .progress = 7};
+  here.threads[1] = {.computes = true, .waits = false, .progress = 9};
   watchdog_machine::finding found;
 
   CHECK(here.time_to_find(found) == 4200ms);
   CHECK(found.what == trouble::wedged);
   CHECK(found.subject == 1);
   CHECK(found.since == 4s);
+}
+
+TEST_CASE(
+    "C12: a thread that is inside a collective beyond its deadline and progress_ms is wedged, though no peer waits") {
+  rank here;
+  here.threads[1] = {.computes = false, .waits = true, .progress = 9};
+  watchdog_machine::finding found;
+
+  const cluster_spec::timeouts_section timeouts;
+  const auto within = std::chrono::milliseconds{timeouts.collective_ms + timeouts.progress_ms};
+  CHECK(here.time_to_find(found) == within + 200ms);
+  CHECK(found.what == trouble::wedged);
+  CHECK(found.subject == 1);
+  CHECK(found.since == within);
+
+  rank other;
+  for (int i = 0; i < 1'000; ++i) { // one after the other, each in its time
+    other.threads[1] = {.computes = false, .waits = true, .progress = static_cast<std::uint64_t>(i / 30)};
+    REQUIRE_FALSE(other.look());
+  }
+}
+
+TEST_CASE("C41, C43: a new generation of a peer is not named for the silence of the one before") {
+  rank here;
+  here.seen[1].born = generation{1};
+  REQUIRE_FALSE(here.look());
+  here.peer_lives[1] = false;
+  for (int i = 0; i < 9; ++i)
+    REQUIRE_FALSE(here.look()); // 1.8 s
+  here.seen[1].born = generation{2};
+  watchdog_machine::finding found;
+
+  CHECK(here.time_to_find(found) == 2400ms);
+  CHECK(found.subject == 2);
+  CHECK(found.born == generation{2});
 }
 
 TEST_CASE("C41, C43: a peer whose link is silent is named, and again after as long a silence, heard meanwhile or not") {

@@ -181,8 +181,9 @@ void expect_of_rank(matrix_cell& cell, const cluster_plan& plan) {
   // A process that is stopped is missed by its pulse, from the watchdog's first beat on; the main thread of a rank has
   // the deadline of the step that it does not take.
   // In the warm-up the other member of the cell waits for it, and a collective's deadline passes first.
-  const bool member_tells =
-      cell.fault == matrix_fault::wedge && cell.phase == drill_phase::warm_up && is_mesh(cell.role);
+  const bool has_members =
+      is_mesh(cell.role) || (cell.role == matrix_role::encode && rank_of(matrix_role::encode_worker, plan));
+  const bool member_tells = cell.fault == matrix_fault::wedge && cell.phase == drill_phase::warm_up && has_members;
   const bool pulse_tells = cell.fault == matrix_fault::stop && cell.phase != drill_phase::spawn;
   if (is_start(cell.phase)) {
     const bool lanes_tell = cell.role == matrix_role::listener; // it runs on their thread, which is watched
