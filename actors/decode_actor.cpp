@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "actors/kv_writes.hpp"
 #include "actors/periods.hpp"
+#include "gpu/models/kv_writes.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/fault_point.hpp"
 
@@ -14,14 +14,15 @@ using namespace protocols;
 namespace {
 
 gpu::models::kv_layout layout_here(const rank_context& rank, const cell_plan& cell) {
-  return layout_at(rank.facts, rank.spec, cell, *cell.place_of(rank.self));
+  return gpu::models::layout_at(rank.facts, rank.spec, cell, *cell.place_of(rank.self));
 }
 
 decode_member_machine::options member_options(const rank_context& rank, const cell_plan& cell) {
   return {.born = rank.born,
           .rooms_max = rank.spec.limits.role_requests_max(),
           .kv_dtype = rank.spec.model_dtype,
-          .overlap = overlapping_cells(rank.facts, layout_here(rank, cell), rank.plan, role_kind::prefill)};
+          .overlap =
+              gpu::models::overlapping_cells(rank.facts, layout_here(rank, cell), rank.plan, role_kind::prefill)};
 }
 
 } // namespace
@@ -128,10 +129,11 @@ void decode_actor::expect_landing(rank_id writer, const grant_blocks& grant) {
   const auto of_prompt = std::span{grant.blocks}.first(std::min(blocks, grant.blocks.size()));
   for (const auto id : rank_.plan.cells_on(writer))
     if (const auto& cell = rank_.plan.cell(id); cell.role == role_kind::prefill)
-      rank_.landings->expect(writer, completion_data(cargo::kv, grant.room),
-                             {.region = rank_.regions.at("kv.decode").id,
-                              .pieces = kv_landing(layout_at(rank_.facts, rank_.spec, cell, *cell.place_of(writer)),
-                                                   layout_here(rank_, cell_), of_prompt)});
+      rank_.landings->expect(
+          writer, completion_data(cargo::kv, grant.room),
+          {.region = rank_.regions.at("kv.decode").id,
+           .pieces = gpu::models::kv_landing(layout_at(rank_.facts, rank_.spec, cell, *cell.place_of(writer)),
+                                             layout_here(rank_, cell_), of_prompt)});
 }
 
 } // namespace troupe::actors

@@ -310,7 +310,7 @@ result<void> mesh_executor::prefill_in_pieces(const prefill_leader_machine::run_
     calls_.on_given_up(request, *problem, false);
     return {};
   }
-  const auto where = gpu::models::positions_of(prompt, order.work.pictures, std::max(parts_.facts.merge, 1u));
+  const auto where = positions_of(prompt, order.work.pictures, std::max(parts_.facts.merge, 1u));
   for (std::uint32_t begin = 0; begin < prompt.size(); begin += limits::prefill_chunk_tokens) {
     if (told_to_leave(request)) {
       calls_.on_given_up(request, {fault::cancelled, {}}, false);
@@ -327,8 +327,8 @@ result<void> mesh_executor::prefill_in_pieces(const prefill_leader_machine::run_
   return {};
 }
 
-void mesh_executor::plan_piece(const prefill_leader_machine::run_prefill& order,
-                               const gpu::models::prompt_positions& where, std::uint32_t begin) {
+void mesh_executor::plan_piece(const prefill_leader_machine::run_prefill& order, const prompt_positions& where,
+                               std::uint32_t begin) {
   const auto& prompt = order.work.prompt;
   const auto whole = static_cast<std::uint32_t>(prompt.size());
   const auto end = std::min(whole, begin + limits::prefill_chunk_tokens);

@@ -18,6 +18,7 @@
 #include "protocols/encode_machine.hpp"
 #include "protocols/flight.hpp"
 #include "protocols/prefill_machine.hpp"
+#include "protocols/prompt_positions.hpp"
 #include "runtime/base/assert.hpp"
 #include "runtime/base/busy_sign.hpp"
 
@@ -160,8 +161,8 @@ private:
   std::optional<any_order> next_order(bool wait);
   protocols::result<void> obey(any_order what);
   protocols::result<void> prefill_in_pieces(const protocols::prefill_leader_machine::run_prefill& order);
-  void plan_piece(const protocols::prefill_leader_machine::run_prefill& order,
-                  const gpu::models::prompt_positions& where, std::uint32_t begin);
+  void plan_piece(const protocols::prefill_leader_machine::run_prefill& order, const protocols::prompt_positions& where,
+                  std::uint32_t begin);
   /// Why no rank may compute with these: a token that the model does not have.
   std::optional<protocols::failure> judge(std::span<const protocols::token_id> tokens) const;
   protocols::failure not_finite(std::uint32_t answer_index) const;

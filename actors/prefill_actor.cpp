@@ -1,7 +1,7 @@
 #include "actors/prefill_actor.hpp"
 
-#include "actors/kv_writes.hpp"
 #include "actors/periods.hpp"
+#include "gpu/models/kv_writes.hpp"
 #include "runtime/base/assert.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/fault_point.hpp"
@@ -13,13 +13,13 @@ using namespace protocols;
 namespace {
 
 prefill_member_machine::options member_options(const rank_context& rank, const cell_plan& cell) {
-  const auto layout = layout_at(rank.facts, rank.spec, cell, *cell.place_of(rank.self));
+  const auto layout = gpu::models::layout_at(rank.facts, rank.spec, cell, *cell.place_of(rank.self));
   return {.born = rank.born,
           .row_elements = rank.facts.row_elements(),
           .room_deadline = std::chrono::milliseconds{rank.spec.timeouts.room_ms},
           .rooms_max = rank.spec.limits.role_requests_max() * limits::pictures_per_request_max,
           .kv_dtype = rank.spec.model_dtype,
-          .overlap = overlapping_cells(rank.facts, layout, rank.plan, role_kind::decode)};
+          .overlap = gpu::models::overlapping_cells(rank.facts, layout, rank.plan, role_kind::decode)};
 }
 
 } // namespace
@@ -28,7 +28,7 @@ prefill_actor::prefill_actor(caf::actor_config& config, const rank_context& rank
                              std::shared_ptr<mesh_executor> executor, admission_board& board)
     : rank_actor(config, rank, "prefill", actor_kind::prefill), cell_(rank.plan.cell(cell)),
       place_(*cell_.place_of(rank.self)), executor_(std::move(executor)), board_(board),
-      layout_(layout_at(rank.facts, rank.spec, cell_, place_)),
+      layout_(gpu::models::layout_at(rank.facts, rank.spec, cell_, place_)),
       member_(rank.plan, cell, rank.self, member_options(rank, cell_)) {
   if (place_ == 0)
     leader_.emplace(rank_.plan, cell,
@@ -155,14 +155,14 @@ void prefill_actor::perform(prefill_member_machine::effects what) {
 void prefill_actor::write_blocks(const prefill_member_machine::write_blocks& write) {
   const auto& receivers = rank_.plan.cell(write.decode_cell);
   const auto to = receivers.ranks[write.part];
-  const auto target = layout_at(rank_.facts, rank_.spec, receivers, write.part);
+  const auto target = gpu::models::layout_at(rank_.facts, rank_.spec, receivers, write.part);
   const auto ready = ready_.find(write.room);
   TROUPE_ASSERT("E16", ready != ready_.end());
   const auto posted =
       rank_.transfers->post({.to = to,
                              .source_region = rank_.regions.at("kv.prefill").id,
                              .target_region = rank_.peer_regions.at(to, "kv.decode").region,
-                             .pieces = kv_pieces(layout_, write.blocks, target, write.target),
+                             .pieces = gpu::models::kv_pieces(layout_, write.blocks, target, write.target),
                              .completion_data = completion_data(cargo::kv, write.room),
                              .lease = write.under,
                              .deadline = base::now() + std::chrono::milliseconds{rank_.spec.timeouts.transfer_ms},

@@ -237,15 +237,6 @@ struct compute_options {
 protocols::result<std::unique_ptr<model_folder>> open_folder(const std::filesystem::path& folder,
                                                              const compute_options& with = {});
 
-/// M-RoPE positions of a prompt with pictures (Qwen3-VL: a picture advances by the larger side of its merged grid).
-/// `positions` are [prompt] of (t, h, w); `delta` is what decode adds to a token's index.
-struct prompt_positions {
-  std::vector<std::array<std::int32_t, 3>> positions;
-  std::int32_t delta = 0;
-};
-prompt_positions positions_of(std::span<const protocols::token_id> prompt,
-                              std::span<const protocols::picture_item> pictures, std::uint32_t merge);
-
 /// Chooses from one row of logits. `position` is the token's index in the answer: with the seed it gives the same
 /// choice whatever the batch. Greedy takes the lowest id of equals.
 protocols::token_id choose(std::span<const float> logits, const protocols::sampling_options& options,

@@ -4,8 +4,8 @@
 
 #include <fmt/format.h>
 
-#include "actors/kv_writes.hpp"
 #include "fabric/device_memory.hpp"
+#include "gpu/models/kv_writes.hpp"
 #include "protocols/codec.hpp"
 #include "runtime/base/log.hpp"
 #include "runtime/cluster/rank_world.hpp"
@@ -75,7 +75,7 @@ std::vector<rank_world::wanted_region> rank_world::regions_of_mine() const {
   }
   for (const auto role : {role_kind::prefill, role_kind::decode})
     if (const auto* const cell = cell_here(role)) {
-      const auto layout = actors::layout_at(facts, context_.spec, *cell, *cell->place_of(context_.self));
+      const auto layout = gpu::models::layout_at(facts, context_.spec, *cell, *cell->place_of(context_.self));
       if (role == role_kind::prefill && facts.has_vision)
         add("rows", bounds.row_slots, rows, where_read);
       add(role == role_kind::prefill ? "kv.prefill" : "kv.decode", layout.blocks, layout.block_bytes(), where_computed);
@@ -93,8 +93,8 @@ result<void> rank_world::check_device_room(const std::vector<wanted_region>& wan
     if (cell.role == role_kind::front || (cell.role == role_kind::encode && !context_.facts.has_vision))
       continue;
     const auto bytes =
-        gpu::models::weight_bytes(context_.model, cell.role, actors::shard_at(cell, *cell.place_of(context_.self)),
-                                  actors::element_of(context_.spec.model_dtype));
+        gpu::models::weight_bytes(context_.model, cell.role, gpu::models::shard_at(cell, *cell.place_of(context_.self)),
+                                  gpu::models::element_of(context_.spec.model_dtype));
     if (!bytes)
       return tl::unexpected<failure>{bytes.error()};
     needed.add("weights (" + std::string{name(cell.role)} + ")", *bytes);

@@ -9,9 +9,9 @@
 #include "actors/encode_actor.hpp"
 #include "actors/executor_actor.hpp"
 #include "actors/front_actor.hpp"
-#include "actors/kv_writes.hpp"
 #include "actors/prefill_actor.hpp"
 #include "gpu/backend.hpp"
+#include "gpu/models/kv_writes.hpp"
 #include "protocols/codec.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/flight_recorder.hpp"
@@ -174,7 +174,7 @@ result<void> rank_world::give_device(gpu::group& group) {
 }
 
 result<void> rank_world::give_model(const cell_plan& cell, actors::mesh_executor::parts& parts) {
-  const auto share = actors::shard_at(cell, parts.place);
+  const auto share = gpu::models::shard_at(cell, parts.place);
   const base::flight_span loading{record_of(start_part::weights)};
   const auto area = [&](const char* purpose) {
     const auto found = context_.regions.find(purpose);
@@ -193,7 +193,7 @@ result<void> rank_world::give_model(const cell_plan& cell, actors::mesh_executor
     parts.rows = area("tower");
     return {};
   }
-  const auto layout = actors::layout_at(context_.facts, context_.spec, cell, parts.place);
+  const auto layout = gpu::models::layout_at(context_.facts, context_.spec, cell, parts.place);
   const auto& pool = context_.regions.at(cell.role == role_kind::prefill ? "kv.prefill" : "kv.decode");
   auto text = folder_->load_text(share, layout, pool.bytes);
   if (!text)

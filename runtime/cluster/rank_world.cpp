@@ -9,12 +9,12 @@
 
 #include "actors/clock_actor.hpp"
 #include "actors/front_actor.hpp"
-#include "actors/kv_writes.hpp"
 #include "actors/watchdog_actor.hpp"
 #include "fabric/drilled_engine.hpp"
 #include "fabric/recorded_transfers.hpp"
 #include "fabric/staged_engine.hpp"
 #include "gpu/backend.hpp"
+#include "gpu/models/kv_writes.hpp"
 #include "gpu/models/text_io.hpp"
 #include "runtime/base/assert.hpp"
 #include "runtime/base/clock.hpp"
@@ -209,11 +209,12 @@ result<std::vector<parity_fact>> rank_world::facts() {
   }
   if (has_model()) {
     const base::flight_span reading{record_of(start_part::files)};
-    auto folder = gpu::models::open_folder(context_.model, {.device = device_,
-                                                            .threads = context_.spec.limits.threads,
-                                                            .element = actors::element_of(context_.spec.model_dtype),
-                                                            .step_max = step_max(),
-                                                            .captures = &context_.captures});
+    auto folder =
+        gpu::models::open_folder(context_.model, {.device = device_,
+                                                  .threads = context_.spec.limits.threads,
+                                                  .element = gpu::models::element_of(context_.spec.model_dtype),
+                                                  .step_max = step_max(),
+                                                  .captures = &context_.captures});
     if (!folder)
       return tl::unexpected<failure>{folder.error()};
     folder_ = *std::move(folder);

@@ -4,6 +4,7 @@
 #include <random>
 
 #include "gpu/models/safetensors.hpp"
+#include "protocols/prompt_positions.hpp"
 #include "tests/gpu/model_support.hpp"
 #include "tests/gpu/published_folder.hpp"
 
@@ -215,7 +216,7 @@ TEST_CASE("a Qwen3-VL of other sizes gives the reference's rows and logits, its 
   item.first_token = static_cast<std::uint32_t>(std::ranges::find(ids, facts.image_token) - ids.begin());
   item.tokens = tokens;
   item.grid = {1, height / facts.patch_pixels, width / facts.patch_pixels};
-  const auto positions = models::positions_of(ids, std::span{&item, 1}, facts.merge);
+  const auto positions = protocols::positions_of(ids, std::span{&item, 1}, facts.merge);
   const auto blocks = blocks_from(0, 4);
   const models::text_model::rows_at picture{item.first_token, tokens, on_host(rows, facts.row_elements())};
   const models::text_model::sequence prompt{ids, positions.positions, 0, blocks, std::span{&picture, 1}, true};

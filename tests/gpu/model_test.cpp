@@ -1,3 +1,4 @@
+#include "protocols/prompt_positions.hpp"
 #include "tests/gpu/golden_cases.hpp"
 #include "tests/gpu/model_support.hpp"
 
@@ -142,7 +143,7 @@ TEST_CASE("keys and values laid out for one tensor-parallel degree go on as anot
 TEST_CASE("F16: M-RoPE positions and the delta of decode are the reference's") {
   for (const golden_case& each : golden_cases()) {
     CAPTURE(each.name);
-    const auto positions = models::positions_of(each.prompt, std::span{&each.picture, 1}, 2);
+    const auto positions = protocols::positions_of(each.prompt, std::span{&each.picture, 1}, 2);
     CHECK(positions.positions == each.positions);
     CHECK(positions.delta == each.delta);
   }

@@ -1,4 +1,4 @@
-#include "actors/kv_writes.hpp"
+#include "gpu/models/kv_writes.hpp"
 
 #include <cstring>
 #include <map>
@@ -60,26 +60,26 @@ TEST_CASE("I16, I31: keys and values land where the other side's layout has them
 
       std::map<std::uint32_t, std::vector<std::byte>> pools, devices;
       for (std::uint32_t place = 0; place < decode.ranks.size(); ++place) {
-        pools[place].resize(gpu::models::layout_of(facts, actors::shard_at(decode, place), tokens_max).bytes());
+        pools[place].resize(gpu::models::layout_of(facts, gpu::models::shard_at(decode, place), tokens_max).bytes());
         devices[place].resize(pools[place].size());
       }
 
       for (std::uint32_t place = 0; place < prefill.ranks.size(); ++place) {
-        const auto mine = gpu::models::layout_of(facts, actors::shard_at(prefill, place), tokens_max);
+        const auto mine = gpu::models::layout_of(facts, gpu::models::shard_at(prefill, place), tokens_max);
         std::vector<std::byte> pool(mine.bytes());
         for (std::size_t i = 0; i < from.size(); ++i)
           for (auto head = mine.first_head; head < mine.first_head + mine.heads; ++head)
             for (auto layer = mine.first_layer; layer < mine.first_layer + mine.layers; ++layer)
               std::memset(pool.data() + mine.offset(from[i].value, head, layer), static_cast<int>(mark(i, head, layer)),
                           mine.run_bytes());
-        for (const auto receiver : actors::overlapping_places(facts, mine, decode)) {
-          const auto theirs = gpu::models::layout_of(facts, actors::shard_at(decode, receiver), tokens_max);
-          for (const auto& piece : actors::kv_pieces(mine, from, theirs, to)) {
+        for (const auto receiver : gpu::models::overlapping_places(facts, mine, decode)) {
+          const auto theirs = gpu::models::layout_of(facts, gpu::models::shard_at(decode, receiver), tokens_max);
+          for (const auto& piece : gpu::models::kv_pieces(mine, from, theirs, to)) {
             REQUIRE(piece.source_offset + piece.bytes <= pool.size());
             REQUIRE(piece.target_offset + piece.bytes <= pools[receiver].size());
             std::memcpy(pools[receiver].data() + piece.target_offset, pool.data() + piece.source_offset, piece.bytes);
           }
-          for (const auto& piece : actors::kv_landing(mine, theirs, to)) {
+          for (const auto& piece : gpu::models::kv_landing(mine, theirs, to)) {
             REQUIRE(piece.source_offset == piece.target_offset);
             REQUIRE(piece.target_offset + piece.bytes <= devices[receiver].size());
             std::memcpy(devices[receiver].data() + piece.target_offset, pools[receiver].data() + piece.source_offset,
@@ -89,7 +89,7 @@ TEST_CASE("I16, I31: keys and values land where the other side's layout has them
       }
 
       for (std::uint32_t place = 0; place < decode.ranks.size(); ++place) {
-        const auto theirs = gpu::models::layout_of(facts, actors::shard_at(decode, place), tokens_max);
+        const auto theirs = gpu::models::layout_of(facts, gpu::models::shard_at(decode, place), tokens_max);
         bool whole = true;
         for (std::size_t i = 0; i < to.size(); ++i)
           for (auto head = theirs.first_head; head < theirs.first_head + theirs.heads; ++head)
@@ -109,7 +109,7 @@ TEST_CASE("equal layouts give one piece a block") {
   const auto layout = gpu::models::layout_of(facts, {.tensor_parallel = 2, .mesh_rank = 1}, tokens_max);
   const std::vector<block_index> from{block_index{0}, block_index{3}};
   const std::vector<block_index> to{block_index{2}, block_index{0}};
-  const auto pieces = actors::kv_pieces(layout, from, layout, to);
+  const auto pieces = gpu::models::kv_pieces(layout, from, layout, to);
   REQUIRE(pieces.size() == 2);
   CHECK(pieces[0].bytes == layout.block_bytes());
 }
@@ -117,6 +117,6 @@ TEST_CASE("equal layouts give one piece a block") {
 TEST_CASE("ranks that share no head or no layer exchange nothing") {
   const auto facts = facts_of(4, 4);
   const auto mine = gpu::models::layout_of(facts, {.tensor_parallel = 4, .mesh_rank = 3}, tokens_max);
-  CHECK(actors::overlapping_places(facts, mine, cell_of(2, 1)) == std::vector<std::uint32_t>{1});
-  CHECK(actors::overlapping_places(facts, mine, cell_of(2, 2)) == std::vector<std::uint32_t>{1, 3});
+  CHECK(gpu::models::overlapping_places(facts, mine, cell_of(2, 1)) == std::vector<std::uint32_t>{1});
+  CHECK(gpu::models::overlapping_places(facts, mine, cell_of(2, 2)) == std::vector<std::uint32_t>{1, 3});
 }

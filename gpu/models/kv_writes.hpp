@@ -10,38 +10,38 @@
 
 /// The re-layout of keys and values between cells of different tensor- and pipeline-parallel degree: which bytes of a
 /// prefill rank's pool go where in a decode rank's pool.
-namespace troupe::actors {
+namespace troupe::gpu::models {
 
 /// The share of the model that the rank at `place` of `cell` holds.
-gpu::models::shard shard_at(const protocols::cell_plan& cell, std::uint32_t place) noexcept;
+shard shard_at(const protocols::cell_plan& cell, std::uint32_t place) noexcept;
 
 /// Errors: an element that nothing computes with breaks an invariant.
-gpu::element_kind element_of(protocols::element_type type) noexcept;
+element_kind element_of(protocols::element_type type) noexcept;
 
 /// The pool of the rank at `place` of `cell`.
-gpu::models::kv_layout layout_at(const gpu::models::model_facts& facts, const protocols::cluster_spec& spec,
-                                 const protocols::cell_plan& cell, std::uint32_t place) noexcept;
+kv_layout layout_at(const model_facts& facts, const protocols::cluster_spec& spec, const protocols::cell_plan& cell,
+                    std::uint32_t place) noexcept;
 
 /// Places of `others` that hold a head and a layer which `mine` holds too, ascending.
-std::vector<std::uint32_t> overlapping_places(const gpu::models::model_facts& facts, const gpu::models::kv_layout& mine,
+std::vector<std::uint32_t> overlapping_places(const model_facts& facts, const kv_layout& mine,
                                               const protocols::cell_plan& others);
 
 /// The same for every cell of that role.
-std::map<protocols::cell_id, std::vector<std::uint32_t>> overlapping_cells(const gpu::models::model_facts& facts,
-                                                                           const gpu::models::kv_layout& mine,
+std::map<protocols::cell_id, std::vector<std::uint32_t>> overlapping_cells(const model_facts& facts,
+                                                                           const kv_layout& mine,
                                                                            const protocols::cluster_plan& plan,
                                                                            protocols::role_kind others);
 
 /// Pieces from `source` blocks to `target` blocks, equal in number, over the heads and layers that both hold. Runs that
 /// continue each other on both sides are one piece, so equal layouts give one piece a block.
-std::vector<fabric::write_piece> kv_pieces(const gpu::models::kv_layout& source,
+std::vector<fabric::write_piece> kv_pieces(const kv_layout& source,
                                            std::span<const protocols::block_index> source_blocks,
-                                           const gpu::models::kv_layout& target,
+                                           const kv_layout& target,
                                            std::span<const protocols::block_index> target_blocks);
 
 /// Where in `mine` lies what the holder of `theirs` writes into these blocks: the targets of its `kv_pieces`, as both
 /// offsets.
-std::vector<fabric::write_piece> kv_landing(const gpu::models::kv_layout& theirs, const gpu::models::kv_layout& mine,
+std::vector<fabric::write_piece> kv_landing(const kv_layout& theirs, const kv_layout& mine,
                                             std::span<const protocols::block_index> blocks);
 
-} // namespace troupe::actors
+} // namespace troupe::gpu::models

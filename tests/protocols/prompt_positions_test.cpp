@@ -1,9 +1,9 @@
 #include <doctest/doctest.h>
 
-#include "gpu/models/model.hpp"
+#include "protocols/prompt_positions.hpp"
 
 using namespace troupe;
-using gpu::models::positions_of;
+using protocols::positions_of;
 using position = std::array<std::int32_t, 3>;
 
 namespace {

@@ -1,10 +1,10 @@
-#include "actors/kv_writes.hpp"
+#include "gpu/models/kv_writes.hpp"
 
 #include <algorithm>
 
 #include "runtime/base/assert.hpp"
 
-namespace troupe::actors {
+namespace troupe::gpu::models {
 
 namespace {
 
@@ -21,28 +21,28 @@ range shared(std::uint32_t a_first, std::uint32_t a_count, std::uint32_t b_first
 
 } // namespace
 
-gpu::models::shard shard_at(const protocols::cell_plan& cell, std::uint32_t place) noexcept {
+shard shard_at(const protocols::cell_plan& cell, std::uint32_t place) noexcept {
   return {.tensor_parallel = cell.tensor_parallel,
           .mesh_rank = cell.mesh_rank_of(place),
           .pipeline_parallel = cell.pipeline_parallel,
           .stage = cell.stage_of(place)};
 }
 
-gpu::element_kind element_of(protocols::element_type type) noexcept {
+element_kind element_of(protocols::element_type type) noexcept {
   TROUPE_ASSERT("dtype", type != protocols::element_type::u8);
-  return type == protocols::element_type::bf16 ? gpu::element_kind::bf16 : gpu::element_kind::f32;
+  return type == protocols::element_type::bf16 ? element_kind::bf16 : element_kind::f32;
 }
 
-gpu::models::kv_layout layout_at(const gpu::models::model_facts& facts, const protocols::cluster_spec& spec,
-                                 const protocols::cell_plan& cell, std::uint32_t place) noexcept {
-  return gpu::models::layout_of(facts, shard_at(cell, place), spec.limits.kv_tokens_max, element_of(spec.model_dtype));
+kv_layout layout_at(const model_facts& facts, const protocols::cluster_spec& spec, const protocols::cell_plan& cell,
+                    std::uint32_t place) noexcept {
+  return layout_of(facts, shard_at(cell, place), spec.limits.kv_tokens_max, element_of(spec.model_dtype));
 }
 
-std::vector<std::uint32_t> overlapping_places(const gpu::models::model_facts& facts, const gpu::models::kv_layout& mine,
+std::vector<std::uint32_t> overlapping_places(const model_facts& facts, const kv_layout& mine,
                                               const protocols::cell_plan& others) {
   std::vector<std::uint32_t> places;
   for (std::uint32_t place = 0; place < others.ranks.size(); ++place) {
-    const auto theirs = gpu::models::layout_of(facts, shard_at(others, place), protocols::limits::kv_block_tokens);
+    const auto theirs = layout_of(facts, shard_at(others, place), protocols::limits::kv_block_tokens);
     if (!shared(mine.first_head, mine.heads, theirs.first_head, theirs.heads).empty() &&
         !shared(mine.first_layer, mine.layers, theirs.first_layer, theirs.layers).empty())
       places.push_back(place);
@@ -50,8 +50,8 @@ std::vector<std::uint32_t> overlapping_places(const gpu::models::model_facts& fa
   return places;
 }
 
-std::map<protocols::cell_id, std::vector<std::uint32_t>> overlapping_cells(const gpu::models::model_facts& facts,
-                                                                           const gpu::models::kv_layout& mine,
+std::map<protocols::cell_id, std::vector<std::uint32_t>> overlapping_cells(const model_facts& facts,
+                                                                           const kv_layout& mine,
                                                                            const protocols::cluster_plan& plan,
                                                                            protocols::role_kind others) {
   std::map<protocols::cell_id, std::vector<std::uint32_t>> places;
@@ -60,9 +60,9 @@ std::map<protocols::cell_id, std::vector<std::uint32_t>> overlapping_cells(const
   return places;
 }
 
-std::vector<fabric::write_piece> kv_pieces(const gpu::models::kv_layout& source,
+std::vector<fabric::write_piece> kv_pieces(const kv_layout& source,
                                            std::span<const protocols::block_index> source_blocks,
-                                           const gpu::models::kv_layout& target,
+                                           const kv_layout& target,
                                            std::span<const protocols::block_index> target_blocks) {
   TROUPE_ASSERT("I13", source_blocks.size() == target_blocks.size());
   const auto heads = shared(source.first_head, source.heads, target.first_head, target.heads);
@@ -85,7 +85,7 @@ std::vector<fabric::write_piece> kv_pieces(const gpu::models::kv_layout& source,
   return pieces;
 }
 
-std::vector<fabric::write_piece> kv_landing(const gpu::models::kv_layout& theirs, const gpu::models::kv_layout& mine,
+std::vector<fabric::write_piece> kv_landing(const kv_layout& theirs, const kv_layout& mine,
                                             std::span<const protocols::block_index> blocks) {
   auto pieces = kv_pieces(theirs, blocks, mine, blocks);
   for (auto& piece : pieces)
@@ -93,4 +93,4 @@ std::vector<fabric::write_piece> kv_landing(const gpu::models::kv_layout& theirs
   return pieces;
 }
 
-} // namespace troupe::actors
+} // namespace troupe::gpu::models

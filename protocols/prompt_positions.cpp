@@ -1,17 +1,17 @@
+#include "protocols/prompt_positions.hpp"
+
 #include <algorithm>
 
-#include "gpu/models/model.hpp"
+namespace troupe::protocols {
 
-namespace troupe::gpu::models {
-
-prompt_positions positions_of(std::span<const protocols::token_id> prompt,
-                              std::span<const protocols::picture_item> pictures, std::uint32_t merge) {
+prompt_positions positions_of(std::span<const token_id> prompt, std::span<const picture_item> pictures,
+                              std::uint32_t merge) {
   prompt_positions out;
   out.positions.resize(prompt.size());
-  std::vector<const protocols::picture_item*> in_order;
-  for (const protocols::picture_item& each : pictures)
+  std::vector<const picture_item*> in_order;
+  for (const picture_item& each : pictures)
     in_order.push_back(&each);
-  std::ranges::sort(in_order, {}, &protocols::picture_item::first_token);
+  std::ranges::sort(in_order, {}, &picture_item::first_token);
 
   std::size_t at = 0;
   std::int32_t next = 0;
@@ -19,7 +19,7 @@ prompt_positions positions_of(std::span<const protocols::token_id> prompt,
     for (end = std::min(end, prompt.size()); at < end; ++at, ++next)
       out.positions[at] = {next, next, next};
   };
-  for (const protocols::picture_item* picture : in_order) {
+  for (const picture_item* picture : in_order) {
     text_until(picture->first_token);
     const auto [frames, rows, columns] = picture->grid;
     const auto height = static_cast<std::int32_t>(rows / merge);
@@ -36,4 +36,4 @@ prompt_positions positions_of(std::span<const protocols::token_id> prompt,
   return out;
 }
 
-} // namespace troupe::gpu::models
+} // namespace troupe::protocols
