@@ -45,6 +45,10 @@ inline constexpr float replica_tolerance = 1e-5F;
 /// Of one prefill step: on one H200, an 8B model's prompts of 2k and 8k tokens take 9 and 7 % longer in pieces of 512,
 /// and at 8k 1 % less in longer ones than these. A step of 2048 takes 0.05 s and 0.28 GB there.
 inline constexpr std::uint32_t prefill_chunk_tokens = 2048;
+/// Times that a prompt lets a piece of a later one go first; then it is its turn.
+inline constexpr std::uint32_t prompt_passes_max = 4;
+/// Rooms that one vote of a mesh asks about: those of every request that waits, as a rule.
+inline constexpr std::size_t vote_rooms_max = 1024;
 /// Orders that an executor holds: every started request has at most a few.
 inline constexpr std::size_t executor_queue_max = 4096;
 /// Frames that a link holds while its lane is full; a sender beyond it is refused with `fault::queue_full`.
@@ -130,6 +134,7 @@ static_assert(frame_header_bytes < unauthenticated_frame_bytes_max);
 static_assert(unauthenticated_frame_bytes_max < frame_bytes_max_default);
 static_assert(picture_chunk_bytes + frame_header_bytes + 64 <= frame_bytes_max_default);
 static_assert(retry_pause > first_cause_grace);
+static_assert(pictures_per_request_max < vote_rooms_max, "a request's vote fits, and others beside it");
 static_assert(readers_large < readers, "a reader is left for small questions");
 static_assert(picture_pixel_scans_max / picture_pixels_max >= 12, "the largest picture may be progressive");
 static_assert(large_question_pixels < picture_pixels_max);
