@@ -6,6 +6,7 @@
 #include "gpu/models/kv_writes.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/fault_point.hpp"
+#include "runtime/base/overloaded.hpp"
 
 namespace troupe::actors {
 
@@ -27,8 +28,8 @@ decode_member_machine::options member_options(const rank_context& rank, const ce
 
 } // namespace
 
-decode_actor::decode_actor(caf::actor_config& config, const rank_context& rank, cell_id cell,
-                           std::shared_ptr<mesh_executor> executor, admission_board& board)
+decode_actor::decode_actor(caf::actor_config& config, const rank_context& rank, cell_id cell, caf::actor executor,
+                           admission_board& board)
     : rank_actor(config, rank, "decode", actor_kind::decode), cell_(rank.plan.cell(cell)),
       executor_(std::move(executor)), board_(board), member_(rank.plan, cell, rank.self, member_options(rank, cell_)) {
   if (cell_.leader() == rank_.self)
@@ -83,28 +84,22 @@ caf::message_handler decode_actor::leader_handlers() {
         if (const auto place = cell_.place_of(word.source))
           perform(leader_->on_quiet(word.body, *place, base::now()));
       },
-      [this](const voted& answer) { perform(leader_->on_vote(answer.request, answer.minimum, base::now())); },
-      [this](const given_up& news) { perform(leader_->on_given_up(news.request, news.cause)); },
-      [this](const left_batch& news) { perform(leader_->on_left(news.request, base::now())); },
+      [this](const step_machine::voted& answer) {
+        perform(leader_->on_vote(answer.request, answer.minimum, base::now()));
+      },
+      [this](const step_machine::given_up& news) { perform(leader_->on_given_up(news.request, news.cause)); },
+      [this](const step_machine::left_batch& news) { perform(leader_->on_left(news.request, base::now())); },
       [this](const envelope<cancel>& word) { perform(leader_->on_cancel(word.body.request, base::now())); },
   };
 }
 
 void decode_actor::perform(decode_leader_machine::effects what) {
-  for (auto& effect : what) {
-    result<void> taken;
-    if (auto* const message = std::get_if<send_message>(&effect))
-      deliver(rank_, role_kind::decode, std::move(*message));
-    else if (auto* const question = std::get_if<decode_leader_machine::vote>(&effect))
-      taken = executor_->order(mesh_executor::vote_order{question->request, std::move(question->rooms)});
-    else if (auto* const join = std::get_if<decode_leader_machine::join_batch>(&effect))
-      taken = executor_->order(mesh_executor::join_order{std::move(*join)});
-    else
-      taken =
-          executor_->order(mesh_executor::leave_order{std::get<decode_leader_machine::leave_batch>(effect).request});
-    if (!taken)
-      rank_.fail_rank(taken.error(), "decode");
-  }
+  const base::overloaded carry_out{
+      [this](send_message& message) { deliver(rank_, role_kind::decode, std::move(message)); },
+      [this](auto& order) { caf::anon_send(executor_, std::move(order)); },
+  };
+  for (auto& effect : what)
+    std::visit(carry_out, effect);
 }
 
 void decode_actor::perform(decode_member_machine::effects what) {

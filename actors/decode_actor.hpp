@@ -5,7 +5,7 @@
 
 #include <caf/all.hpp>
 
-#include "actors/mesh_executor.hpp"
+#include "actors/admission_board.hpp"
 #include "actors/rank_actor.hpp"
 #include "protocols/decode_machine.hpp"
 
@@ -16,8 +16,8 @@ namespace troupe::actors {
 /// Contract: B15, E19, F14.
 class decode_actor : public rank_actor {
 public:
-  decode_actor(caf::actor_config& config, const rank_context& rank, protocols::cell_id cell,
-               std::shared_ptr<mesh_executor> executor, admission_board& board);
+  decode_actor(caf::actor_config& config, const rank_context& rank, protocols::cell_id cell, caf::actor executor,
+               admission_board& board);
 
   caf::behavior make_behavior() override;
   const char* name() const override { return "decode"; }
@@ -30,7 +30,7 @@ private:
   caf::message_handler leader_handlers();
 
   const protocols::cell_plan& cell_;
-  std::shared_ptr<mesh_executor> executor_;
+  caf::actor executor_;
   admission_board& board_;
   protocols::decode_member_machine member_;
   std::optional<protocols::decode_leader_machine> leader_;

@@ -11,8 +11,7 @@ namespace troupe::actors {
 
 using namespace protocols;
 
-encode_actor::encode_actor(caf::actor_config& config, const rank_context& rank, cell_id cell,
-                           std::shared_ptr<mesh_executor> executor)
+encode_actor::encode_actor(caf::actor_config& config, const rank_context& rank, cell_id cell, caf::actor executor)
     : rank_actor(config, rank, "encode", actor_kind::encode), cell_(rank.plan.cell(cell)),
       executor_(std::move(executor)) {
   if (cell_.leader() == rank_.self)
@@ -59,7 +58,7 @@ caf::behavior encode_actor::make_behavior() {
           found->second.ready = news.ready;
         perform(machine_->on_encoded(news.room, base::now()));
       },
-      [this](const tower_ended& news) {
+      [this](const step_machine::tower_ended& news) {
         if (const auto found = shipping_.find(news.room); found != shipping_.end()) {
           report_timing(rank_, role_kind::encode, found->second.request, phase::encode, news.began, news.ended);
           found->second.computed = news.ended;
@@ -96,8 +95,7 @@ void encode_actor::perform(encode_machine::effects what) {
       deliver(rank_, role_kind::encode, std::move(*message));
     else if (const auto* const tower = std::get_if<encode_machine::run_tower>(&effect)) {
       shipping_[tower->item.room] = shipment{tower->request, nullptr, std::nullopt, std::nullopt};
-      if (auto taken = executor_->order(mesh_executor::encode_order{tower->item}); !taken)
-        rank_.fail_rank(taken.error(), "encode");
+      caf::anon_send(executor_, *tower);
     } else
       write_rows(std::get<encode_machine::write_rows>(effect));
   }

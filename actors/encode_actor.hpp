@@ -5,7 +5,6 @@
 
 #include <caf/all.hpp>
 
-#include "actors/mesh_executor.hpp"
 #include "actors/rank_actor.hpp"
 #include "protocols/encode_machine.hpp"
 
@@ -16,8 +15,7 @@ namespace troupe::actors {
 /// Contract: I1, I4, I12.
 class encode_actor : public rank_actor {
 public:
-  encode_actor(caf::actor_config& config, const rank_context& rank, protocols::cell_id cell,
-               std::shared_ptr<mesh_executor> executor);
+  encode_actor(caf::actor_config& config, const rank_context& rank, protocols::cell_id cell, caf::actor executor);
 
   caf::behavior make_behavior() override;
   const char* name() const override { return "encode"; }
@@ -36,7 +34,7 @@ private:
   void report_shipped(std::map<protocols::room_id, shipment>::iterator what);
 
   const protocols::cell_plan& cell_;
-  std::shared_ptr<mesh_executor> executor_;
+  caf::actor executor_;
   std::optional<protocols::encode_machine> machine_; ///< leader only
   std::map<protocols::room_id, shipment> shipping_;
 };

@@ -8,8 +8,9 @@
 #include <caf/all.hpp>
 
 #include "fabric/device_memory.hpp"
-#include "protocols/mesh_plan.hpp"
+#include "protocols/encode_machine.hpp"
 #include "protocols/serve_message.hpp"
+#include "protocols/step_machine.hpp"
 #include "protocols/time.hpp"
 
 /// What actors of one rank say to each other. CAF never serialises any of it: between ranks go frames.
@@ -52,19 +53,10 @@ struct writers_gone {
   bool bytes_may_arrive = false; ///< of what they had handed to a network card
 };
 
-// What executors tell their role actor.
-struct voted {
-  protocols::request_id request;
-  std::vector<protocols::admission> minimum;
-};
+// What a step of the cell tells the role's actor in its middle; what it brings, `step_machine` tells.
 struct encoded {
   protocols::room_id room;
   std::shared_ptr<const fabric::device_event> ready; ///< of the rows; none: they are there
-};
-struct tower_ended {
-  protocols::room_id room;
-  protocols::time_point began;
-  protocols::time_point ended;
 };
 struct prefilled { ///< on every rank of the cell
   protocols::request_id request;
@@ -73,26 +65,11 @@ struct prefilled { ///< on every rank of the cell
   std::vector<protocols::block_index> blocks;
   std::shared_ptr<const fabric::device_event> ready; ///< of keys and values; none: they are there
 };
-struct first_token {
-  protocols::request_id request;
-  protocols::token_id id = 0;
-  std::int32_t position_delta = 0;
-  std::uint64_t digest = 0;
-  protocols::time_point began;
-  protocols::time_point ended;
-};
-struct left_batch {
-  protocols::request_id request;
-};
-struct given_up { ///< by the executor, for the request's own fault or because it was told to leave
-  protocols::request_id request;
-  protocols::failure cause;
-  bool ran_whole = false; ///< a prompt: its keys and values are on their way
-};
 
 using start_atom = caf::atom_constant<caf::atom("start")>;
 using tick_atom = caf::atom_constant<caf::atom("tick")>;
 using run_atom = caf::atom_constant<caf::atom("run")>;
+using stop_atom = caf::atom_constant<caf::atom("stop")>;
 
 } // namespace troupe::actors
 
@@ -103,10 +80,16 @@ struct allowed_unsafe_message_type<troupe::actors::envelope<Message>> : std::tru
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::cargo_landed)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::cargo_delivered)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::writers_gone)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::voted)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::encoded)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::tower_ended)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::prefilled)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::first_token)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::left_batch)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::given_up)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::protocols::step_machine::voted)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::protocols::step_machine::tower_ended)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::protocols::step_machine::first_token)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::protocols::step_machine::left_batch)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::protocols::step_machine::given_up)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::protocols::room_vote)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::protocols::encode_machine::run_tower)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::protocols::prefill_leader_machine::run_prefill)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::protocols::prefill_leader_machine::stop_prefill)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::protocols::decode_leader_machine::join_batch)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::protocols::decode_leader_machine::leave_batch)

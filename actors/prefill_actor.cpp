@@ -5,6 +5,7 @@
 #include "runtime/base/assert.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/fault_point.hpp"
+#include "runtime/base/overloaded.hpp"
 
 namespace troupe::actors {
 
@@ -24,8 +25,8 @@ prefill_member_machine::options member_options(const rank_context& rank, const c
 
 } // namespace
 
-prefill_actor::prefill_actor(caf::actor_config& config, const rank_context& rank, cell_id cell,
-                             std::shared_ptr<mesh_executor> executor, admission_board& board)
+prefill_actor::prefill_actor(caf::actor_config& config, const rank_context& rank, cell_id cell, caf::actor executor,
+                             admission_board& board)
     : rank_actor(config, rank, "prefill", actor_kind::prefill), cell_(rank.plan.cell(cell)),
       place_(*cell_.place_of(rank.self)), executor_(std::move(executor)), board_(board),
       layout_(gpu::models::layout_at(rank.facts, rank.spec, cell_, place_)),
@@ -93,14 +94,16 @@ caf::message_handler prefill_actor::leader_handlers() {
         if (const auto place = cell_.place_of(word.source))
           perform(leader_->on_quiet(word.body, *place, base::now()));
       },
-      [this](const voted& answer) { perform(leader_->on_vote(answer.request, answer.minimum, base::now())); },
-      [this](const first_token& token) {
+      [this](const step_machine::voted& answer) {
+        perform(leader_->on_vote(answer.request, answer.minimum, base::now()));
+      },
+      [this](const step_machine::first_token& token) {
         report_timing(rank_, role_kind::prefill, token.request, phase::prefill, token.began, token.ended);
         shipping_since_[token.request] = token.ended;
         perform(leader_->on_prefilled(token.request, token.id, token.position_delta, token.digest, token.ended));
         report_shipped(token.request); // before the host had the token, perhaps
       },
-      [this](const given_up& news) {
+      [this](const step_machine::given_up& news) {
         perform(leader_->on_given_up(news.request, news.cause, news.ran_whole, base::now()));
       },
       [this](const envelope<shipped>& news) {
@@ -123,20 +126,12 @@ void prefill_actor::report_shipped(request_id request) {
 }
 
 void prefill_actor::perform(prefill_leader_machine::effects what) {
-  for (auto& effect : what) {
-    result<void> taken;
-    if (auto* const message = std::get_if<send_message>(&effect))
-      deliver(rank_, role_kind::prefill, std::move(*message));
-    else if (auto* const question = std::get_if<prefill_leader_machine::vote>(&effect))
-      taken = executor_->order(mesh_executor::vote_order{question->request, std::move(question->rooms)});
-    else if (const auto* const stop = std::get_if<prefill_leader_machine::stop_prefill>(&effect))
-      taken = executor_->order(mesh_executor::leave_order{stop->request});
-    else
-      taken = executor_->order(
-          mesh_executor::prefill_order{std::move(std::get<prefill_leader_machine::run_prefill>(effect))});
-    if (!taken)
-      rank_.fail_rank(taken.error(), "prefill");
-  }
+  const base::overloaded carry_out{
+      [this](send_message& message) { deliver(rank_, role_kind::prefill, std::move(message)); },
+      [this](auto& order) { caf::anon_send(executor_, std::move(order)); },
+  };
+  for (auto& effect : what)
+    std::visit(carry_out, effect);
 }
 
 void prefill_actor::perform(prefill_member_machine::effects what) {

@@ -5,7 +5,7 @@
 
 #include <caf/all.hpp>
 
-#include "actors/mesh_executor.hpp"
+#include "actors/admission_board.hpp"
 #include "actors/rank_actor.hpp"
 #include "protocols/prefill_machine.hpp"
 
@@ -16,8 +16,8 @@ namespace troupe::actors {
 /// Contract: A4, B15, I12, I16.
 class prefill_actor : public rank_actor {
 public:
-  prefill_actor(caf::actor_config& config, const rank_context& rank, protocols::cell_id cell,
-                std::shared_ptr<mesh_executor> executor, admission_board& board);
+  prefill_actor(caf::actor_config& config, const rank_context& rank, protocols::cell_id cell, caf::actor executor,
+                admission_board& board);
 
   caf::behavior make_behavior() override;
   const char* name() const override { return "prefill"; }
@@ -31,7 +31,7 @@ private:
 
   const protocols::cell_plan& cell_;
   std::uint32_t place_;
-  std::shared_ptr<mesh_executor> executor_;
+  caf::actor executor_;
   admission_board& board_;
   gpu::models::kv_layout layout_;
   protocols::prefill_member_machine member_;

@@ -67,6 +67,12 @@ struct rank_context {
   /// The rank cannot go on: says why to the supervisor and leaves (C1). Returns; the caller stops what it does.
   std::function<void(const protocols::failure& cause, const std::string& where)> fail_rank;
 
+  /// The role's actor is there before anything works for it.
+  template <class Message>
+  void tell_role(protocols::role_kind role, Message what) const {
+    caf::anon_send(*roles->find(role), std::move(what));
+  }
+
   const protocols::rank_plan& plan_of_self() const { return plan.rank(self); }
 };
 

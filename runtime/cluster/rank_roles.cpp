@@ -31,26 +31,27 @@ result<void> rank_world::load_roles(time_point deadline) {
     auto one = std::make_unique<role_parts>();
     one->cell = id;
     roles_.emplace(cell.role, std::move(one));
-    auto executor = make_executor(cell, deadline);
-    if (!executor)
-      return tl::unexpected<failure>{executor.error()};
-    roles_.at(cell.role)->executor = *std::move(executor);
+    auto& here = *roles_.at(cell.role);
+    auto steps = make_steps(cell, here.board, deadline);
+    if (!steps)
+      return tl::unexpected<failure>{steps.error()};
+    here.steps = *std::move(steps);
   }
   return {};
 }
 
-result<std::shared_ptr<actors::mesh_executor>> rank_world::make_executor(const cell_plan& cell, time_point deadline) {
+result<std::shared_ptr<actors::cell_steps>>
+rank_world::make_steps(const cell_plan& cell, const actors::admission_board& board, time_point deadline) {
   const auto place = *cell.place_of(context_.self);
-  actors::mesh_executor::parts parts;
-  parts.cell = cell;
-  parts.place = place;
-  parts.facts = context_.facts;
-  parts.batch_max = context_.spec.limits.batch_max;
-  parts.step_deadline = step_max();
-  parts.captures = &context_.captures;
-  parts.steps_ahead = on_device() ? 1 : 0;
-  parts.turn = context_.turns->claim("an executor stands still between two steps");
-  parts.nap = nap();
+  actors::cell_steps::parts parts;
+  auto& runs = parts.runs;
+  runs.cell = cell;
+  runs.place = place;
+  runs.facts = context_.facts;
+  runs.batch_max = context_.spec.limits.batch_max;
+  runs.step_deadline = step_max();
+  runs.captures = &context_.captures;
+  runs.steps_ahead = on_device() ? 1 : 0;
 
   const auto make_group = [&](group_id id) -> result<std::shared_ptr<gpu::group_lanes>> {
     auto lanes = std::make_shared<gpu::group_lanes>();
@@ -70,7 +71,7 @@ result<std::shared_ptr<actors::mesh_executor>> rank_world::make_executor(const c
   };
   const auto wrap = [&](const std::shared_ptr<gpu::group_lanes>& lanes) -> result<std::shared_ptr<gpu::group>> {
     auto group =
-        std::make_shared<gpu::group>(lanes->plan, lanes->self, gpu::make_host_backend(lanes), parts.step_deadline);
+        std::make_shared<gpu::group>(lanes->plan, lanes->self, gpu::make_host_backend(lanes), runs.step_deadline);
     if (on_device()) {
       base::flight_span joining{record_of(start_part::collectives)};
       if (auto given = joining.ends(give_device(*group)); !given)
@@ -94,12 +95,12 @@ result<std::shared_ptr<actors::mesh_executor>> rank_world::make_executor(const c
     auto whole = wrap(*lanes);
     if (!whole)
       return tl::unexpected<failure>{whole.error()};
-    parts.cell_group = *std::move(whole);
+    runs.cell_group = *std::move(whole);
     const auto& mesh = cell.meshes[cell.stage_of(place)];
     if (mesh == cell.group) {
-      parts.mesh = parts.cell_group;
+      runs.mesh = runs.cell_group;
     } else if (mesh) {
-      if (auto settled = settle(*parts.cell_group); !settled) // in spec order on every rank (B26)
+      if (auto settled = settle(*runs.cell_group); !settled) // in spec order on every rank (B26)
         return tl::unexpected<failure>{settled.error()};
       auto mesh_lanes = make_group(*mesh);
       if (!mesh_lanes)
@@ -107,15 +108,15 @@ result<std::shared_ptr<actors::mesh_executor>> rank_world::make_executor(const c
       auto stage = wrap(*mesh_lanes);
       if (!stage)
         return tl::unexpected<failure>{stage.error()};
-      parts.mesh = *std::move(stage);
+      runs.mesh = *std::move(stage);
     }
   }
-  if (auto given = give_model(cell, parts); !given) // while the newest group is joined
+  if (auto given = give_model(cell, runs); !given) // while the newest group is joined
     return tl::unexpected<failure>{given.error()};
-  if (const auto& newest = parts.mesh ? parts.mesh : parts.cell_group)
+  if (const auto& newest = runs.mesh ? runs.mesh : runs.cell_group)
     if (auto settled = settle(*newest); !settled)
       return tl::unexpected<failure>{settled.error()};
-  return std::make_shared<actors::mesh_executor>(std::move(parts), executor_events(cell), roles_.at(cell.role)->board);
+  return std::make_shared<actors::cell_steps>(context_, std::move(parts), board);
 }
 
 std::set<std::string> rank_world::devices_of(std::span<const rank_id> ranks) const {
@@ -173,73 +174,39 @@ result<void> rank_world::give_device(gpu::group& group) {
   return group.end();
 }
 
-result<void> rank_world::give_model(const cell_plan& cell, actors::mesh_executor::parts& parts) {
-  const auto share = gpu::models::shard_at(cell, parts.place);
+result<void> rank_world::give_model(const cell_plan& cell, gpu::step_runner::parts& runs) {
+  const auto share = gpu::models::shard_at(cell, runs.place);
   const base::flight_span loading{record_of(start_part::weights)};
   const auto area = [&](const char* purpose) {
     const auto found = context_.regions.find(purpose);
     return found == context_.regions.end()
-               ? actors::slot_area{}
-               : actors::slot_area{found->second.bytes, found->second.card.slot_bytes,
-                                   found->second.kind == fabric::memory_kind::device ? gpu::device_kind::cuda
-                                                                                     : gpu::device_kind::cpu};
+               ? gpu::slot_area{}
+               : gpu::slot_area{found->second.bytes, found->second.card.slot_bytes,
+                                found->second.kind == fabric::memory_kind::device ? gpu::device_kind::cuda
+                                                                                  : gpu::device_kind::cpu};
   };
   if (cell.role == role_kind::encode) {
     auto tower = folder_->load_vision(share);
     if (!tower)
       return tl::unexpected<failure>{tower.error()};
-    parts.vision = *std::move(tower);
-    parts.pixels = area("pixels");
-    parts.rows = area("tower");
+    runs.vision = *std::move(tower);
+    runs.pixels = area("pixels");
+    runs.rows = area("tower");
     return {};
   }
-  const auto layout = gpu::models::layout_at(context_.facts, context_.spec, cell, parts.place);
+  const auto layout = gpu::models::layout_at(context_.facts, context_.spec, cell, runs.place);
   const auto& pool = context_.regions.at(cell.role == role_kind::prefill ? "kv.prefill" : "kv.decode");
   auto text = folder_->load_text(share, layout, pool.bytes);
   if (!text)
     return tl::unexpected<failure>{text.error()};
-  parts.text = *std::move(text);
+  runs.text = *std::move(text);
   if (cell.role == role_kind::prefill)
-    parts.rows = area("rows");
+    runs.rows = area("rows");
   return {};
 }
 
-/// What an executor has to say goes to the role's actor, which is there before the executor runs; tokens go straight to
-/// the front.
-actors::mesh_executor::events rank_world::executor_events(const cell_plan& cell) {
-  const auto to_role = [this, role = cell.role](auto message) {
-    caf::anon_send(*context_.roles->find(role), std::move(message));
-  };
-  return {
-      .on_voted =
-          [to_role](request_id request, std::vector<admission> minimum) {
-            to_role(actors::voted{request, std::move(minimum)});
-          },
-      .on_encoded =
-          [to_role](room_id room, actors::mesh_executor::moment ready) {
-            to_role(actors::encoded{room, std::move(ready)});
-          },
-      .on_tower_ended =
-          [to_role](room_id room, time_point began) {
-            to_role(actors::tower_ended{room, began, base::now()});
-          },
-      .on_prefilled =
-          [to_role](const prefill_step& step, actors::mesh_executor::moment ready) {
-            to_role(actors::prefilled{step.request, step.kv_room, step.decode_cell, step.blocks, std::move(ready)});
-          },
-      .on_first_token =
-          [to_role](request_id request, token_id first, std::int32_t delta, std::uint64_t digest, time_point began) {
-            to_role(actors::first_token{request, first, delta, digest, began, base::now()});
-          },
-      .on_left = [to_role](request_id request) { to_role(actors::left_batch{request}); },
-      .on_given_up =
-          [to_role](request_id request, const failure& cause, bool ran_whole) {
-            to_role(actors::given_up{request, cause, ran_whole});
-          },
-      .on_tokens = token_sink()};
-}
-
-std::function<result<void>(std::span<const token_event>)> rank_world::token_sink() {
+/// Tokens go straight to the front.
+actors::executor_actor::token_sink rank_world::token_sink() {
   if (context_.plan.front() == context_.self)
     return [this](std::span<const token_event> step) -> result<void> {
       caf::anon_send(*context_.roles->find(role_kind::front),
@@ -260,6 +227,11 @@ std::function<result<void>(std::span<const token_event>)> rank_world::token_sink
 
 void rank_world::start_roles() {
   for (auto& [kind, one] : roles_) {
+    one->executor = system_->spawn<actors::executor_actor, caf::detached>(
+        context_, one->steps,
+        actors::executor_actor::options{.tokens = token_sink(),
+                                        .turn = context_.turns->claim("an executor stands still between two steps"),
+                                        .nap = nap()});
     switch (kind) {
     case role_kind::encode:
       context_.roles->publish(kind, system_->spawn<actors::encode_actor>(context_, one->cell, one->executor));
@@ -277,8 +249,6 @@ void rank_world::start_roles() {
     case role_kind::stub:
       break; // no cell of these has an executor
     }
-    one->executor_actor =
-        system_->spawn<actors::executor_actor, caf::detached>(context_, one->executor, std::string{name(kind)});
   }
 }
 

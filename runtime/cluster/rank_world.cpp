@@ -293,14 +293,14 @@ result<void> rank_world::warm() {
   TROUPE_FAULT_POINT("rank.warming");
   for (const auto id : context_.plan.cells_on(context_.self)) // in plan order, as every member of the cell does
     if (const auto found = roles_.find(context_.plan.cell(id).role); found != roles_.end())
-      if (auto done = found->second->executor->warm(); !done)
+      if (auto done = found->second->steps->warm(); !done)
         return done;
   return {};
 }
 
 result<void> rank_world::serve() {
   for (auto& [kind, one] : roles_)
-    caf::anon_send(one->executor_actor, actors::run_atom::value);
+    caf::anon_send(one->executor, actors::run_atom::value);
   if (const auto* const encode = context_.roles->find(role_kind::encode))
     caf::anon_send(*encode, actors::start_atom::value);
   if (is_front()) {
@@ -387,7 +387,7 @@ void rank_world::stop() {
   stopping_ = true;
   for (auto& [kind, one] : roles_)
     if (one->executor)
-      one->executor->stop();
+      caf::anon_send(one->executor, actors::stop_atom::value);
   wire_.stop();
   if (transfers_)
     transfers_->stop();

@@ -14,7 +14,7 @@
 #include <caf/all.hpp>
 
 #include "actors/admission_board.hpp"
-#include "actors/mesh_executor.hpp"
+#include "actors/executor_actor.hpp"
 #include "actors/rank_context.hpp"
 #include "fabric/connect.hpp"
 #include "fabric/transfer.hpp"
@@ -151,11 +151,10 @@ private:
 
   // rank_roles.cpp
   protocols::result<void> load_roles(protocols::time_point deadline);
-  protocols::result<std::shared_ptr<actors::mesh_executor>> make_executor(const protocols::cell_plan& cell,
-                                                                          protocols::time_point deadline);
-  protocols::result<void> give_model(const protocols::cell_plan& cell, actors::mesh_executor::parts& parts);
-  actors::mesh_executor::events executor_events(const protocols::cell_plan& cell);
-  std::function<protocols::result<void>(std::span<const protocols::token_event>)> token_sink();
+  protocols::result<std::shared_ptr<actors::cell_steps>>
+  make_steps(const protocols::cell_plan& cell, const actors::admission_board& board, protocols::time_point deadline);
+  protocols::result<void> give_model(const protocols::cell_plan& cell, gpu::step_runner::parts& runs);
+  actors::executor_actor::token_sink token_sink();
   void start_roles();
 
   actors::rank_context context_;
@@ -193,8 +192,8 @@ private:
   struct role_parts {
     protocols::cell_id cell;
     actors::admission_board board;
-    std::shared_ptr<actors::mesh_executor> executor;
-    caf::actor executor_actor;
+    std::shared_ptr<actors::cell_steps> steps; ///< the main thread's until the executor runs
+    caf::actor executor;
   };
   std::map<protocols::role_kind, std::unique_ptr<role_parts>> roles_;
   caf::actor_system_config config_;

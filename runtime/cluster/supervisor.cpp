@@ -13,6 +13,7 @@
 #include "runtime/base/assert.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/flight_files.hpp"
+#include "runtime/base/overloaded.hpp"
 #include "runtime/cluster/job_journal.hpp"
 #include "runtime/cluster/job_status.hpp"
 #include "runtime/cluster/rank_company.hpp"
@@ -35,13 +36,6 @@ constexpr int tick_ms = 50;
 static_assert(std::chrono::milliseconds{2 * tick_ms} < protocols::limits::first_cause_grace);
 /// Of one rank in one turn, so that none keeps the others waiting.
 constexpr int frames_per_turn = 64;
-
-template <class... Cases>
-struct overloaded : Cases... {
-  using Cases::operator()...;
-};
-template <class... Cases>
-overloaded(Cases...) -> overloaded<Cases...>;
 
 std::string host_name() {
   std::array<char, 256> name{};
@@ -273,7 +267,7 @@ private:
       record_.say(blamed->text);
     }
     for (const auto& effect : effects)
-      std::visit(overloaded{
+      std::visit(base::overloaded{
                      [&](const life_machine::to_all& order) {
                        std::visit([](const auto& message) { pass_fault_points(message); }, order.message);
                        std::visit([&](const auto& message) { send_all(message); }, order.message);

@@ -3,19 +3,20 @@
 #include <cstdio>
 #include <cstdlib>
 #include <string>
-#include <thread>
 #include <vector>
 
-#include "actors/mesh_executor.hpp"
+#include <caf/all.hpp>
+
+#include "actors/executor_actor.hpp"
 #include "gpu/models/decode_batch.hpp"
 #include "runtime/base/clock.hpp"
 #include "tools/bench/must.hpp"
 #include "tools/bench/random_model.hpp"
 
 // What the runtime adds to a decode step, and how long the device has nothing to do between two: sequences that the
-// real mesh_executor decodes, as a decode rank runs it, against a bare loop that launches the same captured graph. Both
-// begin at the same context and make as many steps. The device's idle time is what passes between the event behind one
-// step and the event before the next; those events cost time themselves, so steps are timed in another run, without
+// real executor_actor decodes, as a decode rank runs it, against a bare loop that launches the same captured graph.
+// Both begin at the same context and make as many steps. The device's idle time is what passes between the event behind
+// one step and the event before the next; those events cost time themselves, so steps are timed in another run, without
 // them.
 //   executor_bench [8b|1b|4b] [batch context]
 
@@ -146,52 +147,76 @@ struct outcome {
   double mean = 0.0, median = 0.0; ///< seconds a step
 };
 
+protocols::decode_leader_machine::join_batch sequence_of(std::uint32_t row, std::uint32_t rows, std::uint32_t context,
+                                                         std::uint32_t blocks) {
+  return {.sequence = {.request = protocols::request_id{row + 1},
+                       .context = context,
+                       .position_delta = 0,
+                       .blocks = blocks_of(row, rows, blocks),
+                       .sampling = {}},
+          .first_token = static_cast<protocols::token_id>(row + 1),
+          .max_tokens = tokens_each,
+          .end_tokens = {}};
+}
+
+/// In place of a decode rank's role: stops the executor when all sequences have left.
+caf::behavior listen(caf::event_based_actor* self, std::uint32_t rows, const caf::actor* executor) {
+  using machine = protocols::step_machine;
+  return {
+      [self, rows, executor, left = 0u](const machine::left_batch&) mutable {
+        if (++left < rows)
+          return;
+        caf::anon_send(*executor, actors::stop_atom::value);
+        self->quit();
+      },
+      [](const machine::given_up& news) {
+        must(protocols::result<void>{tl::unexpected<protocols::failure>{news.cause}});
+      },
+  };
+}
+
 /// `rows` sequences through an executor, from `context` on; then `after` with its batch, which is empty again.
 template <class After>
 outcome decode(bench::random_model& with, std::uint32_t rows, std::uint32_t context, step_marks* marks,
                const After& after) {
   const auto model = std::make_shared<lent_model>(with.model(), marks);
-  actors::admission_board board;
+  const actors::admission_board board;
   std::vector<clock_type::time_point> ends;
   ends.reserve(steps + 8);
-  actors::mesh_executor* running = nullptr;
-  std::uint32_t left = 0;
-  actors::mesh_executor::parts parts;
-  parts.cell.role = protocols::role_kind::decode;
-  parts.cell.tensor_parallel = 1;
-  parts.cell.pipeline_parallel = 1;
-  parts.cell.ranks = {protocols::rank_id{0}};
-  parts.facts = with.config().facts;
-  parts.text = model;
-  parts.batch_max = rows;
-  parts.steps_ahead = 1;
-  parts.step_deadline = std::chrono::seconds{10};
-  actors::mesh_executor::events calls;
-  calls.on_left = [&](protocols::request_id) {
-    if (++left == rows)
-      running->stop();
-  };
-  calls.on_given_up = [](protocols::request_id, const protocols::failure& cause, bool) {
+  actors::rank_context rank;
+  rank.fail_rank = [](const protocols::failure& cause, const std::string&) {
     must(protocols::result<void>{tl::unexpected<protocols::failure>{cause}});
   };
-  calls.on_tokens = [&](std::span<const protocols::token_event> step) -> protocols::result<void> {
+  actors::cell_steps::parts parts;
+  auto& runs = parts.runs;
+  runs.cell.role = protocols::role_kind::decode;
+  runs.cell.tensor_parallel = 1;
+  runs.cell.pipeline_parallel = 1;
+  runs.cell.ranks = {protocols::rank_id{0}};
+  runs.facts = with.config().facts;
+  runs.text = model;
+  runs.batch_max = rows;
+  runs.steps_ahead = 1;
+  runs.step_deadline = std::chrono::seconds{10};
+  const auto cell = std::make_shared<actors::cell_steps>(rank, std::move(parts), board);
+  must(cell->warm());
+  const auto note = [&](std::span<const protocols::token_event> step) -> protocols::result<void> {
     if (step.size() == rows)
       ends.push_back(clock_type::now());
     return {};
   };
-  actors::mesh_executor executor{std::move(parts), std::move(calls), board};
-  running = &executor;
-  must(executor.warm());
-  for (std::uint32_t row = 0; row < rows; ++row)
-    must(executor.order(actors::mesh_executor::join_order{{.sequence = {.request = protocols::request_id{row + 1},
-                                                                        .context = context,
-                                                                        .position_delta = 0,
-                                                                        .blocks = blocks_of(row, rows, with.blocks()),
-                                                                        .sampling = {}},
-                                                           .first_token = static_cast<protocols::token_id>(row + 1),
-                                                           .max_tokens = tokens_each,
-                                                           .end_tokens = {}}}));
-  std::thread{[&] { must(executor.run()); }}.join();
+  {
+    caf::actor_system_config config;
+    caf::actor_system system{config}; // whose end waits for the actors'
+    const auto executor = system.spawn<actors::executor_actor, caf::detached>(
+        rank, cell, actors::executor_actor::options{.tokens = note, .turn = {}});
+    rank.roles->publish(protocols::role_kind::decode, system.spawn(listen, rows, &executor));
+    for (std::uint32_t row = 0; row < rows; ++row)
+      caf::anon_send(executor, sequence_of(row, rows, context, with.blocks()));
+    caf::anon_send(executor, actors::run_atom::value);
+    system.await_all_actors_done();
+    rank.roles.reset();
+  }
   if (ends.size() < steps) {
     std::fprintf(stderr, "%zu whole steps of %u\n", ends.size(), steps);
     std::exit(1);

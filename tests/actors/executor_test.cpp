@@ -1,4 +1,4 @@
-#include "actors/mesh_executor.hpp"
+#include "actors/executor_actor.hpp"
 
 #include <atomic>
 #include <future>
@@ -37,15 +37,15 @@ class waiting_gpu final : public gpu::device_collectives {
   result<void> receive(gpu::stream&, const gpu::tensor_view&, std::uint32_t, time_point) override { return {}; }
 };
 
-actors::mesh_executor::join_order join(std::uint64_t request, token_id first, std::uint32_t max_tokens) {
-  return {{.sequence = {.request = request_id{request},
-                        .context = 5,
-                        .position_delta = 0,
-                        .blocks = blocks_for(5 + max_tokens),
-                        .sampling = {}},
-           .first_token = first,
-           .max_tokens = max_tokens,
-           .end_tokens = {}}};
+decode_leader_machine::join_batch join(std::uint64_t request, token_id first, std::uint32_t max_tokens) {
+  return {.sequence = {.request = request_id{request},
+                       .context = 5,
+                       .position_delta = 0,
+                       .blocks = blocks_for(5 + max_tokens),
+                       .sampling = {}},
+          .first_token = first,
+          .max_tokens = max_tokens,
+          .end_tokens = {}};
 }
 
 /// The answer of one request, by index.
@@ -104,7 +104,7 @@ TEST_CASE("B15: the mesh votes by its minimum, and a room that one rank does not
   }
   all.start();
 
-  all.order(actors::mesh_executor::vote_order{request_id{1}, {whole, missing_bytes, unknown_to_one}});
+  all.order(room_vote{request_id{1}, {whole, missing_bytes, unknown_to_one}});
 
   REQUIRE(all.until([&] { return !all.votes.empty(); }));
   all.finish();
@@ -157,7 +157,7 @@ TEST_CASE("A long prompt runs in pieces, each on every rank, and its token is ch
     work.prompt.assign(length, token_id{3});
     work.prompt.back() = 41;
 
-    all.order(actors::mesh_executor::prefill_order{{.work = work, .blocks = blocks_for(length), .rows = {}}});
+    all.order(prefill_leader_machine::run_prefill{.work = work, .blocks = blocks_for(length), .rows = {}});
 
     REQUIRE(all.until([&] { return !all.first_tokens.empty(); }));
     all.finish();
@@ -186,7 +186,7 @@ TEST_CASE("E12, E16: keys and values are handed on with their event, before the 
   work.prompt.assign(2 * limits::prefill_chunk_tokens + 5, token_id{3});
   const auto blocks = blocks_for(work.prompt.size());
 
-  all.order(actors::mesh_executor::prefill_order{{.work = work, .blocks = blocks, .rows = {}}});
+  all.order(prefill_leader_machine::run_prefill{.work = work, .blocks = blocks, .rows = {}});
 
   REQUIRE(all.until([&] { return !all.first_tokens.empty(); }));
   all.finish();
@@ -194,7 +194,7 @@ TEST_CASE("E12, E16: keys and values are handed on with their event, before the 
   for (std::uint32_t place = 0; place < all.size; ++place) {
     CAPTURE(place);
     CHECK(all.moments[place] == all.models[place]->stands_behind);
-    CHECK(all.finished_before[place] == (place == 0 ? 1 : 0)); // the warm-up's, where the token is chosen
+    CHECK(all.models[place]->finished_when_ready == (place == 0 ? 1 : 0)); // the warm-up's, where the token is chosen
   }
   CHECK(all.models[0]->finished == 2); // of the prompt's three pieces the host wanted something of the last alone
 }
@@ -214,7 +214,7 @@ TEST_CASE("G14, G4: a rank that alone falls back from capture ends the warm-up, 
 TEST_CASE("G1, G14: a rank that was told alone to capture nothing ends the warm-up, by name") {
   executor_company all{2};
   const std::atomic<bool> nothing = false;
-  all.parts[1].captures = &nothing;
+  all.parts[1].runs.captures = &nothing;
   all.start();
   REQUIRE(all.until([&] { return all.ends[0] && all.ends[1]; }));
   for (const auto& end : all.ends)
@@ -229,7 +229,7 @@ TEST_CASE("B18, F17: sequences join and leave the batch alike on every rank, one
     CAPTURE(of.steps_ahead);
     executor_company all{of.tensor_parallel, of.pipeline_parallel};
     for (auto& part : all.parts)
-      part.steps_ahead = of.steps_ahead;
+      part.runs.steps_ahead = of.steps_ahead;
     all.start();
     const auto has_left = [&](std::uint64_t request) {
       return [&all, request] { return std::ranges::find(all.left, request_id{request}) != all.left.end(); };
@@ -241,7 +241,7 @@ TEST_CASE("B18, F17: sequences join and leave the batch alike on every rank, one
     REQUIRE(all.until(has_left(2)));
     all.order(join(3, 62, 3));
     REQUIRE(all.until(has_left(3)));
-    all.order(actors::mesh_executor::leave_order{request_id{1}});
+    all.order(decode_leader_machine::leave_batch{request_id{1}});
     REQUIRE(all.until(has_left(1)));
     all.finish();
 
@@ -286,7 +286,7 @@ TEST_CASE(
     work.request = request_id{7};
     work.prompt.assign(5, token_id{3});
 
-    all.order(actors::mesh_executor::prefill_order{{.work = work, .blocks = blocks_for(5), .rows = {}}});
+    all.order(prefill_leader_machine::run_prefill{.work = work, .blocks = blocks_for(5), .rows = {}});
 
     const auto judge = all.size - of.tensor_parallel; // the leader of the last stage
     REQUIRE(all.until([&] { return all.ends[judge].has_value(); }));
@@ -304,7 +304,7 @@ TEST_CASE("A sequence whose first token ends it never enters the batch") {
   executor_company all{2};
   all.start();
   auto ended = join(1, 9, 10);
-  ended.what.end_tokens = {9};
+  ended.end_tokens = {9};
 
   all.order(ended);
 
@@ -323,7 +323,7 @@ TEST_CASE(
     CAPTURE(of.steps_ahead);
     executor_company all{of.tensor_parallel, of.pipeline_parallel};
     for (auto& part : all.parts)
-      part.steps_ahead = of.steps_ahead;
+      part.runs.steps_ahead = of.steps_ahead;
     all.models.back()->breaks_at = [](token_id id) { return id == 32; }; // on one rank, of whose sums all take part
     all.start();
     const auto has_left = [&](std::uint64_t request) {
@@ -342,7 +342,7 @@ TEST_CASE(
     check_all_well(all);
     const auto chooser = std::to_string(10 + all.size - of.tensor_parallel);
     CHECK(all.given_up_ones ==
-          std::vector{executor_company::given_up{
+          std::vector{step_machine::given_up{
               request_id{2}, {fault::not_finite, "token 3 of the answer, rank " + chooser}, true}});
     CHECK(answer_of(all, 1) == std::vector<token_id>{10, 11, 12, 13, 14, 15});
     CHECK(answer_of(all, 2) == std::vector<token_id>{30, 31, 32});
@@ -353,12 +353,12 @@ TEST_CASE(
 
 namespace {
 
-actors::mesh_executor::prefill_order prompt_of(std::uint64_t request, std::vector<token_id> ids) {
+prefill_leader_machine::run_prefill prompt_of(std::uint64_t request, std::vector<token_id> ids) {
   submit work;
   work.request = request_id{request};
   work.prompt = std::move(ids);
   const auto blocks = blocks_for(work.prompt.size());
-  return {{.work = std::move(work), .blocks = blocks, .rows = {}}};
+  return {.work = std::move(work), .blocks = blocks, .rows = {}};
 }
 
 } // namespace
@@ -377,7 +377,7 @@ TEST_CASE("K8: a prompt whose logits are not finite fails by name, and the next 
     check_all_well(all);
     const auto chooser = std::to_string(10 + all.size - of.tensor_parallel);
     CHECK(all.given_up_ones ==
-          std::vector{executor_company::given_up{
+          std::vector{step_machine::given_up{
               request_id{1}, {fault::not_finite, "token 0 of the answer, rank " + chooser}, true}});
     CHECK(all.first_tokens == std::vector<token_id>{9});
   }
@@ -396,7 +396,7 @@ TEST_CASE("K8: a token that the model does not have fails its request before any
     check_all_well(all);
     REQUIRE(all.given_up_ones.size() == 2);
     const auto words = "token " + std::to_string(poison) + " at 1; the model has 64";
-    CHECK(all.given_up_ones[0] == executor_company::given_up{request_id{1}, {fault::invalid_request, words}, false});
+    CHECK(all.given_up_ones[0] == step_machine::given_up{request_id{1}, {fault::invalid_request, words}, false});
     CHECK(all.given_up_ones[1].request == request_id{2});
     CHECK(all.given_up_ones[1].cause.code == fault::invalid_request);
     CHECK(all.left == std::vector{request_id{2}});
@@ -420,14 +420,14 @@ TEST_CASE("K7: a prompt that is wanted no more stops at its next piece, on every
   all.order(prompt_of(1, std::vector<token_id>(4 * limits::prefill_chunk_tokens, token_id{3})));
   REQUIRE(entered.get_future().wait_for(20s) == std::future_status::ready);
 
-  all.order(actors::mesh_executor::leave_order{request_id{1}});
+  all.order(decode_leader_machine::leave_batch{request_id{1}});
   all.order(prompt_of(2, {3, 5}));
   go_on.set_value();
 
   REQUIRE(all.until([&] { return !all.first_tokens.empty(); }));
   all.finish();
   check_all_well(all);
-  CHECK(all.given_up_ones == std::vector{executor_company::given_up{request_id{1}, {fault::cancelled, {}}, false}});
+  CHECK(all.given_up_ones == std::vector{step_machine::given_up{request_id{1}, {fault::cancelled, {}}, false}});
   CHECK(all.first_tokens == std::vector<token_id>{6});
   CHECK(all.prefilled == std::vector<std::uint32_t>{1, 1});
   for (const auto& model : all.models)
@@ -465,7 +465,7 @@ TEST_CASE("A24, A25, G6: a model that issues other collectives than planned fail
       int difference;
     };
     for (std::uint32_t place = 0; place < all.size; ++place)
-      all.parts[place].text = std::make_shared<miscounting>(all.models[place], more);
+      all.parts[place].runs.text = std::make_shared<miscounting>(all.models[place], more);
     const auto began = base::now();
     all.start();
     REQUIRE(all.until([&] { return all.ends[0] && all.ends[1]; }));
@@ -568,8 +568,8 @@ TEST_CASE("B21, B22: a rank is in one collective or hop at a time, and ranks of 
           lanes->plan, lanes->self,
           std::make_unique<witnessed>(gpu::make_host_backend(lanes), lanes->plan.name, diaries[place]), 10s);
     };
-    all.parts[place].cell_group = watched(all.lanes[place]);
-    all.parts[place].mesh = watched(all.mesh_lanes[place]);
+    all.parts[place].runs.cell_group = watched(all.lanes[place]);
+    all.parts[place].runs.mesh = watched(all.mesh_lanes[place]);
   }
   all.start();
   all.order(join(1, 10, 5));
@@ -629,7 +629,7 @@ TEST_CASE("C15: a member that never comes ends the step at its deadline") {
 
 TEST_CASE("C8: a step that is late because a peer's GPU has not come ends by the name of that one") {
   executor_company all{2, 1, 200ms};
-  all.parts[0].cell_group->give_device(std::make_unique<waiting_gpu>());
+  all.parts[0].runs.cell_group->give_device(std::make_unique<waiting_gpu>());
   all.start({1});
   REQUIRE(all.until([&] { return all.ends[0].has_value(); }));
   CAPTURE(words(all.ends[0]));
@@ -663,18 +663,13 @@ TEST_CASE("A25, B12: a plan of an older call is refused by the member, and so is
   executor_company all{2};
   all.assemble();
   gpu::plan_channel plans{all.lanes[0]};
-  auto& group = *all.parts[0].cell_group;
+  auto& group = *all.parts[0].runs.cell_group;
   const auto announce = [&](const mesh_plan& plan) {
     std::vector<std::byte> bytes;
     encode_payload(plan, bytes);
     REQUIRE(plans.announce(plan.call, bytes, base::now() + 5s));
   };
-  std::thread member{[&] {
-    auto end = all.executors[1]->run();
-    const std::lock_guard lock{all.mutex};
-    all.ends[1] = end;
-    all.changed.notify_all();
-  }};
+  caf::anon_send(all.executors[1], actors::run_atom::value);
   std::array<std::int32_t, 1> vote{static_cast<std::int32_t>(admission::done)};
   announce(vote_of(call_id{5}));
   REQUIRE(group.begin(call_id{5}, "vote", 1));
@@ -694,18 +689,95 @@ TEST_CASE("A25, B12: a plan of an older call is refused by the member, and so is
   }
 
   REQUIRE(all.until([&] { return all.ends[1].has_value(); }));
-  member.join();
   CAPTURE(words(all.ends[1]));
   REQUIRE_FALSE(*all.ends[1]);
   CHECK(all.ends[1]->error().code == fault::plan_mismatch);
 }
 
-TEST_CASE("An executor that is full refuses an order") {
+TEST_CASE("K7: an executor with more orders than its bound ends the rank by name") {
   executor_company all{1};
   all.assemble();
-  for (std::size_t i = 0; i < limits::executor_queue_max; ++i)
-    REQUIRE(all.executors[0]->order(actors::mesh_executor::leave_order{request_id{1}}));
-  const auto refused = all.executors[0]->order(actors::mesh_executor::leave_order{request_id{1}});
-  REQUIRE_FALSE(refused);
-  CHECK(refused.error().code == fault::queue_full);
+  for (std::uint64_t i = 0; i <= limits::executor_queue_max; ++i)
+    all.order(room_vote{request_id{i}, {room_id{i}}});
+  caf::anon_send(all.executors[0], actors::run_atom::value);
+  REQUIRE(all.until([&] { return all.ends[0].has_value(); }));
+  CHECK(words(all.ends[0]) == to_string(failure{fault::queue_full, "executor"}));
+}
+
+namespace {
+
+/// Holds one rank in the middle of its step of that number, the warm-up's being the first.
+struct held_step {
+  held_step(tests::counting_model& model, int number) {
+    model.before_forward = [this, number, steps = 0]() mutable -> result<void> {
+      if (++steps == number) {
+        entered.set_value();
+        go_on.get_future().wait();
+      }
+      return {};
+    };
+  }
+  void wait() { REQUIRE(entered.get_future().wait_for(20s) == std::future_status::ready); }
+
+  std::promise<void> entered;
+  std::promise<void> go_on;
+};
+
+} // namespace
+
+TEST_CASE("K7, B15: votes and short prompts come between the pieces of a long prompt, on every rank") {
+  executor_company all{2};
+  for (const auto& board : all.boards)
+    board->set(room_id{5}, admission::done);
+  held_step held{*all.models[1], 2};
+  all.start();
+  all.order(prompt_of(1, std::vector<token_id>(3 * limits::prefill_chunk_tokens, token_id{3})));
+  held.wait();
+
+  all.order(room_vote{request_id{2}, {room_id{5}}});
+  all.order(prompt_of(3, {3, 5}));
+  held.go_on.set_value();
+
+  REQUIRE(all.until([&] { return all.first_tokens.size() == 2; }));
+  CHECK(all.votes == std::vector<std::vector<admission>>{{admission::done}});
+  CHECK(all.first_tokens == std::vector<token_id>{6, 4}); // the short one's first
+  all.finish();
+  check_all_well(all);
+  for (const auto& model : all.models) {
+    REQUIRE(model->log.size() == 5);
+    CHECK(model->log[2].ids == 2);
+  }
+}
+
+TEST_CASE("C9: a stop that comes in the middle of a step waits for its end") {
+  executor_company all{2};
+  held_step held{*all.models[1], 2};
+  all.start();
+  all.order(prompt_of(1, std::vector<token_id>(3 * limits::prefill_chunk_tokens, token_id{3})));
+  held.wait();
+  all.order(actors::stop_atom::value);
+  held.go_on.set_value();
+  all.finish();
+  check_all_well(all);
+  for (const auto& model : all.models)
+    CHECK(model->log.size() == 2); // the warm step, and the piece that was under way
+}
+
+TEST_CASE("C1, C15: an exception in a step ends the rank with its words, whoever leads") {
+  for (const std::uint32_t place : {0, 1}) {
+    CAPTURE(place);
+    executor_company all{2};
+    all.models[place]->before_forward = [steps = 0]() mutable -> result<void> {
+      if (++steps == 2)
+        throw std::bad_alloc{};
+      return {};
+    };
+    all.start();
+    all.order(join(1, 10, 5));
+    REQUIRE(all.until([&] { return all.ends[0] && all.ends[1]; }));
+    REQUIRE_FALSE(*all.ends[place]);
+    CHECK(all.ends[place]->error().code == fault::no_memory);
+    REQUIRE_FALSE(*all.ends[1 - place]);
+    CHECK(all.ends[1 - place]->error().code == fault::peer_gone);
+  }
 }
