@@ -162,6 +162,25 @@ TEST_CASE_FIXTURE(leader_fixture,
   CHECK(sent<reserve_blocks>(machine.on_quiet({request_id{1}}, 0, at(101s))).size() == 1);
 }
 
+TEST_CASE("K2: blocks of a mesh are lent again when the last of its ranks is quiet, whichever that is") {
+  cluster_spec spec;
+  spec.pools = {{"front", role_kind::front, 1, 1, 1},
+                {"prefill", role_kind::prefill, 1, 1, 1},
+                {"decode", role_kind::decode, 1, 2, 1}};
+  const auto plan = make_plan(spec).value();
+  for (const std::uint32_t first : {0u, 1u}) {
+    decode_leader_machine machine{plan,
+                                  plan.cells_of(role_kind::decode)[0],
+                                  {.front = front_rank, .kv_blocks = 4, .room_deadline = 1s, .requests_max = 4}};
+    (void)machine.on_reserve(order(1, 44), at(0ms)); // all four blocks
+    (void)machine.on_cancel(request_id{1}, at(1ms));
+    (void)machine.on_reserve(order(2), at(2ms));
+    CHECK(sent<reserve_blocks>(machine.on_quiet({request_id{1}}, first, at(3ms))).empty());
+    CHECK(sent<reserve_blocks>(machine.on_quiet({request_id{1}}, first, at(4ms))).empty()); // D10: twice is once
+    CHECK(sent<reserve_blocks>(machine.on_quiet({request_id{1}}, 1 - first, at(5ms))).size() == 2);
+  }
+}
+
 TEST_CASE_FIXTURE(member_fixture, "K2: a member is quiet when each writer has written, returned its grant or is gone") {
   enum class word { landed, returned, gone };
   for (const auto first : {word::landed, word::returned, word::gone})
@@ -225,6 +244,14 @@ TEST_CASE_FIXTURE(member_fixture,
   for (auto ran = limits::own_time_step_max; ran + 100ms < limits::slot_quarantine; ran += 100ms)
     REQUIRE(sent<blocks_quiet>(machine.on_tick(at(now += 100ms))).empty());
   CHECK(sent<blocks_quiet>(machine.on_tick(at(now += 100ms))).size() == 1);
+}
+
+TEST_CASE_FIXTURE(member_fixture, "K2: memory that rests after an aborted write is not freed by bytes that land late") {
+  (void)machine.on_reserve_blocks(reserve, at(0ms));
+  (void)machine.on_release(request_id{1}, at(0ms));
+  (void)machine.on_returned(prefill_worker, {request_id{1}, kv_room, true});
+  (void)machine.on_returned(prefill_leader, {request_id{1}, kv_room, false});
+  CHECK(sent<blocks_quiet>(machine.on_kv_landed(kv_room, prefill_leader, at(1ms))).empty());
 }
 
 TEST_CASE_FIXTURE(

@@ -318,7 +318,40 @@ TEST_CASE_FIXTURE(
   }
 }
 
-TEST_CASE_FIXTURE(fixture, "C32: a write that failed tells the front and gives the slot its rest") {
+TEST_CASE("K2: rows that an aborted write may still read rest, in time that the rank itself ran") {
+  const auto plan = reader_plan();
+  for (const auto outcome : {fault::timeout, fault::peer_gone}) {
+    // given: the only row slot, of which one write was aborted, or never begun
+    encode_machine machine{plan, encode_cell, bounds()};
+    const auto pixels = sent<grant_pixels>(machine.start()).at(0).second.slots;
+    (void)machine.on_tick(at(0ms));
+    (void)machine.on_encode(order(pixels[0]), at(0ms));
+    (void)machine.on_pixels(room, 0, at(0ms));
+    (void)machine.on_encoded(room, at(0ms));
+    (void)machine.on_grant(prefill_leader, grant(0), at(0ms));
+    (void)machine.on_grant(prefill_worker, grant(1), at(0ms));
+    (void)machine.on_written(room, 0, fail(outcome), at(0ms));
+    (void)machine.on_written(room, 1, {}, at(0ms));
+
+    // when: another picture wants it
+    auto next = order(pixels[1], room_id{8}, 2);
+    next.deadline_ms = 3'600'000;
+    (void)machine.on_encode(next, at(0ms));
+    const auto begun = only<encode_machine::run_tower>(machine.on_pixels(room_id{8}, 0, at(0ms)));
+
+    // then
+    CHECK(begun.empty() == may_still_arrive(outcome));
+    if (!begun.empty())
+      continue;
+    std::chrono::milliseconds now = 0ms;
+    for (duration ran{}; ran + 100ms < limits::slot_quarantine; ran += 100ms)
+      REQUIRE(only<encode_machine::run_tower>(machine.on_tick(at(now += 100ms))).empty());
+    CHECK(only<encode_machine::run_tower>(machine.on_tick(at(now += 100ms))).size() == 1);
+  }
+}
+
+TEST_CASE_FIXTURE(fixture,
+                  "C32: a write that failed tells the front, and its slot is in use until the others have ended") {
   (void)machine.on_encode(order(slots[0]), at(0ms));
   (void)machine.on_pixels(room, 0, at(0ms));
   (void)machine.on_encoded(room, at(1ms));

@@ -109,6 +109,26 @@ TEST_CASE("E3, K16: a picture waits for a pixel slot, and pictures behind it, wh
   CHECK(front.audit() == "");
 }
 
+TEST_CASE("K16: a picture that needs fewer slots than the one before it does not pass it") {
+  const auto plan = reader_plan();
+  auto wide = bounds();
+  wide.in_flight_max = 4;
+  front_machine front{plan, wide};
+  auto two = with_picture(1);
+  two.prompt = {1, 7, 7, 7, 7, 2};
+  two.pictures.push_back(two.pictures.front());
+  two.pictures.back().first_token = 3;
+  CHECK(front.on_request(two, at(0ms)).value().empty());
+  CHECK(front.on_request(with_picture(2), at(0ms)).value().empty());
+
+  CHECK(front.on_pixel_credits(encode_rank, credit(0), at(1ms)).empty()); // which the second would start with
+  const auto pixels = only<front_machine::write_pixels>(front.on_pixel_credits(rank_id{2}, credit(0), at(2ms)));
+  REQUIRE(pixels.size() == 2);
+  CHECK(pixels[0].request == request_id{1});
+  CHECK(pixels[1].request == request_id{1});
+  CHECK(front.audit() == "");
+}
+
 TEST_CASE("K16: text passes a picture whose encode cell is being restarted, and a request that pauses before its next "
           "attempt") {
   const auto plan = reader_plan();

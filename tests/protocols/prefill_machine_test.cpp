@@ -369,6 +369,58 @@ TEST_CASE_FIXTURE(two_parts, "K15: after a part has failed no other is begun, an
   CHECK(sent<blocks_returned>(late).size() == 1);
 }
 
+TEST_CASE_FIXTURE(two_parts, "K15: of two parts that failed the first failure is told") {
+  (void)machine.on_grant(first, grant(0), at(0ms));
+  (void)machine.on_grant(second, grant(1), at(0ms));
+  REQUIRE(only<prefill_member_machine::write_blocks>(prefill()).size() == 2);
+  CHECK(sent<shipped>(machine.on_written(kv_room, 1, fail(fault::transfer_failed, "cut"), at(6ms))).empty());
+  const auto news = sent<shipped>(machine.on_written(kv_room, 0, fail(fault::peer_gone), at(7ms)));
+  REQUIRE(news.size() == 1);
+  CHECK(fault_from(news[0].second.code) == fault::transfer_failed);
+  CHECK(news[0].second.message.find("part 1: cut") != std::string::npos);
+}
+
+TEST_CASE("K15: a part that is granted after another has failed is not begun while a third is on its way") {
+  cluster_spec spec;
+  spec.pools = {{"front", role_kind::front, 1, 1, 1},
+                {"prefill", role_kind::prefill, 1, 1, 1},
+                {"decode", role_kind::decode, 1, 3, 1}};
+  const auto plan = make_plan(spec).value();
+  const auto decode = plan.cells_of(role_kind::decode)[0];
+  prefill_member_machine machine{plan,
+                                 plan.cells_of(role_kind::prefill)[0],
+                                 rank_id{1},
+                                 {.born = generation{1},
+                                  .row_elements = 6,
+                                  .room_deadline = 1s,
+                                  .rooms_max = 8,
+                                  .kv_dtype = element_type::f32,
+                                  .overlap = {{decode, {0, 1, 2}}}}};
+  const auto grant = [&](std::uint32_t part) {
+    return machine.on_grant(plan.cell(decode).ranks[part],
+                            {.request = request_id{1},
+                             .room = kv_room,
+                             .part = part,
+                             .parts = 3,
+                             .prompt_tokens = 20,
+                             .blocks = {block_index{5}, block_index{6}},
+                             .tenancy = generation{1},
+                             .dtype = element_type::f32,
+                             .born = generation{1},
+                             .valid_ms = 1000},
+                            at(0ms));
+  };
+  (void)grant(0);
+  (void)grant(1);
+  (void)machine.on_prefilled(request_id{1}, kv_room, decode, {block_index{0}, block_index{1}}, at(5ms));
+  (void)machine.on_written(kv_room, 0, fail(fault::transfer_failed, "cut"), at(6ms));
+  const auto late = grant(2);
+  CHECK(only<prefill_member_machine::write_blocks>(late).empty());
+  CHECK(sent<blocks_returned>(late).size() == 1);
+  CHECK(sent<shipped>(late).empty()); // part 1 is on its way
+  CHECK(sent<shipped>(machine.on_written(kv_room, 1, {}, at(7ms))).size() == 1);
+}
+
 TEST_CASE_FIXTURE(two_parts, "K1: keys and values are written under no lease that has ended") {
   (void)machine.on_grant(first, grant(0), at(0ms));
   (void)machine.on_grant(second, grant(1, 10), at(0ms));
@@ -402,6 +454,32 @@ TEST_CASE_FIXTURE(two_parts,
   CHECK(only<prefill_member_machine::write_blocks>(after).empty());
   REQUIRE(sent<shipped>(after).size() == 1);
   CHECK(sent<shipped>(after)[0].second.code != 0);
+}
+
+TEST_CASE_FIXTURE(two_parts, "K1: a grant that was under way while its owner was lost opens nothing") {
+  REQUIRE(machine.on_lost({.ranks = {first, second}, .next = generation{2}, .cause = {}}).empty());
+  CHECK(machine.on_grant(first, grant(0), at(1ms)).empty()); // of generation 1: its memory has other tenants
+  auto fresh = grant(1);
+  fresh.born = generation{2};
+  CHECK(machine.on_grant(second, fresh, at(1ms)).empty());
+  const auto writes = only<prefill_member_machine::write_blocks>(prefill());
+  REQUIRE(writes.size() == 1);
+  CHECK(writes[0].part == 1);
+}
+
+TEST_CASE_FIXTURE(two_parts,
+                  "K2: blocks that are taken back are returned when the write that is on its way has ended") {
+  (void)machine.on_grant(first, grant(0), at(0ms));
+  (void)machine.on_grant(second, grant(1), at(0ms));
+  REQUIRE(only<prefill_member_machine::write_blocks>(prefill()).size() == 2);
+  for (const bool arrives : {true, false}) {
+    const auto from = arrives ? first : second;
+    CHECK(machine.on_revoke(from, {request_id{1}, kv_room}).empty());
+    const auto outcome = arrives ? result<void>{} : fail(fault::timeout);
+    const auto word = sent<blocks_returned>(machine.on_written(kv_room, arrives ? 0 : 1, outcome, at(6ms)));
+    REQUIRE(word.size() == 1);
+    CHECK(word[0] == std::pair{from, blocks_returned{request_id{1}, kv_room, arrives}});
+  }
 }
 
 TEST_CASE_FIXTURE(leader_fixture, "K8: a prompt that carries its own fault ends by name, and what it held is free") {
