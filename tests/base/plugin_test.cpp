@@ -2,6 +2,10 @@
 
 #include <doctest/doctest.h>
 
+#include <fcntl.h>
+
+#include <filesystem>
+
 using namespace troupe;
 
 namespace {
@@ -38,4 +42,19 @@ TEST_CASE("a plug-in that is not there is told with where it was looked for") {
   REQUIRE_FALSE(absent);
   CHECK(contains(absent.error().what, "plug-in absent: "));
   CHECK(contains(absent.error().what, "lib/troupe/libtroupe_absent.so: not there"));
+}
+
+TEST_CASE("K18: a plug-in that is held is loaded, whatever has taken its name") {
+  std::error_code problem;
+  const auto home = std::filesystem::read_symlink("/proc/self/exe", problem).parent_path();
+  const auto name = home / "libtroupe_moved_over.so";
+  std::filesystem::copy_file(home / "libtroupe_stale.so", name, std::filesystem::copy_options::overwrite_existing);
+  base::give_plugin("moved_over", ::open((home / "libtroupe_silent.so").c_str(), O_PATH | O_CLOEXEC));
+
+  const auto refused = base::plugin_symbol("moved_over", "troupe_of_stale_plugin");
+  std::filesystem::remove(name);
+
+  REQUIRE_FALSE(refused);
+  CAPTURE(refused.error().what);
+  CHECK(contains(refused.error().what, "libtroupe_moved_over.so: a plug-in of build unknown; this is "));
 }

@@ -56,6 +56,18 @@ TEST_CASE("K6: a log that cannot be written stops nobody") {
   log.flush();
 }
 
+TEST_CASE("K6: a log that could not be made is made once it can be, and says what it lacks") {
+  const run_directory root;
+  const auto path = root.path() / "logs" / "0.log";
+  cluster::log_file log{path};
+  log.line({"first"});
+  log.flush();
+  std::filesystem::create_directory(root.path() / "logs");
+  log.line({"second"});
+  log.flush();
+  CHECK(text_of(path) == "1 line could not be written: Bad file descriptor\nsecond\n");
+}
+
 TEST_CASE("K6: a log on a disk that was full says how many lines it lacks, and goes on") {
   const run_directory root;
   const auto path = root.path() / "0.log";

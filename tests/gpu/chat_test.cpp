@@ -396,6 +396,18 @@ TEST_CASE("K10: a prompt without the words that were asked is refused") {
   CHECK(model.prompt(" ", {1}));
 }
 
+TEST_CASE("K10: a prompt that has not a place for each picture is refused") {
+  written_model model{qwen_tokens, "{% for m in messages %}<|image_pad|>{% if m.content is string %}{{ m.content }}"
+                                   "{% else %}{{ m.content[-1].text }}{% endif %}{% endfor %}"};
+  CHECK(model.prompt("Hi", {4}));
+  for (const auto& pictures : {std::vector<std::uint32_t>{4, 4}, std::vector<std::uint32_t>{}}) {
+    const auto refused = model.prompt("Hi", pictures);
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().code == protocols::fault::invalid_request);
+    CHECK(refused.error().what.find("has places for 1") != std::string::npos);
+  }
+}
+
 TEST_CASE("K10: a template may refuse one question and serve the others") {
   written_model model{qwen_tokens, chatml("m['content']", "{% if 'zz' in messages[0].content %}"
                                                           "{{ raise_exception('no zz') }}{% endif %}")};
@@ -419,6 +431,9 @@ TEST_CASE("K10: a hostile template ends by a bound") {
               .refusal()
               .find("more than") != std::string::npos);
   }
+  const std::string idle =
+      "{% for i in range(2000) %}{% for j in range(2000) %}{% set k = j %}{% endfor %}{% endfor %}";
+  CHECK(written_model(qwen_tokens, idle + chatml()).refusal().find("more than 100000 steps") != std::string::npos);
   std::string nested;
   for (int i = 0; i < 100'000; ++i)
     nested += "{% if 1 %}";

@@ -362,6 +362,8 @@ TEST_CASE("K7: reading takes a step at each row and each scan, and gives up at a
   const auto exif = exif_of(6, true);
   turned.exif.insert(turned.exif.end(), exif.begin(), exif.end());
   const rows clear(50, std::vector<png_byte>(4 * 8, 100));
+  png_form half_turned{PNG_COLOR_TYPE_GRAY, 8};
+  half_turned.exif = exif_of(3, true);
   struct sample {
     bytes file;
     int steps_least;
@@ -369,6 +371,7 @@ TEST_CASE("K7: reading takes a step at each row and each scan, and gives up at a
   const std::vector<sample> samples{
       {make_png({PNG_COLOR_TYPE_RGB_ALPHA, 8}, 8, clear), 50 + 50},                     // rows, and over white
       {make_png({PNG_COLOR_TYPE_RGB_ALPHA, 8, PNG_INTERLACE_ADAM7}, 8, clear), 7 * 50}, // passes
+      {make_png(half_turned, 8, rows(50, std::vector<png_byte>(8, 100))), 50 + 50},     // rows, and turning
       {make_jpeg({}), 40},
       {make_jpeg({.space = JCS_CMYK, .components = 4}), 40 + 40},
       {make_jpeg(turned), 10 * 3 + 40}, // scans over rows of blocks, and turning

@@ -318,6 +318,19 @@ TEST_CASE_FIXTURE(
   }
 }
 
+TEST_CASE_FIXTURE(fixture,
+                  "K12: what comes of rooms before their orders is parked within a bound, and beyond it goes back") {
+  for (std::uint64_t early = 10; early < 10 + bounds().rooms_max; ++early)
+    CHECK(machine.on_pixels(room_id{early}, 0, at(0ms)).empty());
+  REQUIRE(machine.rooms() == bounds().rooms_max);
+  CHECK(machine.on_pixels(room_id{30}, 0, at(0ms)).empty());
+  const auto word = sent<rows_returned>(machine.on_grant(prefill_leader, grant(0, room_id{31}), at(0ms)));
+  REQUIRE(word.size() == 1);
+  CHECK(word[0].first == prefill_leader);
+  CHECK(machine.rooms() == bounds().rooms_max);
+  CHECK(only<encode_machine::run_tower>(machine.on_encode(order(slots[0], room_id{10}), at(1ms))).size() == 1);
+}
+
 TEST_CASE("K2: rows that an aborted write may still read rest, in time that the rank itself ran") {
   const auto plan = reader_plan();
   for (const auto outcome : {fault::timeout, fault::peer_gone}) {

@@ -380,6 +380,21 @@ TEST_CASE_FIXTURE(two_parts, "K15: of two parts that failed the first failure is
   CHECK(news[0].second.message.find("part 1: cut") != std::string::npos);
 }
 
+TEST_CASE_FIXTURE(leader_fixture, "K15: of two ranks of the mesh that failed the front hears of the first alone") {
+  (void)machine.on_submit(work(1, false), at(0ms));
+  (void)machine.on_prefilled(request_id{1}, 5, 0, 0, at(1ms));
+  const auto ends = [&](std::uint32_t place, fault code) {
+    return sent<error>(machine.on_shipped(
+        {.request = request_id{1}, .room = kv_room, .code = static_cast<std::uint16_t>(code), .message = "cut"}, place,
+        at(2ms)));
+  };
+  const auto told = ends(1, fault::transfer_failed);
+  REQUIRE(told.size() == 1);
+  CHECK(fault_from(told[0].second.code) == fault::transfer_failed);
+  CHECK(ends(0, fault::peer_gone).empty());
+  CHECK(machine.ended(request_id{1}));
+}
+
 TEST_CASE("K15: a part that is granted after another has failed is not begun while a third is on its way") {
   cluster_spec spec;
   spec.pools = {{"front", role_kind::front, 1, 1, 1},
