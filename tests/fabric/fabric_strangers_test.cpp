@@ -10,6 +10,7 @@
 #include <set>
 
 #include "fabric/ofi/fabric_door.hpp"
+#include "fabric/ofi/fabric_session.hpp"
 #include "fabric/socket_address.hpp"
 #include "tests/fabric/transfer_harness.hpp"
 
@@ -252,6 +253,42 @@ TEST_CASE("K5: from the right address, libfabric's endpoint takes nobody without
     // until it is closed
   }
   job.check_write(15);
+}
+
+TEST_CASE("K5: who was told to come connects with the proof over both numbers, and with no other words") {
+  using happened = fabric_session::event::kind;
+  party reader{bulk_kind::fabric, 2, {region_bytes}, 64, fresh_path(), 1, job_token};
+  const auto session = fabric_session::open("tcp", "lo");
+  REQUIRE(session);
+  const fabric_identity self{.self = rank_id{1}, .born = generation{1}, .job_token = job_token};
+  protocols::endpoint at;
+  at.rank = reader.rank;
+  at.born = reader.born;
+  const auto end_of = [&](std::byte change) -> std::optional<happened> {
+    auto knock = fabric_knock::begin(self, at, (*session)->address(), *network_address(reader.engine->address()));
+    REQUIRE(knock);
+    std::optional<fabric_knock::admission> told;
+    const auto until = within(patience);
+    while (!told && base::now() < until) {
+      auto ready = knock->waits_for();
+      ::poll(&ready, 1, 100);
+      const auto heard = knock->step(self);
+      REQUIRE(heard);
+      told = *heard;
+    }
+    REQUIRE(told);
+    told->says.back() ^= change;
+    const auto connection = (*session)->connect(told->from, told->to, told->says);
+    REQUIRE(connection);
+    while (base::now() < until) {
+      if (const auto event = (*session)->next_event())
+        return event->what;
+      std::this_thread::yield();
+    }
+    return std::nullopt;
+  };
+  CHECK(end_of(std::byte{1}) == happened::closed);
+  CHECK(end_of(std::byte{0}) == happened::connected);
 }
 
 TEST_CASE("K5: silent strangers at a door are bounded in number and time, and a peer comes in beside them") {

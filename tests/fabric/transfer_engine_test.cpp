@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "fabric/transfer_door.hpp"
+#include "fabric/transfer_socket.hpp"
 #include "tests/fabric/transfer_harness.hpp"
 
 using namespace troupe;
@@ -377,6 +378,27 @@ TEST_CASE("a hello with another job's token, rank or generation is refused by na
   CHECK(knock(1, wrong, generation{1}) == fault::wrong_job);
   CHECK(knock(1, {}, generation{2}) == fault::stale_generation);
   CHECK(knock(1, {}, generation{1}) == fault{});
+}
+
+TEST_CASE(
+    "K5: a door of shared memory refuses a hello to another generation, and one of a generation that has passed") {
+  party reader{bulk_kind::shared_memory, 5, {4096}};
+  party writer{bulk_kind::shared_memory, 1, {4096}, 64, fresh_path(), 2};
+  writer.attach(reader);
+  const auto answer_to = [&](std::uint32_t from_born, std::uint32_t to_born) {
+    const auto socket = connect_when_there(reader.path, within(patience));
+    REQUIRE(socket);
+    REQUIRE(send_note(
+        socket->get(),
+        {.kind = note_kind::hello, .from = 1, .from_born = from_born, .to = 5, .to_born = to_born, .job_token = {}}));
+    REQUIRE(wait_readable(socket->get(), within(patience)));
+    const auto heard = receive_note(socket->get());
+    if (!heard || !*heard || (*heard)->note.kind != note_kind::refuse)
+      return fault{};
+    return protocols::fault_from(static_cast<std::uint16_t>((*heard)->note.fault_code)).value_or(fault{});
+  };
+  CHECK(answer_to(2, 9) == fault::stale_generation);
+  CHECK(answer_to(1, 1) == fault::stale_generation);
 }
 
 TEST_CASE("C35: a peer that comes late is connected as soon as it listens") {
