@@ -331,6 +331,27 @@ TEST_CASE_FIXTURE(fixture,
   CHECK(only<encode_machine::run_tower>(machine.on_encode(order(slots[0], room_id{10}), at(1ms))).size() == 1);
 }
 
+TEST_CASE_FIXTURE(fixture, "K16: a picture whose pixels do not come, or that gets no turn of the tower, ends by name") {
+  std::string why;
+  SUBCASE("its pixels do not come") {
+    (void)machine.on_encode(order(slots[0], room_id{8}, 2), at(0ms));
+    why = "the pixels have not arrived";
+  }
+  SUBCASE("it gets no turn") {
+    (void)machine.on_encode(order(slots[0]), at(0ms));
+    REQUIRE(only<encode_machine::run_tower>(machine.on_pixels(room, 0, at(0ms))).size() == 1);
+    (void)machine.on_encode(order(slots[1], room_id{8}, 2), at(0ms));
+    REQUIRE(only<encode_machine::run_tower>(machine.on_pixels(room_id{8}, 0, at(0ms))).empty());
+    why = "the tower had no turn";
+  }
+  CHECK(sent<error>(machine.on_tick(at(999ms))).empty());
+  const auto told = sent<error>(machine.on_tick(at(1s)));
+  REQUIRE(told.size() == 1);
+  CHECK(told[0].second.request == request_id{2});
+  CHECK(fault_from(told[0].second.code) == fault::timeout);
+  CHECK(told[0].second.message.starts_with(why));
+}
+
 TEST_CASE("K2: rows that an aborted write may still read rest, in time that the rank itself ran") {
   const auto plan = reader_plan();
   for (const auto outcome : {fault::timeout, fault::peer_gone}) {
