@@ -45,7 +45,7 @@ result<void> executor_actor::lead() {
     auto done = step([&] { return steps_->lead(*plan); });
     if (!done)
       return tl::unexpected<failure>{done.error()};
-    const auto handed_on = hand_on();
+    auto handed_on = hand_on();
     tell(*std::move(done));
     if (plan->kind == plan_kind::decode)
       TROUPE_FAULT_POINT("decode.emitted");

@@ -181,9 +181,8 @@ void step_machine::take_token(std::uint32_t place, token_id id, effects& out) {
 }
 
 void step_machine::answer(row& one, effects& out) {
-  if (one.ended)
-    return;                       // a step that was on its way when the last token was collected
-  if (one.newest == not_finite) { // this sequence alone: rows do not touch each other (K8)
+  TROUPE_ASSERT("B18", !one.ended); // it leaves with the plan after its last token, before the next step is collected
+  if (one.newest == not_finite) {   // this sequence alone: rows do not touch each other (K8)
     one.ended = one.leaving = true;
     out.push_back(given_up{one.what.sequence.request, not_finite_at(one.answered), true});
     return;

@@ -68,11 +68,24 @@ public:
     }
   }
 
+  /// A step that nobody has collected reads and writes this sequence's blocks.
+  bool uses(protocols::request_id request) const {
+    return std::ranges::any_of(under_way_, [&](const auto& step) {
+      return std::ranges::any_of(step, [&](const auto& each) { return each.request == request; });
+    });
+  }
+
 private:
   struct going {
+    protocols::request_id request;
     protocols::token_id newest = 0;
     std::uint32_t context = 0;
     std::size_t room = 0; ///< tokens of its blocks
+  };
+  struct told_of { ///< by a step of the batch
+    std::uint32_t place = 0;
+    protocols::token_id id = 0;
+    protocols::request_id request;
   };
 
   protocols::token_id follow(protocols::token_id newest, std::uint32_t context) const {
@@ -101,7 +114,8 @@ private:
       const auto free = std::ranges::find_if(places_, [](const auto& each) { return !each; });
       REQUIRE(free != places_.end());
       REQUIRE(free - places_.begin() == work.joins[i]);
-      *free = going{.newest = plan.ids[plan.ids.size() - plan.joins.size() + i],
+      *free = going{.request = plan.joins[i].request,
+                    .newest = plan.ids[plan.ids.size() - plan.joins.size() + i],
                     .context = plan.joins[i].context,
                     .room = plan.joins[i].blocks.size() * protocols::limits::kv_block_tokens};
     }
@@ -113,10 +127,10 @@ private:
       for (std::uint32_t place = 0; place < places_.size(); ++place)
         if (auto& one = places_[place]) {
           const bool rests = one->context >= one->room;
-          chosen.push_back({place, rests ? machine::no_token : follow(one->newest, one->context)});
+          chosen.push_back({place, rests ? machine::no_token : follow(one->newest, one->context), one->request});
           if (rests)
             continue;
-          one->newest = std::max(chosen.back().second, 0);
+          one->newest = std::max(chosen.back().id, 0);
           ++one->context;
         }
       batch_most = std::max(batch_most, static_cast<std::uint32_t>(chosen.size()));
@@ -124,8 +138,8 @@ private:
     }
     for (; out.collected < work.collects; ++out.collected) {
       REQUIRE_FALSE(under_way_.empty());
-      for (const auto& [place, id] : under_way_.front())
-        out.tokens.push_back({out.collected, place, id});
+      for (const auto& each : under_way_.front())
+        out.tokens.push_back({out.collected, each.place, each.id});
       under_way_.pop_front();
     }
   }
@@ -138,7 +152,7 @@ private:
 
   std::uint32_t rank_;
   std::vector<std::optional<going>> places_;
-  std::deque<std::vector<std::pair<std::uint32_t, protocols::token_id>>> under_way_;
+  std::deque<std::vector<told_of>> under_way_;
   std::map<protocols::request_id, std::pair<std::uint32_t, std::uint64_t>> prompts_; ///< tokens read, and their digest
 };
 
@@ -193,9 +207,11 @@ public:
     now += std::chrono::milliseconds{1};
     for (std::size_t place = 0; place < machines.size(); ++place) {
       auto done = machines[place].on_done(plan, outcomes[place], now);
-      if (place == 0)
+      if (place == 0) {
+        for (const auto& each : done)
+          check_rests(each);
         take(std::move(done));
-      else
+      } else
         REQUIRE(done.empty());
     }
     plans.push_back(plan);
@@ -244,6 +260,12 @@ private:
     std::ranges::move(*what, std::back_inserter(told));
     std::ranges::copy(leader().emitted(), std::back_inserter(tokens));
     leader().handed_on();
+  }
+  /// The blocks of a sequence that has left are free for others.
+  void check_rests(const machine::effect& what) const {
+    if (const auto* const left = std::get_if<machine::left_batch>(&what))
+      for (const auto& each : runners)
+        REQUIRE_FALSE(each.uses(left->request));
   }
   /// What collectives do: the least of all votes.
   static void agree(std::vector<protocols::step_outcome>& outcomes) {
