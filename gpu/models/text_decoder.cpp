@@ -202,10 +202,7 @@ void text_decoder::embed(std::span<const sequence> batch, const workspace& with)
   if (!replica_.memory)
     return;
   const tensor_view sum{replica_.memory->data(), element_kind::i32, run_->device(), {1}};
-  constexpr std::int32_t none = 0;
-  if (batch.front().context == 0) // the first piece of a prompt
-    run_->upload(*stream_, std::as_bytes(std::span{&none, 1}), sum);
-  run_->checksum(*stream_, with.rows, sum);
+  run_->checksum(*stream_, with.rows, sum); // of all prompts' rows: pieces of several come by turns
 }
 
 void text_decoder::add_deepstack(std::span<const sequence> batch, std::uint32_t level, const workspace& with) {

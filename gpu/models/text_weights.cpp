@@ -1,3 +1,4 @@
+#include <array>
 #include <limits>
 
 #include "gpu/models/text_decoder.hpp"
@@ -41,7 +42,10 @@ result<void> text_decoder::make_replicas() {
     return {};
   };
   constexpr std::int64_t words = protocols::replica_words;
-  return make(replica_, words).and_then([&] { return make(replicas_, words * part_.tensor_parallel); });
+  const std::array<float, words> none{};
+  return make(replica_, words).and_then([&] { return make(replicas_, words * part_.tensor_parallel); }).map([&] {
+    run_->upload(*stream_, std::as_bytes(std::span{none}), replica_.view);
+  });
 }
 
 result<std::unique_ptr<text_model>> text_decoder::load(const model_config& config, const tensor_files& files,

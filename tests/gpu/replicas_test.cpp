@@ -12,8 +12,8 @@ namespace {
 
 constexpr std::uint32_t members = 2;
 
-/// What two ranks of a mesh hold of a page's prompt, run in two pieces, after `change` has had its way with the rows
-/// that each was given.
+/// What two ranks of a mesh hold of a page's prompt, run in two pieces with another prompt's piece between them, after
+/// `change` has had its way with the rows that each was given.
 std::vector<protocols::replica> replicas_of(const std::function<void(std::uint32_t, std::vector<float>&)>& change) {
   const auto folder = take(models::open_folder(reader_folder));
   const auto& facts = folder->facts();
@@ -21,6 +21,7 @@ std::vector<protocols::replica> replicas_of(const std::function<void(std::uint32
   const auto length = static_cast<std::uint32_t>(page.prompt.size());
   const auto first = page.picture.first_token + page.picture.tokens;
   const auto blocks = blocks_from(0, (length + 15) / 16);
+  const auto others = blocks_from((length + 15) / 16, 1);
   const auto mesh = make_mesh(members);
   std::vector<protocols::replica> all(members);
 
@@ -40,16 +41,27 @@ std::vector<protocols::replica> replicas_of(const std::function<void(std::uint32
     std::vector<float> logits(facts.vocabulary);
     const auto ids = std::span{page.prompt};
     const auto positions = std::span{page.positions};
-    for (const bool last : {false, true}) {
-      const models::text_model::sequence piece{.ids = last ? ids.subspan(first) : ids.first(first),
-                                               .positions = last ? positions.subspan(first) : positions.first(first),
-                                               .context = last ? first : 0,
-                                               .blocks = blocks,
-                                               .pictures = std::span{&picture, last ? 0U : 1U},
-                                               .wants_logits = last};
-      mesh[r]->begin(protocols::call_id{last ? 2U : 1U}, "prefill", model->mesh_collectives(last) + (last ? 1 : 0));
-      auto done =
-          model->begin(std::span{&piece, 1}, nullptr, std::span{logits}.first(last ? logits.size() : 0), mesh[r].get());
+    using sequence = models::text_model::sequence;
+    const std::array<sequence, 3> pieces{
+        sequence{.ids = ids.first(first),
+                 .positions = positions.first(first),
+                 .context = 0,
+                 .blocks = blocks,
+                 .pictures = {&picture, 1},
+                 .wants_logits = false},
+        sequence{.ids = ids.first(2), .positions = positions.first(2), .context = 0, .blocks = others, .pictures = {}},
+        sequence{.ids = ids.subspan(first),
+                 .positions = positions.subspan(first),
+                 .context = first,
+                 .blocks = blocks,
+                 .pictures = {},
+                 .wants_logits = true}};
+    for (std::uint32_t i = 0; i < pieces.size(); ++i) {
+      const bool last = i + 1 == pieces.size();
+      auto done = mesh[r]->begin(protocols::call_id{i + 1}, "prefill", model->mesh_collectives(last) + (last ? 1 : 0));
+      if (done)
+        done = model->begin(std::span{pieces}.subspan(i, 1), nullptr, std::span{logits}.first(last ? logits.size() : 0),
+                            mesh[r].get());
       if (done && last)
         done = model->gather_replicas(*mesh[r], r == 0 ? std::span{all} : std::span<protocols::replica>{});
       done = done.and_then([&] { return model->finish(); }).and_then([&] { return mesh[r]->end(); });
