@@ -11,8 +11,8 @@
 
 namespace troupe::actors {
 
-/// The steps of a cell on one rank, one after another: the machine says what comes next, the plan channel tells the
-/// other ranks, the runner carries it out. What is to be said in the middle of a step goes to the role's actor.
+/// The steps of a cell on one rank, one after another: the machine decides what comes next, the plan channel tells the
+/// other ranks, the runner carries it out. The runner's reports from the middle of a step go to the role's actor.
 /// Contract: A9, C9.
 /// Ownership: `rank` and `board` outlive it. Threads: one at a time. Errors: those of the step; the rank cannot go on.
 class cell_steps final : private gpu::step_events {
@@ -31,18 +31,18 @@ public:
   const protocols::cell_plan& cell() const noexcept { return cell_; }
   protocols::step_machine& machine() noexcept { return machine_; }
 
-  /// The first step: every collective and the smallest shapes once. Before any other, on every rank.
+  /// Runs the first step: every collective and the smallest shapes once. On every rank, before any other step.
   protocols::result<void> warm();
 
-  /// Leader: announces a plan of the machine, and takes part in it.
+  /// Leader: announces a plan of the machine, then performs it.
   protocols::result<effects> lead(const protocols::mesh_plan& plan);
 
-  /// Follower: what it is in while it has no plan.
+  /// Follower: the flight record for the wait for a plan.
   protocols::flight_record awaiting() const noexcept;
-  /// Follower: reads the next plan. False: none has come by then.
+  /// Follower: reads the next plan. False: none has come before `until`.
   protocols::result<bool> await(protocols::time_point until);
   const protocols::mesh_plan& awaited() const noexcept { return plan_; }
-  /// Follower: takes part in it.
+  /// Follower: performs the plan that `await` has read.
   protocols::result<effects> follow() { return perform(plan_); }
 
 private:
@@ -60,7 +60,7 @@ private:
   protocols::step_machine machine_;
   gpu::step_runner runner_;
   protocols::step_outcome outcome_;
-  protocols::mesh_plan plan_; ///< follower: the last that was read
+  protocols::mesh_plan plan_; ///< follower: the last plan read
   std::vector<std::byte> plan_bytes_;
 };
 

@@ -16,18 +16,18 @@ namespace troupe::actors {
 /// Runs the steps of one cell on one rank, in lockstep with the cell's other ranks.
 ///
 /// A detached actor: it owns the thread on which the cell computes, and may block there. It begins with `run_atom`,
-/// once the cell is warm. The leader's role actor orders by message; what its machine decides goes back to the role's
-/// actor by message. Between two steps the leader looks into its mailbox without waiting, and waits there when there is
-/// nothing to do. A follower waits for the next plan, and looks into its mailbox now and then. So while sequences are
-/// active a step follows the other without a scheduler's wake-up, and tokens go out on a lane of their own (DESIGN
+/// once the cell is warm. On the leader, the role's actor sends orders by message, and the effects of `step_machine` go
+/// back to it by message. Between two steps the leader looks into its mailbox without waiting; with nothing to compute
+/// it waits there. A follower waits for the next plan, and looks into its mailbox now and then. So while sequences are
+/// active, one step follows another without a scheduler's wake-up. Tokens go out on a lane of their own (DESIGN
 /// decision 3).
 ///
-/// Orders are what the role's machine wants done: room_vote, run_tower, run_prefill, stop_prefill, join_batch,
-/// leave_batch. `stop_atom` ends it, a leader after a last plan; one that comes in the middle of a step waits for its
-/// end, since members would be left in a collective (C9).
+/// Orders are effects of the role's machine: room_vote, run_tower, run_prefill, stop_prefill, join_batch, leave_batch.
+/// `stop_atom` ends the actor; a leader announces a last plan first. A `stop_atom` that comes in the middle of a step
+/// waits for the end of the step, since the other ranks would be left in a collective (C9).
 ///
 /// Contract: A9, B15, B23, C1, C8, C9, C15, E10, E19, K13.
-/// An error of a step, of handing tokens on, or an exception, ends the rank with its words.
+/// Errors: one of a step or of `token_sink`, or an exception, ends the rank and is stated as the cause.
 class executor_actor final : public caf::blocking_actor {
 public:
   /// On the executor's thread: hands the tokens of a step on and returns.
@@ -35,10 +35,10 @@ public:
 
   struct options {
     token_sink tokens;
-    /// At work while it is at something that is no step: handing tokens on, taking an order. Steps are seen by the
-    /// flight recorder.
+    /// Shows the watchdog that the thread is at work between steps: it takes orders or hands tokens on. During a step
+    /// the sign is at rest, and the flight recorder shows the progress.
     base::busy_sign turn;
-    protocols::duration nap = std::chrono::seconds{1}; ///< it turns at least so often while it waits
+    protocols::duration nap = std::chrono::seconds{1}; ///< the longest wait before it shows a sign of life again
   };
 
   executor_actor(caf::actor_config& config, const rank_context& rank, std::shared_ptr<cell_steps> steps, options how);
@@ -65,7 +65,7 @@ private:
   std::shared_ptr<cell_steps> steps_;
   options how_;
   caf::behavior orders_;
-  protocols::result<void> obeyed_; ///< the first order that could not be
+  protocols::result<void> obeyed_; ///< the error of the first order that failed
   bool stopping_ = false;
 };
 

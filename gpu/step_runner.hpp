@@ -17,24 +17,24 @@
 
 namespace troupe::gpu {
 
-/// When the device has done what is handed on; none: it has (E12).
+/// A device event: what is handed on with it is complete once it has passed. Null: it is complete already (E12).
 using moment = std::shared_ptr<const stream_event>;
 
-/// What has to be said in the middle of a step, on the thread that runs it: it hands on and returns.
+/// Reports that do not wait for the end of a step. Called on the thread that runs the step; must not block.
 class step_events {
 public:
   virtual ~step_events() = default;
-  /// The pixels have been read, and the rows are there at `ready`. Of a mesh the leader's alone.
+  /// At `ready` the pixels have been read and the rows are complete. In a mesh only the leader reports it.
   virtual void encoded(protocols::room_id room, moment ready) = 0;
-  /// Every rank: a prompt's last piece is on its way, and its blocks hold keys and values at `ready`.
+  /// Every rank: a prompt's last piece is on the stream. At `ready` the prompt's blocks hold its keys and values.
   virtual void prefilled(const protocols::prefill_step& step, moment ready) = 0;
 };
 
 /// Carries out the steps of one cell on one rank, in lockstep with the other ranks; decides nothing.
-/// Every rank runs the same code with the same plan, so that what the leader does and what it announces cannot differ.
+/// Every rank runs the same code with the same plan, so what the leader does cannot differ from what it announces.
 /// Contract: A24, A25, B11, B15, B20, E12, G1, G4, G9, G14.
 /// Ownership: its buffers are kept, so that a decode step allocates nothing once the batch has been as large.
-/// Threads: one at a time. Errors: those of the step; the rank cannot go on then.
+/// Threads: one at a time. Errors: those of the step; after one the rank cannot go on.
 class step_runner {
 public:
   struct parts {
@@ -48,14 +48,14 @@ public:
     slot_area pixels;                             ///< encode: what the front writes
     slot_area rows;                               ///< encode leader: send ring; prefill: what encode writes
     std::uint32_t batch_max = 1;
-    std::uint32_t steps_ahead = 0; ///< begun before the one before is collected: 1 where a device works beside the host
+    std::uint32_t steps_ahead = 0; ///< as in step_machine; 1 where a device works beside the host
     protocols::duration step_deadline{};
-    const std::atomic<bool>* captures = &models::always_captured; ///< whether what can be is; never null
+    const std::atomic<bool>* captures = &models::always_captured; ///< whether to capture graphs; never null
   };
 
   step_runner(parts made_of, step_events& tells);
 
-  /// `out` holds this rank's votes when a vote begins, and is empty otherwise.
+  /// Before a vote `out.votes` holds this rank's votes; before any other step `out` is empty.
   protocols::result<void> run(const protocols::mesh_plan& plan, const protocols::step_work& work,
                               protocols::step_outcome& out);
 
@@ -81,7 +81,7 @@ private:
   protocols::result<void> step_chain(const protocols::mesh_plan& plan, const protocols::step_work& work,
                                      protocols::step_outcome& out);
 
-  /// One pass of this stage over `batch_`, which chooses a token for each of `how_`: they are in `out` on the leader.
+  /// One pass of this stage over `batch_`. It chooses a token for each entry of `how_`; the leader has them in `out`.
   protocols::result<void> pass(const protocols::mesh_plan& plan, std::string_view phase, protocols::step_outcome& out);
   protocols::result<void> begin_groups(const protocols::mesh_plan& plan, std::string_view phase, bool compares);
   protocols::result<void> compute(const protocols::mesh_plan& plan, bool compares);
@@ -105,8 +105,8 @@ private:
   parts parts_;
   step_events& tells_;
   std::uint32_t stage_;
-  std::unique_ptr<models::running_batch> running_; ///< where one stage decodes; a chain of stages runs passes
-  models::capture_counts noted_;                   ///< in the flight recorder
+  std::unique_ptr<models::running_batch> running_; ///< of a decode cell of one stage; a chain of stages runs passes
+  models::capture_counts noted_;                   ///< the counts last noted in the flight recorder
 
   // What a pass uses.
   std::vector<models::text_model::sequence> batch_;

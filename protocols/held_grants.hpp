@@ -20,7 +20,7 @@ public:
     for (const auto rank : news.ranks)
       next_[rank] = news.next;
   }
-  /// A grant of that generation was under way while its owner was lost: its memory has another tenant by now.
+  /// Whether the owner was lost while a grant of generation `born` was under way: its memory has another tenant by now.
   bool is_of_the_past(rank_id owner, generation born) const {
     const auto next = next_.find(owner);
     return next != next_.end() && born < next->second;
@@ -30,19 +30,19 @@ private:
   std::map<rank_id, generation> next_;
 };
 
-/// What the receivers of one room have granted to this rank, which writes once into each grant; the other side of
-/// `lent_rooms`. Every grant is held until its write has ended, so that a revoke of memory that is being written is
-/// answered after the last byte and not before.
+/// The grants that this rank holds for one room, one from each receiver; it writes once into each. This is the writer's
+/// side, `lent_rooms` is the owner's. A grant is held until its write has ended, so a revoke of memory that is being
+/// written is answered after the last byte and not before.
 /// `Grant`: a message with `part`, `born` and `valid_ms`.
 /// Contract: D10, K1, K2.
 template <class Grant>
 class held_grants {
 public:
   enum class writing {
-    not_yet,    ///< this rank's part is missing, or another's grant
+    not_yet,    ///< not begun: this rank's data is missing, or another receiver's grant
     on_its_way, ///< posted
     delivered,  ///< every byte is there
-    ended,      ///< nothing was written, or not all; nothing will be
+    ended,      ///< nothing was written, or not all of it; no write will begin
   };
   struct held {
     Grant what;
@@ -52,16 +52,16 @@ public:
     bool revoked = false; ///< to be returned when the write has ended
   };
 
-  /// False: that part is held already; once is enough.
+  /// False: a grant of that part is held already; the second one is ignored.
   bool take(rank_id from, const Grant& grant, time_point now) {
     const lease under{grant.born, now + std::chrono::milliseconds{grant.valid_ms}};
     return by_part_.try_emplace(grant.part, held{grant, from, under}).second;
   }
 
   enum class revocation {
-    waits,    ///< it is being written: to be returned when that has ended
-    unused,   ///< to be returned now; no write will begin
-    was_over, ///< to be returned now; it was not held, or its write has ended
+    waits,    ///< a write is under way: return the grant when it has ended
+    unused,   ///< return the grant now; no write has begun, and none will
+    was_over, ///< return the grant now; it was not held, or its write has ended
   };
   revocation on_revoke(rank_id from) {
     const auto each =
@@ -88,7 +88,8 @@ public:
     return &one->second;
   }
 
-  /// No write into what these ranks have granted will begin, and nobody is there to be told. True: one might have.
+  /// These ranks are lost: no write into their memory will begin, and there is no owner to return it to. True: a grant
+  /// of theirs was unused.
   bool on_lost(std::span<const rank_id> ranks) {
     bool hit = false;
     for (auto& [part, one] : by_part_)
@@ -99,7 +100,7 @@ public:
     return hit;
   }
 
-  /// No further write will begin: `give_back` gets each grant that was not used.
+  /// No further write will begin. Calls `give_back` for each grant that was not used.
   template <class GiveBack>
   void end_unused(GiveBack give_back) {
     for (auto& [part, one] : by_part_)
@@ -122,7 +123,7 @@ public:
     const auto one = by_part_.find(part);
     return one != by_part_.end() && one->second.at == writing::delivered;
   }
-  /// Null: not granted, or its write has been begun.
+  /// Null: not granted, or its write has begun or ended.
   held* find_unused(std::uint32_t part) {
     const auto one = by_part_.find(part);
     return one == by_part_.end() || one->second.at != writing::not_yet ? nullptr : &one->second;

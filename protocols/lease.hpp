@@ -6,7 +6,7 @@
 
 namespace troupe::protocols {
 
-/// The right to write into memory that another rank has lent: for whose memory it holds, and until when.
+/// The right to write into memory that another rank has lent. It says whose memory that is, and until when it holds.
 ///
 /// A grant outlives its request whenever something between owner and writer is slow: the writer's queue, the message
 /// that ends the request, a rank that is restarted. So a writer begins no write under a lease that has ended, and the
@@ -15,7 +15,7 @@ namespace troupe::protocols {
 /// Contract: K1.
 struct lease {
   generation owner; ///< of the rank whose memory it is; its next generation has other tenants
-  time_point until; ///< on the writer's clock; by default the lease has ended
+  time_point until; ///< on the writer's clock; a default lease has ended
 
   bool operator==(const lease&) const = default;
 };
@@ -26,8 +26,9 @@ struct lease {
 /// Errors: stale_grant, with both generations or the time that has passed.
 result<void> judge_lease(const lease& held, generation owner_now, time_point now);
 
-/// Whether bytes of a write that ended with `outcome` may still arrive, or still be read: a network card or a device
-/// may have accepted the write. Every other fault comes before the write has begun, or when its target is gone.
+/// Whether bytes of a write that ended with `outcome` may still arrive, or still be read. True for the faults after
+/// which a network card or a device may have accepted the write. Every other fault comes before the write has begun, or
+/// when its target is gone.
 bool may_still_arrive(fault outcome) noexcept;
 
 } // namespace troupe::protocols

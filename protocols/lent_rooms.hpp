@@ -11,14 +11,14 @@
 
 namespace troupe::protocols {
 
-/// What a rank has lent of its memory, room by room, and who may still write into it.
+/// The memory that a rank has lent, room by room, and the ranks that may still write into it.
 ///
-/// The naive rule is a timer: memory rests for a fixed time after its request has ended, then it is lent again. But a
-/// writer that was stopped, or stands in a queue, knows nothing of the timer, and writes into the next tenant. So
-/// memory is lent again when each of its writers has written (it writes once), has returned the memory, or has been
-/// reaped as a process. A silent writer may still write. Time counts in one case only: a network card or a device may
-/// still deliver bytes that it has accepted. The memory then rests for `limits::slot_quarantine` of this rank's own
-/// time.
+/// The naive rule is a timer: memory stays unused (rests) for a fixed time after its request has ended, then it is lent
+/// again. But a writer that was stopped, or stands in a queue, knows nothing of the timer, and writes into the next
+/// tenant. So memory is lent again when each of its writers has written (it writes once), has returned the memory, or
+/// has been reaped as a process. A silent writer may still write. Time counts in one case only: a network card or a
+/// device may still deliver bytes that it has accepted. The memory then rests for `limits::slot_quarantine`, counted in
+/// time in which this rank itself ran (own_time.hpp).
 ///
 /// Contract: K1, K2, K3, I24.
 /// Threads: the owner's.
@@ -27,14 +27,15 @@ public:
   void lend(request_id request, room_id room, const std::vector<rank_id>& writers);
   /// `from` has written all that it had to write. False: `from` holds nothing of this room, or its memory rests.
   bool on_landed(room_id room, rank_id from);
-  /// `from` will begin no further write. Only the first return of a room counts. `settled`: no bytes of it may arrive.
+  /// `from` will begin no further write. Only the first return of a room counts. `settled`: no bytes can arrive;
+  /// otherwise the memory rests first.
   void on_returned(room_id room, rank_id from, bool settled);
-  /// Processes of these ranks have ended or are about to. What they return counts no more; `on_gone` does, and a write
-  /// that lands.
+  /// The processes of these ranks have ended or are about to. A return from them counts no more; `on_gone` does, and so
+  /// does a write that lands.
   void on_lost(std::span<const rank_id> ranks);
-  /// They have been reaped. `bytes_may_arrive`: a network card may still deliver what it has accepted.
+  /// The processes have been reaped. `bytes_may_arrive`: a network card may still deliver what it has accepted.
   void on_gone(std::span<const rank_id> ranks, bool bytes_may_arrive);
-  /// The request is over. Room and writer of each grant that is to be revoked. May be repeated.
+  /// The request is over. Returns room and writer of each grant to be revoked. May be called again.
   std::vector<std::pair<room_id, rank_id>> end(request_id request);
   void on_tick(time_point now);
 

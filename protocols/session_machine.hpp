@@ -26,7 +26,7 @@ using client_id = strong_id<struct client_tag, std::uint64_t>;
 /// admitted to `front_machine`. What a question holds on the way is counted, in number and in bytes, for its client and
 /// for all clients. Each count has a bound; the bound of one client is below that of all, so no client shuts out the
 /// others. Bytes are counted when they are announced, so a question that is accepted can always be sent whole.
-/// The request's deadline runs from its first frame: a question whose pictures never come ends with that cause.
+/// The request's deadline runs from its first frame, so a question whose pictures never come ends at that deadline.
 /// A cancel, or the end of the connection, ends the question in whatever stage it is.
 ///
 /// At most `ingests_max` questions are ingested at a time, and clients take turns, so a client that sends many large
@@ -41,8 +41,8 @@ public:
     std::uint32_t client_questions_max = 1; ///< of one client, to the end of the answer; at most `arriving_max`
     std::uint32_t ingests_max = 1;          ///< at a time
     std::uint64_t picture_bytes_max = 0;    ///< of a picture file
-    std::uint64_t client_bytes_max = 0;     ///< of picture files on their way, and of decoded pictures, of one client
-    std::uint64_t bytes_max = 0;            ///< the same of all clients
+    std::uint64_t client_bytes_max = 0;     ///< of one client's arriving files, and separately of its decoded pictures
+    std::uint64_t bytes_max = 0;            ///< the same, of all clients together
     duration request_deadline{};            ///< from the question's first frame
   };
 
@@ -57,7 +57,7 @@ public:
     request_id request;
     bool operator==(const begin_ingest&) const = default;
   };
-  /// Nobody waits for this ingest any more; `on_ingested` follows all the same.
+  /// Nobody waits for this ingest any more. `on_ingested` still follows.
   struct stop_ingest {
     request_id request;
     bool operator==(const stop_ingest&) const = default;
@@ -100,7 +100,7 @@ public:
   effects on_piece(client_id client, std::uint64_t tag, std::uint32_t picture, std::size_t bytes);
   /// Questions whose turn it is.
   effects next_ingests();
-  /// `prepared_bytes`: of the decoded pictures, held until `on_pictures_used` or the end.
+  /// `prepared_bytes`: the size of the decoded pictures, held until `on_pictures_used` or the end.
   effects on_ingested(request_id request, const std::optional<failure>& problem, std::uint64_t prepared_bytes);
   /// The request's pictures are not needed any more.
   void on_pictures_used(request_id request);
@@ -112,7 +112,7 @@ public:
   effects on_drain();
   effects on_tick(time_point now);
 
-  /// Contract: K3. How the counts differ from what is held, in words; empty: they agree.
+  /// Contract: K3. Says how the counts differ from what is held; empty when they agree.
   std::string audit() const;
   std::size_t questions() const noexcept { return questions_.size(); }
 
@@ -129,9 +129,9 @@ private:
     std::uint64_t tag = 0;
     stage at = stage::arriving;
     time_point deadline;
-    std::vector<std::uint64_t> missing; ///< bytes of each picture
-    std::uint64_t file_bytes = 0;       ///< announced; until they are ingested
-    std::uint64_t prepared_bytes = 0;   ///< decoded; until they are used
+    std::vector<std::uint64_t> missing; ///< bytes of each picture that have not come
+    std::uint64_t file_bytes = 0;       ///< announced; counted until they are ingested
+    std::uint64_t prepared_bytes = 0;   ///< decoded; counted until they are used
   };
   struct totals {
     std::uint32_t questions = 0;
@@ -142,7 +142,7 @@ private:
   };
   struct session {
     totals of;
-    std::deque<request_id> whole; ///< in the order in which they became so
+    std::deque<request_id> whole; ///< complete questions, in the order in which they became complete
   };
   using iterator = std::map<request_id, question>::iterator;
 
@@ -153,7 +153,7 @@ private:
   void count(const question& one, Change change);
   bool may_ingest(const session& of) const;
   void leave_whole(iterator which);
-  /// Ends a question that is not admitted; true: its client is to be told.
+  /// Ends a question that is not admitted. True: tell its client.
   bool end_early(iterator which, effects& out);
   void erase(iterator which);
   std::vector<request_id> of_client(client_id client) const;

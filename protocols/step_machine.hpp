@@ -17,47 +17,48 @@
 
 namespace troupe::protocols {
 
-/// Decides what a cell computes next, and whose the results are.
+/// Decides what a cell computes next, and to which request each result belongs.
 ///
-/// Every rank of the cell has one. The leader's takes orders and gives the next plan, which is announced; then each
-/// rank's machine, the leader's too, goes the same way: `begin` the plan, run the step, `on_done`. A follower's only
-/// input is the plan, so it cannot decide anything else than its leader.
+/// Every rank of the cell has one. The leader's machine takes orders and gives the next plan, which is announced. Then
+/// the machine of every rank, the leader included, does the same: `begin` the plan, run the step, `on_done`. A
+/// follower's only input is the plan, so it cannot decide anything that its leader did not decide.
 ///
-/// What comes next:
-/// - One vote asks for all requests that wait, up to `limits::vote_rooms_max` rooms. Two votes never follow each other
-///   while there is something to compute, so votes do not hold up decode steps or pieces of prompts.
-/// - A prompt runs in pieces of `limits::prefill_chunk_tokens`; votes and cancels come between any two of them. The
-///   prompt with the fewest pieces left is next, and of equals the one that came first: a short prompt does not wait
-///   for a long one. One that has let `limits::prompt_passes_max` pieces of later prompts go first is next whatever its
-///   length, so none starves. Rejected: whole prompts in order of arrival; a client's long prompt held up everybody.
+/// The order of steps:
+/// - One vote covers all requests that wait, up to `limits::vote_rooms_max` rooms. While there is something to compute,
+///   two votes never follow each other, so votes do not hold up decode steps or pieces of prompts.
+/// - A prompt runs in pieces of `limits::prefill_chunk_tokens`; votes and cancels come between any two pieces. The
+///   prompt with the fewest pieces left is next; among equals, the one that came first. So a short prompt does not wait
+///   for a long one. A prompt that has let `limits::prompt_passes_max` pieces of later prompts go first is next,
+///   whatever its length, so no prompt starves. Rejected: whole prompts in order of arrival; one client's long prompt
+///   held up everybody.
 /// - Pictures run in order of arrival.
-/// - A sequence's first token is emitted when the sequence is handed over. It enters the batch with the next step that
-///   has room. A sequence that has ended or is told to leave goes with the next step, after which nobody uses its
-///   blocks: `left_batch`.
-/// - Pictures, prompts and decode steps are work of different cells; where one had several, they would come in this
-///   order.
+/// - A sequence's first token is emitted when the sequence is handed over. The sequence enters the batch with the next
+///   decode step that has room. A sequence that has ended, or is told to leave, leaves with the next decode step; after
+///   that step nobody uses its blocks (`left_batch`).
+/// - Pictures, prompts and decode steps are work of different cells. A cell that had several kinds would run them in
+///   this order.
 ///
-/// A running batch on a device is collected `steps_ahead` steps late, so a place may have passed to another sequence
-/// while a token of the one before is still on its way; that token is nobody's.
+/// A running batch on a device is collected `steps_ahead` steps late. By then another sequence may have the place of
+/// the one that a token was chosen for; such a token is dropped.
 ///
 /// Contract: A7, A9, B11, B15, B18, F17, G7, K7, K8.
 /// Ownership: its buffers are kept, so that a decode step allocates nothing once the batch has been as large.
 /// Threads: one at a time. Errors of orders: queue_full.
 class step_machine {
 public:
-  static constexpr token_id no_token = -1;   ///< the sequence has filled its blocks and rests
-  static constexpr token_id not_finite = -2; ///< its logits are not finite, so there is nothing to choose
+  static constexpr token_id no_token = -1;   ///< none was chosen: the sequence has filled its blocks
+  static constexpr token_id not_finite = -2; ///< none can be chosen: the sequence's logits are not finite
 
   struct options {
     std::uint32_t vocabulary = 0;
-    std::uint32_t merge = 1; ///< patches of a picture's token, a side
+    std::uint32_t merge = 1; ///< patches that make one picture token, along one side
     std::uint32_t batch_max = 1;
-    std::uint32_t steps_ahead = 0; ///< begun before the one before is collected
+    std::uint32_t steps_ahead = 0; ///< steps that may be uncollected when a step ends
   };
 
   struct voted {
     request_id request;
-    std::vector<admission> minimum; ///< of its rooms
+    std::vector<admission> minimum; ///< of the ranks' votes, one for each of its rooms
     bool operator==(const voted&) const = default;
   };
   struct tower_ended {
@@ -79,12 +80,12 @@ public:
     request_id request;
     bool operator==(const left_batch&) const = default;
   };
-  /// The request has a fault of its own, or was told to leave. A prompt: no first token comes. A sequence: no token
-  /// comes, and `left_batch` follows (K8).
+  /// The request has a fault of its own (K8), or its prompt was told to leave. For a prompt no `first_token` follows.
+  /// For a sequence no further token is emitted, and `left_batch` follows.
   struct given_up {
     request_id request;
     failure cause;
-    bool ran_whole = false; ///< a prompt: its keys and values are on their way
+    bool ran_whole = false; ///< the prompt ran to its end, so its keys and values are on their way
     bool operator==(const given_up&) const = default;
   };
   using effect = std::variant<voted, tower_ended, first_token, left_batch, given_up>;
@@ -97,31 +98,31 @@ public:
   result<effects> on_encode(const tower_item& order);
   result<effects> on_prefill(prefill_leader_machine::run_prefill order);
   result<effects> on_join(decode_leader_machine::join_batch order);
-  /// Out of the batch; of a prompt, no piece more of it. What is not there is told nothing of.
+  /// Takes a sequence out of the batch; stops a prompt before its next piece. No effect on a request that has neither.
   effects on_leave(request_id request);
   /// The next plan is the last; what waits is dropped.
   void on_stop() noexcept { stopping_ = true; }
 
-  /// Leader: the first plan, every collective and the smallest shapes once (B20).
+  /// Leader: the first plan. Its step runs every collective and the smallest shapes once (B20).
   const mesh_plan& warm();
   /// Leader: the next plan, or null when there is nothing to do. Valid until the step is done.
   const mesh_plan* next(time_point now);
 
-  /// Every rank: changes the batch as the plan says. Errors: plan_mismatch, where this rank's batch is another than the
+  /// Every rank: changes the batch as the plan says. Errors: plan_mismatch when this rank's batch differs from the
   /// leader's.
   result<void> begin(const mesh_plan& plan);
-  /// What the plan that has begun means for this rank.
+  /// What this rank has to do for the plan that has begun, beyond what the plan states.
   const step_work& work() const noexcept { return work_; }
   /// Every rank: the step has ended.
   effects on_done(const mesh_plan& plan, const step_outcome& outcome, time_point now);
 
-  /// Leader: tokens that are to be handed on, in order.
+  /// Leader: tokens to be sent to the front, in order. Call `handed_on` once they are.
   std::span<const token_event> emitted() const noexcept { return emitted_; }
   void handed_on() noexcept { emitted_.clear(); }
 
 private:
   enum class stage {
-    between, ///< two steps
+    between, ///< no plan is given, no step is under way
     planned, ///< leader: a plan was given and has not begun
     begun,   ///< a step is under way
   };
@@ -134,21 +135,21 @@ private:
 
     std::uint32_t pieces_left() const noexcept;
   };
-  struct row { ///< a sequence of the batch; of `what` a follower knows the sequence alone
+  struct row { ///< a sequence of the batch; a follower knows only `what.sequence`
     decode_leader_machine::join_batch what;
     std::uint32_t context = 0;
-    token_id newest = 0;       ///< that has been collected; in a chain of stages the leader's alone
-    std::uint32_t place = 0;   ///< in the running batch
-    std::uint64_t entered = 0; ///< steps of the running batch that had begun before
-    std::uint32_t answered = 1;
-    bool ended = false; ///< its last token has been emitted
+    token_id newest = 0;        ///< token collected; in a chain of stages only the leader has it
+    std::uint32_t place = 0;    ///< in the running batch
+    std::uint64_t entered = 0;  ///< steps of the running batch that had begun before it joined
+    std::uint32_t answered = 1; ///< tokens of its answer; the first came with the hand-over
+    bool ended = false;         ///< its last token has been emitted
     bool leaving = false;
   };
   struct asked { ///< one request's part of a vote
     request_id request;
     std::size_t rooms = 0;
   };
-  /// Judges the machine when an event begins and when it has ended.
+  /// Asserts the machine's invariants when an event begins and when it has ended.
   struct judged {
     const step_machine& machine;
     explicit judged(const step_machine& of) noexcept : machine(of) { machine.judge(); }
@@ -182,15 +183,15 @@ private:
   void on_stepped(const decode_step& step, const step_outcome& outcome, effects& out);
   void take_token(std::uint32_t place, token_id id, effects& out);
   void answer(row& one, effects& out);
-  /// Emits a token of an answer; whether it is the last.
+  /// Emits a token of an answer. True: it is the last.
   bool emit(const decode_leader_machine::join_batch& of, std::uint32_t index, token_id id);
 
-  /// Why no rank may compute with these: a token that the model does not have.
+  /// A failure that names the first token outside the model's vocabulary; nothing when there is none.
   std::optional<failure> find_foreign(std::span<const token_id> tokens) const;
   failure not_finite_at(std::uint32_t answer_index) const;
 
   bool leads_;
-  bool chain_; ///< of stages: they know no running batch
+  bool chain_; ///< a pipeline of stages, which has no running batch
   rank_id chooser_;
   options bounds_;
   stage at_ = stage::between;
@@ -204,17 +205,17 @@ private:
   std::deque<tower_item> towers_;
   time_point tower_began_;
   std::deque<prompt> prompts_;                            ///< in order of arrival
-  std::deque<decode_leader_machine::join_batch> joining_; ///< handed over and in no plan
+  std::deque<decode_leader_machine::join_batch> joining_; ///< handed over, not in a plan yet
   std::vector<token_event> emitted_;
   mesh_plan plan_;
   call_id next_call_{1};
 
   // Every rank.
   std::vector<row> rows_;          ///< the batch, in order of joining
-  std::vector<bool> places_;       ///< that are taken
-  mutable std::vector<bool> seen_; ///< while it is judged
+  std::vector<bool> places_;       ///< true: taken
+  mutable std::vector<bool> seen_; ///< scratch of `places_differ`
   std::uint64_t begun_ = 0;        ///< steps of the running batch
-  std::uint64_t collected_ = 0;    ///< steps of it
+  std::uint64_t collected_ = 0;    ///< of these, the steps that have been collected
   step_work work_;
 };
 

@@ -11,28 +11,30 @@
 
 namespace troupe::protocols {
 
-/// Judges one rank from the inside: whether its own threads get on, whether its peers are heard. Its supervisor is
-/// watched from before there is a watchdog, by a thread of its own (runtime/cluster/supervisor_pulse.hpp).
-/// "No traffic", "no progress" and "idle" are told apart: a peer is silent when nothing at all comes from it; a thread
-/// is wedged when it computes and completes nothing; a thread that waits, for orders or for a peer, is nobody's fault
-/// here, because whom it waits for has a watchdog of its own, and a collective has a deadline. One that is still inside
-/// a collective when that deadline has passed and `progress_ms` more is wedged as well: its peers may have done their
-/// part and miss nothing.
+/// Judges one rank from the inside: whether its threads make progress, and whether its peers are heard. A separate
+/// thread, which begins before the watchdog, watches the supervisor (runtime/cluster/supervisor_pulse.hpp).
+/// "No traffic", "no progress" and "idle" are told apart:
+/// - A peer is silent when nothing at all comes from it.
+/// - A thread is wedged when it computes and completes nothing.
+/// - A thread that waits for orders or for a peer is not at fault: the peer has a watchdog of its own, and a collective
+///   has a deadline.
+/// - A thread that is still inside a collective `progress_ms` after that deadline is wedged as well: its peers may have
+///   done their part, and then none of them complains.
 ///
 /// Contract: C4, C12, C41, C43.
-/// Threads: the watchdog's. No call allocates after construction: what a wedged rank holds may be the allocator's lock.
+/// Threads: the watchdog's. No call allocates after construction, since a wedged thread may hold the allocator's lock.
 class watchdog_machine {
 public:
   struct thread_view {
-    bool computes = false;      ///< in the middle of something that is its own to finish
+    bool computes = false;      ///< in the middle of work that it can finish without a peer
     bool waits = false;         ///< in the middle of a collective, which has a deadline
-    std::uint64_t progress = 0; ///< what it has completed
+    std::uint64_t progress = 0; ///< grows with what it completes
   };
   struct peer_view {
     rank_id rank;
     bool linked = false;     ///< there is a lane, and the peer has not closed it
     generation born;         ///< of the peer at the other end: a successor is not judged by its predecessor's silence
-    std::uint64_t heard = 0; ///< changes with every frame of it
+    std::uint64_t heard = 0; ///< changes with every frame from it
   };
   struct view {
     std::span<const thread_view> threads;
@@ -55,8 +57,8 @@ public:
   watchdog_machine(const cluster_spec::timeouts_section& timeouts, std::size_t threads_max,
                    std::span<const rank_id> peers);
 
-  /// The worst of what is wrong. A peer that stays silent is named again after as long a silence: whoever was told may
-  /// have known an excuse.
+  /// The worst trouble, or nothing. A peer that stays silent is reported again after another silence of that length,
+  /// since the supervisor may have excused the first one.
   std::optional<finding> on_look(const view& now_seen, time_point now) noexcept;
 
 private:

@@ -20,10 +20,11 @@
 /// How fabric engines authenticate each other: on a TCP socket of ours, a writer proves that it knows the job's token
 /// before it may connect to libfabric's endpoint.
 ///
-/// The knock names sender, receiver and a nonce. The door answers with the port of libfabric's endpoint and a nonce of
-/// its own. It then expects a connection to that port, from the address and port of the knock, whose request carries a
-/// proof over both nonces. Knock and answer carry a proof too, so neither side believes a stranger, and what was
-/// overheard cannot be replayed.
+/// 1. The writer sends a knock: sender, receiver, a nonce.
+/// 2. The door answers with the port of libfabric's endpoint and a nonce of its own.
+/// 3. The writer connects to that port from the address and port of its knock. The connection request carries a proof
+///    over both nonces.
+/// Knock and answer carry a proof too, so neither side believes a stranger, and what was overheard cannot be replayed.
 /// Contract: K5.
 namespace troupe::fabric {
 
@@ -33,7 +34,8 @@ enum class knock_kind : std::uint32_t {
   refuse = 3 ///< `code` tells why; carries no proof, since the sender of the knock may be a stranger
 };
 
-/// Every note has this form. Both ends are one build and little-endian, so it travels as it lies in memory.
+/// Knock, answer and refusal have this one layout. Both ends run the same build on little-endian hosts, so a note is
+/// sent as it lies in memory.
 struct knock_note {
   static constexpr std::uint64_t magic_of_build = 0x5452'4f55'464e'0001; // "TROUFN", form 1
 
@@ -48,7 +50,7 @@ struct knock_note {
   proof shown{};
 };
 
-/// Who an engine is, for every note.
+/// Who an engine is, as each of its notes states it, and the token that its proofs are made with.
 struct fabric_identity {
   protocols::rank_id self;
   protocols::generation born;
@@ -63,8 +65,9 @@ struct fabric_guest {
   proof says{};
 };
 
-/// The side that is written to. A stranger costs one descriptor and the bytes of a note, for `newcomer_patience`. There
-/// are at most `newcomers_max` newcomers; while there are that many, each has only `crowded_patience`.
+/// The side that is written to. A newcomer (a connection that has not sent its whole note) costs one descriptor and the
+/// bytes of a note, for `newcomer_patience`. There are at most `newcomers_max` newcomers; while there are that many,
+/// each has only `crowded_patience`.
 /// Threads: the engine's. Never blocks.
 class fabric_door {
 public:
@@ -75,7 +78,7 @@ public:
   /// The lowest generation of that rank that may come; 0: any.
   using generation_of = std::function<protocols::generation(protocols::rank_id)>;
 
-  /// At any free port of the host in `at`; guests are sent to `endpoint_port`. Errors: config_invalid.
+  /// Listens on a free port of the host in `at`, and sends guests to `endpoint_port`. Errors: config_invalid.
   static protocols::result<fabric_door> open(fabric_identity self, socket_address at, std::uint16_t endpoint_port);
 
   const socket_address& address() const noexcept { return address_; }
@@ -119,8 +122,8 @@ public:
     proof says{};
   };
 
-  /// `own`: of the interface; any port. Errors: peer_gone (nobody listens), no_memory (no descriptor or port), timeout
-  /// (any other error of connect: it may be tried again).
+  /// `own`: the address of the interface; its port is not used. Errors: peer_gone (nobody listens), no_memory
+  /// (no descriptor or port), timeout (any other error of connect: it may be tried again).
   static protocols::result<fabric_knock> begin(const fabric_identity& self, const protocols::endpoint& at,
                                                const socket_address& own, const socket_address& door);
 
