@@ -240,6 +240,7 @@ std::vector<std::string> socket_listener::take_refusals() {
 result<std::unique_ptr<listener>> listener::open(const std::string& unix_path, const std::string& tcp_address,
                                                  std::uint16_t tcp_port, identity self, lane_options options,
                                                  judge expects, notice begun) {
+  prepare_proofs();
   auto made = std::make_unique<socket_listener>(std::move(self), options, std::move(expects), std::move(begun));
   if (!unix_path.empty())
     if (const auto opened = made->open_unix(unix_path); !opened)

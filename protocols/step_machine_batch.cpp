@@ -72,7 +72,7 @@ std::uint32_t step_machine::take_place() {
   return static_cast<std::uint32_t>(free - places_.begin());
 }
 
-/// Begins the next step, then takes the tokens of what has to be over by now.
+/// Works out whether a step begins, and how many steps are to be collected after it.
 void step_machine::measure_work() {
   work_.steps = !rows_.empty();
   if (chain_) {
@@ -169,7 +169,7 @@ void step_machine::on_stepped(const decode_step& step, const step_outcome& outco
 }
 
 void step_machine::take_token(std::uint32_t place, token_id id, effects& out) {
-  // A place goes to the next sequence while a step with the one before is still on its way.
+  // A place may have passed to a new sequence; tokens of steps that began before it joined are dropped.
   const auto found =
       std::ranges::find_if(rows_, [&](const row& one) { return one.place == place && one.entered < collected_; });
   if (found == rows_.end() || id == no_token)
