@@ -218,6 +218,8 @@ TEST_CASE("J5: the matrix is whole: every fault, role and phase of every shape i
     CHECK((runs || expected.size() > 20));
   }
   CHECK(run > 3500);
+  const auto some = run_troupe({"drill", "--list", "--folder", folder, "--only", "two-stages.kill-"});
+  CHECK(lines_in(some.out) == 1 + 10 * 12);
 }
 
 TEST_CASE("J5: a few cells of the matrix, in clusters of every shape, pass") {

@@ -88,8 +88,9 @@ int list_matrix(const drill_options& options) {
       return complain(exit_code_of(good.error().code), good.error().what);
   table cells{{{"drill"}, {"expected"}}};
   for (const auto& cell : matrix_cells(*shapes))
-    cells.add({cell.name(),
-               cell.reason.empty() ? std::string{cluster::name(cell.expect.outcome)} : "not run: " + cell.reason});
+    if (auto name = cell.name(); name.find(options.only) != std::string::npos)
+      cells.add({std::move(name),
+                 cell.reason.empty() ? std::string{cluster::name(cell.expect.outcome)} : "not run: " + cell.reason});
   print("{}", cells.text(palette{STDOUT_FILENO}));
   return static_cast<int>(base::exit_code::done);
 }
