@@ -305,8 +305,9 @@ const flight_trace::rank_line* tracer::line_of(rank_id rank) const {
   return found == out_.ranks.end() ? nullptr : &*found;
 }
 
-/// A rank that left because another was late may be the first whose end is seen: a rank that is stopped ends later.
-/// Returns the last of those that waited for each other, behind whom one stands that waited for nobody.
+/// A rank that left because another was late may be the first whose end is seen: a rank that is stopped ends later, and
+/// of a chain of waits with one deadline any may end first. Returns the last of those that waited for one another,
+/// behind whom one stands that waited for nobody, or that waits in a circle for somebody else.
 const flight_trace::rank_line* tracer::held_up_by_another(rank_id blamed) const {
   const flight_trace::rank_line* last = nullptr;
   std::set<rank_id> seen;
@@ -315,7 +316,11 @@ const flight_trace::rank_line* tracer::held_up_by_another(rank_id blamed) const 
     if (line->waits_for.size() != 1 || fault_from(line->in.what.outcome) != fault::timeout)
       break;
     const auto* const next = line_of(line->waits_for.front());
-    if (next == nullptr || next->in.what.outcome != 0)
+    if (next == nullptr)
+      break;
+    const bool waits_for_a_third = fault_from(next->in.what.outcome) == fault::timeout && next->waits_for.size() == 1 &&
+                                   !seen.contains(next->waits_for.front());
+    if (next->in.what.outcome != 0 && !waits_for_a_third)
       break;
     last = line;
   }

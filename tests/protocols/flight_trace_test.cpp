@@ -179,6 +179,33 @@ TEST_CASE("J1: a rank that is stopped is found behind the one that the superviso
                        "all_reduce_sum of group prefill.0, call 17, phase prefill; rank 0 was blamed");
 }
 
+TEST_CASE("J1: of a chain of waits that all end at one deadline, those behind the one that left first are named") {
+  cluster_stories c;
+  const auto hops_with = [&](std::uint32_t rank, std::uint32_t peer) {
+    c.at(rank).activities[0].what = {.time_ns = 2000 * ms,
+                                     .peer = rank_id{peer},
+                                     .group = group_id{4},
+                                     .operation = static_cast<std::uint16_t>(collective_kind::hop),
+                                     .action = flight_action::collective,
+                                     .moment = flight_moment::begin};
+    c.leaves_by(rank, fault::timeout, 5000 + rank);
+  };
+  hops_with(0, 1);
+  hops_with(1, 2); // the edge between these two is cut
+  hops_with(2, 1);
+  c.saw_end(0, false, 74, 5010);
+  c.judged(0, 5011);
+  CHECK(c.trace().first == rank_id{1});
+
+  cluster_stories two;
+  for (const std::uint32_t rank : {1u, 2u}) {
+    two.at(rank).activities[0] = c.at(rank).activities[0];
+    two.saw_end(rank, false, 74, 5010);
+  }
+  two.judged(1, 5011);
+  CHECK(two.trace().first == rank_id{1}); // each says that it was the other
+}
+
 TEST_CASE("J1: a leader that never announces the warm-up is found behind the member that waited for its plan") {
   cluster_stories c;
   c.at(1).activities[0].what = {.time_ns = 1950 * ms,
