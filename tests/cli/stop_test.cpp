@@ -101,6 +101,23 @@ TEST_CASE("C6: down says by exit code 8 and by name that ranks which did not lea
   CHECK(job.finish(60s).exit_code == 8);
 }
 
+TEST_CASE("C6: down says by exit code 6 and by name that a rank failed while the job drained") {
+  const scratch_folder here;
+  command job{{"up",
+               here.write("stub.json",
+                          R"({"troupe": 1, "name": "stub", "pools": {"stub": {"role": "stub", "cells": 3}},
+                              "drills": true})"),
+               "--job", here.job(), "--run-dir", here / "jobs", "--inject",
+               "rank=stub.1,action=kill,point=rank.draining"}};
+  REQUIRE(job.prints("is ready", 60s));
+  const auto down = run_troupe({"down", "--job", here.job(), "--run-dir", here / "jobs"});
+  CHECK(down.exit_code == 6);
+  CHECK(lines_in(down.err) == 1);
+  CHECK(has(down.err, "rank 1 (stub.1)"));
+  CHECK(down.out.empty());
+  CHECK(job.finish(60s).exit_code == 6);
+}
+
 TEST_CASE("K17: after a second Ctrl-C every accepted request ends by a frame that says so") {
   served_job served{"1000"}; // nothing is answered before the second Ctrl-C
   const auto accepted = served.accept(6);

@@ -60,7 +60,7 @@ void add_ask(CLI::App& troupe, action& chosen) {
   troupe ask --job reader --pages pages.json --json
 
 The text goes to stdout as it comes, what took how long to stderr.
-Exit codes: 0 answered, 1 a question failed, 2 usage, 3 a picture cannot be used, 4 no such job, 5 refused.)");
+Exit codes: 0 answered, 1 a question failed, 2 usage, 3 a picture's file cannot be read, 4 no such job, 5 refused.)");
   command->callback([options, &chosen] { chosen = [options] { return ask(*options); }; });
 }
 

@@ -19,14 +19,19 @@ namespace {
 constexpr std::chrono::milliseconds launcher_grace{5000};
 constexpr std::chrono::milliseconds kill_deadline{2000};
 
-/// Why the supervisor has killed what did not leave; nothing where all had left.
-std::optional<std::string> cause_of_kills(const cluster::job_record& job) {
+/// How the job ended where that was not in order: ranks had to be killed, or one failed while it drained.
+struct disorder {
+  base::exit_code code;
+  std::string cause;
+};
+std::optional<disorder> disorder_of(const cluster::job_record& job) {
   const auto now = cluster::find_job(job.paths.directory.parent_path(), job.name);
   if (!now || now->supervisor_pid != job.supervisor_pid || now->supervisor_start != job.supervisor_start)
     return std::nullopt; // another has taken the name since
   const auto status = status_of(*now);
-  const bool killed = status && status->exit_code == static_cast<int>(base::exit_code::drain_timeout);
-  return killed ? std::optional{status->cause} : std::nullopt;
+  if (!status || status->exit_code == 0)
+    return std::nullopt;
+  return disorder{static_cast<base::exit_code>(status->exit_code), status->cause};
 }
 
 struct down_options {
@@ -51,9 +56,9 @@ int down(const down_options& options) {
   ::pidfd_send_signal(supervisor->get(), SIGTERM, nullptr, 0);
   if (cluster::wait_for_end(*supervisor, began + patience)) {
     const auto took = in_words(base::now() - began);
-    if (const auto killed = cause_of_kills(*job))
-      return complain(base::exit_code::drain_timeout,
-                      fmt::format("{} is down, in {}, but some of it had to be killed: {}", job->name, took, *killed));
+    if (const auto found = disorder_of(*job))
+      return complain(found->code,
+                      fmt::format("{} is down, in {}, but not in order: {}", job->name, took, found->cause));
     print("{} is down, in {}\n", job->name, took);
     return static_cast<int>(base::exit_code::done);
   }
@@ -77,7 +82,8 @@ void add_down(CLI::App& troupe, action& chosen) {
   troupe down
   troupe down --job reader --timeout-ms 2000
 
-Exit codes: 0 down, 2 usage, 4 no such job, 8 it, or ranks that did not leave in time, had to be killed.)");
+Exit codes: 0 down, 2 usage, 4 no such job, 6 a rank failed meanwhile, 8 it, or ranks that did not leave in time, had
+to be killed.)");
   command->callback([options, &chosen] { chosen = [options] { return down(*options); }; });
 }
 
