@@ -176,13 +176,9 @@ front_machine::attempt_start front_machine::find_places(const request& wanted, p
 }
 
 std::optional<failure> front_machine::judge_cells(const request& wanted) const {
-  const auto missing = !may_return(prefill_cells_)                              ? "prefill"
-                       : !may_return(decode_cells_)                             ? "decode"
-                       : !wanted.pictures.empty() && !may_return(encode_cells_) ? "encode"
-                                                                                : nullptr;
-  if (missing == nullptr)
-    return std::nullopt;
-  return failure{fault::cell_gone, std::string{"no "} + missing + " cell is left"};
+  const bool served =
+      may_return(prefill_cells_) && may_return(decode_cells_) && (wanted.pictures.empty() || may_return(encode_cells_));
+  return served ? std::nullopt : std::optional{failure{fault::cell_gone, gone_for_}};
 }
 
 /// Takes all that the request needs or nothing, so requests that flood cells which are still to grant their slots
@@ -506,6 +502,8 @@ front_machine::effects front_machine::on_lost(const lost& news, time_point now) 
       }
   for (auto& [room, one] : staged_) // what is told to the next generation would be nonsense there
     one.cell_lost = one.cell_lost || is_lost(one.encode_cell);
+  if (!returns)
+    gone_for_ = news.cause;
   const failure cause{fault::cell_gone, news.cause};
   for (auto each = started_.begin(); each != started_.end();) {
     const auto current = each++;

@@ -228,6 +228,7 @@ private:
   std::vector<cell_load> encode_cells_;
   std::vector<cell_load> prefill_cells_;
   std::vector<cell_load> decode_cells_;
+  std::string gone_for_; ///< why cells went that do not come back
   slot_pool_machine staging_;
   std::map<room_id, staged> staged_;
   std::deque<queued> waiting_;          ///< by `place`

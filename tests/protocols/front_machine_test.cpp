@@ -536,6 +536,22 @@ TEST_CASE("a lost cell ends its requests with the cause and takes no more") {
   CHECK(later[0].cause->code == fault::cell_gone);
 }
 
+TEST_CASE("C24: when all ranks go for one that died, requests that wait are told why, as those that run") {
+  const auto plan = reader_plan();
+  front_machine front{plan, bounds()};
+  (void)front.on_request(text(1), at(0ms));
+  (void)front.on_request(with_picture(2), at(0ms)); // has no slot
+  std::vector<rank_id> all;
+  for (std::uint32_t rank = 1; rank < plan.ranks.size(); ++rank)
+    all.emplace_back(rank);
+
+  const auto ends = only<front_machine::end_request>(
+      front.on_lost({all, generation{0}, "rank 5 (decode.0) was killed by signal 9"}, at(1ms)));
+  REQUIRE(ends.size() == 2);
+  for (const auto& each : ends)
+    CHECK(each.cause == failure{fault::cell_gone, "rank 5 (decode.0) was killed by signal 9"});
+}
+
 TEST_CASE("C3, C14, K17: a drain refuses what comes, finishes what was accepted, and only then says so, once") {
   const auto plan = reader_plan();
   front_machine front{plan, bounds()};
