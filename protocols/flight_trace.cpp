@@ -307,7 +307,8 @@ const flight_trace::rank_line* tracer::line_of(rank_id rank) const {
 
 /// A rank that left because another was late may be the first whose end is seen: a rank that is stopped ends later, and
 /// of a chain of waits with one deadline any may end first. Returns the last of those that waited for one another,
-/// behind whom one stands that waited for nobody, or that waits in a circle for somebody else.
+/// behind whom one stands that waited for nobody, for several, as one that is a collective behind them all, or in a
+/// circle for somebody else.
 const flight_trace::rank_line* tracer::held_up_by_another(rank_id blamed) const {
   const flight_trace::rank_line* last = nullptr;
   std::set<rank_id> seen;
@@ -318,9 +319,9 @@ const flight_trace::rank_line* tracer::held_up_by_another(rank_id blamed) const 
     const auto* const next = line_of(line->waits_for.front());
     if (next == nullptr)
       break;
-    const bool waits_for_a_third = fault_from(next->in.what.outcome) == fault::timeout && next->waits_for.size() == 1 &&
-                                   !seen.contains(next->waits_for.front());
-    if (next->in.what.outcome != 0 && !waits_for_a_third)
+    const bool waits_for_others = fault_from(next->in.what.outcome) == fault::timeout && !next->waits_for.empty() &&
+                                  (next->waits_for.size() > 1 || !seen.contains(next->waits_for.front()));
+    if (next->in.what.outcome != 0 && !waits_for_others)
       break;
     last = line;
   }

@@ -206,6 +206,21 @@ TEST_CASE("J1: of a chain of waits that all end at one deadline, those behind th
   CHECK(two.trace().first == rank_id{1}); // each says that it was the other
 }
 
+TEST_CASE("J1: a rank that is one collective behind all others is named, though it waits for them as well") {
+  cluster_stories c;
+  for (const std::uint32_t rank : {0u, 1u})
+    c.in_collective(rank, 10, 2000);
+  c.in_collective(2, 9, 2000); // whose frames the others have, and it not theirs
+  for (const std::uint32_t rank : {0u, 1u, 2u}) {
+    c.leaves_by(rank, fault::timeout, 5000 + rank);
+    c.saw_end(rank, false, 74, 5010 + rank);
+  }
+  c.judged(0, 5011);
+  const auto found = c.trace();
+  CHECK(found.ranks[2].waits_for == ranks{rank_id{0}, rank_id{1}});
+  CHECK(found.first == rank_id{2});
+}
+
 TEST_CASE("J1: a leader that never announces the warm-up is found behind the member that waited for its plan") {
   cluster_stories c;
   c.at(1).activities[0].what = {.time_ns = 1950 * ms,
