@@ -136,6 +136,10 @@ public:
     std::unique_lock lock{mutex};
     return changed.wait_for(lock, 20s, wanted);
   }
+  /// Waits until the sequence has left the batch.
+  bool until_left(std::uint64_t request) {
+    return until([&] { return std::ranges::find(left, protocols::request_id{request}) != left.end(); });
+  }
   void leave(std::uint32_t place) {
     for (auto* each : {&lanes, &mesh_lanes})
       if (place < each->size())

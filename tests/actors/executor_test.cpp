@@ -231,18 +231,15 @@ TEST_CASE("B18, F17: sequences join and leave the batch alike on every rank, one
     for (auto& part : all.parts)
       part.runs.steps_ahead = of.steps_ahead;
     all.start();
-    const auto has_left = [&](std::uint64_t request) {
-      return [&all, request] { return std::ranges::find(all.left, request_id{request}) != all.left.end(); };
-    };
 
     // one goes on until it is told to leave; others come and go beside it
     all.order(join(1, 10, 100'000));
     all.order(join(2, 20, 4));
-    REQUIRE(all.until(has_left(2)));
+    REQUIRE(all.until_left(2));
     all.order(join(3, 62, 3));
-    REQUIRE(all.until(has_left(3)));
+    REQUIRE(all.until_left(3));
     all.order(decode_leader_machine::leave_batch{request_id{1}});
-    REQUIRE(all.until(has_left(1)));
+    REQUIRE(all.until_left(1));
     all.finish();
 
     check_all_well(all);
@@ -326,17 +323,14 @@ TEST_CASE(
       part.runs.steps_ahead = of.steps_ahead;
     all.models.back()->breaks_at = [](token_id id) { return id == 32; }; // on one rank, of whose sums all take part
     all.start();
-    const auto has_left = [&](std::uint64_t request) {
-      return [&all, request] { return std::ranges::find(all.left, request_id{request}) != all.left.end(); };
-    };
 
     all.order(join(1, 10, 6));
     all.order(join(2, 30, 20)); // 30, 31, 32
     all.order(join(3, 50, 6));
     for (const std::uint64_t request : {1, 2, 3})
-      REQUIRE(all.until(has_left(request)));
+      REQUIRE(all.until_left(request));
     all.order(join(4, 5, 4)); // the place is another's again
-    REQUIRE(all.until(has_left(4)));
+    REQUIRE(all.until_left(4));
     all.finish();
 
     check_all_well(all);
@@ -500,11 +494,8 @@ TEST_CASE("B23: a leader takes orders while its executor is in a collective, and
   all.order(join(2, 20, 3)); // comes back, though the step cannot end
 
   go_on.set_value();
-  const auto has_left = [&](std::uint64_t request) {
-    return [&all, request] { return std::ranges::find(all.left, request_id{request}) != all.left.end(); };
-  };
-  REQUIRE(all.until(has_left(1)));
-  REQUIRE(all.until(has_left(2)));
+  REQUIRE(all.until_left(1));
+  REQUIRE(all.until_left(2));
   all.finish();
   check_all_well(all);
   CHECK(answer_of(all, 2) == std::vector<token_id>{20, 21, 22});

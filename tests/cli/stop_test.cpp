@@ -84,38 +84,36 @@ TEST_CASE(
   CHECK(served.job.finish(60s).exit_code == 0);
 }
 
-TEST_CASE("C6: down says by exit code 8 and by name that ranks which did not leave in time were killed") {
+namespace {
+
+/// Three ranks, one of which `fault` strikes while the job drains: `down` says so by `code` and in one line with
+/// `words`, and the job ends by the same code.
+void check_down(const std::string& more_of_spec, const std::string& fault, int code, std::string_view words) {
   const scratch_folder here;
-  const auto spec =
-      here.write("stub.json",
-                 R"({"troupe": 1, "name": "stub", "pools": {"stub": {"role": "stub", "cells": 3}}, "drills": true,
-          "timeouts": {"heartbeat_ms": 50, "suspect_ms": 200, "kill_ms": 400, "drain_ms": 600, "progress_ms": 60000}})");
-  command job{{"up", spec, "--job", here.job(), "--run-dir", here / "jobs", "--inject",
-               "rank=stub.1,action=slow,point=rank.draining,ms=60000"}};
+  const auto spec = here.write(
+      "stub.json", R"({"troupe": 1, "name": "stub", "pools": {"stub": {"role": "stub", "cells": 3}}, "drills": true)" +
+                       more_of_spec + "}");
+  command job{{"up", spec, "--job", here.job(), "--run-dir", here / "jobs", "--inject", fault}};
   REQUIRE(job.prints("is ready", 60s));
   const auto down = run_troupe({"down", "--job", here.job(), "--run-dir", here / "jobs"});
-  CHECK(down.exit_code == 8);
+  CHECK(down.exit_code == code);
   CHECK(lines_in(down.err) == 1);
-  CHECK(has(down.err, "not left within timeouts.drain_ms (600 ms): stub.1"));
+  CHECK(has(down.err, std::string{words}));
   CHECK(down.out.empty());
-  CHECK(job.finish(60s).exit_code == 8);
+  CHECK(job.finish(60s).exit_code == code);
+}
+
+} // namespace
+
+TEST_CASE("C6: down says by exit code 8 and by name that ranks which did not leave in time were killed") {
+  check_down(R"(, "timeouts": {"heartbeat_ms": 50, "suspect_ms": 200, "kill_ms": 400, "drain_ms": 600,
+                               "progress_ms": 60000})",
+             "rank=stub.1,action=slow,point=rank.draining,ms=60000", 8,
+             "not left within timeouts.drain_ms (600 ms): stub.1");
 }
 
 TEST_CASE("C6: down says by exit code 6 and by name that a rank failed while the job drained") {
-  const scratch_folder here;
-  command job{{"up",
-               here.write("stub.json",
-                          R"({"troupe": 1, "name": "stub", "pools": {"stub": {"role": "stub", "cells": 3}},
-                              "drills": true})"),
-               "--job", here.job(), "--run-dir", here / "jobs", "--inject",
-               "rank=stub.1,action=kill,point=rank.draining"}};
-  REQUIRE(job.prints("is ready", 60s));
-  const auto down = run_troupe({"down", "--job", here.job(), "--run-dir", here / "jobs"});
-  CHECK(down.exit_code == 6);
-  CHECK(lines_in(down.err) == 1);
-  CHECK(has(down.err, "rank 1 (stub.1)"));
-  CHECK(down.out.empty());
-  CHECK(job.finish(60s).exit_code == 6);
+  check_down("", "rank=stub.1,action=kill,point=rank.draining", 6, "rank 1 (stub.1)");
 }
 
 TEST_CASE("K17: after a second Ctrl-C every accepted request ends by a frame that says so") {

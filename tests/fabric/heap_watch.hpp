@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <cstddef>
 
-/// What this thread has taken from the heap through `new`, and how much it has held at most since `begin`.
+/// What this thread has taken from the heap through `new`, and how much it has held at most since `begin`. Counted in
+/// programs that have heap_watch.cpp, which replaces `new` and `delete`.
 struct heap_watch {
   std::size_t allocations = 0;
   std::ptrdiff_t held = 0; ///< may fall below zero: what another thread took is given back here
