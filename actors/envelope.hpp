@@ -7,10 +7,10 @@
 
 #include <caf/all.hpp>
 
-#include "fabric/device_memory.hpp"
-#include "protocols/encode_machine.hpp"
-#include "protocols/serve_message.hpp"
-#include "protocols/step_machine.hpp"
+#include "fabric/transfers/device_memory.hpp"
+#include "protocols/serve/encode_machine.hpp"
+#include "protocols/serve/serve_message.hpp"
+#include "protocols/serve/step_machine.hpp"
 #include "protocols/time.hpp"
 
 /// What actors of one rank say to each other. CAF never serialises any of it: between ranks go frames.

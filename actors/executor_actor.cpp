@@ -1,6 +1,6 @@
 #include "actors/executor_actor.hpp"
 
-#include "protocols/encode_machine.hpp"
+#include "protocols/serve/encode_machine.hpp"
 #include "runtime/base/assert.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/fault_point.hpp"

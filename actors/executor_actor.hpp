@@ -7,8 +7,8 @@
 
 #include <caf/all.hpp>
 
-#include "actors/cell_steps.hpp"
 #include "actors/rank_context.hpp"
+#include "actors/serve/cell_steps.hpp"
 #include "runtime/base/busy_sign.hpp"
 
 namespace troupe::actors {

@@ -1,6 +1,6 @@
 #include "actors/link_actor.hpp"
 
-#include "protocols/codec.hpp"
+#include "protocols/wire/codec.hpp"
 #include "runtime/base/fault_point.hpp"
 
 namespace troupe::actors {

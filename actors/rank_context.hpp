@@ -13,11 +13,11 @@
 
 #include "actors/envelope.hpp"
 #include "actors/role_table.hpp"
-#include "fabric/landing_board.hpp"
-#include "fabric/transfer.hpp"
-#include "fabric/wire.hpp"
+#include "fabric/lanes/wire.hpp"
+#include "fabric/transfers/landing_board.hpp"
+#include "fabric/transfers/transfer.hpp"
 #include "gpu/models/model.hpp"
-#include "protocols/cluster_plan.hpp"
+#include "protocols/cluster/cluster_plan.hpp"
 #include "runtime/base/busy_sign.hpp"
 
 namespace troupe::actors {

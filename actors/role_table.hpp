@@ -12,7 +12,7 @@
 
 #include <caf/all.hpp>
 
-#include "protocols/cluster_spec.hpp"
+#include "protocols/cluster/cluster_spec.hpp"
 #include "protocols/fault.hpp"
 #include "protocols/limits.hpp"
 

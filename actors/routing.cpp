@@ -1,8 +1,8 @@
 #include <optional>
 
 #include "actors/rank_context.hpp"
-#include "protocols/codec.hpp"
-#include "protocols/serve_judge.hpp"
+#include "protocols/serve/serve_judge.hpp"
+#include "protocols/wire/codec.hpp"
 #include "runtime/base/log.hpp"
 
 namespace troupe::actors {

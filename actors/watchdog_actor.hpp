@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "actors/rank_actor.hpp"
-#include "protocols/watchdog_machine.hpp"
+#include "protocols/cluster/watchdog_machine.hpp"
 
 namespace troupe::actors {
 

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "protocols/fault.hpp"
-#include "protocols/frame.hpp"
+#include "protocols/wire/frame.hpp"
 
 namespace troupe::fabric {
 

@@ -1,5 +1,5 @@
 #include "fabric/ofi/plugin.hpp"
-#include "fabric/transfer.hpp"
+#include "fabric/transfers/transfer.hpp"
 #include "runtime/base/plugin.hpp"
 
 namespace troupe::fabric {

@@ -3,7 +3,7 @@
 #include <memory>
 #include <string>
 
-#include "fabric/device_memory.hpp"
+#include "fabric/transfers/device_memory.hpp"
 #include "gpu/device_collectives.hpp"
 #include "gpu/operations.hpp"
 #include "protocols/fault.hpp"

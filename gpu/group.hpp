@@ -8,13 +8,13 @@
 #include <string_view>
 #include <vector>
 
-#include "fabric/lane.hpp"
+#include "fabric/lanes/lane.hpp"
 #include "gpu/device_collectives.hpp"
-#include "protocols/cluster_plan.hpp"
-#include "protocols/collective_kind.hpp"
-#include "protocols/collective_plan_machine.hpp"
+#include "protocols/cluster/cluster_plan.hpp"
 #include "protocols/fault.hpp"
-#include "protocols/flight.hpp"
+#include "protocols/flight/flight.hpp"
+#include "protocols/mesh/collective_kind.hpp"
+#include "protocols/mesh/collective_plan_machine.hpp"
 #include "protocols/time.hpp"
 
 /// Collectives. All of them go through `group`, the one wrapper that names its group and is checked against the plan of

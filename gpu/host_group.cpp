@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "gpu/group.hpp"
-#include "protocols/codec.hpp"
+#include "protocols/wire/codec.hpp"
 #include "runtime/base/assert.hpp"
 #include "runtime/base/clock.hpp"
 

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <optional>
 
-#include "protocols/late_step.hpp"
 #include "protocols/limits.hpp"
-#include "protocols/step_machine.hpp"
+#include "protocols/mesh/late_step.hpp"
+#include "protocols/serve/step_machine.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/fault_point.hpp"
 #include "runtime/base/flight_recorder.hpp"

@@ -10,10 +10,10 @@
 #include "gpu/group.hpp"
 #include "gpu/models/model.hpp"
 #include "gpu/slot_area.hpp"
-#include "protocols/cluster_plan.hpp"
-#include "protocols/flight.hpp"
-#include "protocols/mesh_plan.hpp"
-#include "protocols/step_work.hpp"
+#include "protocols/cluster/cluster_plan.hpp"
+#include "protocols/flight/flight.hpp"
+#include "protocols/serve/mesh_plan.hpp"
+#include "protocols/serve/step_work.hpp"
 
 namespace troupe::gpu {
 

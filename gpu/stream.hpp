@@ -4,7 +4,7 @@
 #include <functional>
 #include <memory>
 
-#include "fabric/device_memory.hpp"
+#include "fabric/transfers/device_memory.hpp"
 #include "gpu/patience.hpp"
 #include "protocols/fault.hpp"
 #include "protocols/limits.hpp"

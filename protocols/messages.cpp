@@ -1,4 +1,5 @@
-#include "protocols/messages.hpp"
+#include "protocols/cluster/life_messages.hpp"
+#include "protocols/serve/request_messages.hpp"
 
 namespace troupe::protocols {
 

@@ -11,7 +11,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "fabric/transfer_pieces.hpp"
+#include "fabric/transfers/transfer_pieces.hpp"
 #include "runtime/base/random.hpp"
 
 namespace troupe::fabric {

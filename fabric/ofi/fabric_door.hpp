@@ -12,7 +12,7 @@
 #include "fabric/listening_socket.hpp"
 #include "fabric/proof.hpp"
 #include "fabric/socket_address.hpp"
-#include "fabric/transfer.hpp"
+#include "fabric/transfers/transfer.hpp"
 #include "protocols/ids.hpp"
 #include "protocols/time.hpp"
 #include "runtime/base/unique_fd.hpp"

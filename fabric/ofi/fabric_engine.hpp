@@ -7,10 +7,10 @@
 
 #include "fabric/ofi/fabric_door.hpp"
 #include "fabric/ofi/fabric_session.hpp"
-#include "fabric/region_memory.hpp"
-#include "fabric/transfer_engine_base.hpp"
-#include "fabric/transfer_pieces.hpp"
-#include "fabric/transfer_queue.hpp"
+#include "fabric/transfers/region_memory.hpp"
+#include "fabric/transfers/transfer_engine_base.hpp"
+#include "fabric/transfers/transfer_pieces.hpp"
+#include "fabric/transfers/transfer_queue.hpp"
 
 namespace troupe::fabric {
 

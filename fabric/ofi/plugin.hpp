@@ -2,7 +2,7 @@
 
 #include <memory>
 
-#include "fabric/transfer.hpp"
+#include "fabric/transfers/transfer.hpp"
 
 /// What libtroupe_ofi.so offers: the transfer engine over libfabric.
 namespace troupe::fabric::ofi {

@@ -2,7 +2,7 @@
 
 #include <memory>
 
-#include "fabric/device_memory.hpp"
+#include "fabric/transfers/device_memory.hpp"
 #include "gpu/cuda/device.hpp"
 
 namespace troupe::gpu::cuda {

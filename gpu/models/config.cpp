@@ -7,7 +7,7 @@
 
 #include "gpu/models/end_tokens.hpp"
 #include "gpu/models/json_file.hpp"
-#include "gpu/models/preprocessor.hpp"
+#include "gpu/models/pictures/preprocessor.hpp"
 
 namespace troupe::gpu::models {
 

@@ -5,7 +5,7 @@
 #include <optional>
 
 #include "gpu/models/json_file.hpp"
-#include "gpu/models/tokenizer_json.hpp"
+#include "gpu/models/tokenizers/tokenizer_json.hpp"
 
 namespace troupe::gpu::models {
 

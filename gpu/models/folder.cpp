@@ -1,9 +1,9 @@
 #include "gpu/backend.hpp"
-#include "gpu/models/picture.hpp"
+#include "gpu/models/families/text_decoder.hpp"
+#include "gpu/models/families/vision_tower.hpp"
+#include "gpu/models/pictures/picture.hpp"
 #include "gpu/models/shard_plan.hpp"
-#include "gpu/models/text_decoder.hpp"
-#include "gpu/models/vision_tower.hpp"
-#include "protocols/cluster_spec.hpp"
+#include "protocols/cluster/cluster_spec.hpp"
 
 namespace troupe::gpu::models {
 

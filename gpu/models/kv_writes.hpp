@@ -4,9 +4,9 @@
 #include <span>
 #include <vector>
 
-#include "fabric/transfer.hpp"
+#include "fabric/transfers/transfer.hpp"
 #include "gpu/models/model.hpp"
-#include "protocols/cluster_plan.hpp"
+#include "protocols/cluster/cluster_plan.hpp"
 
 /// The re-layout of keys and values between cells of different tensor- and pipeline-parallel degree: which bytes of a
 /// prefill rank's pool go where in a decode rank's pool.

@@ -12,13 +12,13 @@
 
 #include "gpu/group.hpp"
 #include "gpu/models/capture_counts.hpp"
-#include "gpu/models/running_batch.hpp"
+#include "gpu/models/families/running_batch.hpp"
 #include "gpu/stream.hpp"
 #include "gpu/tensor.hpp"
 #include "protocols/fault.hpp"
 #include "protocols/ids.hpp"
-#include "protocols/messages.hpp"
-#include "protocols/replicas.hpp"
+#include "protocols/mesh/replicas.hpp"
+#include "protocols/serve/request_messages.hpp"
 
 /// A published model (a Hugging Face folder), cut to what one rank computes.
 /// Families: Qwen3-VL (vision tower with deepstack, interleaved M-RoPE); the dense text models Qwen3, Qwen2.5 and

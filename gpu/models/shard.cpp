@@ -2,7 +2,7 @@
 #include <numeric>
 
 #include "gpu/models/model.hpp"
-#include "protocols/cluster_spec.hpp"
+#include "protocols/cluster/cluster_spec.hpp"
 #include "protocols/limits.hpp"
 
 /// How a model is cut: by heads and columns over a mesh, by layers over stages.

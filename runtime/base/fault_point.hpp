@@ -6,8 +6,8 @@
 #include <optional>
 #include <string>
 
-#include "protocols/injection_machine.hpp"
-#include "protocols/injection_points.hpp"
+#include "protocols/drill/injection_machine.hpp"
+#include "protocols/drill/injection_points.hpp"
 #include "runtime/base/unique_fd.hpp"
 
 namespace troupe::base {
@@ -76,8 +76,8 @@ inline fault_injector* armed_injector() noexcept {
 
 } // namespace troupe::base
 
-/// A named place at which a drill can strike (protocols/injection_points.hpp; another name does not compile). Where
-/// drills are off it costs one load of a null pointer. Not in a function that is noexcept: it may throw.
+/// A named place at which a drill can strike (protocols/drill/injection_points.hpp; another name does not compile).
+/// Where drills are off it costs one load of a null pointer. Not in a function that is noexcept: it may throw.
 #define TROUPE_FAULT_POINT(point)                                                                                      \
   do {                                                                                                                 \
     if (auto* const drill = ::troupe::base::armed_injector()) [[unlikely]]                                             \

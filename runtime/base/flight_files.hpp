@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "protocols/flight_ring.hpp"
+#include "protocols/flight/flight_ring.hpp"
 #include "runtime/base/flight_recorder.hpp"
 #include "runtime/base/mapped_file.hpp"
 

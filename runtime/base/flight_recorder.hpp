@@ -11,8 +11,8 @@
 #include <utility>
 #include <vector>
 
-#include "protocols/flight.hpp"
-#include "protocols/flight_ring.hpp"
+#include "protocols/flight/flight.hpp"
+#include "protocols/flight/flight_ring.hpp"
 #include "runtime/base/mapped_file.hpp"
 
 namespace troupe::base {

@@ -7,9 +7,9 @@
 
 #include <fmt/format.h>
 
-#include "fabric/connect.hpp"
+#include "fabric/lanes/connect.hpp"
 #include "fabric/socket_address.hpp"
-#include "protocols/codec.hpp"
+#include "protocols/wire/codec.hpp"
 
 namespace troupe::cluster {
 

@@ -4,10 +4,10 @@
 #include <memory>
 #include <vector>
 
-#include "fabric/lane.hpp"
+#include "fabric/lanes/lane.hpp"
 #include "fabric/listening_socket.hpp"
-#include "protocols/cluster_plan.hpp"
-#include "protocols/messages.hpp"
+#include "protocols/cluster/cluster_plan.hpp"
+#include "protocols/drill/drill_messages.hpp"
 #include "protocols/time.hpp"
 #include "runtime/base/unique_fd.hpp"
 

@@ -1,6 +1,6 @@
 #include "runtime/cluster/control_link.hpp"
 
-#include "fabric/connect.hpp"
+#include "fabric/lanes/connect.hpp"
 
 namespace troupe::cluster {
 namespace {

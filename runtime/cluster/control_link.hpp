@@ -4,9 +4,8 @@
 #include <optional>
 #include <vector>
 
-#include "fabric/lane.hpp"
-#include "protocols/codec.hpp"
-#include "protocols/messages.hpp"
+#include "fabric/lanes/lane.hpp"
+#include "protocols/wire/codec.hpp"
 #include "runtime/base/unique_fd.hpp"
 
 /// The socket between a rank and its supervisor.

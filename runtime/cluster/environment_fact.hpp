@@ -2,7 +2,7 @@
 
 #include <string>
 
-#include "protocols/messages.hpp"
+#include "protocols/cluster/life_messages.hpp"
 
 namespace troupe::cluster {
 

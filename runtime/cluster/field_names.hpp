@@ -3,11 +3,11 @@
 #include <array>
 #include <string_view>
 
-#include "protocols/serve_message.hpp"
+#include "protocols/serve/serve_message.hpp"
 
 /// How people call the fields of the messages between role actors, and of their parts: in wire order, as they are
-/// declared (protocols/messages.hpp). C++ cannot tell the names; a message without its line here does not compile where
-/// one is read from text, and one with too few or too many fails `tests/cluster/message_text_test.cpp`.
+/// declared (protocols/*/*_messages.hpp). C++ cannot tell the names; a message without its line here does not compile
+/// where one is read from text, and one with too few or too many fails `tests/cluster/message_text_test.cpp`.
 namespace troupe::cluster {
 
 template <class Message>

@@ -4,7 +4,8 @@
 
 #include <fmt/format.h>
 
-#include "protocols/injection_points.hpp"
+#include "protocols/drill/injection_points.hpp"
+#include "protocols/wire/edge_messages.hpp"
 #include "runtime/cluster/key_makers.hpp"
 #include "runtime/cluster/message_text.hpp"
 

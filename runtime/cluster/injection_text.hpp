@@ -4,8 +4,8 @@
 #include <string_view>
 #include <vector>
 
-#include "protocols/cluster_plan.hpp"
-#include "protocols/messages.hpp"
+#include "protocols/cluster/cluster_plan.hpp"
+#include "protocols/drill/drill_messages.hpp"
 #include "runtime/cluster/key_reader.hpp"
 
 /// Faults to inject, as people write them: in drill files and on the command line.

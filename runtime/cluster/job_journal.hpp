@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-#include "protocols/life_machine.hpp"
+#include "protocols/cluster/life_machine.hpp"
 #include "protocols/time.hpp"
 #include "runtime/cluster/log_file.hpp"
 

@@ -7,8 +7,8 @@
 
 #include <sys/types.h>
 
+#include "protocols/cluster/life_machine.hpp"
 #include "protocols/fault.hpp"
-#include "protocols/life_machine.hpp"
 
 namespace troupe::cluster {
 

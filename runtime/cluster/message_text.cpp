@@ -7,7 +7,7 @@
 
 #include <fmt/format.h>
 
-#include "protocols/codec.hpp"
+#include "protocols/wire/codec.hpp"
 #include "runtime/base/assert.hpp"
 #include "runtime/cluster/field_names.hpp"
 #include "runtime/cluster/json_text.hpp"

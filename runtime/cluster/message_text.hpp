@@ -4,12 +4,13 @@
 #include <vector>
 
 #include "protocols/fault.hpp"
-#include "protocols/frame.hpp"
+#include "protocols/wire/frame.hpp"
 
 namespace troupe::cluster {
 
-/// The payload of a message between role actors, from its fields as JSON (protocols/messages.hpp): a list in the order
-/// of `fields`, or an object by their names; parts within it alike. Numbers stand for integers, ids and enumerators.
+/// The payload of a message between role actors, from its fields as JSON (protocols/*/*_messages.hpp): a list in the
+/// order of `fields`, or an object by their names; parts within it alike. Numbers stand for integers, ids and
+/// enumerators.
 /// "[5]" and "{\"request\": 5}" are a release of request 5, "[[[3, 1], {\"slot\": 4, \"tenancy\": 1}]]" a grant of two
 /// pixel slots.
 /// Errors: invalid_request (no such message between actors; a field that is missing, unknown, too many, or of another

@@ -2,7 +2,7 @@
 
 #include <filesystem>
 
-#include "protocols/messages.hpp"
+#include "protocols/cluster/life_messages.hpp"
 
 namespace troupe::cluster {
 

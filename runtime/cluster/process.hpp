@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "protocols/cluster/supervision_machine.hpp"
 #include "protocols/fault.hpp"
-#include "protocols/supervision_machine.hpp"
 #include "runtime/base/unique_fd.hpp"
 
 /// Starting a rank's process, seeing its end, and the promise that no rank outlives its supervisor (DESIGN decision 9):

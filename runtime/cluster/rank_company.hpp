@@ -5,9 +5,8 @@
 #include <optional>
 #include <vector>
 
-#include "protocols/cluster_plan.hpp"
-#include "protocols/cluster_spec.hpp"
-#include "protocols/messages.hpp"
+#include "protocols/cluster/cluster_plan.hpp"
+#include "protocols/cluster/cluster_spec.hpp"
 #include "runtime/base/flight_recorder.hpp"
 #include "runtime/cluster/rank_launcher.hpp"
 #include "runtime/cluster/rank_pulse.hpp"

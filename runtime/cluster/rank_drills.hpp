@@ -4,7 +4,8 @@
 #include <functional>
 
 #include "actors/rank_context.hpp"
-#include "protocols/messages.hpp"
+#include "protocols/cluster/life_messages.hpp"
+#include "protocols/drill/drill_messages.hpp"
 
 /// The rank's side of drills.
 namespace troupe::cluster {

@@ -3,10 +3,10 @@
 
 #include <filesystem>
 
-#include "actors/front_actor.hpp"
 #include "actors/link_actor.hpp"
-#include "fabric/drilled_lane.hpp"
-#include "protocols/codec.hpp"
+#include "actors/serve/front_actor.hpp"
+#include "fabric/lanes/drilled_lane.hpp"
+#include "protocols/wire/codec.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/fault_point.hpp"
 #include "runtime/base/flight_recorder.hpp"

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "protocols/drill/drill_messages.hpp"
 #include "protocols/fault.hpp"
-#include "protocols/messages.hpp"
 #include "runtime/cluster/held_program.hpp"
 #include "runtime/cluster/process.hpp"
 #include "runtime/cluster/supervised_rank.hpp"

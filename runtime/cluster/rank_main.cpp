@@ -11,9 +11,9 @@
 #include <exception>
 #include <mutex>
 
-#include "protocols/codec.hpp"
-#include "protocols/life_machine.hpp"
-#include "protocols/rank_life_machine.hpp"
+#include "protocols/cluster/life_machine.hpp"
+#include "protocols/cluster/rank_life_machine.hpp"
+#include "protocols/wire/codec.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/exit_code.hpp"
 #include "runtime/base/fault_point.hpp"

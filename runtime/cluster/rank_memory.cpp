@@ -4,9 +4,9 @@
 
 #include <fmt/format.h>
 
-#include "fabric/device_memory.hpp"
+#include "fabric/transfers/device_memory.hpp"
 #include "gpu/models/kv_writes.hpp"
-#include "protocols/codec.hpp"
+#include "protocols/wire/codec.hpp"
 #include "runtime/base/log.hpp"
 #include "runtime/cluster/rank_world.hpp"
 

@@ -5,8 +5,8 @@
 #include <filesystem>
 #include <optional>
 
-#include "protocols/cluster_spec.hpp"
-#include "protocols/pulse_judge.hpp"
+#include "protocols/cluster/cluster_spec.hpp"
+#include "protocols/cluster/pulse_judge.hpp"
 #include "runtime/base/flight_files.hpp"
 
 namespace troupe::cluster {

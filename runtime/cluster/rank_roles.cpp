@@ -5,14 +5,14 @@
 #include <string>
 #include <vector>
 
-#include "actors/decode_actor.hpp"
-#include "actors/encode_actor.hpp"
 #include "actors/executor_actor.hpp"
-#include "actors/front_actor.hpp"
-#include "actors/prefill_actor.hpp"
+#include "actors/serve/decode_actor.hpp"
+#include "actors/serve/encode_actor.hpp"
+#include "actors/serve/front_actor.hpp"
+#include "actors/serve/prefill_actor.hpp"
 #include "gpu/backend.hpp"
 #include "gpu/models/kv_writes.hpp"
-#include "protocols/codec.hpp"
+#include "protocols/wire/codec.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/flight_recorder.hpp"
 #include "runtime/base/log.hpp"

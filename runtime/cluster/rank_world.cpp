@@ -8,11 +8,11 @@
 #include <fmt/format.h>
 
 #include "actors/clock_actor.hpp"
-#include "actors/front_actor.hpp"
+#include "actors/serve/front_actor.hpp"
 #include "actors/watchdog_actor.hpp"
-#include "fabric/drilled_engine.hpp"
-#include "fabric/recorded_transfers.hpp"
-#include "fabric/staged_engine.hpp"
+#include "fabric/transfers/drilled_engine.hpp"
+#include "fabric/transfers/recorded_transfers.hpp"
+#include "fabric/transfers/staged_engine.hpp"
 #include "gpu/backend.hpp"
 #include "gpu/models/kv_writes.hpp"
 #include "gpu/models/text_io.hpp"

@@ -13,16 +13,17 @@
 
 #include <caf/all.hpp>
 
-#include "actors/admission_board.hpp"
 #include "actors/executor_actor.hpp"
 #include "actors/rank_context.hpp"
-#include "fabric/connect.hpp"
-#include "fabric/transfer.hpp"
-#include "fabric/wire.hpp"
+#include "actors/serve/admission_board.hpp"
+#include "fabric/lanes/connect.hpp"
+#include "fabric/lanes/wire.hpp"
+#include "fabric/transfers/transfer.hpp"
 #include "gpu/group.hpp"
 #include "gpu/models/model.hpp"
-#include "protocols/begun_edges.hpp"
-#include "protocols/messages.hpp"
+#include "protocols/cluster/life_messages.hpp"
+#include "protocols/wire/begun_edges.hpp"
+#include "protocols/wire/edge_messages.hpp"
 
 namespace troupe::cluster {
 
@@ -115,7 +116,8 @@ private:
   std::set<std::string> devices_of(std::span<const protocols::rank_id> ranks) const;
   void warn_of_turns(const gpu::group& group) const;
   bool on_device() const { return context_.plan_of_self().device.kind != "cpu"; }
-  /// The bulk lane reaches no GPU's memory: regions there have mirrors of the host (fabric/staged_engine.hpp).
+  /// The bulk lane reaches no GPU's memory: regions there have mirrors of the host
+  /// (fabric/transfers/staged_engine.hpp).
   bool by_way_of_host() const { return on_device() && context_.spec.lanes.bulk == protocols::bulk_lane::fabric; }
   protocols::result<void> attach_memory(const std::set<protocols::rank_id>& with, protocols::time_point deadline,
                                         const std::function<bool()>& urgent = {});

@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-#include "protocols/cluster_spec.hpp"
+#include "protocols/cluster/cluster_spec.hpp"
 #include "protocols/fault.hpp"
 #include "runtime/cluster/json_text.hpp"
 

@@ -8,7 +8,7 @@
 #include <variant>
 #include <vector>
 
-#include "protocols/cluster_spec.hpp"
+#include "protocols/cluster/cluster_spec.hpp"
 
 /// The one table of what a spec may say: the reader, the JSON Schema, the effective form and `explain` walk it, so
 /// they cannot differ.

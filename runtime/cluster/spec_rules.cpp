@@ -4,7 +4,7 @@
 
 #include <fmt/format.h>
 
-#include "protocols/cluster_plan.hpp"
+#include "protocols/cluster/cluster_plan.hpp"
 
 namespace troupe::cluster {
 namespace {

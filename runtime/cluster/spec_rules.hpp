@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "protocols/cluster_spec.hpp"
+#include "protocols/cluster/cluster_spec.hpp"
 
 namespace troupe::cluster {
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "protocols/life_machine.hpp"
+#include "protocols/cluster/life_machine.hpp"
 #include "runtime/base/unique_fd.hpp"
 #include "runtime/cluster/stop_signals.hpp"
 

@@ -9,7 +9,7 @@
 
 #include <fmt/format.h>
 
-#include "protocols/life_machine.hpp"
+#include "protocols/cluster/life_machine.hpp"
 #include "runtime/base/assert.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/flight_files.hpp"

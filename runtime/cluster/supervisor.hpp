@@ -8,11 +8,11 @@
 #include <string_view>
 #include <vector>
 
-#include "protocols/cluster_plan.hpp"
+#include "protocols/cluster/cluster_plan.hpp"
+#include "protocols/cluster/life_machine.hpp"
+#include "protocols/cluster/supervision_machine.hpp"
+#include "protocols/drill/drill_messages.hpp"
 #include "protocols/fault.hpp"
-#include "protocols/life_machine.hpp"
-#include "protocols/messages.hpp"
-#include "protocols/supervision_machine.hpp"
 #include "runtime/base/exit_code.hpp"
 #include "runtime/cluster/job_directory.hpp"
 #include "runtime/cluster/spec_file.hpp"

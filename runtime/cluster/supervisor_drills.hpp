@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "protocols/cluster/life_messages.hpp"
 #include "runtime/base/fault_point.hpp"
 #include "runtime/base/unique_fd.hpp"
 #include "runtime/cluster/control_door.hpp"

@@ -14,7 +14,7 @@
 
 #include <fmt/format.h>
 
-#include "protocols/pulse_judge.hpp"
+#include "protocols/cluster/pulse_judge.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/exit_code.hpp"
 #include "runtime/base/flight_recorder.hpp"

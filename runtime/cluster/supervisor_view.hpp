@@ -4,8 +4,8 @@
 #include <span>
 #include <string>
 
-#include "protocols/cluster_plan.hpp"
-#include "protocols/life_machine.hpp"
+#include "protocols/cluster/cluster_plan.hpp"
+#include "protocols/cluster/life_machine.hpp"
 #include "runtime/base/exit_code.hpp"
 #include "runtime/cluster/job_status.hpp"
 #include "runtime/cluster/supervised_rank.hpp"

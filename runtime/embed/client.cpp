@@ -13,9 +13,9 @@
 #include <cstring>
 #include <utility>
 
-#include "fabric/connect.hpp"
-#include "protocols/codec.hpp"
+#include "fabric/lanes/connect.hpp"
 #include "protocols/limits.hpp"
+#include "protocols/wire/codec.hpp"
 #include "runtime/base/clock.hpp"
 
 namespace troupe::embed {

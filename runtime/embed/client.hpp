@@ -9,10 +9,11 @@
 #include <variant>
 #include <vector>
 
-#include "fabric/lane.hpp"
+#include "fabric/lanes/lane.hpp"
 #include "protocols/fault.hpp"
 #include "protocols/limits.hpp"
-#include "protocols/messages.hpp"
+#include "protocols/serve/client_messages.hpp"
+#include "protocols/serve/request_messages.hpp"
 #include "protocols/time.hpp"
 #include "runtime/base/unique_fd.hpp"
 

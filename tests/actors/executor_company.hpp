@@ -14,7 +14,7 @@
 #include <doctest/doctest.h>
 
 #include "actors/executor_actor.hpp"
-#include "fabric/connect.hpp"
+#include "fabric/lanes/connect.hpp"
 #include "tests/actors/counting_model.hpp"
 
 /// A cell whose ranks are executors of this process, with real groups over shared-memory lanes.

@@ -3,7 +3,7 @@
 #include <atomic>
 #include <future>
 
-#include "protocols/codec.hpp"
+#include "protocols/wire/codec.hpp"
 #include "runtime/base/clock.hpp"
 #include "tests/actors/executor_company.hpp"
 

@@ -3,7 +3,7 @@
 #include <future>
 
 #include "actors/rank_context.hpp"
-#include "protocols/codec.hpp"
+#include "protocols/wire/codec.hpp"
 
 using namespace troupe;
 using namespace troupe::actors;

@@ -13,7 +13,7 @@
 #include <random>
 #include <thread>
 
-#include "protocols/collective_kind.hpp"
+#include "protocols/mesh/collective_kind.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/flight_files.hpp"
 

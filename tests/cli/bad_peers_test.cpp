@@ -11,9 +11,11 @@
 #include <set>
 #include <sstream>
 
-#include "fabric/handshake.hpp"
+#include "fabric/lanes/handshake.hpp"
 #include "protocols/limits.hpp"
-#include "protocols/messages.hpp"
+#include "protocols/serve/client_messages.hpp"
+#include "protocols/serve/request_messages.hpp"
+#include "protocols/wire/edge_messages.hpp"
 #include "tests/cli/front_client.hpp"
 #include "tests/cli/golden_pages.hpp"
 

@@ -5,8 +5,8 @@
 #include <ctime>
 #include <map>
 
-#include "fabric/connect.hpp"
-#include "protocols/codec.hpp"
+#include "fabric/lanes/connect.hpp"
+#include "protocols/wire/codec.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/embed/client.hpp"
 #include "tests/cli/command.hpp"

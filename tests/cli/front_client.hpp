@@ -8,9 +8,10 @@
 #include <string>
 #include <vector>
 
-#include "fabric/connect.hpp"
+#include "fabric/lanes/connect.hpp"
 #include "fabric/socket_address.hpp"
-#include "protocols/codec.hpp"
+#include "protocols/serve/client_messages.hpp"
+#include "protocols/wire/codec.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/unique_fd.hpp"
 

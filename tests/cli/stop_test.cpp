@@ -3,7 +3,7 @@
 #include <map>
 #include <optional>
 
-#include "protocols/cluster_plan.hpp"
+#include "protocols/cluster/cluster_plan.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/embed/client.hpp"
 #include "tests/cli/golden_pages.hpp"

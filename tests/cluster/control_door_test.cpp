@@ -10,9 +10,9 @@
 #include <string>
 #include <thread>
 
-#include "fabric/connect.hpp"
+#include "fabric/lanes/connect.hpp"
 #include "fabric/socket_address.hpp"
-#include "protocols/codec.hpp"
+#include "protocols/wire/codec.hpp"
 #include "runtime/base/clock.hpp"
 #include "tests/cluster/run_directory.hpp"
 

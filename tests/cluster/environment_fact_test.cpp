@@ -4,7 +4,7 @@
 
 #include <vector>
 
-#include "protocols/parity_machine.hpp"
+#include "protocols/cluster/parity_machine.hpp"
 #include "runtime/cluster/supervisor.hpp"
 #include "tests/cluster/reaper.hpp"
 #include "tests/cluster/run_directory.hpp"

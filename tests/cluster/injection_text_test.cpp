@@ -1,3 +1,4 @@
+#include "protocols/wire/edge_messages.hpp"
 #include "runtime/cluster/injection_text.hpp"
 
 #include <doctest/doctest.h>

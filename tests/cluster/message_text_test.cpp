@@ -4,8 +4,8 @@
 
 #include <string>
 
-#include "protocols/codec.hpp"
-#include "protocols/serve_message.hpp"
+#include "protocols/serve/serve_message.hpp"
+#include "protocols/wire/codec.hpp"
 
 using namespace troupe::protocols;
 using troupe::cluster::payload_of_text;

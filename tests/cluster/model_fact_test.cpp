@@ -2,7 +2,7 @@
 
 #include <doctest/doctest.h>
 
-#include "protocols/parity_machine.hpp"
+#include "protocols/cluster/parity_machine.hpp"
 #include "tests/gpu/published_folder.hpp"
 
 using namespace troupe;

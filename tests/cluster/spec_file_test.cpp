@@ -6,7 +6,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "protocols/cluster_plan.hpp"
+#include "protocols/cluster/cluster_plan.hpp"
 #include "runtime/cluster/spec_keys.hpp"
 
 using namespace troupe;

@@ -2,7 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "protocols/cluster_plan.hpp"
+#include "protocols/cluster/cluster_plan.hpp"
 #include "runtime/cluster/spec_check.hpp"
 #include "runtime/cluster/spec_explain.hpp"
 #include "runtime/cluster/spec_schema.hpp"

@@ -14,7 +14,7 @@
 #include <string_view>
 #include <vector>
 
-#include "protocols/life_machine.hpp"
+#include "protocols/cluster/life_machine.hpp"
 #include "runtime/base/exit_code.hpp"
 #include "runtime/cluster/control_link.hpp"
 #include "runtime/cluster/process.hpp"

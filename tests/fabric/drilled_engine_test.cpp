@@ -1,6 +1,6 @@
 #include <algorithm>
 
-#include "fabric/drilled_engine.hpp"
+#include "fabric/transfers/drilled_engine.hpp"
 #include "tests/fabric/transfer_harness.hpp"
 
 using namespace troupe;

@@ -1,4 +1,4 @@
-#include "fabric/drilled_lane.hpp"
+#include "fabric/lanes/drilled_lane.hpp"
 #include "tests/fabric/lane_fixture.hpp"
 
 using namespace lane_fixture;

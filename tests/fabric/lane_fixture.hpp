@@ -14,8 +14,8 @@
 
 #include <doctest/doctest.h>
 
-#include "fabric/connect.hpp"
-#include "fabric/lane.hpp"
+#include "fabric/lanes/connect.hpp"
+#include "fabric/lanes/lane.hpp"
 #include "runtime/base/clock.hpp"
 
 /// Pairs of connected lanes of every kind, and frames to send through them.

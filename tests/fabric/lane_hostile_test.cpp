@@ -2,8 +2,8 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#include "fabric/shared_memory_lane.hpp"
-#include "fabric/shared_memory_ring.hpp"
+#include "fabric/lanes/shared_memory_lane.hpp"
+#include "fabric/lanes/shared_memory_ring.hpp"
 #include "lane_fixture.hpp"
 
 using namespace lane_fixture;

@@ -8,7 +8,7 @@
 #include <functional>
 #include <thread>
 
-#include "fabric/handshake.hpp"
+#include "fabric/lanes/handshake.hpp"
 #include "lane_fixture.hpp"
 
 /// A listener on both kinds of socket, good peers for it, and sockets that say what they like.

@@ -7,7 +7,7 @@
 #include <span>
 #include <vector>
 
-#include "fabric/device_memory.hpp"
+#include "fabric/transfers/device_memory.hpp"
 #include "protocols/fault.hpp"
 
 /// A device of the host's memory, whose copies end when a test wants them to.

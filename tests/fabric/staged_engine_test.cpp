@@ -1,4 +1,4 @@
-#include "fabric/staged_engine.hpp"
+#include "fabric/transfers/staged_engine.hpp"
 
 #include <algorithm>
 #include <memory>

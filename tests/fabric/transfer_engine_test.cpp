@@ -4,8 +4,8 @@
 #include <cstring>
 #include <thread>
 
-#include "fabric/transfer_door.hpp"
-#include "fabric/transfer_socket.hpp"
+#include "fabric/transfers/transfer_door.hpp"
+#include "fabric/transfers/transfer_socket.hpp"
 #include "tests/fabric/transfer_harness.hpp"
 
 using namespace troupe;

@@ -14,7 +14,7 @@
 
 #include <doctest/doctest.h>
 
-#include "fabric/transfer.hpp"
+#include "fabric/transfers/transfer.hpp"
 #include "runtime/base/clock.hpp"
 
 namespace troupe::fabric::testing {

@@ -1,4 +1,4 @@
-#include "fabric/transfer_ring.hpp"
+#include "fabric/transfers/transfer_ring.hpp"
 
 #include <doctest/doctest.h>
 

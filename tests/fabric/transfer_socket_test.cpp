@@ -1,4 +1,4 @@
-#include "fabric/transfer_socket.hpp"
+#include "fabric/transfers/transfer_socket.hpp"
 
 #include <doctest/doctest.h>
 

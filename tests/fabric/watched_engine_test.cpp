@@ -2,7 +2,7 @@
 
 #include <thread>
 
-#include "fabric/copy_line.hpp"
+#include "fabric/transfers/copy_line.hpp"
 #include "runtime/base/busy_sign.hpp"
 #include "tests/fabric/pretended_device.hpp"
 #include "tests/fabric/transfer_harness.hpp"

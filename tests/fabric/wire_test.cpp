@@ -1,4 +1,4 @@
-#include "fabric/wire.hpp"
+#include "fabric/lanes/wire.hpp"
 
 #include <fcntl.h>
 #include <poll.h>

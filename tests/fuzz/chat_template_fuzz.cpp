@@ -1,5 +1,5 @@
 #include "gpu/models/model.hpp"
-#include "gpu/models/template_run.hpp"
+#include "gpu/models/templates/template_run.hpp"
 #include "gpu/models/text_io.hpp"
 #include "inputs.hpp"
 #include "target.hpp"

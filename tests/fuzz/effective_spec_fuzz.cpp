@@ -1,5 +1,5 @@
 #include "inputs.hpp"
-#include "protocols/cluster_plan.hpp"
+#include "protocols/cluster/cluster_plan.hpp"
 #include "runtime/cluster/spec_file.hpp"
 #include "target.hpp"
 

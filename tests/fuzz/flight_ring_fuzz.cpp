@@ -1,5 +1,5 @@
 #include "inputs.hpp"
-#include "protocols/flight_trace.hpp"
+#include "protocols/flight/flight_trace.hpp"
 #include "target.hpp"
 
 using namespace troupe;

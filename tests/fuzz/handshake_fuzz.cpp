@@ -1,4 +1,4 @@
-#include "fabric/handshake.hpp"
+#include "fabric/lanes/handshake.hpp"
 #include "inputs.hpp"
 #include "target.hpp"
 

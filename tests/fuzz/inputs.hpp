@@ -12,7 +12,7 @@
 #include <string_view>
 #include <vector>
 
-#include "protocols/frame.hpp"
+#include "protocols/wire/frame.hpp"
 #include "runtime/base/assert.hpp"
 #include "runtime/base/unique_fd.hpp"
 

@@ -1,5 +1,5 @@
 #include "gpu/models/config.hpp"
-#include "gpu/models/picture.hpp"
+#include "gpu/models/pictures/picture.hpp"
 #include "inputs.hpp"
 #include "target.hpp"
 

@@ -1,4 +1,4 @@
-#include "fabric/connect.hpp"
+#include "fabric/lanes/connect.hpp"
 #include "inputs.hpp"
 #include "target.hpp"
 

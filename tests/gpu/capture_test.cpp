@@ -1,8 +1,8 @@
 #include "gpu/cpu/cpu_operations.hpp"
 #include "gpu/models/config.hpp"
-#include "gpu/models/decode_batch.hpp"
-#include "gpu/models/picture.hpp"
-#include "gpu/models/vision_tower.hpp"
+#include "gpu/models/families/decode_batch.hpp"
+#include "gpu/models/families/vision_tower.hpp"
+#include "gpu/models/pictures/picture.hpp"
 #include "tests/gpu/cuda_support.hpp"
 #include "tests/gpu/golden_cases.hpp"
 

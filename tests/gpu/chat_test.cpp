@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "gpu/models/model.hpp"
-#include "gpu/models/template_run.hpp"
+#include "gpu/models/templates/template_run.hpp"
 #include "gpu/models/text_io.hpp"
 
 namespace {

@@ -2,7 +2,7 @@
 #include <numbers>
 
 #include "gpu/models/config.hpp"
-#include "protocols/cluster_spec.hpp"
+#include "protocols/cluster/cluster_spec.hpp"
 #include "tests/gpu/model_support.hpp"
 #include "tests/gpu/published_folder.hpp"
 

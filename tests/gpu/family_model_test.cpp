@@ -4,7 +4,7 @@
 #include <random>
 
 #include "gpu/models/safetensors.hpp"
-#include "protocols/prompt_positions.hpp"
+#include "protocols/serve/prompt_positions.hpp"
 #include "tests/gpu/model_support.hpp"
 #include "tests/gpu/published_folder.hpp"
 

@@ -4,7 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "gpu/models/picture.hpp"
+#include "gpu/models/pictures/picture.hpp"
 #include "gpu/models/safetensors.hpp"
 #include "tests/gpu/model_support.hpp"
 

@@ -17,7 +17,7 @@
 
 #include <doctest/doctest.h>
 
-#include "fabric/connect.hpp"
+#include "fabric/lanes/connect.hpp"
 #include "gpu/group.hpp"
 #include "gpu/models/model.hpp"
 #include "protocols/limits.hpp"

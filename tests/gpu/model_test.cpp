@@ -1,4 +1,4 @@
-#include "protocols/prompt_positions.hpp"
+#include "protocols/serve/prompt_positions.hpp"
 #include "tests/gpu/golden_cases.hpp"
 #include "tests/gpu/model_support.hpp"
 

@@ -1,4 +1,4 @@
-#include "gpu/models/picture.hpp"
+#include "gpu/models/pictures/picture.hpp"
 
 #include <doctest/doctest.h>
 

@@ -2,11 +2,11 @@
 #include <random>
 #include <vector>
 
-#include "fabric/region_memory.hpp"
+#include "fabric/transfers/region_memory.hpp"
 #include "runtime/base/clock.hpp"
 #include "tests/gpu/cuda_support.hpp"
 
-// What goes by way of the host's memory where a lane reaches no GPU's (fabric/staged_engine.hpp).
+// What goes by way of the host's memory where a lane reaches no GPU's (fabric/transfers/staged_engine.hpp).
 
 using namespace troupe;
 using namespace std::chrono_literals;

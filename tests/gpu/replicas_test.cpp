@@ -1,4 +1,4 @@
-#include "protocols/replicas.hpp"
+#include "protocols/mesh/replicas.hpp"
 
 #include <random>
 

@@ -6,7 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "gpu/models/picture.hpp"
+#include "gpu/models/pictures/picture.hpp"
 
 namespace {
 

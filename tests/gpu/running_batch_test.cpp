@@ -4,7 +4,7 @@
 
 #include <doctest/doctest.h>
 
-#include "gpu/models/running_batch.hpp"
+#include "gpu/models/families/running_batch.hpp"
 #include "runtime/base/clock.hpp"
 #include "tests/gpu/cuda_support.hpp"
 #include "tests/gpu/golden_cases.hpp"

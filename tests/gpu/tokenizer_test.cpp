@@ -7,11 +7,11 @@
 
 #include <nlohmann/json.hpp>
 
-#include "gpu/models/template_value.hpp"
+#include "gpu/models/templates/template_value.hpp"
 #include "gpu/models/text_io.hpp"
-#include "gpu/models/tokenizer_bpe.hpp"
-#include "gpu/models/tokenizer_split.hpp"
-#include "gpu/models/tokenizer_unicode.hpp"
+#include "gpu/models/tokenizers/tokenizer_bpe.hpp"
+#include "gpu/models/tokenizers/tokenizer_split.hpp"
+#include "gpu/models/tokenizers/tokenizer_unicode.hpp"
 
 namespace {
 

@@ -66,5 +66,5 @@ TEST_CASE("the rules of documents find what is planted") {
   CHECK(unstated_exit_codes(header, "| 0 | done |\n| 1 | failed |\n").empty());
 
   CHECK(dead_paths("R.md", "see `fabric/nowhere.hpp`\n") == findings{"R.md:1: no such file: fabric/nowhere.hpp"});
-  CHECK(dead_paths("R.md", "see `fabric/lane.hpp`, `tools/check --quick`, `nowhere/at.all`\n").empty());
+  CHECK(dead_paths("R.md", "see `fabric/lanes/lane.hpp`, `tools/check --quick`, `nowhere/at.all`\n").empty());
 }

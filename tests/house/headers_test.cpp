@@ -1,5 +1,3 @@
-#include <map>
-
 #include "tests/house/source_tree.hpp"
 
 using namespace troupe::house;
@@ -7,10 +5,6 @@ using namespace troupe::house;
 namespace {
 
 constexpr std::size_t header_lines_max = 400;
-/// Longer headers, each with its reason.
-const std::map<std::string, std::string> long_headers{
-    {"protocols/messages.hpp", "the closed set of messages between ranks is read as one list"},
-};
 
 std::size_t lines_of(const source_file& file) {
   return static_cast<std::size_t>(std::ranges::count(file.text, '\n'));
@@ -23,7 +17,7 @@ findings unguarded(const source_file& file) {
 }
 
 findings overlong(const source_file& file) {
-  if (!file.is_header() || lines_of(file) < header_lines_max || long_headers.contains(file.path))
+  if (!file.is_header() || lines_of(file) < header_lines_max)
     return {};
   return {at(file, 0, std::to_string(lines_of(file)) + " lines")};
 }

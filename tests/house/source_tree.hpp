@@ -26,7 +26,7 @@ struct source_file {
   bool is_test() const { return under("tests/"); }
 };
 
-/// "fabric/lane.hpp:12: what is wrong".
+/// "fabric/lanes/lane.hpp:12: what is wrong".
 using findings = std::vector<std::string>;
 
 inline std::size_t line_of(std::string_view text, std::size_t offset) {

@@ -21,7 +21,7 @@ TEST_CASE("the house sees the whole tree") {
   const auto has = [](std::string_view path) {
     return std::ranges::any_of(sources(), [&](const source_file& file) { return file.path == path; });
   };
-  CHECK(has("protocols/messages.hpp"));
+  CHECK(has("protocols/serve/client_messages.hpp"));
   CHECK(has("runtime/base/exit_code.hpp"));
   CHECK(has("tests/house/source_tree.hpp"));
 }

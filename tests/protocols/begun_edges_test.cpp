@@ -1,4 +1,4 @@
-#include "protocols/begun_edges.hpp"
+#include "protocols/wire/begun_edges.hpp"
 
 #include <doctest/doctest.h>
 

@@ -2,8 +2,8 @@
 
 #include <chrono>
 
-#include "protocols/block_pool_machine.hpp"
 #include "protocols/limits.hpp"
+#include "protocols/transfers/block_pool_machine.hpp"
 
 using namespace troupe::protocols;
 using namespace std::chrono_literals;

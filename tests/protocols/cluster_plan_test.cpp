@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <set>
 
-#include "protocols/cluster_plan.hpp"
+#include "protocols/cluster/cluster_plan.hpp"
 
 using namespace troupe::protocols;
 

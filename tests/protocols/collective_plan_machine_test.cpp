@@ -1,6 +1,6 @@
 #include <doctest/doctest.h>
 
-#include "protocols/collective_plan_machine.hpp"
+#include "protocols/mesh/collective_plan_machine.hpp"
 
 using namespace troupe::protocols;
 

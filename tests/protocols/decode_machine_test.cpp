@@ -1,4 +1,4 @@
-#include "protocols/decode_machine.hpp"
+#include "protocols/serve/decode_machine.hpp"
 
 #include <doctest/doctest.h>
 

@@ -1,6 +1,6 @@
 #include <doctest/doctest.h>
 
-#include "protocols/cluster_plan.hpp"
+#include "protocols/cluster/cluster_plan.hpp"
 
 using namespace troupe::protocols;
 

@@ -1,4 +1,4 @@
-#include "protocols/encode_machine.hpp"
+#include "protocols/serve/encode_machine.hpp"
 
 #include <doctest/doctest.h>
 

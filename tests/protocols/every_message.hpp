@@ -4,9 +4,14 @@
 #include <string>
 #include <vector>
 
-#include "protocols/codec.hpp"
-#include "protocols/mesh_plan.hpp"
-#include "protocols/messages.hpp"
+#include "protocols/cluster/life_messages.hpp"
+#include "protocols/drill/drill_messages.hpp"
+#include "protocols/serve/client_messages.hpp"
+#include "protocols/serve/mesh_plan.hpp"
+#include "protocols/serve/request_messages.hpp"
+#include "protocols/serve/transfer_messages.hpp"
+#include "protocols/wire/codec.hpp"
+#include "protocols/wire/edge_messages.hpp"
 
 /// Every message of the wire, for tests that must miss none. `collective` carries bare bytes and has no struct.
 namespace troupe::protocols::testing {

@@ -1,4 +1,4 @@
-#include "protocols/flight_ring.hpp"
+#include "protocols/flight/flight_ring.hpp"
 
 #include <doctest/doctest.h>
 

@@ -1,4 +1,4 @@
-#include "protocols/flight_start.hpp"
+#include "protocols/flight/flight_start.hpp"
 
 #include <doctest/doctest.h>
 

@@ -1,10 +1,14 @@
-#include "protocols/flight.hpp"
+#include "protocols/flight/flight.hpp"
 
 #include <doctest/doctest.h>
 
-#include "protocols/collective_kind.hpp"
-#include "protocols/frame.hpp"
-#include "protocols/messages.hpp"
+#include "protocols/cluster/life_messages.hpp"
+#include "protocols/mesh/collective_kind.hpp"
+#include "protocols/serve/client_messages.hpp"
+#include "protocols/serve/request_messages.hpp"
+#include "protocols/serve/transfer_messages.hpp"
+#include "protocols/wire/edge_messages.hpp"
+#include "protocols/wire/frame.hpp"
 
 using namespace troupe::protocols;
 

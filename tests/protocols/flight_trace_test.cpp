@@ -1,9 +1,10 @@
-#include "protocols/flight_trace.hpp"
+#include "protocols/flight/flight_trace.hpp"
+#include "protocols/wire/edge_messages.hpp"
 
 #include <doctest/doctest.h>
 
-#include "protocols/collective_kind.hpp"
-#include "protocols/supervision_machine.hpp"
+#include "protocols/cluster/supervision_machine.hpp"
+#include "protocols/mesh/collective_kind.hpp"
 
 using namespace troupe::protocols;
 

@@ -1,4 +1,4 @@
-#include "protocols/frame.hpp"
+#include "protocols/wire/frame.hpp"
 #include "tests/protocols/golden.hpp"
 
 using namespace troupe::protocols;

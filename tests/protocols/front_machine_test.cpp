@@ -1,10 +1,10 @@
-#include "protocols/front_machine.hpp"
+#include "protocols/serve/front_machine.hpp"
 
 #include <doctest/doctest.h>
 
 #include <limits>
 
-#include "protocols/prompt_digest.hpp"
+#include "protocols/serve/prompt_digest.hpp"
 #include "serve_fixture.hpp"
 
 using namespace troupe::protocols;

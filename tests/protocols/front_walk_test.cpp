@@ -4,7 +4,7 @@
 #include <random>
 #include <set>
 
-#include "protocols/front_machine.hpp"
+#include "protocols/serve/front_machine.hpp"
 #include "serve_fixture.hpp"
 
 using namespace troupe::protocols;

@@ -1,4 +1,4 @@
-#include "protocols/held_grants.hpp"
+#include "protocols/transfers/held_grants.hpp"
 
 #include <array>
 #include <vector>

@@ -1,4 +1,4 @@
-#include "protocols/ingest_machine.hpp"
+#include "protocols/serve/ingest_machine.hpp"
 
 #include <set>
 

@@ -3,9 +3,11 @@
 #include <set>
 #include <string>
 
-#include "protocols/injection_machine.hpp"
-#include "protocols/injection_points.hpp"
-#include "protocols/messages.hpp"
+#include "protocols/drill/injection_machine.hpp"
+#include "protocols/drill/injection_points.hpp"
+#include "protocols/serve/client_messages.hpp"
+#include "protocols/serve/transfer_messages.hpp"
+#include "protocols/wire/edge_messages.hpp"
 
 using namespace troupe::protocols;
 

@@ -1,4 +1,4 @@
-#include "protocols/late_step.hpp"
+#include "protocols/mesh/late_step.hpp"
 
 #include <doctest/doctest.h>
 

@@ -12,9 +12,9 @@
 
 #include <doctest/doctest.h>
 
-#include "protocols/decode_machine.hpp"
-#include "protocols/encode_machine.hpp"
-#include "protocols/prefill_machine.hpp"
+#include "protocols/serve/decode_machine.hpp"
+#include "protocols/serve/encode_machine.hpp"
+#include "protocols/serve/prefill_machine.hpp"
 #include "serve_fixture.hpp"
 
 /// The machines that lend memory and write into it, on all ranks of a cluster, with lanes, engines and executors whose

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
-#include "protocols/life_machine.hpp"
+#include "protocols/cluster/life_machine.hpp"
 
 using namespace troupe::protocols;
 using namespace std::chrono_literals;

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "protocols/parity_machine.hpp"
+#include "protocols/cluster/parity_machine.hpp"
 
 using namespace troupe::protocols;
 

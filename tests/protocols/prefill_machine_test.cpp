@@ -1,4 +1,4 @@
-#include "protocols/prefill_machine.hpp"
+#include "protocols/serve/prefill_machine.hpp"
 
 #include <doctest/doctest.h>
 

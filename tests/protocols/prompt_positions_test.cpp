@@ -1,6 +1,6 @@
 #include <doctest/doctest.h>
 
-#include "protocols/prompt_positions.hpp"
+#include "protocols/serve/prompt_positions.hpp"
 
 using namespace troupe;
 using protocols::positions_of;

@@ -3,7 +3,7 @@
 #include <functional>
 #include <vector>
 
-#include "protocols/rank_life_machine.hpp"
+#include "protocols/cluster/rank_life_machine.hpp"
 
 using namespace troupe::protocols;
 

@@ -1,4 +1,4 @@
-#include "protocols/routes.hpp"
+#include "protocols/serve/routes.hpp"
 
 #include <doctest/doctest.h>
 

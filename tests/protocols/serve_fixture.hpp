@@ -4,9 +4,9 @@
 #include <variant>
 #include <vector>
 
-#include "protocols/cluster_plan.hpp"
-#include "protocols/mesh_plan.hpp"
-#include "protocols/serve_message.hpp"
+#include "protocols/cluster/cluster_plan.hpp"
+#include "protocols/serve/mesh_plan.hpp"
+#include "protocols/serve/serve_message.hpp"
 #include "protocols/time.hpp"
 
 namespace troupe::protocols {

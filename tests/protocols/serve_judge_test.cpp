@@ -1,12 +1,12 @@
-#include "protocols/serve_judge.hpp"
+#include "protocols/serve/serve_judge.hpp"
 
 #include <doctest/doctest.h>
 
 #include "every_message.hpp"
-#include "protocols/decode_machine.hpp"
-#include "protocols/encode_machine.hpp"
-#include "protocols/front_machine.hpp"
-#include "protocols/prefill_machine.hpp"
+#include "protocols/serve/decode_machine.hpp"
+#include "protocols/serve/encode_machine.hpp"
+#include "protocols/serve/front_machine.hpp"
+#include "protocols/serve/prefill_machine.hpp"
 #include "serve_fixture.hpp"
 
 using namespace troupe::protocols;

@@ -8,12 +8,12 @@
 #include <set>
 #include <tuple>
 
-#include "protocols/decode_machine.hpp"
-#include "protocols/encode_machine.hpp"
-#include "protocols/front_machine.hpp"
-#include "protocols/prefill_machine.hpp"
-#include "protocols/prompt_digest.hpp"
-#include "protocols/serve_judge.hpp"
+#include "protocols/serve/decode_machine.hpp"
+#include "protocols/serve/encode_machine.hpp"
+#include "protocols/serve/front_machine.hpp"
+#include "protocols/serve/prefill_machine.hpp"
+#include "protocols/serve/prompt_digest.hpp"
+#include "protocols/serve/serve_judge.hpp"
 #include "serve_fixture.hpp"
 
 namespace troupe::protocols {

@@ -1,4 +1,4 @@
-#include "protocols/session_machine.hpp"
+#include "protocols/serve/session_machine.hpp"
 
 #include <doctest/doctest.h>
 

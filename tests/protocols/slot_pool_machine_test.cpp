@@ -4,7 +4,7 @@
 #include <random>
 #include <set>
 
-#include "protocols/slot_pool_machine.hpp"
+#include "protocols/transfers/slot_pool_machine.hpp"
 
 using namespace troupe::protocols;
 using namespace std::chrono_literals;

@@ -13,7 +13,7 @@
 #include <doctest/doctest.h>
 
 #include "protocols/limits.hpp"
-#include "protocols/step_machine.hpp"
+#include "protocols/serve/step_machine.hpp"
 
 /// A cell of step machines without processes: the leader's and its followers', each with a runner that computes by a
 /// rule in place of a model.

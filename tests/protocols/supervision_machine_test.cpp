@@ -2,7 +2,7 @@
 
 #include <chrono>
 
-#include "protocols/supervision_machine.hpp"
+#include "protocols/cluster/supervision_machine.hpp"
 #include "runtime/base/exit_code.hpp"
 
 using namespace troupe::protocols;

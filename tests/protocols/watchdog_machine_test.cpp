@@ -1,4 +1,4 @@
-#include "protocols/watchdog_machine.hpp"
+#include "protocols/cluster/watchdog_machine.hpp"
 
 #include <doctest/doctest.h>
 

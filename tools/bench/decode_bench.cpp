@@ -7,7 +7,7 @@
 
 #include "gpu/cuda/cuda_operations.hpp"
 #include "gpu/cuda/cuda_stream.hpp"
-#include "gpu/models/decode_batch.hpp"
+#include "gpu/models/families/decode_batch.hpp"
 #include "runtime/base/clock.hpp"
 #include "tools/bench/random_model.hpp"
 #include "tools/bench/read_all.hpp"

@@ -8,7 +8,7 @@
 #include <caf/all.hpp>
 
 #include "actors/executor_actor.hpp"
-#include "gpu/models/decode_batch.hpp"
+#include "gpu/models/families/decode_batch.hpp"
 #include "runtime/base/clock.hpp"
 #include "tools/bench/must.hpp"
 #include "tools/bench/random_model.hpp"

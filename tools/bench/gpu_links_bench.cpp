@@ -17,7 +17,7 @@
 #include <memory>
 #include <vector>
 
-#include "fabric/transfer.hpp"
+#include "fabric/transfers/transfer.hpp"
 #include "gpu/backend.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/flight_files.hpp"

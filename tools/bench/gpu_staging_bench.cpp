@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "fabric/ofi/fabric_engine.hpp"
-#include "fabric/region_memory.hpp"
-#include "fabric/staged_engine.hpp"
+#include "fabric/transfers/region_memory.hpp"
+#include "fabric/transfers/staged_engine.hpp"
 #include "gpu/backend.hpp"
 #include "runtime/base/clock.hpp"
 #include "tools/bench/must.hpp"

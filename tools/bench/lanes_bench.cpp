@@ -23,7 +23,7 @@
 #include <string>
 #include <string_view>
 
-#include "fabric/connect.hpp"
+#include "fabric/lanes/connect.hpp"
 #include "gpu/group.hpp"
 #include "runtime/base/clock.hpp"
 #include "tools/bench/samples.hpp"

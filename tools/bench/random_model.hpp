@@ -11,7 +11,7 @@
 
 #include "gpu/cuda/cuda_operations.hpp"
 #include "gpu/cuda/cuda_stream.hpp"
-#include "gpu/models/text_decoder.hpp"
+#include "gpu/models/families/text_decoder.hpp"
 #include "protocols/limits.hpp"
 #include "tools/bench/fill_random.hpp"
 #include "tools/bench/must.hpp"

@@ -24,7 +24,7 @@
 
 #include "fabric/ofi/fabric_session.hpp"
 #include "fabric/socket_address.hpp"
-#include "fabric/transfer.hpp"
+#include "fabric/transfers/transfer.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/unique_fd.hpp"
 #include "tools/bench/must.hpp"

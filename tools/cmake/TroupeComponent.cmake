@@ -1,5 +1,5 @@
 # One component = one static library `troupe_<name>` with the alias `troupe::<name>`. Headers lie beside their sources
-# and are included from the root ("fabric/lane.hpp").
+# and are included from the root ("fabric/lanes/lane.hpp").
 set(CMAKE_CXX_STANDARD 20)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)
 set(CMAKE_CXX_EXTENSIONS OFF)

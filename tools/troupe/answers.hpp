@@ -4,7 +4,9 @@
 #include <string>
 #include <vector>
 
-#include "protocols/messages.hpp"
+#include "protocols/cluster/life_messages.hpp"
+#include "protocols/serve/client_messages.hpp"
+#include "protocols/serve/request_messages.hpp"
 #include "runtime/base/exit_code.hpp"
 #include "tools/troupe/pages.hpp"
 #include "tools/troupe/text.hpp"

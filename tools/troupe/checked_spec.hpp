@@ -2,7 +2,7 @@
 
 #include <string>
 
-#include "protocols/cluster_plan.hpp"
+#include "protocols/cluster/cluster_plan.hpp"
 #include "protocols/fault.hpp"
 #include "runtime/cluster/spec_check.hpp"
 #include "runtime/cluster/spec_file.hpp"

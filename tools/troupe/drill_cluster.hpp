@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "protocols/cluster_plan.hpp"
+#include "protocols/cluster/cluster_plan.hpp"
 #include "protocols/fault.hpp"
 #include "protocols/time.hpp"
 #include "runtime/base/unique_fd.hpp"

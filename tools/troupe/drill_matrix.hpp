@@ -6,8 +6,8 @@
 #include <string_view>
 #include <vector>
 
-#include "protocols/cluster_plan.hpp"
-#include "protocols/injection_points.hpp"
+#include "protocols/cluster/cluster_plan.hpp"
+#include "protocols/drill/injection_points.hpp"
 #include "runtime/cluster/drill_file.hpp"
 
 /// Every fault class in every role in every phase: which cells exist, and as drills.

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "protocols/cluster_plan.hpp"
+#include "protocols/cluster/cluster_plan.hpp"
 #include "runtime/cluster/drill_file.hpp"
 #include "tools/troupe/drill_cluster.hpp"
 #include "tools/troupe/drill_crowd.hpp"

@@ -3,8 +3,8 @@
 #include <string>
 #include <vector>
 
-#include "protocols/cluster_plan.hpp"
-#include "protocols/messages.hpp"
+#include "protocols/cluster/cluster_plan.hpp"
+#include "protocols/drill/drill_messages.hpp"
 
 namespace troupe::tools {
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "protocols/cluster_plan.hpp"
+#include "protocols/cluster/cluster_plan.hpp"
 #include "protocols/fault.hpp"
 #include "runtime/cluster/job_directory.hpp"
 #include "runtime/cluster/job_status.hpp"

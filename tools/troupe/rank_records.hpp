@@ -2,7 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "protocols/flight_start.hpp"
+#include "protocols/flight/flight_start.hpp"
 #include "runtime/cluster/job_directory.hpp"
 #include "tools/troupe/text.hpp"
 

@@ -9,7 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "protocols/flight_trace.hpp"
+#include "protocols/flight/flight_trace.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/flight_files.hpp"
 #include "runtime/cluster/json_text.hpp"

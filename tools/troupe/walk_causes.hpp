@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "protocols/cluster_plan.hpp"
+#include "protocols/cluster/cluster_plan.hpp"
 #include "protocols/time.hpp"
 
 namespace troupe::tools {

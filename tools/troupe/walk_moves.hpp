@@ -5,7 +5,7 @@
 #include <random>
 #include <string_view>
 
-#include "protocols/cluster_plan.hpp"
+#include "protocols/cluster/cluster_plan.hpp"
 #include "runtime/cluster/injection_text.hpp"
 
 /// What a walk does next, and to whom: everything is drawn, so that a seed names a walk.

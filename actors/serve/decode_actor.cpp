@@ -1,0 +1,134 @@
+#include "actors/serve/decode_actor.hpp"
+
+#include <algorithm>
+
+#include "actors/periods.hpp"
+#include "gpu/models/kv_writes.hpp"
+#include "runtime/base/clock.hpp"
+#include "runtime/base/fault_point.hpp"
+#include "runtime/base/overloaded.hpp"
+
+namespace troupe::actors {
+
+using namespace protocols;
+
+namespace {
+
+gpu::models::kv_layout layout_here(const rank_context& rank, const cell_plan& cell) {
+  return gpu::models::layout_at(rank.facts, rank.spec, cell, *cell.place_of(rank.self));
+}
+
+decode_member_machine::options member_options(const rank_context& rank, const cell_plan& cell) {
+  return {.born = rank.born,
+          .rooms_max = rank.spec.limits.role_requests_max(),
+          .kv_dtype = rank.spec.model_dtype,
+          .overlap =
+              gpu::models::overlapping_cells(rank.facts, layout_here(rank, cell), rank.plan, role_kind::prefill)};
+}
+
+} // namespace
+
+decode_actor::decode_actor(caf::actor_config& config, const rank_context& rank, cell_id cell, caf::actor executor,
+                           admission_board& board)
+    : rank_actor(config, rank, "decode", actor_kind::decode), cell_(rank.plan.cell(cell)),
+      executor_(std::move(executor)), board_(board), member_(rank.plan, cell, rank.self, member_options(rank, cell_)) {
+  if (cell_.leader() == rank_.self)
+    leader_.emplace(
+        rank_.plan, cell,
+        decode_leader_machine::options{.front = rank_.plan.front(),
+                                       .kv_blocks = layout_here(rank, cell_).blocks,
+                                       .room_deadline = std::chrono::milliseconds{rank_.spec.timeouts.room_ms},
+                                       .requests_max = rank_.spec.limits.role_requests_max()});
+}
+
+caf::behavior decode_actor::make_behavior() {
+  delayed_send(this, tick_period, tick_atom::value);
+  const caf::message_handler member{
+      [this](const envelope<reserve_blocks>& order) {
+        TROUPE_FAULT_POINT("decode.preflight");
+        perform(member_.on_reserve_blocks(order.body, base::now()));
+      },
+      [this](const cargo_landed& news) {
+        TROUPE_FAULT_POINT("decode.landed");
+        perform(member_.on_kv_landed(news.room, news.from, base::now()));
+      },
+      [this](const envelope<release>& word) { perform(member_.on_release(word.body.request, base::now())); },
+      [this](const envelope<blocks_returned>& word) { perform(member_.on_returned(word.source, word.body)); },
+      [this](const lost& news) { member_.on_lost(news); },
+      [this](const writers_gone& news) { perform(member_.on_writers_gone(news.ranks, news.bytes_may_arrive)); },
+      [this](tick_atom) {
+        TROUPE_FAULT_POINT("decode.idle");
+        perform(member_.on_tick(base::now()));
+        if (leader_)
+          perform(leader_->on_tick(base::now()));
+        delayed_send(this, tick_period, tick_atom::value);
+      },
+  };
+  return member.or_else(leader_handlers());
+}
+
+caf::message_handler decode_actor::leader_handlers() {
+  if (!leader_)
+    return {};
+  return {
+      [this](const envelope<reserve_kv>& order) {
+        TROUPE_FAULT_POINT("decode.preflight");
+        perform(leader_->on_reserve(order.body, base::now()));
+      },
+      [this](const envelope<handover>& news) { perform(leader_->on_handover(news.body, base::now())); },
+      [this](const envelope<landed>& news) {
+        if (const auto place = cell_.place_of(news.source))
+          perform(leader_->on_landed(news.body, *place, base::now()));
+      },
+      [this](const envelope<blocks_quiet>& word) {
+        if (const auto place = cell_.place_of(word.source))
+          perform(leader_->on_quiet(word.body, *place, base::now()));
+      },
+      [this](const step_machine::voted& answer) {
+        perform(leader_->on_vote(answer.request, answer.minimum, base::now()));
+      },
+      [this](const step_machine::given_up& news) { perform(leader_->on_given_up(news.request, news.cause)); },
+      [this](const step_machine::left_batch& news) { perform(leader_->on_left(news.request, base::now())); },
+      [this](const envelope<cancel>& word) { perform(leader_->on_cancel(word.body.request, base::now())); },
+  };
+}
+
+void decode_actor::perform(decode_leader_machine::effects what) {
+  const base::overloaded carry_out{
+      [this](send_message& message) { deliver(rank_, role_kind::decode, std::move(message)); },
+      [this](auto& order) { caf::anon_send(executor_, std::move(order)); },
+  };
+  for (auto& effect : what)
+    std::visit(carry_out, effect);
+}
+
+void decode_actor::perform(decode_member_machine::effects what) {
+  for (auto& effect : what) {
+    if (auto* const message = std::get_if<send_message>(&effect)) {
+      if (const auto* const grant = std::get_if<grant_blocks>(&message->body); grant && rank_.landings)
+        expect_landing(message->to, *grant);
+      deliver(rank_, role_kind::decode, std::move(*message));
+    } else if (const auto* const known = std::get_if<decode_member_machine::set_admission>(&effect)) {
+      board_.set(known->room, known->status);
+    } else {
+      const auto room = std::get<decode_member_machine::forget_admission>(effect).room;
+      board_.forget(room);
+      if (rank_.landings)
+        rank_.landings->forget(completion_data(cargo::kv, room));
+    }
+  }
+}
+
+void decode_actor::expect_landing(rank_id writer, const grant_blocks& grant) {
+  const auto blocks = (std::size_t{grant.prompt_tokens} + limits::kv_block_tokens - 1) / limits::kv_block_tokens;
+  const auto of_prompt = std::span{grant.blocks}.first(std::min(blocks, grant.blocks.size()));
+  for (const auto id : rank_.plan.cells_on(writer))
+    if (const auto& cell = rank_.plan.cell(id); cell.role == role_kind::prefill)
+      rank_.landings->expect(
+          writer, completion_data(cargo::kv, grant.room),
+          {.region = rank_.regions.at("kv.decode").id,
+           .pieces = gpu::models::kv_landing(layout_at(rank_.facts, rank_.spec, cell, *cell.place_of(writer)),
+                                             layout_here(rank_, cell_), of_prompt)});
+}
+
+} // namespace troupe::actors

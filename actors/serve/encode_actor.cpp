@@ -1,0 +1,136 @@
+#include "actors/serve/encode_actor.hpp"
+
+#include <algorithm>
+
+#include "actors/periods.hpp"
+#include "runtime/base/assert.hpp"
+#include "runtime/base/clock.hpp"
+#include "runtime/base/fault_point.hpp"
+
+namespace troupe::actors {
+
+using namespace protocols;
+
+encode_actor::encode_actor(caf::actor_config& config, const rank_context& rank, cell_id cell, caf::actor executor)
+    : rank_actor(config, rank, "encode", actor_kind::encode), cell_(rank.plan.cell(cell)),
+      executor_(std::move(executor)) {
+  if (cell_.leader() == rank_.self)
+    machine_.emplace(
+        rank_.plan, cell,
+        encode_machine::options{.front = rank_.plan.front(),
+                                .born = rank_.born,
+                                .pixel_slots = rank_.spec.limits.pixel_slots,
+                                .row_slots = rank_.spec.limits.row_slots,
+                                .row_elements = rank_.facts.row_elements(),
+                                .row_slot_tokens = rank_.facts.picture_tokens_max(),
+                                .room_deadline = std::chrono::milliseconds{rank_.spec.timeouts.room_ms},
+                                .rooms_max = rank_.spec.limits.role_requests_max() * limits::pictures_per_request_max});
+}
+
+caf::behavior encode_actor::make_behavior() {
+  if (!machine_)
+    return {
+        [this](const cargo_landed& news) {
+          deliver(rank_, role_kind::encode, {cell_.leader(), landed{request_id{}, news.room}});
+        },
+        [](start_atom) {},
+        [](const envelope<cancel>&) {},
+        [](const lost&) {},
+    };
+  delayed_send(this, tick_period, tick_atom::value);
+  return {
+      [this](start_atom) { perform(machine_->start()); },
+      [this](const envelope<encode>& order) {
+        TROUPE_FAULT_POINT("encode.preflight");
+        perform(machine_->on_encode(order.body, base::now()));
+      },
+      [this](const cargo_landed& news) { perform(machine_->on_pixels(news.room, 0, base::now())); },
+      [this](const envelope<landed>& news) {
+        if (const auto place = cell_.place_of(news.source))
+          perform(machine_->on_pixels(news.body.room, *place, base::now()));
+      },
+      [this](const envelope<grant_rows>& grant) { perform(machine_->on_grant(grant.source, grant.body, base::now())); },
+      [this](const envelope<pixels_returned>& word) { perform(machine_->on_pixels_returned(word.body)); },
+      [this](const envelope<revoke_rows>& word) { perform(machine_->on_revoke(word.source, word.body)); },
+      [this](const lost& news) { perform(machine_->on_lost(news)); },
+      [this](const encoded& news) {
+        if (const auto found = shipping_.find(news.room); found != shipping_.end())
+          found->second.ready = news.ready;
+        perform(machine_->on_encoded(news.room, base::now()));
+      },
+      [this](const step_machine::tower_ended& news) {
+        if (const auto found = shipping_.find(news.room); found != shipping_.end()) {
+          report_timing(rank_, role_kind::encode, found->second.request, phase::encode, news.began, news.ended);
+          found->second.computed = news.ended;
+          report_shipped(found);
+        }
+      },
+      [this](const cargo_delivered& end) {
+        TROUPE_FAULT_POINT("encode.delivered");
+        const auto now = base::now();
+        perform(machine_->on_written(end.room, end.part, end.outcome, now));
+        if (const auto found = shipping_.find(end.room); found != shipping_.end() && machine_->ended(end.room)) {
+          found->second.delivered = now;
+          report_shipped(found);
+        }
+      },
+      [this](const envelope<cancel>& word) {
+        std::erase_if(shipping_, [&](const auto& each) { return each.second.request == word.body.request; });
+        perform(machine_->on_cancel(word.body.request, base::now()));
+      },
+      [this](tick_atom) {
+        TROUPE_FAULT_POINT("encode.idle");
+        perform(machine_->on_tick(base::now()));
+        // Of a room that ended otherwise than by its writes nothing is left to be reported.
+        std::erase_if(shipping_,
+                      [&](const auto& each) { return !each.second.delivered && !machine_->knows(each.first); });
+        delayed_send(this, tick_period, tick_atom::value);
+      },
+  };
+}
+
+void encode_actor::perform(encode_machine::effects what) {
+  for (auto& effect : what) {
+    if (auto* const message = std::get_if<send_message>(&effect))
+      deliver(rank_, role_kind::encode, std::move(*message));
+    else if (const auto* const tower = std::get_if<encode_machine::run_tower>(&effect)) {
+      shipping_[tower->item.room] = shipment{tower->request, nullptr, std::nullopt, std::nullopt};
+      caf::anon_send(executor_, *tower);
+    } else
+      write_rows(std::get<encode_machine::write_rows>(effect));
+  }
+}
+
+/// The rows may be delivered before the executor's thread has seen the tower end.
+void encode_actor::report_shipped(std::map<room_id, shipment>::iterator what) {
+  const auto& [request, ready, computed, delivered] = what->second;
+  if (!computed || !delivered)
+    return;
+  report_timing(rank_, role_kind::encode, request, phase::rows, std::min(*computed, *delivered), *delivered);
+  shipping_.erase(what);
+}
+
+void encode_actor::write_rows(const encode_machine::write_rows& write) {
+  const auto shipped = shipping_.find(write.room);
+  TROUPE_ASSERT("E16", shipped != shipping_.end());
+  const auto& source = rank_.regions.at("tower");
+  const auto target = rank_.peer_regions.at(write.to, "rows");
+  const auto bytes = std::uint64_t{write.rows} * rank_.facts.row_elements() * sizeof(float);
+  const auto posted =
+      rank_.transfers->post({.to = write.to,
+                             .source_region = source.id,
+                             .target_region = target.region,
+                             .pieces = {{.source_offset = write.rows_at.value * source.card.slot_bytes,
+                                         .target_offset = write.target.slot.value * target.slot_bytes,
+                                         .bytes = bytes}},
+                             .completion_data = completion_data(cargo::rows, write.room),
+                             .lease = write.under,
+                             .deadline = base::now() + std::chrono::milliseconds{rank_.spec.timeouts.transfer_ms},
+                             .cookie = cookie_of(cargo::rows, write.room, write.part)},
+                            fabric::ready_event::behind(shipped->second.ready));
+  if (!posted)
+    caf::anon_send(this, cargo_delivered{cargo::rows, write.room, write.part, posted});
+  TROUPE_FAULT_POINT("encode.rows_posted");
+}
+
+} // namespace troupe::actors

@@ -1,0 +1,297 @@
+#include "actors/serve/front_actor.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "actors/periods.hpp"
+#include "protocols/wire/codec.hpp"
+#include "runtime/base/clock.hpp"
+#include "runtime/base/fault_point.hpp"
+
+namespace troupe::actors {
+
+using namespace protocols;
+
+namespace {
+
+front_machine::options options_of(const rank_context& rank) {
+  const auto& spec = rank.spec;
+  const auto encode_cells = static_cast<std::uint32_t>(rank.plan.cells_of(role_kind::encode).size());
+  return {.in_flight_max = spec.limits.in_flight_max,
+          .context_max = rank.facts.context_max,
+          .kv_tokens_max = spec.limits.kv_tokens_max / limits::kv_block_tokens * limits::kv_block_tokens,
+          .row_slots = spec.limits.row_slots,
+          .pixel_slots = spec.limits.pixel_slots,
+          .staging_slots = spec.limits.pixel_slots * encode_cells,
+          .picture_tokens_max = rank.facts.picture_tokens_max(),
+          .end_tokens = rank.facts.end_tokens,
+          .request_deadline = std::chrono::milliseconds{spec.timeouts.request_ms},
+          .ack_deadline = limits::starved_patience * std::chrono::milliseconds{spec.timeouts.kill_ms},
+          // The rest of drain_ms is for the other ranks, which leave after the front.
+          .drain_deadline = std::chrono::milliseconds{spec.timeouts.drain_ms / 4 * 3}};
+}
+
+session_machine::options session_options(const rank_context& rank) {
+  const auto& bounds = rank.spec.limits;
+  return {.arriving_max = 2 * bounds.in_flight_max,
+          .client_questions_max = bounds.client_questions_max(),
+          .ingests_max = limits::ingests_max,
+          .picture_bytes_max = bounds.picture_bytes_max,
+          .client_bytes_max = bounds.client_bytes_max(),
+          .bytes_max = limits::clients_share * bounds.client_bytes_max(),
+          .request_deadline = std::chrono::milliseconds{rank.spec.timeouts.request_ms}};
+}
+
+failure failure_in(const cargo_delivered& end) {
+  return end.outcome ? failure{} : failure{end.outcome.error().code, "pixels: " + end.outcome.error().what};
+}
+
+} // namespace
+
+front_actor::front_actor(caf::actor_config& config, const rank_context& rank, parts made_of)
+    : rank_actor(config, rank, "front", actor_kind::front), parts_(std::move(made_of)),
+      ingest_(spawn<ingest_actor, caf::linked + caf::detached>(rank, parts_.words)),
+      machine_(rank.plan, options_of(rank)), sessions_(session_options(rank)) {}
+
+caf::behavior front_actor::make_behavior() {
+  delayed_send(this, tick_period, tick_atom::value);
+  return {
+      [this](from_client<ask>& letter) {
+        on_ask(letter.client, std::move(letter.body));
+        rank_.wire->handled(letter.client);
+      },
+      [this](const from_client<picture_chunk>& letter) {
+        const auto& [tag, picture, bytes] = letter.body;
+        perform(sessions_.on_piece(client_id{letter.client}, tag, picture, bytes.size()), bytes);
+        rank_.wire->handled(letter.client);
+      },
+      [this](const from_client<withdraw>& letter) {
+        perform(sessions_.on_withdraw(client_id{letter.client}, letter.body.tag));
+        rank_.wire->handled(letter.client);
+      },
+      [this](const client_gone& news) { perform(sessions_.on_client_gone(client_id{news.client})); },
+      [this](ingested& what) { on_ingested(what); },
+      [this](const envelope<grant_pixels>& grant) {
+        perform(machine_.on_pixel_credits(grant.source, grant.body, base::now()));
+      },
+      [this](const envelope<tokens>& batch) { perform(machine_.on_tokens(batch.source, batch.body, base::now())); },
+      [this](const envelope<ack>& word) { machine_.on_ack(word.source, word.body); },
+      [this](const envelope<error>& problem) { perform(machine_.on_error(problem.source, problem.body, base::now())); },
+      [this](const envelope<timing>& news) { on_timing(news.body); },
+      [this](const cargo_delivered& end) { on_pixels_written(end); },
+      [this](const lost& news) { perform(machine_.on_lost(news, base::now())); },
+      [this](const regained& news) { perform(machine_.on_regained(news, base::now())); },
+      [this](drain_atom) {
+        perform(sessions_.on_drain());
+        perform(machine_.on_drain(base::now()));
+      },
+      [this](tick_atom) {
+        TROUPE_FAULT_POINT("front.idle");
+        perform(sessions_.on_tick(base::now()));
+        perform(machine_.on_tick(base::now()));
+        delayed_send(this, tick_period, tick_atom::value);
+      },
+  };
+}
+
+// ---- questions ----------------------------------------------------------------------------------------------------
+
+void front_actor::on_ask(fabric::wire::key client, ask question) {
+  TROUPE_FAULT_POINT("front.preflight");
+  const auto now = base::now();
+  const auto taken = sessions_.on_ask(client_id{client}, question, now);
+  if (!taken)
+    return refuse(client, question.tag, taken.error());
+  const auto pictures = question.picture_bytes.size();
+  questions_.emplace(*taken, held_question{.client = client,
+                                           .tag = question.tag,
+                                           .asked = std::move(question),
+                                           .since = now,
+                                           .files = std::vector<std::vector<std::byte>>(pictures),
+                                           .unwanted = {},
+                                           .request = {},
+                                           .pictures = {},
+                                           .first_token = {},
+                                           .text = gpu::models::incremental_decoder{parts_.words},
+                                           .phases = {}});
+  perform(session_machine::effects{});
+}
+
+/// After any event of the sessions somebody's turn to be ingested may have come.
+void front_actor::perform(session_machine::effects what, std::span<const std::byte> piece) {
+  const auto next = sessions_.next_ingests();
+  what.insert(what.end(), next.begin(), next.end());
+  for (const auto& effect : what) {
+    if (const auto* const kept = std::get_if<session_machine::keep_piece>(&effect)) {
+      auto& one = questions_.at(kept->request);
+      auto& file = one.files[kept->picture];
+      file.reserve(one.asked.picture_bytes[kept->picture]);
+      file.insert(file.end(), piece.begin(), piece.end());
+    } else if (const auto* const begun = std::get_if<session_machine::begin_ingest>(&effect))
+      begin_ingest(begun->request);
+    else if (const auto* const stopped = std::get_if<session_machine::stop_ingest>(&effect))
+      questions_.at(stopped->request).unwanted->store(true);
+    else if (const auto* const ready = std::get_if<session_machine::admit>(&effect))
+      admit(ready->request);
+    else if (const auto* const given_up = std::get_if<session_machine::cancel_request>(&effect))
+      perform(machine_.on_cancel(given_up->request, base::now()));
+    else if (const auto* const ended = std::get_if<session_machine::forget>(&effect))
+      questions_.erase(ended->request);
+    else if (const auto* const no = std::get_if<session_machine::tell_refused>(&effect))
+      refuse(no->client.value, no->tag, no->why);
+    else if (const auto* const end = std::get_if<session_machine::tell_cancelled>(&effect))
+      tell(end->client.value, finished{.tag = end->tag,
+                                       .reason = finish_reason::cancelled,
+                                       .message = to_string({fault::cancelled, {}}),
+                                       .time_to_first_token_ns = 0,
+                                       .total_ns = 0,
+                                       .phases = {},
+                                       .text = {}});
+  }
+}
+
+void front_actor::begin_ingest(request_id request) {
+  auto& one = questions_.at(request);
+  one.unwanted = std::make_shared<std::atomic<bool>>(false);
+  send(ingest_, ingest_order{request, std::move(one.asked), std::exchange(one.files, {}), one.since, one.unwanted});
+}
+
+void front_actor::on_ingested(ingested& what) {
+  const auto id = what.request.id;
+  std::uint64_t bytes = 0;
+  for (const auto& picture : what.pictures)
+    bytes += picture.rgb.size();
+  if (const auto found = questions_.find(id); found != questions_.end()) {
+    auto& one = found->second;
+    one.request = std::move(what.request);
+    one.pictures = std::move(what.pictures);
+    one.phases.push_back({phase::ingest, what.asked.time_since_epoch().count(), what.ended.time_since_epoch().count()});
+  }
+  perform(sessions_.on_ingested(id, what.problem, bytes));
+}
+
+void front_actor::admit(request_id request) {
+  auto& one = questions_.at(request);
+  const auto client = one.client;
+  const auto tag = one.tag;
+  const auto prompt_tokens = static_cast<std::uint32_t>(one.request.prompt.size());
+  one.request.asked = one.since;
+  auto taken = machine_.on_request(std::move(one.request), base::now());
+  if (!taken) {
+    refuse(client, tag, taken.error());
+    return perform(sessions_.on_ended(request));
+  }
+  tell(client, accepted{tag, request, prompt_tokens});
+  perform(*std::move(taken));
+  TROUPE_FAULT_POINT("front.submitted");
+}
+
+void front_actor::on_timing(const timing& news) {
+  const auto request = machine_.request_of(news.request);
+  if (const auto found = request ? questions_.find(*request) : questions_.end(); found != questions_.end())
+    found->second.phases.push_back({news.part, news.began_ns, news.ended_ns});
+}
+
+// ---- effects ------------------------------------------------------------------------------------------------------
+
+void front_actor::perform(front_machine::effects what) {
+  std::vector<cargo_delivered> refused;
+  for (auto& effect : what) {
+    if (auto* const message = std::get_if<send_message>(&effect))
+      deliver(rank_, role_kind::front, std::move(*message));
+    else if (const auto* const pixels = std::get_if<front_machine::write_pixels>(&effect))
+      write_pixels(*pixels, refused);
+    else if (const auto* const token = std::get_if<front_machine::emit_token>(&effect))
+      emit(*token);
+    else if (const auto* const end = std::get_if<front_machine::end_request>(&effect))
+      finish(*end);
+    else
+      parts_.on_drained();
+  }
+  for (const auto& each : refused) // now that their orders are on the way
+    perform(machine_.on_pixels_written(each.room, front_machine::write_end::refused, failure_in(each), base::now()));
+}
+
+void front_actor::write_pixels(const front_machine::write_pixels& write, std::vector<cargo_delivered>& refused) {
+  const auto& picture = questions_.at(write.request).pictures[write.picture];
+  const auto& source = rank_.regions.at("staging");
+  const auto offset = write.staging.value * source.card.slot_bytes;
+  const auto bytes = picture.rgb.size();
+  std::memcpy(source.bytes.data() + offset, picture.rgb.data(), bytes);
+
+  const auto& cell = rank_.plan.cell(write.encode_cell);
+  const auto until = base::now() + std::chrono::milliseconds{rank_.spec.timeouts.transfer_ms};
+  for (std::uint32_t place = 0; place < cell.ranks.size(); ++place) {
+    const auto target = rank_.peer_regions.at(cell.ranks[place], "pixels");
+    const auto posted = rank_.transfers->post({.to = cell.ranks[place],
+                                               .source_region = source.id,
+                                               .target_region = target.region,
+                                               .pieces = {{.source_offset = offset,
+                                                           .target_offset = write.slot.slot.value * target.slot_bytes,
+                                                           .bytes = bytes}},
+                                               .completion_data = completion_data(cargo::pixels, write.room),
+                                               .lease = {write.owner, until},
+                                               .deadline = until,
+                                               .cookie = cookie_of(cargo::pixels, write.room, place)},
+                                              fabric::ready_event::already());
+    if (!posted)
+      refused.push_back(cargo_delivered{cargo::pixels, write.room, place, posted});
+  }
+  TROUPE_FAULT_POINT("front.pixels_posted");
+}
+
+void front_actor::on_pixels_written(const cargo_delivered& end) {
+  const auto how = end.outcome ? front_machine::write_end::delivered : front_machine::write_end::failed;
+  perform(machine_.on_pixels_written(end.room, how, failure_in(end), base::now()));
+}
+
+void front_actor::emit(const front_machine::emit_token& token) {
+  auto& one = questions_.at(token.request);
+  if (token.index == 0) {
+    one.first_token = base::now();
+    one.pictures.clear();
+    sessions_.on_pictures_used(token.request);
+    perform(session_machine::effects{});
+  }
+  tell(one.client, answer{one.tag, token.index, token.id, one.text.push(token.id)});
+  TROUPE_FAULT_POINT("front.emitted");
+}
+
+void front_actor::finish(const front_machine::end_request& end) {
+  const auto found = questions_.find(end.request);
+  if (found == questions_.end())
+    return;
+  auto& one = found->second;
+  const auto now = base::now();
+  if (one.first_token != time_point{})
+    one.phases.push_back({phase::decode, one.first_token.time_since_epoch().count(), now.time_since_epoch().count()});
+  tell(one.client,
+       finished{.tag = one.tag,
+                .reason = end.reason,
+                .message = end.cause ? to_string(*end.cause) : std::string{},
+                .time_to_first_token_ns = one.first_token == time_point{} ? 0 : (one.first_token - one.since).count(),
+                .total_ns = (now - one.since).count(),
+                .phases = std::move(one.phases),
+                .text = one.text.finish()});
+  perform(sessions_.on_ended(end.request));
+}
+
+/// A client that does not read for a whole queue is let go; what it asked for is cancelled then.
+template <class Message>
+void front_actor::tell(fabric::wire::key client, const Message& what) {
+  std::vector<std::byte> payload;
+  encode_payload(what, payload);
+  const auto posted = rank_.wire->post(client, Message::type, call_id{}, std::move(payload));
+  if (posted)
+    return;
+  if (posted.error().code == fault::queue_full)
+    rank_.wire->remove(client);
+  caf::anon_send(this, client_gone{client});
+}
+
+void front_actor::refuse(fabric::wire::key client, std::uint64_t tag, const failure& why) {
+  tell(client, refused{tag, static_cast<std::uint16_t>(why.code), why.what});
+}
+
+} // namespace troupe::actors

@@ -1,0 +1,93 @@
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <caf/all.hpp>
+
+#include "actors/rank_actor.hpp"
+#include "actors/serve/ingest_actor.hpp"
+#include "gpu/models/text_io.hpp"
+#include "protocols/serve/front_machine.hpp"
+#include "protocols/serve/session_machine.hpp"
+
+namespace troupe::actors {
+
+/// A frame of a client, as the wire saw it.
+template <class Message>
+struct from_client {
+  fabric::wire::key client = 0;
+  Message body;
+};
+struct client_gone {
+  fabric::wire::key client = 0;
+};
+using drain_atom = caf::atom_constant<caf::atom("drain")>;
+
+/// The front: takes questions from clients, carries out what `session_machine` and `front_machine` decide, turns tokens
+/// into text. Contract: A3, C24, D5, I4, K9.
+class front_actor : public rank_actor {
+public:
+  struct parts {
+    std::shared_ptr<const gpu::models::tokenizer> words;
+    std::function<void()> on_drained; ///< any thread's; called once
+  };
+  front_actor(caf::actor_config& config, const rank_context& rank, parts made_of);
+
+  caf::behavior make_behavior() override;
+  const char* name() const override { return "front"; }
+
+private:
+  /// What is held of a question; what becomes of it is `sessions_`' and `machine_`'s to decide.
+  struct held_question {
+    fabric::wire::key client = 0;
+    std::uint64_t tag = 0;
+    protocols::ask asked; ///< until it is ingested
+    protocols::time_point since;
+    std::vector<std::vector<std::byte>> files;      ///< until they are ingested
+    std::shared_ptr<std::atomic<bool>> unwanted;    ///< tells the ingest
+    protocols::front_machine::request request;      ///< until it is admitted
+    std::vector<gpu::models::rgb_picture> pictures; ///< until the first token: an attempt before it may be repeated
+    protocols::time_point first_token;
+    gpu::models::incremental_decoder text;
+    std::vector<protocols::phase_time> phases;
+  };
+
+  void on_ask(fabric::wire::key client, protocols::ask question);
+  void on_ingested(ingested& what);
+  void on_pixels_written(const cargo_delivered& end);
+  void on_timing(const protocols::timing& news);
+
+  void perform(protocols::session_machine::effects what, std::span<const std::byte> piece = {});
+  void begin_ingest(protocols::request_id request);
+  void admit(protocols::request_id request);
+
+  void perform(protocols::front_machine::effects what);
+  void write_pixels(const protocols::front_machine::write_pixels& write, std::vector<cargo_delivered>& refused);
+  void emit(const protocols::front_machine::emit_token& token);
+  void finish(const protocols::front_machine::end_request& end);
+  template <class Message>
+  void tell(fabric::wire::key client, const Message& what);
+  void refuse(fabric::wire::key client, std::uint64_t tag, const protocols::failure& why);
+
+  parts parts_;
+  caf::actor ingest_;
+  protocols::front_machine machine_;
+  protocols::session_machine sessions_;
+  std::map<protocols::request_id, held_question> questions_;
+};
+
+} // namespace troupe::actors
+
+namespace caf {
+template <class Message>
+struct allowed_unsafe_message_type<troupe::actors::from_client<Message>> : std::true_type {};
+} // namespace caf
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::client_gone)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::protocols::lost)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::protocols::regained)

@@ -1,0 +1,171 @@
+#include "actors/serve/prefill_actor.hpp"
+
+#include "actors/periods.hpp"
+#include "gpu/models/kv_writes.hpp"
+#include "runtime/base/assert.hpp"
+#include "runtime/base/clock.hpp"
+#include "runtime/base/fault_point.hpp"
+#include "runtime/base/overloaded.hpp"
+
+namespace troupe::actors {
+
+using namespace protocols;
+
+namespace {
+
+prefill_member_machine::options member_options(const rank_context& rank, const cell_plan& cell) {
+  const auto layout = gpu::models::layout_at(rank.facts, rank.spec, cell, *cell.place_of(rank.self));
+  return {.born = rank.born,
+          .row_elements = rank.facts.row_elements(),
+          .room_deadline = std::chrono::milliseconds{rank.spec.timeouts.room_ms},
+          .rooms_max = rank.spec.limits.role_requests_max() * limits::pictures_per_request_max,
+          .kv_dtype = rank.spec.model_dtype,
+          .overlap = gpu::models::overlapping_cells(rank.facts, layout, rank.plan, role_kind::decode)};
+}
+
+} // namespace
+
+prefill_actor::prefill_actor(caf::actor_config& config, const rank_context& rank, cell_id cell, caf::actor executor,
+                             admission_board& board)
+    : rank_actor(config, rank, "prefill", actor_kind::prefill), cell_(rank.plan.cell(cell)),
+      place_(*cell_.place_of(rank.self)), executor_(std::move(executor)), board_(board),
+      layout_(gpu::models::layout_at(rank.facts, rank.spec, cell_, place_)),
+      member_(rank.plan, cell, rank.self, member_options(rank, cell_)) {
+  if (place_ == 0)
+    leader_.emplace(rank_.plan, cell,
+                    prefill_leader_machine::options{.front = rank_.plan.front(),
+                                                    .kv_blocks = layout_.blocks,
+                                                    .row_slots = rank_.spec.limits.row_slots,
+                                                    .requests_max = rank_.spec.limits.role_requests_max()});
+}
+
+caf::behavior prefill_actor::make_behavior() {
+  delayed_send(this, tick_period, tick_atom::value);
+  const caf::message_handler member{
+      [this](const envelope<reserve_rows>& order) {
+        TROUPE_FAULT_POINT("prefill.preflight");
+        perform(member_.on_reserve_rows(order.body, base::now()));
+      },
+      [this](const cargo_landed& news) { perform(member_.on_rows_landed(news.room, news.from, base::now())); },
+      [this](const envelope<rows_returned>& word) { perform(member_.on_rows_returned(word.source, word.body)); },
+      [this](const envelope<revoke_blocks>& word) { perform(member_.on_revoke(word.source, word.body)); },
+      [this](prefilled& news) {
+        ready_[news.kv_room] = {news.request, std::move(news.ready)};
+        perform(
+            member_.on_prefilled(news.request, news.kv_room, news.decode_cell, std::move(news.blocks), base::now()));
+      },
+      [this](const envelope<grant_blocks>& grant) { perform(member_.on_grant(grant.source, grant.body, base::now())); },
+      [this](const cargo_delivered& end) {
+        TROUPE_FAULT_POINT("prefill.delivered");
+        perform(member_.on_written(end.room, end.part, end.outcome, base::now()));
+      },
+      [this](const envelope<release>& word) {
+        perform(member_.on_release(word.body.request, base::now()));
+        std::erase_if(ready_, [&](const auto& each) { return each.second.first == word.body.request; });
+      },
+      [this](const lost& news) { perform(member_.on_lost(news)); },
+      [this](const writers_gone& news) { perform(member_.on_writers_gone(news.ranks, news.bytes_may_arrive)); },
+      [this](tick_atom) {
+        TROUPE_FAULT_POINT("prefill.idle");
+        perform(member_.on_tick(base::now()));
+        // Also of a request that was released before its prompt had been computed.
+        std::erase_if(ready_, [&](const auto& each) { return !member_.may_write(each.first); });
+        if (leader_)
+          perform(leader_->on_tick(base::now()));
+        delayed_send(this, tick_period, tick_atom::value);
+      },
+  };
+  return member.or_else(leader_handlers());
+}
+
+caf::message_handler prefill_actor::leader_handlers() {
+  if (!leader_)
+    return {};
+  return {
+      [this](const envelope<submit>& work) {
+        TROUPE_FAULT_POINT("prefill.preflight");
+        perform(leader_->on_submit(work.body, base::now()));
+      },
+      [this](const envelope<landed>& news) {
+        if (const auto place = cell_.place_of(news.source))
+          perform(leader_->on_landed(news.body, *place, base::now()));
+      },
+      [this](const envelope<rows_quiet>& word) {
+        if (const auto place = cell_.place_of(word.source))
+          perform(leader_->on_quiet(word.body, *place, base::now()));
+      },
+      [this](const step_machine::voted& answer) {
+        perform(leader_->on_vote(answer.request, answer.minimum, base::now()));
+      },
+      [this](const step_machine::first_token& token) {
+        report_timing(rank_, role_kind::prefill, token.request, phase::prefill, token.began, token.ended);
+        shipping_since_[token.request] = token.ended;
+        perform(leader_->on_prefilled(token.request, token.id, token.position_delta, token.digest, token.ended));
+        report_shipped(token.request); // before the host had the token, perhaps
+      },
+      [this](const step_machine::given_up& news) {
+        perform(leader_->on_given_up(news.request, news.cause, news.ran_whole, base::now()));
+      },
+      [this](const envelope<shipped>& news) {
+        const auto place = cell_.place_of(news.source);
+        if (!place)
+          return;
+        perform(leader_->on_shipped(news.body, *place, base::now()));
+        report_shipped(news.body.request);
+      },
+      [this](const envelope<cancel>& word) { perform(leader_->on_cancel(word.body.request, base::now())); },
+  };
+}
+
+void prefill_actor::report_shipped(request_id request) {
+  const auto since = shipping_since_.find(request);
+  if (since == shipping_since_.end() || !leader_->ended(request))
+    return;
+  report_timing(rank_, role_kind::prefill, request, phase::kv, since->second, base::now());
+  shipping_since_.erase(since);
+}
+
+void prefill_actor::perform(prefill_leader_machine::effects what) {
+  const base::overloaded carry_out{
+      [this](send_message& message) { deliver(rank_, role_kind::prefill, std::move(message)); },
+      [this](auto& order) { caf::anon_send(executor_, std::move(order)); },
+  };
+  for (auto& effect : what)
+    std::visit(carry_out, effect);
+}
+
+void prefill_actor::perform(prefill_member_machine::effects what) {
+  for (auto& effect : what) {
+    if (auto* const message = std::get_if<send_message>(&effect))
+      deliver(rank_, role_kind::prefill, std::move(*message));
+    else if (const auto* const known = std::get_if<prefill_member_machine::set_admission>(&effect))
+      board_.set(known->room, known->status);
+    else if (const auto* const gone = std::get_if<prefill_member_machine::forget_admission>(&effect))
+      board_.forget(gone->room);
+    else
+      write_blocks(std::get<prefill_member_machine::write_blocks>(effect));
+  }
+}
+
+void prefill_actor::write_blocks(const prefill_member_machine::write_blocks& write) {
+  const auto& receivers = rank_.plan.cell(write.decode_cell);
+  const auto to = receivers.ranks[write.part];
+  const auto target = gpu::models::layout_at(rank_.facts, rank_.spec, receivers, write.part);
+  const auto ready = ready_.find(write.room);
+  TROUPE_ASSERT("E16", ready != ready_.end());
+  const auto posted =
+      rank_.transfers->post({.to = to,
+                             .source_region = rank_.regions.at("kv.prefill").id,
+                             .target_region = rank_.peer_regions.at(to, "kv.decode").region,
+                             .pieces = gpu::models::kv_pieces(layout_, write.blocks, target, write.target),
+                             .completion_data = completion_data(cargo::kv, write.room),
+                             .lease = write.under,
+                             .deadline = base::now() + std::chrono::milliseconds{rank_.spec.timeouts.transfer_ms},
+                             .cookie = cookie_of(cargo::kv, write.room, write.part)},
+                            fabric::ready_event::behind(ready->second.second));
+  if (!posted)
+    caf::anon_send(this, cargo_delivered{cargo::kv, write.room, write.part, posted});
+  TROUPE_FAULT_POINT("prefill.blocks_posted");
+}
+
+} // namespace troupe::actors

@@ -1,0 +1,622 @@
+#include "protocols/cluster/life_machine.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <iterator>
+
+namespace troupe::protocols {
+
+namespace {
+
+std::vector<std::string> labels_of(const cluster_plan& plan) {
+  std::vector<std::string> labels;
+  for (const auto& rank : plan.ranks)
+    labels.push_back(rank.label);
+  return labels;
+}
+
+std::vector<supervision_machine::rank_name> names_of(const cluster_plan& plan, const std::vector<std::string>& hosts) {
+  std::vector<supervision_machine::rank_name> names;
+  for (const auto& rank : plan.ranks)
+    names.push_back({rank.label, hosts.at(rank.id.value)});
+  return names;
+}
+
+std::string setting(std::string_view key, std::uint32_t ms) {
+  return "timeouts." + std::string{key} + " (" + std::to_string(ms) + " ms)";
+}
+
+life_state next_of(life_state state) noexcept {
+  return static_cast<life_state>(static_cast<std::uint8_t>(state) + 1);
+}
+
+} // namespace
+
+error refuse_to_readmit(rank_id self, std::optional<rank_id> unreached, const failure& cause) {
+  return {.code = static_cast<std::uint16_t>(cause.code),
+          .message = cause.what,
+          .origin = unreached.value_or(self),
+          .call = {},
+          .where = std::string{readmission_words},
+          .request = {}};
+}
+
+life_machine::life_machine(const cluster_plan& plan, const std::vector<std::string>& hosts,
+                           const cluster_spec::timeouts_section& timeouts,
+                           const cluster_spec::restart_section& restarts, time_point now)
+    : plan_(plan), hosts_(hosts), timeouts_(timeouts), restarts_(plan, restarts), ranks_(plan.ranks.size()),
+      parity_(labels_of(plan)), supervision_(names_of(plan, hosts)),
+      deadline_(now + std::chrono::milliseconds{timeouts.start_ms}) {}
+
+// ---- start and recovery: the same steps ----
+
+result<life_machine::effects> life_machine::on_joined(rank_id from, const joined& message) {
+  if (from.value >= ranks_.size())
+    return fail(fault::bad_value, "rank " + std::to_string(from.value) + " of " + std::to_string(ranks_.size()));
+  if (message.at.rank != from)
+    return fail(fault::wrong_rank, plan_.rank(from).label + " joins as rank " + std::to_string(message.at.rank.value));
+  auto& rank = ranks_[from.value];
+  if (message.at.born != rank.born)
+    return fail(fault::stale_generation, plan_.rank(from).label + " joins as generation " +
+                                             std::to_string(message.at.born.value) + ", now " +
+                                             std::to_string(rank.born.value));
+  if (message.at.unix_path.empty() && message.at.tcp_port == 0) // what is kept of a peer is whole (C36)
+    return fail(fault::bad_value, plan_.rank(from).label + " does not say how it can be reached");
+  if (rank.at != life_state::spawned || rank.ended)
+    return fail(fault::illegal_transition, plan_.rank(from).label + " joins while " + std::string{name(rank.at)});
+
+  rank.at = life_state::joined;
+  rank.reachable = message.at;
+  effects out;
+  if (order_) { // too late: the others have been told to leave
+    out.push_back(to_ranks{{from}, *order_});
+    return out;
+  }
+  if (!serves() || !all_rising_at(life_state::joined))
+    return out;
+
+  ordered_ = life_state::agreed;
+  roster everybody;
+  for (const auto& one : ranks_)
+    everybody.ranks.push_back(one.reachable);
+  out.push_back(report{all_words() + " joined"});
+  out.push_back(to_ranks{rising(), std::move(everybody)});
+  return out;
+}
+
+result<life_machine::effects> life_machine::on_agree(rank_id from, const agree& message, time_point now) {
+  if (from.value < ranks_.size() && at(from) == life_state::spawned)
+    return fail(fault::illegal_transition, plan_.rank(from).label + " states its facts before it has joined");
+  const auto judged = parity_.on_agree(from, message);
+  if (!judged)
+    return tl::unexpected{judged.error()};
+  if (!*judged || !serves())
+    return effects{};
+
+  const verdict& all_say = **judged;
+  effects out{to_ranks{rising(), all_say}};
+  if (!all_say.agreed) {
+    begin_abort(out, outcome::parity_mismatch, all_say.difference, now);
+    return out;
+  }
+  for (auto& rank : ranks_)
+    if (rank.rising)
+      rank.at = life_state::agreed;
+  if (state_ == state::recovering) { // edges have two ends
+    readmit back;
+    for (const auto id : rising())
+      back.ranks.push_back(ranks_[id.value].reachable);
+    for (const auto id : steady()) {
+      ranks_[id.value].admits = admission::ordered;
+      ranks_[id.value].admits_by = now + limits::readmit_answer;
+    }
+    out.push_back(to_ranks{steady(), std::move(back)});
+  }
+  order_step(out, life_state::grouped);
+  return out;
+}
+
+result<life_machine::effects> life_machine::on_progress(rank_id from, const progress& message, time_point now) {
+  if (from.value >= ranks_.size())
+    return fail(fault::bad_value, "rank " + std::to_string(from.value) + " of " + std::to_string(ranks_.size()));
+  auto& rank = ranks_[from.value];
+  const bool steps = rank.rising && message.state > life_state::agreed && message.state == ordered_ &&
+                     message.state == next_of(rank.at);
+  const bool leaves = !serves() && message.state >= life_state::draining;
+  const bool legal = steps || rank.condemned || message.state == rank.at || message.state == life_state::failed;
+  if (serves() && !legal)
+    return fail(fault::illegal_transition,
+                plan_.rank(from).label + " says that it is " + std::string{name(message.state)} + " while " +
+                    std::string{name(rank.at)} + ", ordered was " + std::string{name(ordered_)});
+  if (leaves || (serves() && steps)) // a step that crossed with the order to leave is none
+    rank.at = message.state;
+
+  effects out;
+  if (!message.detail.empty())
+    out.push_back(report{plan_.rank(from).label + ": " + message.detail});
+  if (!steps || !serves() || !all_rising_at(message.state))
+    return out;
+  if (message.state == life_state::ready)
+    finish_start(out, now);
+  else
+    order_step(out, next_of(message.state));
+  return out;
+}
+
+result<life_machine::effects> life_machine::on_readmitted(rank_id from, const readmitted& message, time_point now) {
+  if (from.value >= ranks_.size() || message.born > newest_)
+    return fail(fault::bad_value, "generation " + std::to_string(message.born.value) + " is not there to be admitted");
+  auto& rank = ranks_[from.value];
+  effects out;
+  if (state_ != state::recovering || message.born != newest_ || !rank.readmitting())
+    return out; // of a recovery that has been begun anew since
+  if (message.begun != 0) {
+    if (rank.admits == admission::ordered) {
+      rank.admits = admission::begun;
+      rank.admits_by = now + limits::readmit_most;
+    }
+    return out;
+  }
+  rank.admits = admission::done;
+  if (ordered_ == life_state::warm && all_rising_at(life_state::warm))
+    order_step(out, life_state::ready);
+  return out;
+}
+
+/// Work may reach a new generation from the moment that it is ready: every edge to it must be made by then.
+void life_machine::order_step(effects& out, life_state next) {
+  const bool edges_missing = std::ranges::any_of(ranks_, [](const rank_record& rank) { return rank.readmitting(); });
+  if (next == life_state::ready && edges_missing)
+    return; // the last `readmitted` comes back here
+  ordered_ = next;
+  out.push_back(report{all_words() + ' ' + std::string{name(at(rising().front()))}});
+  out.push_back(to_ranks{rising(), proceed{next}});
+}
+
+void life_machine::finish_start(effects& out, time_point now) {
+  const bool recovered = state_ == state::recovering;
+  const auto back = rising();
+  if (recovered) {
+    const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(now - lost_at_);
+    out.push_back(news{all_words() + " ready again after " + std::to_string(took.count()) + " ms, generation " +
+                       std::to_string(newest_.value)});
+  } else {
+    out.push_back(report{all_words() + " are ready"});
+  }
+  for (auto& rank : ranks_)
+    rank.rising = false;
+  unreached_.reset();
+  state_ = state::ready;
+  if (recovered)
+    out.push_back(to_ranks{{plan_.front()}, regained{back}});
+  else
+    out.push_back(cluster_ready{});
+}
+
+/// The unit of the rank that failed is lost: it is started again, or the cluster ends.
+life_machine::effects life_machine::lose(const first_cause& cause, time_point now) {
+  blamed_ = cause;
+  effects out;
+  if (state_ == state::starting && !cause.unusable.empty()) {
+    begin_abort(out, outcome::unusable, cause.unusable, now);
+    return out;
+  }
+  const auto unit = restarts_.unit_of(cause.rank);
+  const bool may_restart = (state_ == state::ready || state_ == state::recovering) && !unit.empty();
+  const auto served_until = state_ == state::recovering ? lost_at_ : now;
+  if (may_restart && restarts_.allow(cause.rank, served_until, now)) {
+    begin_recovery(out, unit, cause, now);
+    return out;
+  }
+  auto why = cause.text;
+  if (may_restart)
+    why += "; not restarted again: restart.intensity (" + restarts_.count_text(cause.rank) + ") is used up";
+  out.push_back(report{why});
+  begin_abort(out, outcome::rank_failed, why, now, cause.rank);
+  return out;
+}
+
+void life_machine::begin_recovery(effects& out, const std::vector<rank_id>& unit, const first_cause& cause,
+                                  time_point now) {
+  if (state_ != state::recovering)
+    lost_at_ = now;
+  state_ = state::recovering;
+  newest_ = newest_.next();
+  ordered_ = life_state::joined;
+  // Others serve meanwhile; a process that is starved, or lets go of a device, may take long to die of SIGKILL.
+  deadline_ = now + std::chrono::milliseconds{timeouts_.start_ms};
+  supervision_ = supervision_machine{names_of(plan_, hosts_)}; // of what it has heard, nothing bears on the next cause
+  out.push_back(news{cause.text + "; " + restarts_.count_text(cause.rank)});
+
+  for (const auto id : unit)
+    ranks_[id.value].rising = true;
+  kill_ranks left_over;
+  for (const auto id : rising()) {
+    auto& rank = ranks_[id.value];
+    rank.condemned = true;
+    if (!rank.ended)
+      left_over.ranks.push_back(id);
+  }
+  for (auto& rank : ranks_)
+    rank.admits = admission::none;
+  out.push_back(to_ranks{steady(), lost{rising(), newest_, cause.text}});
+  if (!left_over.ranks.empty())
+    out.push_back(std::move(left_over));
+  restart_if_gone(out, now);
+}
+
+void life_machine::restart_if_gone(effects& out, time_point now) {
+  const auto unit = rising();
+  if (!std::ranges::all_of(unit, [&](rank_id id) { return ranks_[id.value].ended; }))
+    return;
+  for (const auto id : unit) {
+    ranks_[id.value] = rank_record{.born = newest_, .admits_by = {}, .refusal = {}, .reachable = {}};
+    parity_.forget(id);
+  }
+  deadline_ = now + std::chrono::milliseconds{timeouts_.start_ms};
+  out.push_back(restart_ranks{unit, newest_});
+}
+
+// ---- errors and ends ----
+
+life_machine::effects life_machine::on_error(rank_id from, const error& said, time_point now) {
+  auto& record = ranks_.at(from.value);
+  if (record.condemned)
+    return {};
+  const bool lane_closed = said.code == static_cast<std::uint16_t>(fault::peer_gone);
+  const bool of_another = said.origin != from && said.origin.value < ranks_.size();
+  if (of_another && ranks_[said.origin.value].rising && state_ == state::recovering) {
+    if (record.admits != admission::begun || said.where != readmission_words)
+      return {}; // it is being restarted
+    record.admits = admission::refused;
+    record.admits_by = now + limits::first_cause_grace;
+    record.refusal = said;
+    return {};
+  }
+  const auto blamed = of_another ? blamed_for(from, said) : std::optional{from};
+  if (blamed && (serves() || (state_ == state::draining && !lane_closed))) // in a drain, peers do leave
+    supervision_.on_error(from, said, *blamed, at(from), now);
+  return {};
+}
+
+life_machine::effects life_machine::on_complaint(rank_id from, rank_id of, generation born, time_point now) {
+  if (ranks_.at(of.value).born != born)
+    return {};
+  return on_error(from,
+                  {.code = static_cast<std::uint16_t>(fault::timeout),
+                   .message = "nothing comes from rank " + std::to_string(of.value) + " (" + plan_.rank(of).label + ")",
+                   .origin = of,
+                   .call = {},
+                   .where = "edge",
+                   .request = {}},
+                  now);
+}
+
+/// An edge has two ends, and which of them is at fault cannot be seen from here: the one that can be restarted goes. Of
+/// a newcomer that cannot reach a rank which is never restarted, the newcomer goes first; the next one to say the same
+/// is believed.
+std::optional<rank_id> life_machine::blamed_for(rank_id from, const error& said) {
+  if (!restarts_.unit_of(said.origin).empty())
+    return said.origin;
+  if (state_ != state::recovering || !ranks_[from.value].rising)
+    return from;
+  return std::exchange(unreached_, said.origin) == said.origin ? said.origin : from;
+}
+
+life_machine::effects life_machine::on_silent(rank_id rank, duration silent_for, time_point now) {
+  const auto& record = ranks_.at(rank.value);
+  if (record.condemned || record.ended || !(serves() || state_ == state::draining))
+    return {};
+  const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(silent_for).count();
+  effects out = lose({rank,
+                      {},
+                      {},
+                      supervision_.rank_text(rank) + " gave no sign of life for " + std::to_string(ms) + " ms while " +
+                          std::string{name(record.at)} + ", " + setting("kill_ms", timeouts_.kill_ms)},
+                     now);
+  if (state_ != state::recovering) // a process that is stopped cannot obey
+    out.push_back(kill_ranks{{rank}});
+  return out;
+}
+
+life_machine::effects life_machine::on_end(rank_id rank, const rank_end& end_of_rank, time_point now) {
+  auto& record = ranks_.at(rank.value);
+  record.ended = true;
+  const auto was = std::exchange(record.at, end_of_rank.is_orderly() ? life_state::left : life_state::failed);
+
+  effects out;
+  if (record.condemned) {
+    if (state_ == state::recovering)
+      restart_if_gone(out, now);
+  } else {
+    const bool in_order = state_ == state::draining && (end_of_rank.is_orderly() || end_of_rank.is_consequence());
+    if (serves() || (state_ == state::draining && !in_order)) {
+      auto cause = supervision_.on_end(rank, end_of_rank, was, now);
+      if (!cause && all_ended())
+        cause = supervision_.conclude();
+      if (cause)
+        out = lose(*cause, now);
+    }
+  }
+  if (all_ended() && state_ != state::ended && state_ != state::recovering)
+    end(out);
+  return out;
+}
+
+life_machine::effects life_machine::on_stop(stop_asker by, const std::string& reason, time_point now) {
+  effects out;
+  const bool insists = by == stop_asker::terminal && terminal_asked_;
+  terminal_asked_ = terminal_asked_ || by == stop_asker::terminal;
+  if (serves())
+    begin_drain(out, reason, now);
+  else if (state_ == state::draining && insists)
+    begin_abort(out, outcome::aborted, "leaving at once: " + reason, now);
+  else if (state_ == state::draining)
+    out.push_back(report{"draining already, and goes on: " + reason});
+  if (all_ended() && state_ != state::ended) // a unit between two generations was all there was
+    end(out);
+  return out;
+}
+
+life_machine::effects life_machine::on_unstartable(rank_id rank, const std::string& why, time_point now) {
+  effects out;
+  if (serves() || state_ == state::draining)
+    begin_abort(out, outcome::rank_failed, "cannot start " + plan_.rank(rank).label + " again: " + why, now, rank);
+  if (all_ended() && state_ != state::ended)
+    end(out);
+  return out;
+}
+
+life_machine::effects life_machine::on_tick(time_point now) {
+  effects out;
+  if (serves() || state_ == state::draining)
+    if (const auto cause = supervision_.on_tick(now))
+      return lose(*cause, now);
+  if (state_ == state::recovering)
+    for (const auto judge : {&life_machine::lose_unadmitting, &life_machine::judge_refusals})
+      if (out = (this->*judge)(now); !out.empty())
+        return out;
+  order_front_to_leave(out, now);
+  if (state_ == state::ready || now < deadline_)
+    return out;
+
+  switch (state_) {
+  case state::starting:
+    begin_abort(out, outcome::start_timeout,
+                "not ready within " + setting("start_ms", timeouts_.start_ms) + ": waiting for " + list_waited_for(),
+                now);
+    break;
+  case state::recovering:
+    return lose_late(now);
+  case state::draining:
+    how_ = outcome::drain_timeout;
+    cause_ = "not left within " + setting("drain_ms", timeouts_.drain_ms) + ": " + list_waited_for();
+    begin_kill(out, now);
+    break;
+  case state::aborting:
+    begin_kill(out, now);
+    break;
+  case state::killing:
+    out.push_back(report{"could not be killed: " + list_waited_for()});
+    end(out);
+    break;
+  case state::ready:
+  case state::ended:
+    break;
+  }
+  return out;
+}
+
+/// A recovery that takes too long is a failure of whom it waits for, and counts as one.
+life_machine::effects life_machine::lose_late(time_point now) {
+  const auto unit = rising();
+  if (std::ranges::any_of(unit, [&](rank_id id) { return ranks_[id.value].condemned; })) {
+    effects out;
+    begin_abort(out, outcome::rank_failed, "could not be killed: " + list_waited_for(), now);
+    return out;
+  }
+  const auto find = [&](auto is_late) -> std::optional<rank_id> {
+    for (const auto& rank : plan_.ranks)
+      if (is_late(rank.id, ranks_[rank.id.value]))
+        return rank.id;
+    return std::nullopt;
+  };
+  auto late = find([](rank_id, const rank_record& rank) { return rank.admits == admission::ordered; });
+  if (!late)
+    late = find([&](rank_id id, const rank_record& rank) { return rank.rising && waits_for(id); });
+  if (!late)
+    late = find([&](rank_id id, const rank_record&) { return waits_for(id); });
+  const auto rank = late.value_or(unit.front());
+  return lose({rank,
+               {},
+               {},
+               supervision_.rank_text(rank) + " keeps the others from being ready again within " +
+                   setting("start_ms", timeouts_.start_ms) + ": waiting for " + list_waited_for()},
+              now);
+}
+
+bool life_machine::has_edge_to_rising(rank_id rank) const {
+  return std::ranges::any_of(plan_.edges, [&](const edge_plan& edge) {
+    return (edge.connects == rank && ranks_[edge.accepts.value].rising) ||
+           (edge.accepts == rank && ranks_[edge.connects.value].rising);
+  });
+}
+
+/// Ranks that stayed and do not even say that they have been told; all of them at once, so that each costs one wait.
+life_machine::effects life_machine::lose_unadmitting(time_point now) {
+  std::vector<std::pair<rank_id, admission>> late;
+  for (const auto& rank : plan_.ranks)
+    if (const auto& record = ranks_[rank.id.value];
+        (record.admits == admission::ordered || record.admits == admission::begun) && now >= record.admits_by)
+      late.emplace_back(rank.id, record.admits);
+  const auto newcomers = all_words();
+  effects out;
+  for (const auto& [rank, stuck] : late) {
+    if (state_ != state::recovering)
+      break;
+    if (ranks_[rank.value].condemned)
+      continue; // of a cell that is lost by now
+    const auto within = stuck == admission::ordered ? limits::readmit_answer : limits::readmit_most;
+    auto lost_too = lose({rank,
+                          {},
+                          {},
+                          supervision_.rank_text(rank) + " stayed and does not admit " + newcomers + ": it " +
+                              (stuck == admission::ordered ? "has not taken the order" : "has not come back from it") +
+                              " within " + std::to_string(within.count()) + " ms"},
+                         now);
+    std::ranges::move(lost_too, std::back_inserter(out));
+  }
+  return out;
+}
+
+/// Once every rank that stayed has said how it went, and no death has explained it: the only one that got no edge where
+/// others got theirs is at fault. Where there are several it is the newcomer, and so where the one cannot be restarted:
+/// a slow newcomer keeps those waiting longest that need most of it.
+life_machine::effects life_machine::judge_refusals(time_point now) {
+  std::vector<rank_id> refuse;
+  bool others_have = false;
+  for (const auto& rank : plan_.ranks) {
+    const auto& record = ranks_[rank.id.value];
+    if (record.readmitting() && (record.admits != admission::refused || now < record.admits_by))
+      return {};
+    if (record.admits == admission::refused)
+      refuse.push_back(rank.id);
+    others_have = others_have || (record.admits == admission::done && has_edge_to_rising(rank.id));
+  }
+  if (refuse.empty())
+    return {};
+  const auto first = refuse.front();
+  const auto& said = ranks_[first.value].refusal;
+  const bool alone = refuse.size() == 1 && others_have && !restarts_.unit_of(first).empty();
+  const auto blamed = alone ? first : said.origin;
+  auto text = supervision_.rank_text(blamed);
+  text += alone ? " stayed and does not admit " + plan_.rank(said.origin).label + ", which others have admitted: "
+                : " cannot be admitted: " + plan_.rank(first).label + " says: ";
+  return lose({blamed, said.call, said.where, text + said.message}, now);
+}
+
+// ---- who ----
+
+bool life_machine::all_rising_at(life_state at) const {
+  return std::ranges::all_of(ranks_, [&](const rank_record& rank) { return !rank.rising || rank.at == at; });
+}
+
+bool life_machine::all_ended() const {
+  return std::ranges::all_of(ranks_, &rank_record::ended);
+}
+
+std::vector<rank_id> life_machine::rising() const {
+  std::vector<rank_id> out;
+  for (const auto& rank : plan_.ranks)
+    if (ranks_[rank.id.value].rising)
+      out.push_back(rank.id);
+  return out;
+}
+
+std::vector<rank_id> life_machine::steady() const {
+  std::vector<rank_id> out;
+  for (const auto& rank : plan_.ranks)
+    if (!ranks_[rank.id.value].rising && !ranks_[rank.id.value].ended)
+      out.push_back(rank.id);
+  return out;
+}
+
+/// "all 6 ranks" of a first start, "prefill.0/t0, prefill.0/t1" of a restart.
+std::string life_machine::all_words() const {
+  if (state_ != state::recovering)
+    return "all " + std::to_string(ranks_.size()) + " ranks";
+  std::string text;
+  for (const auto id : rising())
+    text += (text.empty() ? "" : ", ") + plan_.rank(id).label;
+  return text;
+}
+
+bool life_machine::waits_for(rank_id rank) const {
+  const auto& record = ranks_.at(rank.value);
+  if (state_ == state::ready)
+    return false;
+  if (state_ != state::starting && state_ != state::recovering)
+    return !record.ended;
+  if (record.condemned)
+    return !record.ended;
+  if (!record.rising)
+    return record.readmitting();
+  return record.at < ordered_ && !(ordered_ == life_state::agreed && parity_.has_stated(rank));
+}
+
+/// "prefill.0/t1 (joined), decode.0 (spawned)".
+std::string life_machine::list_waited_for() const {
+  std::string text;
+  for (const auto& rank : plan_.ranks)
+    if (waits_for(rank.id))
+      text += (text.empty() ? "" : ", ") + rank.label + " (" + std::string{name(at(rank.id))} + ')';
+  return text;
+}
+
+// ---- the end ----
+
+void life_machine::begin_drain(effects& out, const std::string& reason, time_point now) {
+  state_ = state::draining;
+  deadline_ = now + std::chrono::milliseconds{timeouts_.drain_ms};
+  order_ = shutdown{.drain = true, .reason = reason};
+  out.push_back(report{"draining: " + reason});
+  out.push_back(to_all{*order_});
+}
+
+bool life_machine::front_has_requests() const {
+  const auto role = plan_.rank(plan_.front()).role;
+  const auto& front = ranks_[plan_.front().value];
+  return (role == role_kind::front || role == role_kind::all) && !front.ended && front.at >= life_state::ready;
+}
+
+void life_machine::begin_abort(effects& out, outcome how, std::string cause, time_point now,
+                               std::optional<rank_id> blamed) {
+  const auto grace = std::chrono::milliseconds{timeouts_.kill_ms};
+  deadline_ = now + (state_ == state::starting ? std::min(grace, limits::start_abort_grace) : grace);
+  state_ = state::aborting;
+  how_ = how;
+  cause_ = how == outcome::rank_failed ? "first cause: " + cause : cause;
+  order_ = shutdown{.drain = false, .reason = cause_};
+  const auto front = plan_.front();
+  if (!front_has_requests() || blamed == front) {
+    out.push_back(to_all{*order_});
+    return;
+  }
+  lost everything{.ranks = {}, .next = generation{0}, .cause = std::move(cause)};
+  std::vector<rank_id> others;
+  for (const auto& rank : plan_.ranks) {
+    everything.ranks.push_back(rank.id);
+    const auto& record = ranks_[rank.id.value];
+    if (rank.id != front && !record.ended && record.at != life_state::spawned)
+      others.push_back(rank.id);
+  }
+  out.push_back(to_ranks{{front}, std::move(everything)});
+  out.push_back(to_ranks{std::move(others), *order_});
+  front_leaves_ = now + limits::front_notice;
+  deadline_ += limits::front_notice;
+}
+
+void life_machine::order_front_to_leave(effects& out, time_point now) {
+  if (!front_leaves_ || now < *front_leaves_)
+    return;
+  front_leaves_.reset();
+  if (!ranks_[plan_.front().value].ended)
+    out.push_back(to_ranks{{plan_.front()}, *order_});
+}
+
+void life_machine::begin_kill(effects& out, time_point now) {
+  state_ = state::killing;
+  deadline_ = now + std::chrono::milliseconds{timeouts_.kill_ms};
+  kill_ranks late;
+  for (const auto& rank : plan_.ranks)
+    if (!ranks_[rank.id.value].ended)
+      late.ranks.push_back(rank.id);
+  out.push_back(std::move(late));
+}
+
+void life_machine::end(effects& out) {
+  state_ = state::ended;
+  out.push_back(cluster_ended{how_, cause_});
+}
+
+} // namespace troupe::protocols

@@ -1,0 +1,21 @@
+#include "protocols/cluster/pulse_judge.hpp"
+
+#include <algorithm>
+
+namespace troupe::protocols {
+
+pulse_judge::verdict pulse_judge::on_look(std::uint64_t pulse, time_point now) noexcept {
+  const bool fresh = !last_look_ || pulse != pulse_;
+  silent_for_ = fresh ? duration{} : silent_for_ + std::clamp<duration>(now - *last_look_, duration{}, within_.look);
+  pulse_ = pulse;
+  last_look_ = now;
+  return excuse(false);
+}
+
+pulse_judge::verdict pulse_judge::excuse(bool starved) const noexcept {
+  if (silent_for_ >= (starved ? std::max(within_.silent, within_.starved) : within_.silent))
+    return verdict::silent;
+  return silent_for_ >= within_.suspect ? verdict::suspected : verdict::alive;
+}
+
+} // namespace troupe::protocols

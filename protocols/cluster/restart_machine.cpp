@@ -1,0 +1,68 @@
+#include "protocols/cluster/restart_machine.hpp"
+
+#include <chrono>
+#include <set>
+
+namespace troupe::protocols {
+
+namespace {
+
+restart_policy policy_of(const cluster_spec::restart_section& restarts, role_kind role) {
+  switch (role) {
+  case role_kind::encode:
+    return restarts.encode;
+  case role_kind::prefill:
+    return restarts.prefill;
+  case role_kind::decode:
+    return restarts.decode;
+  case role_kind::front:
+  case role_kind::all:
+  case role_kind::stub:
+    return restart_policy::none;
+  }
+  return restart_policy::none;
+}
+
+} // namespace
+
+restart_machine::restart_machine(const cluster_plan& plan, const cluster_spec::restart_section& policy)
+    : plan_(plan), policy_(policy) {}
+
+std::vector<rank_id> restart_machine::unit_of(rank_id rank) const {
+  std::set<rank_id> unit{rank};
+  for (std::size_t before = 0; before != unit.size();) {
+    before = unit.size();
+    for (const auto& cell : plan_.cells)
+      for (const auto member : cell.ranks)
+        if (unit.contains(member)) {
+          unit.insert(cell.ranks.begin(), cell.ranks.end());
+          break;
+        }
+  }
+  for (const auto& cell : plan_.cells)
+    if (unit.contains(cell.leader()) && policy_of(policy_, cell.role) == restart_policy::none)
+      return {};
+  return {unit.begin(), unit.end()};
+}
+
+bool restart_machine::allow(rank_id rank, time_point serving_until, time_point now) {
+  const auto unit = unit_of(rank);
+  if (unit.empty())
+    return false;
+  auto& times = restarts_[unit.front()];
+  while (!times.empty() && times.front() + std::chrono::seconds{policy_.window_s} <= serving_until)
+    times.pop_front();
+  if (times.size() >= policy_.intensity)
+    return false;
+  times.push_back(now);
+  return true;
+}
+
+std::string restart_machine::count_text(rank_id rank) const {
+  const auto unit = unit_of(rank);
+  const auto found = unit.empty() ? restarts_.end() : restarts_.find(unit.front());
+  return "restart " + std::to_string(found == restarts_.end() ? 0 : found->second.size()) + " of at most " +
+         std::to_string(policy_.intensity) + " in " + std::to_string(policy_.window_s) + " s";
+}
+
+} // namespace troupe::protocols

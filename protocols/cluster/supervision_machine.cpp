@@ -1,0 +1,109 @@
+#include "protocols/cluster/supervision_machine.hpp"
+
+#include <utility>
+
+namespace troupe::protocols {
+
+namespace {
+
+std::string describe(const rank_end& end) {
+  std::string text;
+  switch (end.how) {
+  case rank_end::kind::exited:
+    text = "left with exit code ";
+    break;
+  case rank_end::kind::signalled:
+    text = "was killed by signal ";
+    break;
+  }
+  text += std::to_string(end.number);
+  return end.words.empty() ? text : text + " (" + end.words + ')';
+}
+
+/// "executor_failed: out of memory (call 17, prefill)".
+std::string describe(const error& said) {
+  const auto code = fault_from(said.code);
+  std::string text = code ? std::string{name(*code)} : "fault " + std::to_string(said.code);
+  if (!said.message.empty())
+    text += ": " + said.message;
+  std::string place;
+  if (said.call != call_id{})
+    place = "call " + std::to_string(said.call.value);
+  if (!said.where.empty())
+    place += (place.empty() ? "" : ", ") + said.where;
+  return place.empty() ? text : text + " (" + place + ')';
+}
+
+} // namespace
+
+supervision_machine::supervision_machine(std::vector<rank_name> ranks, duration grace)
+    : ranks_(std::move(ranks)), last_errors_(ranks_.size()), grace_(grace) {}
+
+void supervision_machine::on_error(rank_id from, const error& said, rank_id blamed, life_state during, time_point now) {
+  if (said.request != request_id{})
+    return;
+  if (said.origin != from) { // what is wrong is the peer or the edge; a death that explains it may still be seen
+    const auto says = rank_text(from) + " says: " + describe(said);
+    suspect(consequence_,
+            {blamed, said.call, said.where, blamed == from ? says : rank_text(blamed) + " cannot be used: " + says},
+            now);
+    return;
+  }
+  last_errors_.at(from.value) = said;
+  const auto text = rank_text(from) + " failed while " + std::string{name(during)} + " and had not left";
+  const bool blames_another = said.code == static_cast<std::uint16_t>(fault::peer_gone);
+  suspect(blames_another ? consequence_ : accused_, make_cause(from, text), now);
+}
+
+std::optional<first_cause> supervision_machine::on_end(rank_id rank, const rank_end& end, life_state during,
+                                                       time_point now) {
+  auto cause = make_cause(rank, rank_text(rank) + ' ' + describe(end) + " while " + std::string{name(during)});
+  if (end.is_consequence()) {
+    suspect(consequence_, std::move(cause), now);
+    return std::nullopt;
+  }
+  if (std::exchange(found_, true))
+    return std::nullopt;
+  return cause;
+}
+
+std::optional<first_cause> supervision_machine::on_tick(time_point now) {
+  if (!due_ || now < *due_)
+    return std::nullopt;
+  return conclude();
+}
+
+std::optional<first_cause> supervision_machine::conclude() {
+  if (found_ || (!accused_ && !consequence_))
+    return std::nullopt;
+  found_ = true;
+  if (accused_)
+    return accused_;
+  consequence_->text += "; no rank was seen to fail before it";
+  return consequence_;
+}
+
+std::string supervision_machine::rank_text(rank_id rank) const {
+  const auto& [label, host] = ranks_.at(rank.value);
+  return "rank " + std::to_string(rank.value) + " (" + label + ") on " + host;
+}
+
+first_cause supervision_machine::make_cause(rank_id rank, std::string text) const {
+  const auto& said = last_errors_[rank.value];
+  if (!said)
+    return {rank, {}, {}, std::move(text)};
+  const auto code = fault_from(said->code);
+  const bool unusable = code == fault::config_invalid || code == fault::no_memory;
+  return {rank, said->call, said->where, text + "; it said: " + describe(*said),
+          unusable ? said->message + " (rank " + std::to_string(rank.value) + ", " + ranks_[rank.value].label + ')'
+                   : std::string{}};
+}
+
+void supervision_machine::suspect(std::optional<first_cause>& as, first_cause cause, time_point now) {
+  if (!as)
+    as = std::move(cause);
+  if (!due_)
+    due_ = now + grace_;
+}
+
+} // namespace troupe::protocols

@@ -1,0 +1,71 @@
+#include "protocols/cluster/watchdog_machine.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+namespace troupe::protocols {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+/// Two looks may be a heartbeat apart; what a machine under load adds to that is not counted as silence.
+duration longest_look(const cluster_spec::timeouts_section& timeouts) {
+  return 2 * milliseconds{timeouts.heartbeat_ms};
+}
+
+pulse_judge judge_within(const cluster_spec::timeouts_section& timeouts, std::uint32_t silent_ms) {
+  return pulse_judge{{.suspect = milliseconds{std::min(timeouts.suspect_ms, silent_ms)},
+                      .silent = milliseconds{silent_ms},
+                      .look = longest_look(timeouts)}};
+}
+
+} // namespace
+
+watchdog_machine::watchdog_machine(const cluster_spec::timeouts_section& timeouts, std::size_t threads_max,
+                                   std::span<const rank_id> peers)
+    : threads_(threads_max, {.computing = judge_within(timeouts, timeouts.progress_ms),
+                             .waiting = judge_within(timeouts, timeouts.collective_ms + timeouts.progress_ms)}),
+      wire_(judge_within(timeouts, timeouts.kill_ms)) {
+  for (const auto peer : peers)
+    peers_.push_back({.rank = peer, .judge = judge_within(timeouts, timeouts.kill_ms)});
+}
+
+std::optional<watchdog_machine::finding> watchdog_machine::on_look(const view& seen, time_point now) noexcept {
+  std::optional<finding> worst;
+  const auto find = [&](trouble what, std::uint32_t subject, const pulse_judge& judge, generation born = {}) {
+    if (!worst || what < worst->what)
+      worst = finding{what, subject, born, judge.silent_for()};
+  };
+  const auto judge_thread = [&](std::size_t place, pulse_judge& judge, bool applies, std::uint64_t progress) {
+    if (!applies)
+      judge.rest();
+    else if (judge.on_look(progress, now) == pulse_judge::verdict::silent)
+      find(trouble::wedged, static_cast<std::uint32_t>(place), judge);
+  };
+
+  const auto threads = std::min(threads_.size(), seen.threads.size());
+  for (std::size_t place = 0; place < threads; ++place) {
+    const auto& thread = seen.threads[place];
+    judge_thread(place, threads_[place].computing, thread.computes, thread.progress);
+    judge_thread(place, threads_[place].waiting, thread.waits, thread.progress);
+  }
+  if (wire_.on_look(seen.wire_turns, now) == pulse_judge::verdict::silent)
+    find(trouble::wire_wedged, 0, wire_);
+
+  const auto peers = std::min(peers_.size(), seen.peers.size());
+  for (std::size_t place = 0; place < peers; ++place) {
+    auto& watch = peers_[place];
+    const auto& peer = seen.peers[place];
+    if (!peer.linked || std::exchange(watch.born, peer.born) != peer.born) {
+      watch.judge.rest();
+    } else if (watch.judge.on_look(peer.heard, now) == pulse_judge::verdict::silent && !worst) {
+      find(trouble::peer_silent, watch.rank.value, watch.judge, peer.born);
+      watch.judge.rest();
+    }
+  }
+  return worst;
+}
+
+} // namespace troupe::protocols

@@ -1,0 +1,49 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <vector>
+
+#include "protocols/fault.hpp"
+#include "protocols/time.hpp"
+#include "protocols/transfers/quarantine.hpp"
+#include "protocols/transfers/slot_ref.hpp"
+
+namespace troupe::protocols {
+
+/// A fixed number of slots of one registered region, each lent to one tenant at a time.
+/// A one-sided write checks nothing at its target, so a late one would land in the next tenant. Two guards: a slot's
+/// generation moves on when a tenancy ends, so a reference to the old one is refused; and it ends only when nobody can
+/// write there any more (lent_rooms.hpp), or the slot rests (quarantine.hpp).
+/// The slot that has been free longest goes first: it is the one that a stray write is least likely to hit.
+/// Contract: I23, I24, I25, E23.
+class slot_pool_machine {
+public:
+  explicit slot_pool_machine(std::uint32_t slots);
+
+  /// Errors: no_memory while every slot is lent or rests.
+  result<slot_ref> acquire();
+  /// Errors: as `check`, and nothing changes.
+  result<void> release(const slot_ref& ref);
+  /// The tenancy ended with an aborted write whose bytes may still move. Errors: as `check`, and nothing changes.
+  result<void> fail(const slot_ref& ref);
+  /// Ends the rests that are due.
+  void tick(time_point now);
+  /// Errors: stale_grant when the slot is not lent under this generation; bad_value for a slot that is not there.
+  result<void> check(const slot_ref& ref) const;
+
+  std::uint32_t size() const noexcept { return static_cast<std::uint32_t>(slots_.size()); }
+  std::uint32_t available() const noexcept { return static_cast<std::uint32_t>(free_.size()); }
+  std::uint32_t resting() const noexcept { return resting_.size(); }
+
+private:
+  struct slot_state {
+    generation tenancy; ///< of the present tenant, or of the last one; the first is 1
+    bool lent = false;
+  };
+  std::vector<slot_state> slots_;
+  std::deque<slot_index> free_;
+  quarantine<slot_index> resting_;
+};
+
+} // namespace troupe::protocols
