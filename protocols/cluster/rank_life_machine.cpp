@@ -80,6 +80,10 @@ result<void> rank_life_machine::on_left() {
   return {};
 }
 
+bool supersedes_readmission(message_type order) noexcept {
+  return order == message_type::lost || order == message_type::readmit || order == message_type::shutdown;
+}
+
 tl::unexpected<failure> rank_life_machine::illegal(std::string_view event) const {
   return protocols::fail(fault::illegal_transition, std::string{event} + " while " + std::string{name(at_)} +
                                                         ", on the way to " + std::string{name(heading_)});

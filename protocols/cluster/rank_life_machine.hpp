@@ -42,4 +42,9 @@ private:
   bool aborting_ = false;
 };
 
+/// Whether a rank that makes its edges to newcomers leaves that for this order: one that begins the next recovery or
+/// the end. The supervisor waits for word of every admission that it has ordered, so any other order is obeyed beside
+/// it.
+bool supersedes_readmission(message_type order) noexcept;
+
 } // namespace troupe::protocols

@@ -95,8 +95,15 @@ result<void> rank_world::await(std::unique_lock<std::mutex>& lock, time_point de
     const auto now = base::now();
     if (now >= deadline)
       return fail(fault::timeout);
-    if (urgent && urgent())
-      return fail(fault::cancelled);
+    if (urgent) {
+      lock.unlock(); // it may obey an order
+      const bool leave = urgent();
+      lock.lock();
+      if (leave)
+        return fail(fault::cancelled);
+      if (here())
+        return {};
+    }
     arrived_.wait_until(lock, urgent ? std::min<time_point>(deadline, now + look) : deadline);
   }
   return {};

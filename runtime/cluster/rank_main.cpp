@@ -338,15 +338,26 @@ result<void> rank_life::obey_readmit(const readmit& order) {
     return fail(fault::bad_value, "nobody to admit again");
   for (const auto& peer : order.ranks)
     mail_.peer_is_back(peer.rank);
-  const auto heard_more = [this] {
-    const auto next = link_.peek();
-    return !next || next->has_value();
+  result<void> beside;
+  const auto superseded = [&] {
+    for (;;) { // ends with what the supervisor has said so far
+      const auto next = link_.peek();
+      if (!next || (*next && supersedes_readmission((*next)->header.type)))
+        return true;
+      if (!*next)
+        return false;
+      beside = link_.next().and_then([this](const auto& taken) { return obey(*taken); });
+      if (!beside)
+        return true;
+    }
   };
   if (auto begun = link_.send(readmitted{order.ranks.front().born, 1}); !begun)
     return begun;
   at_work(false); // it waits for peers, and has deadlines
-  const auto done = world_->readmit(order, heard_more);
+  const auto done = world_->readmit(order, superseded);
   at_work(true);
+  if (!beside)
+    return beside;
   if (done)
     return link_.send(readmitted{order.ranks.front().born});
   if (done.error().code == fault::cancelled)

@@ -113,3 +113,11 @@ TEST_CASE("C10: a rank that was not told to leave does not leave") {
 
   CHECK(rank.on_left().error().code == fault::illegal_transition);
 }
+
+TEST_CASE("K14: edges to a newcomer are left for the next recovery and for the end, and for nothing else") {
+  for (const auto order : {message_type::lost, message_type::readmit, message_type::shutdown})
+    CHECK(supersedes_readmission(order));
+  for (const auto order : {message_type::inject, message_type::regained, message_type::roster, message_type::verdict,
+                           message_type::proceed, message_type::heartbeat})
+    CHECK_FALSE(supersedes_readmission(order));
+}
