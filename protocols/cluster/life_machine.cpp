@@ -435,13 +435,6 @@ life_machine::effects life_machine::lose_late(time_point now) {
               now);
 }
 
-bool life_machine::has_edge_to_rising(rank_id rank) const {
-  return std::ranges::any_of(plan_.edges, [&](const edge_plan& edge) {
-    return (edge.connects == rank && ranks_[edge.accepts.value].rising) ||
-           (edge.accepts == rank && ranks_[edge.connects.value].rising);
-  });
-}
-
 /// Ranks that stayed and do not even say that they have been told; all of them at once, so that each costs one wait.
 life_machine::effects life_machine::lose_unadmitting(time_point now) {
   std::vector<std::pair<rank_id, admission>> late;
@@ -470,24 +463,23 @@ life_machine::effects life_machine::lose_unadmitting(time_point now) {
 }
 
 /// Once every rank that stayed has said how it went, and no death has explained it: the only one that got no edge where
-/// others got theirs is at fault. Where there are several it is the newcomer, and so where the one cannot be restarted:
-/// a slow newcomer keeps those waiting longest that need most of it.
+/// others got theirs is at fault; the front, which has an edge to every rank, is one of those. Where there are several
+/// it is the newcomer, and so where the one is the front, which cannot be restarted: a slow newcomer keeps those
+/// waiting longest that need most of it.
 life_machine::effects life_machine::judge_refusals(time_point now) {
   std::vector<rank_id> refuse;
-  bool others_have = false;
   for (const auto& rank : plan_.ranks) {
     const auto& record = ranks_[rank.id.value];
     if (record.readmitting() && (record.admits != admission::refused || now < record.admits_by))
       return {};
     if (record.admits == admission::refused)
       refuse.push_back(rank.id);
-    others_have = others_have || (record.admits == admission::done && has_edge_to_rising(rank.id));
   }
   if (refuse.empty())
     return {};
   const auto first = refuse.front();
   const auto& said = ranks_[first.value].refusal;
-  const bool alone = refuse.size() == 1 && others_have && !restarts_.unit_of(first).empty();
+  const bool alone = refuse.size() == 1 && !restarts_.unit_of(first).empty();
   const auto blamed = alone ? first : said.origin;
   auto text = supervision_.rank_text(blamed);
   text += alone ? " stayed and does not admit " + plan_.rank(said.origin).label + ", which others have admitted: "

@@ -180,7 +180,6 @@ private:
   void finish_start(effects& out, time_point now);
   effects lose(const first_cause& cause, time_point now);
   effects lose_late(time_point now);
-  bool has_edge_to_rising(rank_id rank) const;
   effects lose_unadmitting(time_point now);
   effects judge_refusals(time_point now);
   std::optional<rank_id> blamed_for(rank_id from, const error& said);

@@ -32,11 +32,6 @@ void judge_timeouts(rules& broken, const cluster_spec::timeouts_section& t) {
   must_be_below(broken, "timeouts-rise", {"kill_ms", t.kill_ms}, {"supervisor_ms", t.supervisor_ms});
   // What is inside ends first, so that the first cause is the one that is told.
   must_be_below(broken, "inner-before-outer", {"transfer_ms", t.transfer_ms}, {"room_ms", t.room_ms});
-  // Memory that an aborted write may still reach rests longer than a write may take (K2).
-  constexpr auto quarantine = std::chrono::milliseconds{protocols::limits::slot_quarantine}.count();
-  if (t.transfer_ms > quarantine)
-    broken.push_back({"quarantine-covers-transfers", "timeouts.transfer_ms",
-                      fmt::format("timeouts.transfer_ms ({}) must be at most {}", t.transfer_ms, quarantine)});
   must_be_below(broken, "inner-before-outer", {"room_ms", t.room_ms}, {"request_ms", t.request_ms});
   must_be_below(broken, "inner-before-outer", {"collective_ms", t.collective_ms}, {"request_ms", t.request_ms});
 }
