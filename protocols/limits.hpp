@@ -102,7 +102,6 @@ inline constexpr std::size_t peer_sum_whole_bytes_max = 128 * 1024;
 inline constexpr std::chrono::milliseconds peer_wait_told{50};
 inline constexpr std::chrono::milliseconds peer_wait_margin{2'000};
 
-inline constexpr std::chrono::milliseconds connect_deadline{10'000}; ///< from roster to a welcomed edge
 inline constexpr std::chrono::milliseconds wire_flush_deadline{200}; ///< what a leaving rank still has to say
 inline constexpr std::chrono::milliseconds device_deadline{10'000};  ///< one wait for a device that is no step's
 /// Memory that bytes of an aborted write may still reach is not lent for so long (I24, K2); at least
@@ -110,15 +109,6 @@ inline constexpr std::chrono::milliseconds device_deadline{10'000};  ///< one wa
 inline constexpr std::chrono::milliseconds slot_quarantine{10'000};
 /// The most that counts as one step of a rank's own time, however long it was stopped; above the ticks of its roles.
 inline constexpr std::chrono::milliseconds own_time_step_max{500};
-/// Attaching the memory of a new generation whose lanes are there; until then a rank hears no other order.
-inline constexpr std::chrono::milliseconds readmit_deadline{4'000};
-/// A rank that stayed takes the order to admit a new generation within this; its main thread waits for orders alone.
-inline constexpr std::chrono::milliseconds readmit_answer{4'000};
-/// An edge of a new generation to a rank that stayed, which listens all along. Shorter than any other rank's wait for
-/// this one: who knows which edge is missing is the first to say so.
-inline constexpr std::chrono::milliseconds reconnect_deadline{3'000};
-/// From the order taken to the last edge, or to the word that there is none.
-inline constexpr std::chrono::milliseconds readmit_most = connect_deadline + readmit_deadline + readmit_answer;
 /// From a rank's first instruction to its first frame.
 inline constexpr std::chrono::milliseconds launch_deadline{10'000};
 /// A start that is given up: its ranks serve nobody, and one that waits for an edge hears no order.
@@ -138,7 +128,6 @@ static_assert(pictures_per_request_max < vote_rooms_max, "a request's vote fits,
 static_assert(readers_large < readers, "a reader is left for small questions");
 static_assert(picture_pixel_scans_max / picture_pixels_max >= 12, "the largest picture may be progressive");
 static_assert(large_question_pixels < picture_pixels_max);
-static_assert(reconnect_deadline + 2 * first_cause_grace < readmit_deadline && readmit_deadline < connect_deadline);
 static_assert(front_notice > wire_flush_deadline, "the front tells its clients before it leaves");
 static_assert(peer_sum_whole_bytes_max < peer_part_bytes_max);
 static_assert(peer_wait_told < peer_wait_margin);

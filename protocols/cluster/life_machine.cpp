@@ -44,8 +44,8 @@ error refuse_to_readmit(rank_id self, std::optional<rank_id> unreached, const fa
 life_machine::life_machine(const cluster_plan& plan, const std::vector<std::string>& hosts,
                            const cluster_spec::timeouts_section& timeouts,
                            const cluster_spec::restart_section& restarts, time_point now)
-    : plan_(plan), hosts_(hosts), timeouts_(timeouts), restarts_(plan, restarts), ranks_(plan.ranks.size()),
-      parity_(labels_of(plan)), supervision_(names_of(plan, hosts)),
+    : plan_(plan), hosts_(hosts), timeouts_(timeouts), waits_(timeouts), restarts_(plan, restarts),
+      ranks_(plan.ranks.size()), parity_(labels_of(plan)), supervision_(names_of(plan, hosts)),
       deadline_(now + std::chrono::milliseconds{timeouts.start_ms}) {}
 
 // ---- start and recovery: the same steps ----
@@ -108,7 +108,7 @@ result<life_machine::effects> life_machine::on_agree(rank_id from, const agree& 
       back.ranks.push_back(ranks_[id.value].reachable);
     for (const auto id : steady()) {
       ranks_[id.value].admits = admission::ordered;
-      ranks_[id.value].admits_by = now + limits::readmit_answer;
+      ranks_[id.value].admits_by = now + waits_.answer;
     }
     out.push_back(to_ranks{steady(), std::move(back)});
   }
@@ -153,7 +153,7 @@ result<life_machine::effects> life_machine::on_readmitted(rank_id from, const re
   if (message.begun != 0) {
     if (rank.admits == admission::ordered) {
       rank.admits = admission::begun;
-      rank.admits_by = now + limits::readmit_most;
+      rank.admits_by = now + waits_.word;
     }
     return out;
   }
@@ -449,7 +449,7 @@ life_machine::effects life_machine::lose_unadmitting(time_point now) {
       break;
     if (ranks_[rank.value].condemned)
       continue; // of a cell that is lost by now
-    const auto within = stuck == admission::ordered ? limits::readmit_answer : limits::readmit_most;
+    const auto within = stuck == admission::ordered ? waits_.answer : waits_.word;
     auto lost_too = lose({rank,
                           {},
                           {},

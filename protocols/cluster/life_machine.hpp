@@ -10,6 +10,7 @@
 #include "protocols/cluster/cluster_plan.hpp"
 #include "protocols/cluster/life_messages.hpp"
 #include "protocols/cluster/parity_machine.hpp"
+#include "protocols/cluster/recovery_deadlines.hpp"
 #include "protocols/cluster/restart_machine.hpp"
 #include "protocols/cluster/supervision_machine.hpp"
 #include "protocols/serve/client_messages.hpp"
@@ -196,6 +197,7 @@ private:
   const cluster_plan& plan_;
   std::vector<std::string> hosts_;
   cluster_spec::timeouts_section timeouts_;
+  recovery_deadlines waits_;
   restart_machine restarts_;
   state state_ = state::starting;
   std::vector<rank_record> ranks_;

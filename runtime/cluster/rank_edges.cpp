@@ -131,7 +131,7 @@ failure rank_world::at_edge_with(rank_id peer, failure cause) {
 time_point rank_world::edge_deadline(rank_id peer, time_point deadline) const {
   if (everybody_[peer.value].born == identity_.born)
     return deadline;
-  return std::min<time_point>(deadline, base::now() + limits::reconnect_deadline);
+  return std::min<time_point>(deadline, base::now() + recovery_deadlines{context_.spec.timeouts}.reconnect);
 }
 
 result<void> rank_world::make_lanes(const roster& everybody, time_point deadline) {

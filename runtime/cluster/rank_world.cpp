@@ -355,7 +355,7 @@ void rank_world::regain(const regained& news) {
 }
 
 result<void> rank_world::readmit(const protocols::readmit& order, const std::function<bool()>& urgent) {
-  const auto deadline = base::now() + limits::connect_deadline;
+  const auto deadline = base::now() + recovery_deadlines{context_.spec.timeouts}.admit;
   unreached_.reset();
   std::set<rank_id> back;
   for (const auto& peer : order.ranks) {
@@ -378,7 +378,7 @@ result<void> rank_world::readmit(const protocols::readmit& order, const std::fun
   for (const auto role : {role_kind::prefill, role_kind::decode})
     if (const auto* const found = context_.roles->find(role))
       caf::anon_send(*found, actors::writers_gone{{back.begin(), back.end()}, bytes_may_arrive});
-  return attach_memory(back, std::min<time_point>(deadline, base::now() + limits::readmit_deadline), urgent);
+  return attach_memory(back, deadline, urgent);
 }
 
 void rank_world::stop() {

@@ -22,6 +22,7 @@
 #include "gpu/group.hpp"
 #include "gpu/models/model.hpp"
 #include "protocols/cluster/life_messages.hpp"
+#include "protocols/cluster/recovery_deadlines.hpp"
 #include "protocols/wire/begun_edges.hpp"
 #include "protocols/wire/edge_messages.hpp"
 

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "protocols/cluster/cluster_plan.hpp"
+#include "protocols/cluster/recovery_deadlines.hpp"
 
 namespace troupe::cluster {
 namespace {
@@ -34,6 +35,13 @@ void judge_timeouts(rules& broken, const cluster_spec::timeouts_section& t) {
   must_be_below(broken, "inner-before-outer", {"transfer_ms", t.transfer_ms}, {"room_ms", t.room_ms});
   must_be_below(broken, "inner-before-outer", {"room_ms", t.room_ms}, {"request_ms", t.request_ms});
   must_be_below(broken, "inner-before-outer", {"collective_ms", t.collective_ms}, {"request_ms", t.request_ms});
+  // Within a recovery, who keeps a newcomer out is named before the recovery as a whole is late (K14).
+  const auto longest = protocols::recovery_deadlines{t}.longest().count();
+  if (longest >= t.start_ms)
+    broken.push_back({"inner-before-outer", "timeouts.start_ms",
+                      fmt::format("timeouts.start_ms ({}) must be above {}: with timeouts.kill_ms ({}) ranks that stay "
+                                  "are given so long to admit one that was restarted",
+                                  t.start_ms, longest, t.kill_ms)});
 }
 
 void judge_limits(rules& broken, const cluster_spec& spec) {

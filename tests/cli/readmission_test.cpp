@@ -46,3 +46,18 @@ TEST_CASE("K14: an order that comes while a rank makes its edges to a newcomer i
   job.signal(SIGTERM);
   CHECK(job.finish().exit_code == 0);
 }
+
+TEST_CASE("K14: a newcomer waits longer for a rank that stayed than that one may be silent") {
+  const scratch_folder here;
+  command job{{"up", drilled_reader(here), "--job", here.job(), "--run-dir", here / "jobs"}};
+  REQUIRE(job.prints("is ready", 60s));
+
+  REQUIRE(inject(here, "rank=front,action=slow,point=listener.accepted,ms=6000,times=1"));
+  REQUIRE(inject(here, "rank=encode.0,action=kill"));
+
+  REQUIRE(job.prints("encode.0 ready again", 60s));
+  CHECK(has(job.err() + job.out(), "generation 2"));
+  CHECK_FALSE(has(job.err() + job.out(), "restart 2 of"));
+  job.signal(SIGTERM);
+  CHECK(job.finish().exit_code == 0);
+}

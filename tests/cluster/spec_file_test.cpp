@@ -160,6 +160,10 @@ TEST_CASE("J8: timeouts whose order does not hold are refused by the rule's name
                  "timeouts.drain_ms (900) must be above timeouts.kill_ms (2000)"},
            wrong{R"(, "timeouts": { "room_ms": 9000 })",
                  "timeouts.room_ms (9000) must be above timeouts.transfer_ms (10000)"},
+           wrong{
+               R"(, "timeouts": { "start_ms": 14000 })",
+               "timeouts.start_ms (14000) must be above 14000: with timeouts.kill_ms (2000) ranks that stay are given "
+               "so long to admit one that was restarted [inner-before-outer]"},
            wrong{R"(, "timeouts": { "transfer_ms": 10001 })", "a whole number from 10 to 10000"},
            wrong{R"(, "limits": { "kv_tokens_max": 1000 })", "must be a multiple of 16; nearest: 1008 [whole-blocks]"},
            wrong{R"(, "lanes": { "tcp_port": 65535 }, "pools2": {})", "unknown key 'pools2'"},

@@ -40,10 +40,10 @@ struct company {
                           .value();
   life machine;
 
-  explicit company(std::uint32_t intensity = 1, std::uint32_t start_ms = 60'000)
+  explicit company(std::uint32_t intensity = 1, std::uint32_t start_ms = 60'000, std::uint32_t kill_ms = 2000)
       : machine{plan,
                 std::vector<std::string>(plan.ranks.size(), "h"),
-                {.start_ms = start_ms},
+                {.kill_ms = kill_ms, .start_ms = start_ms},
                 {restart_policy::cell, restart_policy::cell, restart_policy::cell, intensity, 60},
                 at(0s)} {
     const auto everybody = all_but({});
@@ -123,7 +123,8 @@ std::vector<rank_id> killed_by(const effects& out) {
   return ranks;
 }
 
-constexpr auto answers_within = limits::readmit_answer;
+constexpr recovery_deadlines waits{cluster_spec::timeouts_section{}};
+constexpr auto answers_within = waits.answer;
 
 } // namespace
 
@@ -202,8 +203,8 @@ TEST_CASE("K14: a rank that takes the order and never comes back from it is at f
   c.take_order(c.all_but({encode_0}), at(11s));
   c.admit(c.all_but({encode_0, prefill_t1}), at(11s));
 
-  CHECK(c.machine.on_tick(at(11s) + limits::readmit_most - 1ns).empty());
-  const auto out = c.machine.on_tick(at(11s) + limits::readmit_most);
+  CHECK(c.machine.on_tick(at(11s) + waits.word - 1ns).empty());
+  const auto out = c.machine.on_tick(at(11s) + waits.word);
 
   REQUIRE(told(out).size() == 1);
   CHECK(
@@ -269,10 +270,10 @@ TEST_CASE("K14: the only one that gets no edge where others got theirs is at fau
   c.take_order(c.all_but({encode_0}), at(10s));
   SUBCASE("one of them") {
     c.admit(c.all_but({encode_0, prefill_t1, decode_0}), at(11s));
-    c.complain(prefill_t1, encode_0, fault::timeout, "readmission", at(20s));
-    CHECK(c.machine.on_tick(at(20s) + grace).empty()); // decode.0 has not said how it went
-    c.admit({decode_0}, at(21s));
-    const auto out = c.machine.on_tick(at(21s));
+    c.complain(prefill_t1, encode_0, fault::timeout, "readmission", at(15s));
+    CHECK(c.machine.on_tick(at(15s) + grace).empty()); // decode.0 has not said how it went
+    c.admit({decode_0}, at(16s));
+    const auto out = c.machine.on_tick(at(16s));
     REQUIRE(told(out).size() == 1);
     CHECK(told(out)[0].starts_with(
         "rank 4 (prefill.0/t1) on h stayed and does not admit encode.0, which others have admitted: no edge"));
@@ -280,22 +281,22 @@ TEST_CASE("K14: the only one that gets no edge where others got theirs is at fau
   SUBCASE("all that have an edge to it") {
     c.admit({encode_1, decode_0, rank_id{6}}, at(11s)); // have none to another encode cell
     for (const auto rank : {front, prefill_t0, prefill_t1})
-      c.complain(rank, encode_0, fault::timeout, "readmission", at(20s));
-    CHECK(c.machine.on_tick(at(20s) + grace - 1ns).empty());
-    c.machine.on_tick(at(20s) + grace);
+      c.complain(rank, encode_0, fault::timeout, "readmission", at(15s));
+    CHECK(c.machine.on_tick(at(15s) + grace - 1ns).empty());
+    c.machine.on_tick(at(15s) + grace);
     CHECK(c.machine.current() == life::state::aborting); // the newcomer's one restart was its own death
   }
   SUBCASE("the front alone, which is never given up for what a newcomer does not do") {
     c.admit(c.all_but({encode_0, front}), at(11s));
-    c.complain(front, encode_0, fault::timeout, "readmission", at(20s));
-    c.machine.on_tick(at(20s) + grace);
+    c.complain(front, encode_0, fault::timeout, "readmission", at(15s));
+    c.machine.on_tick(at(15s) + grace);
     CHECK(c.machine.take_blamed()->rank == encode_0);
   }
   SUBCASE("two of them") {
     c.admit(c.all_but({encode_0, prefill_t1, decode_0}), at(11s));
-    c.complain(prefill_t1, encode_0, fault::timeout, "readmission", at(20s));
-    c.complain(decode_0, encode_0, fault::timeout, "readmission", at(20s));
-    c.machine.on_tick(at(20s) + grace);
+    c.complain(prefill_t1, encode_0, fault::timeout, "readmission", at(15s));
+    c.complain(decode_0, encode_0, fault::timeout, "readmission", at(15s));
+    c.machine.on_tick(at(15s) + grace);
     CHECK(c.machine.take_blamed()->rank == encode_0);
   }
   SUBCASE("one of them, because the newcomer has died") {
@@ -341,4 +342,21 @@ TEST_CASE("K14: where a recovery's whole deadline is shorter, who has not taken 
   REQUIRE(told(out).size() == 1);
   CHECK(told(out)[0].starts_with("rank 5 (decode.0) on h keeps the others from being ready again within "
                                  "timeouts.start_ms (2000 ms): waiting for "));
+}
+
+TEST_CASE("K14: a rank that may be silent for longer has longer to take the order and to come back from it") {
+  constexpr recovery_deadlines patient{{.kill_ms = 6000}};
+  for (const bool takes : {false, true}) {
+    CAPTURE(takes);
+    company c{1, 60'000, 6000};
+    c.return_of({encode_0}, at(10s));
+    c.take_order(c.all_but({encode_0, decode_0}), at(10s));
+    if (takes)
+      c.take_order({decode_0}, at(10s));
+    c.admit(c.all_but({encode_0, decode_0}), at(10s));
+    const auto within = takes ? patient.word : patient.answer;
+    CHECK(within > 6s);
+    CHECK(c.machine.on_tick(at(10s) + within - 1ns).empty());
+    CHECK(told(c.machine.on_tick(at(10s) + within)).size() == 1);
+  }
 }
