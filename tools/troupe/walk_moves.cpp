@@ -59,7 +59,7 @@ void draw_slowness(walk_random& random, const rank_plan& rank, cluster::written_
   const auto kind = random() % 20;
   const auto span = kind < 15 || rank.role == role_kind::front ? draw_span(random, 10ms, 300ms)
                     : kind < 17                                ? draw_span(random, 300ms, 3500ms)
-                                                               : draw_span(random, 8000ms, 14000ms);
+                                                               : draw_span(random, 8000ms, 12000ms);
   rule.ms = static_cast<std::uint32_t>(span.count());
   // A decode step is short: so many of them make an answer long enough to be written over.
   const auto short_times = rank.role == role_kind::decode ? 60U : 12U;
