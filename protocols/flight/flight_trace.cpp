@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <iterator>
 #include <map>
+#include <ranges>
 #include <set>
 #include <utility>
 
@@ -80,6 +81,36 @@ int weight_of(flight_action action) noexcept {
   return 0;
 }
 
+/// "; ended by signal 9 of the supervisor".
+std::string end_text(const flight_record& end, bool put_down) {
+  return "; ended by " + std::string{operation_name(flight_action::ended, end.operation)} + ' ' +
+         std::to_string(end.item) + (put_down ? " of the supervisor" : "");
+}
+
+/// The most telling of what a rank was in.
+flight_activity telling(const flight_story& story) {
+  flight_activity best;
+  std::map<std::uint64_t, const flight_record*> open;
+  for (const auto& record : story.records) {
+    if (record.action != flight_action::transfer)
+      continue;
+    if (record.moment == flight_moment::begin)
+      open[record.item] = &record;
+    else
+      open.erase(record.item);
+  }
+  for (const auto& [cookie, begun] : open)
+    if (best.what.action == flight_action::none || begun->time_ns < best.what.time_ns)
+      best.what = *begun;
+  for (const auto& each : story.activities) {
+    const auto weight = weight_of(each.what.action);
+    const auto known = weight_of(best.what.action);
+    if (weight > known || (weight == known && weight > 0 && each.what.time_ns < best.what.time_ns))
+      best = each;
+  }
+  return best;
+}
+
 class tracer {
 public:
   tracer(const std::vector<flight_story>& stories, const cluster_plan* plan, std::optional<std::int64_t> now_ns,
@@ -95,9 +126,18 @@ private:
     bool put_down = false; ///< by the supervisor, before its end
   };
 
+  /// A verdict of the supervisor, and what it saw of that rank until the next generation was started.
+  struct loss {
+    rank_id first;
+    std::optional<generation> next;
+    std::optional<flight_record> end;
+    bool put_down = false;
+  };
+
   void sort_stories();
   void read_supervisor(const flight_story& story);
-  flight_activity telling(const flight_story& story) const;
+  void note_spawned(const flight_record& what);
+  std::vector<flight_trace::recovery> recoveries() const;
   void time(flight_trace::rank_line& line, const rank_state& state) const;
   std::vector<rank_id> awaited(const flight_trace::rank_line& line) const;
   std::optional<rank_id> first_failure() const;
@@ -117,6 +157,7 @@ private:
 
   std::map<rank_id, rank_state> ranks_;
   std::map<group_id, std::set<rank_id>> members_;
+  std::vector<loss> losses_;
   std::optional<flight_record> verdict_;
   bool recovered_ = false; ///< from the last verdict: the supervisor's words are of the past
   std::string supervisor_words_;
@@ -156,11 +197,13 @@ void tracer::read_supervisor(const flight_story& story) {
     if (record.action == flight_action::verdict) {
       verdict_ = record;
       recovered_ = false;
+      losses_.push_back({.first = record.peer, .next = {}, .end = {}});
     }
     const auto found = ranks_.find(record.peer);
     if (found == ranks_.end())
       continue;
     if (record.action == flight_action::spawned) { // what came before was another generation's
+      note_spawned(record);
       found->second.end.reset();
       found->second.put_down = false;
       if (verdict_ && verdict_->peer == record.peer) {
@@ -174,27 +217,33 @@ void tracer::read_supervisor(const flight_story& story) {
   }
 }
 
-flight_activity tracer::telling(const flight_story& story) const {
-  flight_activity best;
-  std::map<std::uint64_t, const flight_record*> open;
-  for (const auto& record : story.records) {
-    if (record.action != flight_action::transfer)
-      continue;
-    if (record.moment == flight_moment::begin)
-      open[record.item] = &record;
-    else
-      open.erase(record.item);
+void tracer::note_spawned(const flight_record& what) {
+  const auto& before = ranks_.at(what.peer);
+  for (auto& each : losses_) {
+    if (!each.next)
+      each.next = generation{what.number};
+    if (each.first == what.peer && each.next == generation{what.number}) {
+      each.end = before.end;
+      each.put_down = before.put_down;
+    }
   }
-  for (const auto& [cookie, begun] : open)
-    if (best.what.action == flight_action::none || begun->time_ns < best.what.time_ns)
-      best.what = *begun;
-  for (const auto& each : story.activities) {
-    const auto weight = weight_of(each.what.action);
-    const auto known = weight_of(best.what.action);
-    if (weight > known || (weight == known && weight > 0 && each.what.time_ns < best.what.time_ns))
-      best = each;
+}
+
+std::vector<flight_trace::recovery> tracer::recoveries() const {
+  std::vector<flight_trace::recovery> out;
+  for (const auto& each : losses_) {
+    if (!each.next)
+      continue; // not made good
+    const flight_story* last = nullptr;
+    for (const auto& story : stories_)
+      if (story.rank == each.first && story.born < *each.next && (last == nullptr || last->born < story.born))
+        last = &story;
+    const auto said = last == nullptr ? std::string{"left no record"} : last_words(*last);
+    out.push_back({*each.next, each.first,
+                   named(each.first) + ": " + (said.empty() ? "idle" : said) +
+                       (each.end ? end_text(*each.end, each.put_down) : "")});
   }
-  return best;
+  return out;
 }
 
 void tracer::time(flight_trace::rank_line& line, const rank_state& state) const {
@@ -385,8 +434,7 @@ std::string tracer::line_text(const flight_trace::rank_line& line) const {
   for (std::size_t i = 0; i < line.waits_for.size(); ++i)
     text += (i == 0 ? "; waits for " : ", ") + rank_text(line.waits_for[i]);
   if (line.end)
-    text += "; ended by " + std::string{operation_name(flight_action::ended, line.end->operation)} + ' ' +
-            std::to_string(line.end->item) + (state.put_down ? " of the supervisor" : "");
+    text += end_text(*line.end, state.put_down);
   return text;
 }
 
@@ -416,6 +464,7 @@ flight_trace tracer::run() {
     line.waits_for = awaited(line);
     line.text = line_text(line);
   }
+  out_.recoveries = recoveries();
   out_.first = first_failure();
   out_.beyond_verdict = verdict_ && out_.first != verdict_->peer;
   out_.cause = cause_text();
@@ -438,6 +487,12 @@ std::string tracer::cause_text() const {
 }
 
 } // namespace
+
+std::string last_words(const flight_story& story) {
+  const auto in = telling(story).what;
+  const auto was = in.action == flight_action::none ? std::string{} : "it was in " + describe(in, story.groups);
+  return story.words + (story.words.empty() || was.empty() ? "" : "; ") + was;
+}
 
 std::string describe(const flight_record& record, const std::vector<flight_story::group>& groups) {
   const auto operation = std::string{operation_name(record.action, record.operation)};
@@ -550,11 +605,17 @@ flight_trace trace_flight(const std::vector<flight_story>& stories, const cluste
 
 std::string flight_trace::text() const {
   constexpr std::size_t lines_max = 64; // a screen or two; all of them stand in the JSON
-  std::string out = "no rank has failed\n";
+  constexpr std::size_t recoveries_max = 16;
+  std::string out = recoveries.empty() ? "no rank has failed\n" : "no rank has failed since the last recovery\n";
   if (first) {
     const auto line = std::ranges::find(ranks, *first, &rank_line::rank);
     out = "first failing " + (line == ranks.end() ? rank_text(*first) + '\n' : line->text + '\n');
   }
+  const auto earlier = recoveries.size() - std::min(recoveries.size(), recoveries_max);
+  if (earlier > 0)
+    out += "and " + std::to_string(earlier) + " earlier recoveries\n";
+  for (const auto& each : recoveries | std::views::drop(earlier))
+    out += "before generation " + std::to_string(each.born.value) + " failed first " + each.text + '\n';
   for (std::size_t i = 0; i < std::min(ranks.size(), lines_max); ++i)
     out += ranks[i].text + '\n';
   if (ranks.size() > lines_max)

@@ -33,14 +33,23 @@ struct flight_trace {
 
     bool operator==(const rank_line&) const = default;
   };
+  /// A loss that was made good: who failed first, and the generation that took the place.
+  struct recovery {
+    generation born;
+    rank_id first;
+    std::string text; ///< who, what it was in, how it ended
+
+    bool operator==(const recovery&) const = default;
+  };
 
   std::optional<rank_id> first; ///< nothing: no rank has failed
   /// The supervisor named a rank that had waited in vain for `first`, whose fault it could not see.
   bool beyond_verdict = false;
-  std::string cause;            ///< who waited for `first`, then the supervisor's words; else the rank's own
-  std::vector<rank_line> ranks; ///< by rank
+  std::string cause;                ///< who waited for `first`, then the supervisor's words; else the rank's own
+  std::vector<rank_line> ranks;     ///< by rank
+  std::vector<recovery> recoveries; ///< oldest first; those that the supervisor's records still tell of
 
-  /// For people: who failed first and what it was in, then a line for each rank.
+  /// For people: who failed first and what it was in, a line for each recovery before that, then one for each rank.
   std::string text() const;
 };
 
@@ -54,6 +63,10 @@ void align_clocks(std::vector<flight_story>& stories);
 flight_trace trace_flight(const std::vector<flight_story>& stories, const cluster_plan* plan,
                           std::optional<std::int64_t> now_ns = std::nullopt,
                           duration stalled_after = std::chrono::seconds{2});
+
+/// What a rank that has ended said of its fault, and what its threads were in, where that is told of them; empty where
+/// neither is known.
+std::string last_words(const flight_story& story);
 
 /// "all_reduce_sum of group prefill.0, call 17, phase prefill"; `groups` by id, for their names.
 std::string describe(const flight_record& record, const std::vector<flight_story::group>& groups);

@@ -133,6 +133,33 @@ TEST_CASE("C8, C45: records are readable after SIGKILL of the whole job, and a c
   CHECK_FALSE(has(shown.out, "left no record"));
 }
 
+TEST_CASE("J1: while a job serves on after recoveries, trace names the first cause of each, newest last") {
+  const scratch_folder here;
+  const auto spec = here.write("served.json", reader_spec(R"({"front": {"role": "front"}, "encode": {"role": "encode"},
+                                                              "prefill": {"role": "prefill", "tensor_parallel": 2},
+                                                              "decode": {"role": "decode"}})"));
+  command job{{"up", spec, "--job", here.job(), "--run-dir", here / "jobs"}};
+  REQUIRE(job.prints("is ready"));
+  ::kill(rank_of(job.pid(), 1), SIGKILL);
+  REQUIRE(job.prints("encode.0 ready again"));
+  ::kill(rank_of(job.pid(), prefill_worker), SIGKILL);
+  REQUIRE(job.prints("prefill.0/t1 ready again"));
+
+  const auto shown = trace(here, {"--first-cause"});
+  CAPTURE(shown.out);
+  CHECK(shown.out.starts_with("no rank has failed since the last recovery\n"));
+  const auto first = shown.out.find("before generation 2 failed first rank 1 (encode.0): ");
+  const auto second = shown.out.find("before generation 3 failed first rank 3 (prefill.0/t1): ");
+  REQUIRE(second != std::string::npos);
+  CHECK(first < second);
+  CHECK(has(shown.out.substr(first, shown.out.find('\n', first) - first), "ended by signal 9"));
+  const auto json = nlohmann::json::parse(trace(here, {"--first-cause", "--json"}).out);
+  REQUIRE(json.at("recoveries").size() == 2);
+  CHECK(json.at("recoveries").at(1).at("first") == 3);
+  job.signal(SIGTERM);
+  CHECK(job.finish().exit_code == 0);
+}
+
 TEST_CASE("A record that cannot be read is said by file and offset, and the others are shown") {
   const scratch_folder here;
   const auto asked =

@@ -396,3 +396,63 @@ TEST_CASE("Clocks of two hosts are placed by the wall clocks that were read besi
   CHECK(c.at(2).records[0].time_ns == 600 * ms);
   CHECK(c.at(1).activities[0].until_ns == 0);
 }
+
+TEST_CASE("C8, C12: the last words of a rank are what it said of its fault and what it was in") {
+  cluster_stories cluster;
+  CHECK(last_words(cluster.at(1)).empty());
+  cluster.computes(1, 2000);
+  CHECK(last_words(cluster.at(1)) == "it was in a step, call 17, phase prefill");
+  cluster.at(1).words = "watchdog: a step computes and completes nothing for 4000 ms: leaving";
+  CHECK(last_words(cluster.at(1)) == cluster.at(1).words + "; it was in a step, call 17, phase prefill");
+  cluster.at(1).activities[0] = {};
+  CHECK(last_words(cluster.at(1)) == cluster.at(1).words);
+}
+
+TEST_CASE(
+    "J1: the first cause of each loss that was made good is told, by the generation that came of it, newest last") {
+  cluster_stories c;
+  const auto spawned = [&](std::uint32_t rank, std::uint32_t born, std::int64_t at_ms) {
+    c.supervisor().records.push_back(
+        {.time_ns = at_ms * ms, .number = born, .peer = rank_id{rank}, .action = flight_action::spawned});
+  };
+  for (const std::uint32_t rank : {0u, 1u, 2u, 3u})
+    spawned(rank, 1, 1000);
+  c.computes(1, 1950);
+  c.saw_end(1, true, 9, 2060);
+  c.judged(1, 2061);
+  for (const std::uint32_t rank : {0u, 2u}) {
+    c.supervisor().records.push_back({.time_ns = 2062 * ms, .peer = rank_id{rank}, .action = flight_action::killed});
+    c.saw_end(rank, true, 9, 2070);
+  }
+  for (const std::uint32_t rank : {0u, 1u, 2u})
+    spawned(rank, 2, 2080);
+  c.judged(0, 3000); // silent: the supervisor puts it down
+  c.supervisor().records.push_back({.time_ns = 3001 * ms, .peer = rank_id{0}, .action = flight_action::killed});
+  c.saw_end(0, true, 9, 3010);
+  for (const std::uint32_t rank : {0u, 1u, 2u})
+    spawned(rank, 3, 3020);
+  for (std::uint32_t rank = 0; rank < 3; ++rank) { // the newest of each; of the second generation none is kept
+    auto successor = cluster_stories{}.at(rank);
+    successor.born = generation{3};
+    c.stories.push_back(successor);
+  }
+
+  const auto found = c.trace(4000);
+  CHECK_FALSE(found.first);
+  REQUIRE(found.recoveries.size() == 2);
+  CHECK(found.recoveries[0] == flight_trace::recovery{generation{2}, rank_id{1},
+                                                      "rank 1 (prefill.0/t1): it was in a step, call 17, phase "
+                                                      "prefill; ended by signal 9"});
+  CHECK(found.recoveries[1] == flight_trace::recovery{generation{3}, rank_id{0},
+                                                      "rank 0 (prefill.0/t0): idle; ended by signal 9 of the "
+                                                      "supervisor"});
+  CHECK(found.text().starts_with("no rank has failed since the last recovery\n"
+                                 "before generation 2 failed first rank 1 (prefill.0/t1): it was in a step"));
+
+  c.saw_end(2, true, 11, 5000);
+  c.judged(2, 5001);
+  const auto last = c.trace();
+  CHECK(last.first == rank_id{2});
+  CHECK(last.recoveries.size() == 2);
+  CHECK(last.text().starts_with("first failing rank 2 (prefill.0/t2): "));
+}

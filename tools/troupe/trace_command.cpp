@@ -133,9 +133,14 @@ void print_json_lines(const evidence& from, const trace_options& options) {
 }
 
 void print_json(const flight_trace& found) {
-  nlohmann::ordered_json out{{"first", nullptr}, {"cause", found.cause}, {"ranks", nlohmann::ordered_json::array()}};
+  nlohmann::ordered_json out{{"first", nullptr},
+                             {"cause", found.cause},
+                             {"recoveries", nlohmann::ordered_json::array()},
+                             {"ranks", nlohmann::ordered_json::array()}};
   if (found.first)
     out["first"] = found.first->value;
+  for (const auto& each : found.recoveries)
+    out["recoveries"].push_back({{"generation", each.born.value}, {"first", each.first.value}, {"text", each.text}});
   for (const auto& line : found.ranks) {
     nlohmann::ordered_json one{{"rank", line.rank.value},
                                {"label", line.label},
