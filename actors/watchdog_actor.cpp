@@ -100,10 +100,20 @@ void watchdog_actor::react(const watchdog_machine::finding& found) {
     return;
   }
   const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(found.since).count();
-  const char* const who = found.what == trouble::wire_wedged    ? "the thread of the lanes is stuck"
-                          : found.subject >= flight_threads_max ? rank_.turns->stuck(found.subject - flight_threads_max)
-                                                                : "a step computes and completes nothing";
-  std::array<char, 160> line{};
+  std::array<char, 160> collective{};
+  const auto who = [&]() -> std::string_view {
+    if (found.what == trouble::wire_wedged)
+      return "the thread of the lanes is stuck";
+    if (found.subject >= flight_threads_max)
+      return rank_.turns->stuck(found.subject - flight_threads_max);
+    if (found.what == trouble::wedged)
+      return "a step computes and completes nothing";
+    const auto in = base::flight().live().threads[found.subject].what;
+    const auto& groups = rank_.plan.groups;
+    return collective_words(in, in.group.value < groups.size() ? std::string_view{groups[in.group.value].name} : "?",
+                            collective);
+  }();
+  std::array<char, 240> line{};
   const auto end = fmt::format_to_n(line.data(), line.size() - 1, "watchdog: {} for {} ms: leaving\n", who, ms).out;
   const std::string_view words{line.data(), static_cast<std::size_t>(end - line.data())};
   base::flight().note({.operation = static_cast<std::uint16_t>(fault::timeout), .action = flight_action::fault});

@@ -57,7 +57,10 @@ void supervision_machine::on_error(rank_id from, const error& said, rank_id blam
 
 std::optional<first_cause> supervision_machine::on_end(rank_id rank, const rank_end& end, life_state during,
                                                        time_point now) {
-  auto cause = make_cause(rank, rank_text(rank) + ' ' + describe(end) + " while " + std::string{name(during)});
+  auto text = rank_text(rank) + ' ' + describe(end) + " while " + std::string{name(during)};
+  if (!end.last.empty() && !last_errors_.at(rank.value)) // who leaves without a word to its supervisor
+    text += "; its last words: " + end.last;
+  auto cause = make_cause(rank, std::move(text));
   if (end.is_consequence()) {
     suspect(consequence_, std::move(cause), now);
     return std::nullopt;

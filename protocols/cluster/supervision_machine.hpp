@@ -20,8 +20,9 @@ inline constexpr int exit_peer_gone = 72;
 struct rank_end {
   enum class kind { exited, signalled };
   kind how = kind::exited;
-  int number = 0;    ///< exit code or signal
-  std::string words; ///< what the platform calls it: "executor", "Killed"
+  int number = 0;        ///< exit code or signal
+  std::string words;     ///< what the platform calls it: "executor", "Killed"
+  std::string last = {}; ///< its last words, of its own record; empty: none, or nobody has looked
 
   bool is_consequence() const noexcept {
     return how == kind::exited && (number == exit_supervisor_gone || number == exit_peer_gone);

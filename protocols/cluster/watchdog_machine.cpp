@@ -1,6 +1,8 @@
 #include "protocols/cluster/watchdog_machine.hpp"
 
 #include <algorithm>
+#include <array>
+#include <charconv>
 #include <chrono>
 #include <utility>
 
@@ -38,18 +40,19 @@ std::optional<watchdog_machine::finding> watchdog_machine::on_look(const view& s
     if (!worst || what < worst->what)
       worst = finding{what, subject, born, judge.silent_for()};
   };
-  const auto judge_thread = [&](std::size_t place, pulse_judge& judge, bool applies, std::uint64_t progress) {
+  const auto judge_thread = [&](trouble what, std::size_t place, pulse_judge& judge, bool applies,
+                                std::uint64_t progress) {
     if (!applies)
       judge.rest();
     else if (judge.on_look(progress, now) == pulse_judge::verdict::silent)
-      find(trouble::wedged, static_cast<std::uint32_t>(place), judge);
+      find(what, static_cast<std::uint32_t>(place), judge);
   };
 
   const auto threads = std::min(threads_.size(), seen.threads.size());
   for (std::size_t place = 0; place < threads; ++place) {
     const auto& thread = seen.threads[place];
-    judge_thread(place, threads_[place].computing, thread.computes, thread.progress);
-    judge_thread(place, threads_[place].waiting, thread.waits, thread.progress);
+    judge_thread(trouble::wedged, place, threads_[place].computing, thread.computes, thread.progress);
+    judge_thread(trouble::waits_long, place, threads_[place].waiting, thread.waits, thread.progress);
   }
   if (wire_.on_look(seen.wire_turns, now) == pulse_judge::verdict::silent)
     find(trouble::wire_wedged, 0, wire_);
@@ -66,6 +69,30 @@ std::optional<watchdog_machine::finding> watchdog_machine::on_look(const view& s
     }
   }
   return worst;
+}
+
+std::string_view collective_words(const flight_record& in, std::string_view group, std::span<char> into) noexcept {
+  std::size_t used = 0;
+  const auto add = [&](std::string_view text) {
+    const auto taken = text.substr(0, into.size() - used);
+    std::ranges::copy(taken, into.begin() + static_cast<std::ptrdiff_t>(used));
+    used += taken.size();
+  };
+  const auto add_number = [&](std::string_view before, std::uint64_t number) {
+    std::array<char, 20> digits{};
+    const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), number).ptr;
+    add(before);
+    add({digits.data(), end});
+  };
+  add("waits in ");
+  add(operation_name(in.action, in.operation));
+  add(" of group ");
+  add(group);
+  if (in.call != call_id{})
+    add_number(", call ", in.call.value);
+  if (in.peer != no_peer)
+    add_number(", for rank ", in.peer.value);
+  return {into.data(), used};
 }
 
 } // namespace troupe::protocols

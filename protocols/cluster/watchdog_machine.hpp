@@ -3,10 +3,12 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "protocols/cluster/cluster_spec.hpp"
 #include "protocols/cluster/pulse_judge.hpp"
+#include "protocols/flight/flight.hpp"
 #include "protocols/ids.hpp"
 
 namespace troupe::protocols {
@@ -44,6 +46,7 @@ public:
 
   enum class trouble : std::uint8_t {
     wedged,      ///< `subject` is the place of a thread: this rank leaves
+    waits_long,  ///< as `wedged`, of a thread that is still inside a collective
     wire_wedged, ///< this rank leaves
     peer_silent, ///< `subject` is a peer's rank: the supervisor is told
   };
@@ -77,5 +80,9 @@ private:
   std::vector<peer_watch> peers_; ///< in the order given
   pulse_judge wire_;
 };
+
+/// "waits in all_reduce_sum of group decode.0, call 17", with the peer where there is one. Written to `into`, so that
+/// nothing is allocated; cut where it is too short. `group`: its name.
+std::string_view collective_words(const flight_record& in, std::string_view group, std::span<char> into) noexcept;
 
 } // namespace troupe::protocols

@@ -2,13 +2,22 @@
 
 #include <utility>
 
+#include "protocols/flight/flight_trace.hpp"
 #include "runtime/base/fault_point.hpp"
 #include "runtime/base/flight_files.hpp"
+#include "runtime/base/one_line.hpp"
 #include "runtime/cluster/thread_state.hpp"
 
 namespace troupe::cluster {
 
 using namespace protocols;
+
+namespace {
+
+/// Of the line that says how a rank ended.
+constexpr std::size_t last_words_bytes_max = 400;
+
+} // namespace
 
 result<void> rank_company::start_all(rank_launcher::job_data how) {
   auto launcher = rank_launcher::make(std::move(how));
@@ -66,6 +75,14 @@ void rank_company::note_end(const supervised_rank& rank) {
                 .peer = rank.plan().id,
                 .operation = by_signal ? std::uint16_t{1} : std::uint16_t{0},
                 .action = flight_action::ended});
+}
+
+std::string rank_company::last_words(const supervised_rank& rank, generation born) const {
+  const auto& end = *rank.end();
+  if (end.how != rank_end::kind::exited || end.is_orderly() || end.is_consequence())
+    return {};
+  const auto story = base::read_flight_file(base::flight_file(paths_.flight_folder(), rank.plan().id, born));
+  return story ? base::one_line(protocols::last_words(*story), last_words_bytes_max) : std::string{};
 }
 
 void rank_company::note_spawned(rank_id rank, generation born) {

@@ -46,6 +46,8 @@ public:
   /// The host does not let the thread of its lanes run, so that its peers hear nothing of it; they complain again.
   bool is_starved(protocols::rank_id rank) const;
   void note_end(const supervised_rank& rank);
+  /// From the record of a rank that left with a code of its own; empty where there is nothing to be read.
+  std::string last_words(const supervised_rank& rank, protocols::generation born) const;
 
 private:
   void note_spawned(protocols::rank_id rank, protocols::generation born);

@@ -156,7 +156,9 @@ private:
     }
     read_output(rank);
     ranks_.note_end(rank);
-    perform(life_->on_end(rank.plan().id, *rank.end(), base::now()));
+    auto end = *rank.end();
+    end.last = ranks_.last_words(rank, life_->born(rank.plan().id));
+    perform(life_->on_end(rank.plan().id, end, base::now()));
   }
 
   void read_output(supervised_rank& rank) {

@@ -67,6 +67,7 @@ TEST_CASE("C4, C12: a rank whose main thread stands still, or whose ingest does,
     CHECK(end.exit_code == 6);
     CHECK(has(end.err, of.rank));
     CHECK(has(end.err, "exit code 75"));
+    CHECK(has(end.err, "its last words: watchdog: "));
     CHECK(has(end.err, of.in));
     const auto log = content_of(here / ("jobs/" + here.job() + "/logs/all.log"));
     CHECK(has(log, of.words));

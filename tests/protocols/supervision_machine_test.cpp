@@ -127,3 +127,20 @@ TEST_CASE("C1: a rank that leaves with code 0 though nobody asked is a cause") {
   CHECK(supervision.on_end(rank_id{0}, {rank_end::kind::exited, 0, "done"}, life_state::warm, at(0s))->text ==
         "rank 0 (front) on h1 left with exit code 0 (done) while warm");
 }
+
+TEST_CASE(
+    "C12: the last words of a rank that tells its supervisor nothing stand in the cause, beside an error they do not") {
+  rank_end watchdog{rank_end::kind::exited, 75, "watchdog", "watchdog: a step completes nothing for 4000 ms: leaving"};
+  CHECK(three_ranks()
+            .on_end(rank_id{1}, watchdog, life_state::ready, at(1s))
+            ->text.ends_with("left with exit code 75 (watchdog) while ready; its last words: watchdog: a step "
+                             "completes nothing for 4000 ms: "
+                             "leaving"));
+
+  auto supervision = three_ranks();
+  supervision.on_error(rank_id{1}, terminal(fault::executor_failed, "out of memory", rank_id{1}), rank_id{1},
+                       life_state::ready, at(1s));
+  const auto told = supervision.on_end(rank_id{1}, watchdog, life_state::ready, at(1s))->text;
+  CHECK(told.find("it said: executor_failed: out of memory") != told.npos);
+  CHECK(told.find("last words") == told.npos);
+}

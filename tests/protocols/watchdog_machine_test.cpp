@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include "protocols/mesh/collective_kind.hpp"
+
 using namespace troupe::protocols;
 using namespace std::chrono_literals;
 
@@ -121,7 +123,7 @@ TEST_CASE(
   const cluster_spec::timeouts_section timeouts;
   const auto within = std::chrono::milliseconds{timeouts.collective_ms + timeouts.progress_ms};
   CHECK(here.time_to_find(found) == within + 200ms);
-  CHECK(found.what == trouble::wedged);
+  CHECK(found.what == trouble::waits_long);
   CHECK(found.subject == 1);
   CHECK(found.since == within);
 
@@ -180,4 +182,20 @@ TEST_CASE("C4: a stuck wire is given up after kill_ms") {
   here.wire_lives = false;
   CHECK(here.time_to_find(found) == 2200ms);
   CHECK(found.what == trouble::wire_wedged);
+}
+
+TEST_CASE(
+    "C12: of a thread that stays in a collective it is said in which, of what group, and for whom where it is one") {
+  const flight_record all{.call = call_id{17},
+                          .number = 3,
+                          .group = group_id{1},
+                          .operation = static_cast<std::uint16_t>(collective_kind::all_reduce_sum),
+                          .action = flight_action::collective};
+  auto hop = all;
+  hop.peer = rank_id{5};
+  hop.operation = static_cast<std::uint16_t>(collective_kind::hop);
+  std::array<char, 80> room{};
+  CHECK(collective_words(all, "decode.0", room) == "waits in all_reduce_sum of group decode.0, call 17");
+  CHECK(collective_words(hop, "decode.0", room) == "waits in hop of group decode.0, call 17, for rank 5");
+  CHECK(collective_words(hop, "decode.0", std::span{room}.first(12)) == "waits in hop");
 }
