@@ -69,6 +69,8 @@ result<std::unique_ptr<model_folder>> open_folder(const std::filesystem::path& f
   auto files = tensor_files::open_folder(folder);
   if (!files)
     return tl::unexpected(files.error());
+  if (auto valid = check_layers(**files, *config, folder); !valid)
+    return tl::unexpected(valid.error());
   if (auto valid = check_plan(**files, plan_text(*config), folder.string()); !valid)
     return tl::unexpected(valid.error());
   normalisation pixels;

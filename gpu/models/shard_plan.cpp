@@ -1,6 +1,7 @@
 #include "gpu/models/shard_plan.hpp"
 
 #include <algorithm>
+#include <charconv>
 #include <numeric>
 
 namespace troupe::gpu::models {
@@ -134,6 +135,30 @@ result<void> check_plan(const tensor_files& files, const std::vector<tensor_plan
                   found->file + ": tensor " + each.name + " is of dtype " + found->type + "; valid here: BF16, F32");
   }
   return {};
+}
+
+result<void> check_layers(const tensor_files& files, const model_config& config, const std::filesystem::path& folder) {
+  const auto judge = [&](const std::string& prefix, const char* key, std::uint32_t counted) -> result<void> {
+    std::uint64_t held = 0;
+    for (auto at = files.tensors().lower_bound(prefix); at != files.tensors().end() && at->first.starts_with(prefix);
+         ++at) {
+      std::uint64_t number = 0;
+      const auto* const end = at->first.data() + at->first.size();
+      if (std::from_chars(at->first.data() + prefix.size(), end, number).ec == std::errc{})
+        held = std::max(held, number + 1);
+    }
+    if (held <= counted)
+      return {};
+    return fail(fault::config_invalid, (folder / "config.json").string() + ": " + key + " is " +
+                                           std::to_string(counted) + ", and the weights have " + std::to_string(held) +
+                                           " layers (" + prefix + std::to_string(held - 1) +
+                                           "); valid here: " + std::to_string(held));
+  };
+  if (auto text = judge(config.text.prefix + "layers.",
+                        config.vision ? "text_config.num_hidden_layers" : "num_hidden_layers", config.facts.layers);
+      !text || !config.vision)
+    return text;
+  return judge(config.vision->prefix + "blocks.", "vision_config.depth", config.facts.vision_layers);
 }
 
 result<std::uint64_t> weight_bytes(const std::filesystem::path& folder, protocols::role_kind role, const shard& part,

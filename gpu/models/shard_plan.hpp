@@ -43,6 +43,11 @@ struct weight {
   tensor_view view; ///< [rows, columns], a vector is [n, 1]
 };
 
+/// Whether the files hold no layer beyond those that config.json counts: a model that is cut short answers, and
+/// wrongly. Errors: config_invalid with file, key and both numbers.
+protocols::result<void> check_layers(const tensor_files& files, const model_config& config,
+                                     const std::filesystem::path& folder);
+
 /// Copies a rank's share out of the mapping.
 /// Ownership: everything must outlive the loader, not the weights.
 class shard_loader {

@@ -56,6 +56,10 @@ TEST_CASE(
       {"tokenizer.json", "/normalizer", {{"type", "Lowercase"}}, "normalizer.type is \"Lowercase\""},
       {"preprocessor_config.json", "/do_resize", false, "preprocessor_config.json: do_resize is false"},
       {"config.json", "/text_config/rope_scaling", {{"rope_type", "yarn"}}, "valid here: the same as rope_parameters"},
+      {"config.json", "/text_config/num_hidden_layers", 7,
+       "config.json: text_config.num_hidden_layers is 7, and the weights have 8 layers"},
+      {"config.json", "/vision_config/depth", 5,
+       "config.json: vision_config.depth is 5, and the weights have 6 layers"},
       {"generation_config.json", "/bad_words_ids", json::array({json::array({7})}),
        "generation_config.json: bad_words_ids is [[7]]"},
   };

@@ -1,11 +1,15 @@
 #include <doctest/doctest.h>
 
+#include <filesystem>
+#include <fstream>
+
 #include <nlohmann/json.hpp>
 
 #include "protocols/cluster/cluster_plan.hpp"
 #include "runtime/cluster/spec_check.hpp"
 #include "runtime/cluster/spec_explain.hpp"
 #include "runtime/cluster/spec_schema.hpp"
+#include "tests/cluster/run_directory.hpp"
 
 using namespace troupe;
 using cluster::read_spec;
@@ -107,4 +111,33 @@ TEST_CASE("a layout that the model cannot be cut into is said before anything is
   REQUIRE_FALSE(refused);
   CHECK(refused.error().what.find("a.json:3:3: pools.p: ") != std::string::npos);
   CHECK(refused.error().what.find("tensor_parallel 3") != std::string::npos);
+}
+
+TEST_CASE("K10: a model whose weights have more layers than config.json counts is refused with file, key and numbers") {
+  const tests::run_directory here;
+  const auto model = here.path() / "model";
+  std::filesystem::copy(std::string{TROUPE_SOURCE_DIR} + "/deploy/models/reader", model);
+  const auto whole = nlohmann::json::parse(std::ifstream{model / "config.json"});
+  std::filesystem::permissions(model / "config.json", std::filesystem::perms::owner_write,
+                               std::filesystem::perm_options::add);
+  const auto refusal = [&](const char* pointer, int layers) {
+    auto cut = whole;
+    cut[nlohmann::json::json_pointer{pointer}] = layers;
+    std::ofstream{model / "config.json"} << cut;
+    const auto spec = cluster::read_spec_text(
+        R"({ "troupe": 1, "name": "a", "model": { "path": "model" }, "pools": { "one": { "role": "all" } } })",
+        (here.path() / "a.json").string());
+    REQUIRE(spec);
+    const auto checked = cluster::check_model(*spec);
+    return checked ? std::string{} : checked.error().what;
+  };
+  const auto file = (model / "config.json").string();
+  CHECK(refusal("/text_config/num_hidden_layers", 7)
+            .ends_with(file + ": text_config.num_hidden_layers is 7, and the weights have 8 layers "
+                              "(model.language_model.layers.7); valid here: 8"));
+  CHECK(refusal("/vision_config/depth", 5)
+            .ends_with(file +
+                       ": vision_config.depth is 5, and the weights have 6 layers (model.visual.blocks.5); valid "
+                       "here: 6"));
+  CHECK(refusal("/vision_config/depth", 6).empty());
 }
