@@ -47,16 +47,22 @@ matrix_place place_of_encode_worker(drill_phase phase) {
       "a worker of an encode mesh takes no order and writes nothing; 'header' and 'collective' have its steps");
 }
 
+/// Collectives that pass before one is struck. Of an encode cell the first picture alone is certain to come, since its
+/// fellow may be given the others; the tower sums twice a layer. What prefill and decode compute is several times more.
+std::uint32_t collectives_passed(matrix_role role) {
+  return role == matrix_role::encode || role == matrix_role::encode_worker ? 4 : 25;
+}
+
 matrix_place place_of_request(matrix_role role, drill_phase phase, bool encode_mesh) {
   const bool leads = role == matrix_role::prefill_leader || role == matrix_role::decode;
   if (is_mesh(role) && phase == drill_phase::header)
     return at(leads ? "executor.announced" : "executor.planned", role == matrix_role::encode_worker ? 1 : 3);
   if (is_mesh(role) && phase == drill_phase::collective)
-    return at("group.entered", 25);
+    return at("group.entered", collectives_passed(role));
   if (role == matrix_role::encode_worker)
     return place_of_encode_worker(phase);
   if (role == matrix_role::encode && encode_mesh && phase == drill_phase::collective)
-    return at("group.entered", 25);
+    return at("group.entered", collectives_passed(role));
   if (phase == drill_phase::collective)
     return never(role == matrix_role::front ? "the front is in no group"
                                             : "an encode cell of one rank has no collective");
