@@ -312,11 +312,11 @@ TEST_CASE("B18: sequences join, leave and reuse places alike on every rank, and 
     all.join(joining(1, 10, 100));
     all.join(joining(2, 20, 4));
     all.join(joining(3, 30, 3)); // waits for a place
-    while (!all.has_left(2))
-      REQUIRE(all.step());
+    for (int steps = 0; !all.has_left(2); ++steps)
+      REQUIRE((steps < step_company::steps_max && all.step()));
     all.join(joining(4, 40, 5));
-    while (!all.has_left(4))
-      REQUIRE(all.step());
+    for (int steps = 0; !all.has_left(4); ++steps)
+      REQUIRE((steps < step_company::steps_max && all.step()));
     all.leave(1);
     all.join(joining(5, 50, 2)); // into the place that comes free with the same plan
     all.drain();
