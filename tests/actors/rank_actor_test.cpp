@@ -2,15 +2,30 @@
 
 #include <doctest/doctest.h>
 
+#include <functional>
 #include <future>
 #include <thread>
 
 #include "actors/clock_actor.hpp"
+#include "runtime/base/clock.hpp"
 
 using namespace troupe;
 using namespace std::chrono_literals;
 
 namespace {
+
+/// What has not happened by then will not: an actor system waits for its actors, so no wait here may be without end.
+constexpr auto patience = 20s;
+
+bool comes_true(const std::function<bool()>& what) {
+  const auto deadline = base::now() + patience;
+  while (!what()) {
+    if (base::now() >= deadline)
+      return false;
+    std::this_thread::yield();
+  }
+  return true;
+}
 
 struct scene {
   std::promise<void> entered;
@@ -26,10 +41,10 @@ public:
   caf::behavior make_behavior() override {
     return {[this](actors::run_atom) {
       in_.entered.set_value();
-      in_.go_on.get_future().wait();
+      in_.go_on.get_future().wait_for(patience);
       get_on();
       in_.got_on.set_value();
-      in_.end.get_future().wait();
+      in_.end.get_future().wait_for(patience);
       quit();
     }};
   }
@@ -49,17 +64,16 @@ TEST_CASE("C4: an actor in the middle of a message is seen at work, and seen to 
   caf::actor_system system{config};
   caf::anon_send(system.spawn<worker>(rank, in), actors::run_atom::value);
 
-  REQUIRE(in.entered.get_future().wait_for(20s) == std::future_status::ready);
+  REQUIRE(in.entered.get_future().wait_for(patience) == std::future_status::ready);
   const auto working = rank.turns->at(0);
   CHECK(working.works);
   in.go_on.set_value();
-  REQUIRE(in.got_on.get_future().wait_for(20s) == std::future_status::ready);
+  REQUIRE(in.got_on.get_future().wait_for(patience) == std::future_status::ready);
   CHECK(rank.turns->at(0).works);
   CHECK(rank.turns->at(0).turn > working.turn);
   in.end.set_value();
   system.await_all_actors_done();
-  while (rank.turns->at(0).works) // what the scheduler still does after the actor is done
-    std::this_thread::yield();
+  CHECK(comes_true([&] { return !rank.turns->at(0).works; })); // the scheduler is not done with it at once
 }
 
 TEST_CASE("K13: a message that waits and is not begun counts as no progress, and an actor without one is at rest") {
@@ -72,11 +86,10 @@ TEST_CASE("K13: a message that waits and is not begun counts as no progress, and
   caf::actor_system system{config};
   const auto holds_the_worker = system.spawn<worker>(rank, first);
   const auto waits = system.spawn<worker>(rank, second);
-  while (rank.turns->at(1).works) // until it has begun to wait for messages
-    std::this_thread::yield();
+  REQUIRE(comes_true([&] { return !rank.turns->at(1).works; })); // it has begun to wait for messages
 
   caf::anon_send(holds_the_worker, actors::run_atom::value);
-  REQUIRE(first.entered.get_future().wait_for(20s) == std::future_status::ready);
+  REQUIRE(first.entered.get_future().wait_for(patience) == std::future_status::ready);
   CHECK_FALSE(rank.turns->at(1).works);
   const auto before = rank.turns->at(1).turn;
   caf::anon_send(waits, actors::run_atom::value);
@@ -85,13 +98,12 @@ TEST_CASE("K13: a message that waits and is not begun counts as no progress, and
 
   first.go_on.set_value();
   first.end.set_value();
-  REQUIRE(second.entered.get_future().wait_for(20s) == std::future_status::ready);
+  REQUIRE(second.entered.get_future().wait_for(patience) == std::future_status::ready);
   CHECK(rank.turns->at(1).turn > before);
   second.go_on.set_value();
   second.end.set_value();
   system.await_all_actors_done();
-  while (rank.turns->at(1).works)
-    std::this_thread::yield();
+  CHECK(comes_true([&] { return !rank.turns->at(1).works; }));
 }
 
 TEST_CASE("K13: the clock of an actor system shows that it turns, and is never at rest") {
@@ -101,13 +113,11 @@ TEST_CASE("K13: the clock of an actor system shows that it turns, and is never a
   config.set("scheduler.max-threads", std::size_t{1});
   caf::actor_system system{config};
   const auto clock = system.spawn<actors::clock_actor>(rank, 1ms);
-  while (!rank.turns->at(0).works)
-    std::this_thread::yield();
-  for (auto turns = 0; turns < 3; ++turns) {
+  bool turns = comes_true([&] { return rank.turns->at(0).works; });
+  for (int seen = 0; seen < 3 && turns; ++seen) {
     const auto before = rank.turns->at(0).turn;
-    while (rank.turns->at(0).turn == before)
-      std::this_thread::yield();
-    CHECK(rank.turns->at(0).works);
+    turns = comes_true([&] { return rank.turns->at(0).turn != before; }) && rank.turns->at(0).works;
   }
+  CHECK(turns);
   caf::anon_send_exit(clock, caf::exit_reason::kill);
 }
