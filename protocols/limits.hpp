@@ -116,6 +116,11 @@ inline constexpr std::chrono::milliseconds start_abort_grace{300};
 /// Before a request is tried again after a fault of the way: by then it is known whether a rank has died of it.
 inline constexpr std::chrono::milliseconds retry_pause{300};
 inline constexpr std::chrono::milliseconds first_cause_grace{200}; ///< a consequence was seen; its cause may follow
+/// A peer's end and the supervisor's order that all are to leave come by different sockets: the order that explains the
+/// end is given this long before the end counts as a fault.
+inline constexpr std::chrono::milliseconds explanation_grace{300};
+/// A rank that has closed its control socket leaves by itself within this, or is ended.
+inline constexpr std::chrono::milliseconds control_lost_grace{1'000};
 /// When the cluster is ended at once the front is told first and ordered to leave so much later: by then it has ended
 /// its requests by name, and its clients have been told.
 inline constexpr std::chrono::milliseconds front_notice{300};
@@ -124,6 +129,7 @@ static_assert(frame_header_bytes < unauthenticated_frame_bytes_max);
 static_assert(unauthenticated_frame_bytes_max < frame_bytes_max_default);
 static_assert(picture_chunk_bytes + frame_header_bytes + 64 <= frame_bytes_max_default);
 static_assert(retry_pause > first_cause_grace);
+static_assert(explanation_grace > first_cause_grace, "the supervisor has judged the cause before its consequences");
 static_assert(pictures_per_request_max < vote_rooms_max, "a request's vote fits, and others beside it");
 static_assert(readers_large < readers, "a reader is left for small questions");
 static_assert(picture_pixel_scans_max / picture_pixels_max >= 12, "the largest picture may be progressive");

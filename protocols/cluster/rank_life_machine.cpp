@@ -1,5 +1,11 @@
 #include "protocols/cluster/rank_life_machine.hpp"
 
+#include <algorithm>
+#include <utility>
+
+#include "protocols/cluster/life_machine.hpp"
+#include "protocols/limits.hpp"
+
 namespace troupe::protocols {
 
 namespace {
@@ -27,6 +33,19 @@ std::optional<life_state> step_after(life_state state) noexcept {
 }
 
 } // namespace
+
+void rank_life_machine::on_launch(const cluster_plan& plan) {
+  front_ = plan.front();
+  alone_ = plan.rank(self_).role == role_kind::stub;
+  one_fate_.assign(plan.ranks.size(), false);
+  for (const auto& cell : plan.cells) {
+    if (!cell.place_of(self_))
+      continue;
+    is_front_ = is_front_ || cell.role == role_kind::front;
+    for (const auto member : cell.ranks)
+      one_fate_[member.value] = true;
+  }
+}
 
 result<void> rank_life_machine::on_roster() {
   if (at_ != life_state::joined || heading_ != life_state::joined)
@@ -64,13 +83,54 @@ result<std::optional<progress>> rank_life_machine::on_reached(life_state here, s
   return progress{here, std::move(detail)};
 }
 
-result<void> rank_life_machine::on_shutdown(const shutdown& order) {
+result<bool> rank_life_machine::on_shutdown(const shutdown& order) {
   if (at_ == life_state::left || at_ == life_state::failed)
     return illegal("a shutdown came");
+  served_ = served_ || at_ == life_state::ready;
   at_ = life_state::draining;
   heading_ = life_state::left;
   aborting_ = aborting_ || !order.drain;
-  return {};
+  return served_;
+}
+
+result<readmitted> rank_life_machine::on_readmit(const readmit& order) {
+  if (order.ranks.empty())
+    return protocols::fail(fault::bad_value, "nobody to admit again");
+  const auto is_front = [this](const endpoint& peer) { return peer.rank == front_; };
+  front_gone_ = front_gone_ && std::ranges::none_of(order.ranks, is_front);
+  return readmitted{.born = order.ranks.front().born, .begun = 1};
+}
+
+std::optional<std::variant<readmitted, error>>
+rank_life_machine::on_admitted(const readmit& order, const result<void>& done, std::optional<rank_id> unreached) const {
+  if (done)
+    return readmitted{.born = order.ranks.front().born};
+  if (done.error().code == fault::cancelled)
+    return std::nullopt;
+  return refuse_to_readmit(self_, unreached, done.error());
+}
+
+std::vector<error> rank_life_machine::on_inbox(const rank_inbox& posted, time_point now) {
+  drained_ = drained_ || posted.drained;
+  if (const auto& trouble = posted.trouble.get())
+    trouble_.note(*trouble);
+  std::vector<error> told;
+  for (const auto& [peer, cause] : posted.gone) {
+    front_gone_ = front_gone_ || peer == front_;
+    auto what = "rank " + std::to_string(peer.value) + ": " + std::string{name(cause.code)};
+    if (cause.code != fault::peer_gone && !cause.what.empty())
+      what += ": " + cause.what;
+    if (peer.value < one_fate_.size() && one_fate_[peer.value])
+      trouble_.note({{fault::peer_gone, std::move(what)}, "edge", now});
+    else if (at_ != life_state::draining) // in a drain they leave
+      told.push_back({.code = static_cast<std::uint16_t>(cause.code),
+                      .message = std::move(what),
+                      .origin = peer,
+                      .call = {},
+                      .where = "edge",
+                      .request = {}});
+  }
+  return told;
 }
 
 result<void> rank_life_machine::on_left() {
@@ -78,6 +138,46 @@ result<void> rank_life_machine::on_left() {
     return illegal("it left");
   at_ = life_state::left;
   return {};
+}
+
+std::string rank_life_machine::where_of(const failure& cause) const {
+  const auto& trouble = trouble_.get();
+  return trouble && trouble->cause == cause ? trouble->where : std::string{name(heading_)};
+}
+
+rank_life_machine::last_words rank_life_machine::on_failed(const failure& cause, std::string where,
+                                                           std::optional<rank_id> unreached) {
+  const bool of_another = unreached && at_ < life_state::ready;
+  at_ = life_state::failed;
+  return {{.code = static_cast<std::uint16_t>(cause.code),
+           .message = cause.what,
+           .origin = of_another ? *unreached : self_,
+           .call = {},
+           .where = std::move(where),
+           .request = {}},
+          of_another};
+}
+
+std::optional<failure> rank_life_machine::must_leave(time_point now) const {
+  const auto& trouble = trouble_.get();
+  if (!trouble)
+    return std::nullopt;
+  const bool of_peer = trouble->cause.code == fault::peer_gone;
+  if (of_peer && (is_explained() || now < trouble->since + limits::explanation_grace))
+    return std::nullopt;
+  return trouble->cause;
+}
+
+bool rank_life_machine::may_leave() const noexcept {
+  if (aborting_)
+    return true;
+  if (at_ != life_state::draining)
+    return false;
+  return alone_ || !served_ || (is_front_ ? drained_ : front_gone_);
+}
+
+duration rank_life_machine::nap(duration most) const {
+  return trouble_.get() && !is_explained() ? std::min<duration>(limits::explanation_grace, most) : most;
 }
 
 bool supersedes_readmission(message_type order) noexcept {

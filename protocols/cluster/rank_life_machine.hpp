@@ -2,19 +2,33 @@
 
 #include <optional>
 #include <string>
+#include <variant>
+#include <vector>
 
+#include "protocols/cluster/cluster_plan.hpp"
 #include "protocols/cluster/life_messages.hpp"
+#include "protocols/cluster/rank_inbox.hpp"
 #include "protocols/fault.hpp"
 
 namespace troupe::protocols {
 
-/// One rank's own life: which order of the supervisor may come now, and what it may say of itself.
-/// A step of the start-up is taken when the supervisor says so, never because this rank is done with the one before: so
-/// all ranks enter the collectives of `grouped` and `warm` together (B20, G3).
-/// Contract: A16, B1, C2, C3, C10.
+/// One rank's own life: which order of the supervisor may come now, what the rank may say of itself, and when it ends.
+/// Start: a step is taken when the supervisor says so, never because this rank is done with the one before: so all
+/// ranks enter the collectives of `grouped` and `warm` together (B20, G3).
+/// Failures: one of this rank's own threads ends it at once. The end of a peer ends it only where both are in one cell,
+/// and only after `limits::explanation_grace`: the order to leave, which explains that end, comes by another socket. Of
+/// every other peer, the front too, the supervisor is told, and decides: no thread of a rank waits for the front alone.
+/// Leaving: the front leaves when every request has ended; the others when the front has, since until then they serve
+/// it. A rank that was not ready yet serves nobody.
+/// Contract: A16, B1, C2, C3, C10, C11, C14, K14.
+/// Threads: the rank's main thread.
 /// Errors: illegal_transition; the caller reports it and leaves. Final states take nothing more.
 class rank_life_machine {
 public:
+  explicit rank_life_machine(rank_id self = {}) : self_(self) {}
+
+  /// The rank knows its job. Before this every peer is a stranger.
+  void on_launch(const cluster_plan& plan);
   /// Everybody can be reached: state your facts.
   result<void> on_roster();
   /// Errors: parity_mismatch too, with the difference; the rank has failed then.
@@ -24,10 +38,37 @@ public:
   /// The step is done. Returns what to tell the supervisor; nothing once the rank has been told to leave.
   result<std::optional<progress>> on_reached(life_state here, std::string detail = {});
   /// From any state: a cluster may be ended while it starts. An abort may follow a drain; a repeated order is none.
-  result<void> on_shutdown(const shutdown& order);
+  /// Returns whether the rank has served, and so has something to finish.
+  result<bool> on_shutdown(const shutdown& order);
+  /// Returns what to tell the supervisor before the edges are made. What was posted before the order must have been
+  /// given to `on_inbox`. Errors: bad_value.
+  result<readmitted> on_readmit(const readmit& order);
+  /// How it went. Nothing is said of an admission that was cancelled: the supervisor has sent a newer order. A new
+  /// generation that cannot be reached is the supervisor's to judge; this rank goes on with what it has.
+  std::optional<std::variant<readmitted, error>> on_admitted(const readmit& order, const result<void>& done,
+                                                             std::optional<rank_id> unreached) const;
+  /// Returns what to tell the supervisor of peers that have gone.
+  std::vector<error> on_inbox(const rank_inbox& posted, time_point now);
   /// Everything that it had is finished; the process may end.
   result<void> on_left();
-  void fail() noexcept { at_ = life_state::failed; }
+
+  struct last_words {
+    error said;
+    bool of_another = false; ///< the rank leaves because of another's fault
+  };
+  /// The rank cannot go on. `unreached`: the other end of an edge that could not be made. While a rank starts it names
+  /// that end and not itself.
+  last_words on_failed(const failure& cause, std::string where, std::optional<rank_id> unreached);
+  /// What the rank was doing when `cause` came, in words.
+  std::string where_of(const failure& cause) const;
+
+  /// The failure that ends this rank now; nothing while there is none, or while a peer's end may still be explained.
+  std::optional<failure> must_leave(time_point now) const;
+  bool may_leave() const noexcept;
+  /// How long the main thread may sleep: `most`, or less while a peer's end waits for its explanation.
+  duration nap(duration most) const;
+  /// From ready on the main thread is watched; until then a rank's steps have the deadline of the start (K13).
+  bool is_watched() const noexcept { return at_ >= life_state::ready; }
 
   life_state current() const noexcept { return at_; }
   /// The state that the rank has been told to reach; equal to `current` while it waits for the others.
@@ -36,10 +77,20 @@ public:
 
 private:
   tl::unexpected<failure> illegal(std::string_view event) const;
+  bool is_explained() const noexcept { return at_ == life_state::draining; }
 
+  rank_id self_;
+  rank_id front_;
+  bool is_front_ = false;
+  bool alone_ = false;         ///< a cluster of stubs: nobody to wait for when it drains
+  std::vector<bool> one_fate_; ///< by rank: in a cell of this one
   life_state at_ = life_state::spawned;
   life_state heading_ = life_state::joined; ///< the first step needs no order
   bool aborting_ = false;
+  bool served_ = false;  ///< was ready before it was told to leave
+  bool drained_ = false; ///< the front: every request has ended
+  bool front_gone_ = false;
+  first_trouble trouble_;
 };
 
 /// Whether a rank that makes its edges to newcomers leaves that for this order: one that begins the next recovery or

@@ -36,10 +36,6 @@ using namespace protocols;
 
 namespace {
 
-/// A peer's end and the supervisor's word that all are to leave come by different sockets: the one that explains the
-/// other is given this long before the peer's end counts as a fault.
-constexpr std::chrono::milliseconds explanation_grace{300};
-
 base::exit_code exit_code_of(fault code) noexcept {
   if (code == fault::config_invalid || code == fault::no_memory)
     return base::exit_code::config;
@@ -92,64 +88,24 @@ result<void> begin(const rank_arguments& arguments) {
       .and_then([&] { return take_plugins(arguments.plugins); });
 }
 
-/// What other threads have to say to the main thread; the first failure is the one that counts.
+/// The rank's inbox, as its threads share it.
 class mail {
 public:
   mail() : bell_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
 
-  struct trouble {
-    failure cause;
-    std::string where;
-    time_point since;
-  };
-
-  void fail(const failure& cause, const std::string& where) {
+  /// Any thread. `put` changes the inbox.
+  template <class Put>
+  void post(const Put& put) {
     {
       const std::lock_guard lock{mutex_};
-      // A peer's end is often the consequence of a fault that is about to be told too: that one is the better answer.
-      if (trouble_ && trouble_->cause.code != fault::peer_gone)
-        return;
-      if (!trouble_ || cause.code != fault::peer_gone)
-        trouble_ = trouble{cause, where, base::now()};
+      put(posted_);
     }
-    ring();
+    const std::uint64_t one = 1;
+    [[maybe_unused]] const auto written = ::write(bell_.get(), &one, sizeof one);
   }
-  void peer_gone(rank_id peer, const failure& cause) {
-    {
-      const std::lock_guard lock{mutex_};
-      gone_.push_back(peer);
-      unsaid_.emplace_back(peer, cause);
-    }
-    ring();
-  }
-  void peer_is_back(rank_id peer) {
+  rank_inbox take() {
     const std::lock_guard lock{mutex_};
-    std::erase(gone_, peer);
-  }
-  /// Peers that have gone since the last call.
-  std::vector<std::pair<rank_id, failure>> take_unsaid() {
-    const std::lock_guard lock{mutex_};
-    return std::exchange(unsaid_, {});
-  }
-  void drained() {
-    {
-      const std::lock_guard lock{mutex_};
-      drained_ = true;
-    }
-    ring();
-  }
-
-  std::optional<trouble> trouble_now() const {
-    const std::lock_guard lock{mutex_};
-    return trouble_;
-  }
-  bool is_drained() const {
-    const std::lock_guard lock{mutex_};
-    return drained_;
-  }
-  bool has_gone(rank_id peer) const {
-    const std::lock_guard lock{mutex_};
-    return std::find(gone_.begin(), gone_.end(), peer) != gone_.end();
+    return std::exchange(posted_, {});
   }
   int fd() const noexcept { return bell_.get(); }
   void hear() noexcept {
@@ -158,22 +114,15 @@ public:
   }
 
 private:
-  void ring() noexcept {
-    const std::uint64_t one = 1;
-    [[maybe_unused]] const auto written = ::write(bell_.get(), &one, sizeof one);
-  }
-  mutable std::mutex mutex_;
-  std::optional<trouble> trouble_;
-  std::vector<rank_id> gone_;
-  std::vector<std::pair<rank_id, failure>> unsaid_;
-  bool drained_ = false;
+  std::mutex mutex_;
+  rank_inbox posted_;
   base::unique_fd bell_;
 };
 
-/// Carries out what the supervisor orders, in the order that `rank_life_machine` allows.
+/// Carries out what the supervisor orders and what `rank_life_machine` makes of it.
 class rank_life {
 public:
-  rank_life(control_link link, rank_id self) : link_(std::move(link)), self_(self) {}
+  rank_life(control_link link, rank_id self) : link_(std::move(link)), self_(self), life_(self) {}
 
   int run();
 
@@ -186,9 +135,9 @@ private:
   result<void> obey_roster(const roster& everybody);
   result<void> obey_proceed(const proceed& order);
   result<void> obey_readmit(const readmit& order);
-  result<void> report_lost_peers();
+  result<void> take_mail();
   result<void> reached(life_state here);
-  bool may_leave() const;
+  void wait();
   void at_work(bool working) noexcept;
   int leave_failed(const failure& cause, const std::string& where);
   void flush();
@@ -208,9 +157,6 @@ private:
   mail mail_;
   std::unique_ptr<rank_world> world_;
   base::busy_sign sign_;
-  rank_id front_;
-  bool served_ = false; ///< was ready before it was told to leave
-  bool alone_ = false;  ///< a cluster of stubs: nobody to wait for when it drains
   duration start_deadline_{};
 };
 
@@ -237,18 +183,20 @@ result<void> rank_life::build(const launch& start) {
   base::open_log(plan->rank(self_).label);
   open_record(start, *plan, self_);
   base::flight_span joining{step_to(life_state::joined)};
-  front_ = plan->front();
-  alone_ = plan->rank(self_).role == role_kind::stub;
+  life_.on_launch(*plan);
   start_deadline_ = std::chrono::milliseconds{spec->timeouts.start_ms};
   world_ = std::make_unique<rank_world>(
       start, *std::move(spec), *std::move(plan), self_, digest_of(start.spec_json),
       rank_world::events{.on_failure =
                              [this](const failure& cause, const std::string& where) {
                                base::flight().note_fault(cause, where);
-                               mail_.fail(cause, where);
+                               mail_.post([&](rank_inbox& to) { to.trouble.note({cause, where, base::now()}); });
                              },
-                         .on_peer_gone = [this](rank_id peer, const failure& cause) { mail_.peer_gone(peer, cause); },
-                         .on_drained = [this] { mail_.drained(); }});
+                         .on_peer_gone =
+                             [this](rank_id peer, const failure& cause) {
+                               mail_.post([&](rank_inbox& to) { to.gone.emplace_back(peer, cause); });
+                             },
+                         .on_drained = [this] { mail_.post([](rank_inbox& to) { to.drained = true; }); }});
   sign_ = world_->watch_main_thread();
   auto at = world_->open();
   if (!at)
@@ -308,12 +256,11 @@ result<void> rank_life::obey(const frame_view& frame) {
   if (type == shutdown::type)
     return with(shutdown{}, [&](const shutdown& order) {
       base::flight().reached(life_state::draining);
-      served_ = served_ || life_.current() == life_state::ready;
-      const auto allowed = life_.on_shutdown(order);
+      const auto has_served = life_.on_shutdown(order);
       TROUPE_FAULT_POINT("rank.draining");
-      if (allowed && served_)
+      if (has_served && *has_served)
         world_->drain();
-      return allowed;
+      return has_served ? result<void>{} : tl::unexpected<failure>{has_served.error()};
     });
   if (type == lost::type)
     return with(lost{}, [&](const lost& news) -> result<void> {
@@ -332,12 +279,14 @@ result<void> rank_life::obey(const frame_view& frame) {
   return fail(fault::unknown_type, std::string{name(type)} + " from the supervisor");
 }
 
-/// A new generation that cannot be reached is the supervisor's to judge: this rank goes on with what it has.
 result<void> rank_life::obey_readmit(const readmit& order) {
-  if (order.ranks.empty())
-    return fail(fault::bad_value, "nobody to admit again");
-  for (const auto& peer : order.ranks)
-    mail_.peer_is_back(peer.rank);
+  if (auto told = take_mail(); !told)
+    return told;
+  const auto begun = life_.on_readmit(order);
+  if (!begun)
+    return tl::unexpected<failure>{begun.error()};
+  if (auto said = link_.send(*begun); !said)
+    return said;
   result<void> beside;
   const auto superseded = [&] {
     for (;;) { // ends with what the supervisor has said so far
@@ -351,99 +300,68 @@ result<void> rank_life::obey_readmit(const readmit& order) {
         return true;
     }
   };
-  if (auto begun = link_.send(readmitted{order.ranks.front().born, 1}); !begun)
-    return begun;
   at_work(false); // it waits for peers, and has deadlines
   const auto done = world_->readmit(order, superseded);
   at_work(true);
   if (!beside)
     return beside;
-  if (done)
-    return link_.send(readmitted{order.ranks.front().born});
-  if (done.error().code == fault::cancelled)
+  const auto answer = life_.on_admitted(order, done, world_->unreached());
+  if (!answer)
     return {};
-  base::log_warning("cannot admit generation {}: {}", order.ranks.front().born.value, to_string(done.error()));
-  return link_.send(refuse_to_readmit(self_, world_->unreached(), done.error()));
+  if (!done)
+    base::log_warning("cannot admit generation {}: {}", order.ranks.front().born.value, to_string(done.error()));
+  return std::visit([this](const auto& message) { return link_.send(message); }, *answer);
 }
 
-/// Without a rank of its own cell this one cannot go on; of any other, the front too, the supervisor is told, and
-/// decides: no thread of a rank waits for the front alone (C11).
-result<void> rank_life::report_lost_peers() {
-  for (const auto& [peer, cause] : mail_.take_unsaid()) {
-    auto what = "rank " + std::to_string(peer.value) + ": " + std::string{name(cause.code)};
-    if (cause.code != fault::peer_gone && !cause.what.empty())
-      what += ": " + cause.what;
-    if (world_->shares_fate_with(peer)) {
-      mail_.fail({fault::peer_gone, what}, "edge");
-      continue;
-    }
-    if (life_.current() == life_state::draining)
-      continue; // they leave
-    const auto said = link_.send(error{.code = static_cast<std::uint16_t>(cause.code),
-                                       .message = what,
-                                       .origin = peer,
-                                       .call = {},
-                                       .where = "edge",
-                                       .request = {}});
-    if (!said)
-      return said;
-  }
+result<void> rank_life::take_mail() {
+  for (const auto& of_peer : life_.on_inbox(mail_.take(), base::now()))
+    if (auto told = link_.send(of_peer); !told)
+      return told;
   return {};
 }
 
-/// The front leaves when every request has ended; the others when it has, since until then they serve them (C14). A
-/// rank that was not ready yet serves nobody.
-bool rank_life::may_leave() const {
-  if (life_.aborting())
-    return true;
-  if (life_.current() != life_state::draining)
-    return false;
-  return alone_ || !served_ || (world_->is_front() ? mail_.is_drained() : mail_.has_gone(front_));
-}
-
-/// Until it is ready, a rank's steps have the deadline of the start; from then on its main thread is watched, also
-/// while it waits for orders, which it does in naps (C4, C12, K13).
+/// Contract: C4, C12, K13. The naps of an idle rank count as work.
 void rank_life::at_work(bool working) noexcept {
-  sign_.set(working && life_.current() >= life_state::ready);
+  sign_.set(working && life_.is_watched());
 }
 
 result<void> rank_life::serve_until_left() {
-  while (!may_leave()) {
-    at_work(true);
-    if (auto told = report_lost_peers(); !told)
+  while (true) {
+    if (auto told = take_mail(); !told)
       return told;
-    const auto trouble = mail_.trouble_now();
-    const bool explained = life_.current() == life_state::draining;
-    if (trouble && trouble->cause.code != fault::peer_gone)
-      return tl::unexpected<failure>{trouble->cause};
-    if (trouble && !explained && base::now() >= trouble->since + explanation_grace)
-      return tl::unexpected<failure>{trouble->cause};
+    if (life_.may_leave())
+      return {};
+    at_work(true);
+    if (auto trouble = life_.must_leave(base::now()))
+      return tl::unexpected<failure>{*std::move(trouble)};
 
     auto frame = link_.next();
     if (!frame)
       return fail(fault::peer_gone, "the supervisor");
-    if (*frame) {
-      if (auto done = obey(**frame); !done)
-        return done;
-      continue;
-    }
-    link_.lane().flush();
-    const fabric::lane::interest wanted{.readable = true, .writable = false};
-    if (!link_.lane().arm(wanted)) {
-      link_.lane().disarm();
-      continue;
-    }
-    const auto set = link_.lane().waitables(wanted);
-    std::array<pollfd, 3> fds{};
-    std::copy_n(set.fds.begin(), set.count, fds.begin());
-    fds[set.count] = {mail_.fd(), POLLIN, 0};
-    const auto nap = trouble && !explained ? std::min(explanation_grace, world_->nap()) : world_->nap();
-    TROUPE_FAULT_POINT("rank.idle");
-    ::poll(fds.data(), set.count + 1, static_cast<int>(nap.count()));
-    link_.lane().disarm();
-    mail_.hear();
+    if (!*frame)
+      wait();
+    else if (auto done = obey(**frame); !done)
+      return done;
   }
-  return {};
+}
+
+/// Until the supervisor or another thread has something.
+void rank_life::wait() {
+  link_.lane().flush();
+  const fabric::lane::interest wanted{.readable = true, .writable = false};
+  if (!link_.lane().arm(wanted)) {
+    link_.lane().disarm();
+    return;
+  }
+  const auto set = link_.lane().waitables(wanted);
+  std::array<pollfd, 3> fds{};
+  std::copy_n(set.fds.begin(), set.count, fds.begin());
+  fds[set.count] = {mail_.fd(), POLLIN, 0};
+  const auto nap = std::chrono::ceil<std::chrono::milliseconds>(life_.nap(world_->nap()));
+  TROUPE_FAULT_POINT("rank.idle");
+  ::poll(fds.data(), set.count + 1, static_cast<int>(nap.count()));
+  link_.lane().disarm();
+  mail_.hear();
 }
 
 void rank_life::flush() {
@@ -462,16 +380,10 @@ int rank_life::leave_failed(const failure& cause, const std::string& where) {
   base::log_error("{}: {}", where, to_string(cause));
   base::flight().note_fault(cause, where);
   base::flight().reached(life_state::failed);
-  const bool starts = world_ && life_.current() < life_state::ready;
-  const auto unreached = starts ? world_->unreached() : std::nullopt;
-  (void)link_.send(error{.code = static_cast<std::uint16_t>(cause.code),
-                         .message = cause.what,
-                         .origin = unreached.value_or(self_),
-                         .call = {},
-                         .where = where,
-                         .request = {}});
+  const auto words = life_.on_failed(cause, where, world_ ? world_->unreached() : std::nullopt);
+  (void)link_.send(words.said);
   flush();
-  return static_cast<int>(unreached ? base::exit_code::peer_gone : exit_code_of(cause.code));
+  return static_cast<int>(words.of_another ? base::exit_code::peer_gone : exit_code_of(cause.code));
 }
 
 /// Libraries throw where memory or threads are used up: that is said as any other failure.
@@ -479,7 +391,8 @@ int rank_life::run() {
   try {
     return live();
   } catch (const std::exception& problem) {
-    return leave_failed(base::failure_of(problem), std::string{name(life_.heading())});
+    const auto cause = base::failure_of(problem);
+    return leave_failed(cause, life_.where_of(cause));
   }
 }
 
@@ -493,9 +406,8 @@ int rank_life::live() {
   if (auto built = build(*start); !built)
     return leave_failed(built.error(), "start");
   if (auto served = serve_until_left(); !served) {
-    const auto trouble = mail_.trouble_now();
-    const bool told = trouble && trouble->cause == served.error();
-    return leave_failed(served.error(), told ? trouble->where : std::string{name(life_.heading())});
+    (void)life_.on_inbox(mail_.take(), base::now()); // may say where; of peers that have gone nothing more is told
+    return leave_failed(served.error(), life_.where_of(served.error()));
   }
   if (!life_.aborting()) {
     world_->stop();

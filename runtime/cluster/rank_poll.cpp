@@ -1,25 +1,8 @@
 #include "runtime/cluster/rank_poll.hpp"
 
-#include <algorithm>
+#include "protocols/cluster/due_order.hpp"
 
 namespace troupe::cluster {
-
-void put_due_in_order(std::span<const pollfd> polled, std::span<const std::size_t> owners, bool all,
-                      std::vector<std::size_t>& due) {
-  due.clear();
-  const auto add = [&](std::size_t owner) {
-    if (std::ranges::find(due, owner) == due.end())
-      due.push_back(owner);
-  };
-  for (std::size_t i = 0; i < owners.size(); ++i) {
-    const bool is_process = i == 0 || owners[i - 1] != owners[i];
-    if (is_process && polled[i].revents != 0)
-      add(owners[i]);
-  }
-  for (std::size_t i = 0; i < owners.size(); ++i)
-    if (all || polled[i].revents != 0)
-      add(owners[i]);
-}
 
 std::span<const std::size_t> rank_poll::wait(const std::vector<std::unique_ptr<supervised_rank>>& ranks,
                                              std::span<const int> others, int wait_ms) {
@@ -35,7 +18,11 @@ std::span<const std::size_t> rank_poll::wait(const std::vector<std::unique_ptr<s
   ::poll(fds_.data(), fds_.size(), sleeps ? wait_ms : 0);
   for (const auto& rank : ranks)
     rank->disarm();
-  put_due_in_order(fds_, owners_, !sleeps, due_);
+  woken_.clear();
+  for (std::size_t i = 0; i < owners_.size(); ++i)
+    if (fds_[i].revents != 0)
+      woken_.push_back(i);
+  protocols::put_due_in_order(owners_, woken_, !sleeps, due_);
   return due_;
 }
 

@@ -11,12 +11,6 @@
 
 namespace troupe::cluster {
 
-/// The owners of what poll found, each once, into `due`; those whose process has ended first: what a dead rank leaves
-/// undone grows while the frames and the output of others are read. `all`: whoever has something open is due.
-/// `owners` stand in order, and the first descriptor of each is its process.
-void put_due_in_order(std::span<const pollfd> polled, std::span<const std::size_t> owners, bool all,
-                      std::vector<std::size_t>& due);
-
 /// One sleep over everything that ranks have open, so that a thousand quiet ranks cost one system call a turn.
 class rank_poll {
 public:
@@ -28,6 +22,7 @@ public:
 private:
   std::vector<pollfd> fds_;
   std::vector<std::size_t> owners_; ///< by place in `fds_`; those of `others` are left out
+  std::vector<std::size_t> woken_;  ///< places in `fds_` where something was found
   std::vector<std::size_t> due_;
 };
 

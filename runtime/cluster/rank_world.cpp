@@ -319,11 +319,6 @@ void rank_world::drain() {
     caf::anon_send(*front, actors::drain_atom::value);
 }
 
-bool rank_world::shares_fate_with(rank_id peer) const {
-  const auto together = [&](const cell_plan& cell) { return cell.place_of(peer) && cell.place_of(context_.self); };
-  return std::any_of(context_.plan.cells.begin(), context_.plan.cells.end(), together);
-}
-
 void rank_world::lose(const lost& news) {
   for (const auto rank : news.ranks) {
     {

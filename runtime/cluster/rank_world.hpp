@@ -79,14 +79,12 @@ public:
   std::chrono::milliseconds nap() const noexcept;
 
   const std::string& device() const noexcept { return device_; } ///< once opened
-  bool is_front() const { return role_here(protocols::role_kind::front); }
-  /// The two ranks are in one cell: neither goes on without the other.
-  bool shares_fate_with(protocols::rank_id peer) const;
 
 private:
   using lane_name = protocols::begun_edges::name;
 
   bool role_here(protocols::role_kind role) const;
+  bool is_front() const { return role_here(protocols::role_kind::front); }
   const protocols::cell_plan* cell_here(protocols::role_kind role) const;
   bool has_model() const noexcept { return !context_.spec.model_path.empty(); }
 

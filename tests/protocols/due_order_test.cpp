@@ -1,20 +1,23 @@
-#include "runtime/cluster/rank_poll.hpp"
+#include "protocols/cluster/due_order.hpp"
 
 #include <doctest/doctest.h>
 
-using namespace troupe::cluster;
+#include <set>
+
+using namespace troupe::protocols;
 
 namespace {
 
 /// Three ranks with a process, an output and a socket each.
 struct fixture {
   std::vector<std::size_t> owners{0, 0, 0, 1, 1, 1, 2, 2, 2};
-  std::vector<pollfd> polled = std::vector<pollfd>(owners.size(), pollfd{0, POLLIN, 0});
+  std::set<std::size_t> found;
   std::vector<std::size_t> due{7};
 
-  void ready(std::size_t place) { polled[place].revents = POLLIN; }
+  void ready(std::size_t place) { found.insert(place); }
   std::vector<std::size_t> order(bool all = false) {
-    put_due_in_order(polled, owners, all, due);
+    const std::vector<std::size_t> woken{found.begin(), found.end()};
+    put_due_in_order(owners, woken, all, due);
     return due;
   }
 };

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "protocols/fault.hpp"
+#include "protocols/ids.hpp"
+#include "protocols/time.hpp"
+
+namespace troupe::protocols {
+
+/// A failure that ends this rank.
+struct rank_trouble {
+  failure cause;
+  std::string where; ///< what the rank was doing, in words
+  time_point since;
+  bool operator==(const rank_trouble&) const = default;
+};
+
+/// The failure that a rank names when it leaves: the first one.
+/// The end of a peer gives way to the first failure of another kind, once: the peer's end is often a consequence of
+/// that failure, which is reported later and says more.
+class first_trouble {
+public:
+  void note(rank_trouble trouble) {
+    if (first_ && (first_->cause.code != fault::peer_gone || trouble.cause.code == fault::peer_gone))
+      return;
+    first_ = std::move(trouble);
+  }
+  const std::optional<rank_trouble>& get() const noexcept { return first_; }
+
+private:
+  std::optional<rank_trouble> first_;
+};
+
+/// What the other threads of a rank have posted for its main thread since that last took it.
+/// Failures are not queued: one is kept. A peer's end is posted at most once for each edge and each transfer connection
+/// of a generation, which bounds the list.
+/// Threads: the owner's lock.
+struct rank_inbox {
+  first_trouble trouble;
+  std::vector<std::pair<rank_id, failure>> gone; ///< peers, in the order in which their ends were seen
+  bool drained = false;                          ///< the front has ended every request
+};
+
+} // namespace troupe::protocols
