@@ -13,65 +13,26 @@
 #include "runtime/base/log.hpp"
 #include "runtime/cluster/rank_world.hpp"
 
-/// The lanes of a rank: which the plan wants, how they come to be, where their frames go.
+/// The lanes of a rank: how they come to be, where their frames go. Which ones, and whose, is `edge_machine`'s.
 namespace troupe::cluster {
 
 using namespace protocols;
 
 namespace {
 
-flight_record edge_to(const std::tuple<rank_id, channel_kind, group_id>& which) noexcept {
-  return {.peer = std::get<rank_id>(which),
-          .group = std::get<group_id>(which),
-          .operation = static_cast<std::uint16_t>(std::get<channel_kind>(which)),
+flight_record edge_to(const lane_name& which) noexcept {
+  return {.peer = which.peer,
+          .group = which.group,
+          .operation = static_cast<std::uint16_t>(which.channel),
           .action = flight_action::edge,
           .phase = flight_phase::start};
 }
 
 } // namespace
 
-std::set<rank_world::lane_name> rank_world::lanes_of_plan() const {
-  std::set<lane_name> out;
-  const auto add = [&](rank_id one, rank_id other, channel_kind channel, group_id group) {
-    if (one == context_.self)
-      out.emplace(other, channel, group);
-    if (other == context_.self)
-      out.emplace(one, channel, group);
-  };
-  for (const auto& edge : context_.plan.edges)
-    add(edge.connects, edge.accepts, channel_kind::control, group_id{});
-  for (const auto& edge : context_.plan.token_edges)
-    add(edge.connects, edge.accepts, channel_kind::tokens, group_id{});
-  for (const auto& group : context_.plan.groups)
-    for (std::size_t i = 0; i < group.members.size(); ++i)
-      for (std::size_t j = i + 1; j < group.members.size(); ++j)
-        add(group.members[i], group.members[j], channel_kind::group, group.id);
-  return out;
-}
-
-/// Of two ranks started together the lower connects. A rank that was started later connects to those that stayed, which
-/// serve meanwhile and never wait for it.
-bool rank_world::begins(const lane_name& which) const {
-  const auto peer = std::get<rank_id>(which);
-  const auto theirs = everybody_[peer.value].born;
-  return theirs == identity_.born ? context_.self < peer : theirs < identity_.born;
-}
-
-/// Contract: B9, D2; an edge is begun once in a generation, by the side that the plan and the generations name.
 result<void> rank_world::judge_hello(rank_id peer, generation born, const hello& said) const {
-  const lane_name which{peer, said.channel, said.group};
-  if (said.channel == channel_kind::group && !planned_.contains(which))
-    return fail(fault::wrong_group, "group " + std::to_string(said.group.value) + " does not join rank " +
-                                        std::to_string(peer.value) + " and " + context_.plan_of_self().label);
-  const bool connects = born == identity_.born ? peer < context_.self : born > identity_.born;
-  if (!planned_.contains(which) || (!connects && born >= identity_.born))
-    return fail(fault::wrong_rank,
-                "rank " + std::to_string(peer.value) + " has no such edge to " + context_.plan_of_self().label);
   const std::lock_guard lock{mutex_};
-  if (!connects)
-    return fail(fault::stale_generation,
-                "generation " + std::to_string(born.value) + ", now " + std::to_string(edges_.born(peer).value));
-  return edges_.judge(which, born);
+  return edges_.judge_hello(peer, born, said);
 }
 
 void rank_world::note_begun(rank_id peer, generation born, const hello& said) {
@@ -115,39 +76,45 @@ result<std::unique_ptr<fabric::lane>> rank_world::take_lane(const lane_name& whi
   std::unique_lock lock{mutex_};
   if (auto arrived = await(lock, deadline, urgent, [&] { return lanes_.contains(which); }); !arrived)
     return waiting.ends(result<std::unique_ptr<fabric::lane>>{
-        fail(arrived.error().code, "no edge from " + context_.plan.rank(std::get<rank_id>(which)).label)});
+        fail(arrived.error().code, "no edge from " + context_.plan.rank(which.peer).label)});
   auto lane = std::move(lanes_.at(which));
   lanes_.erase(which);
   return lane;
 }
 
 failure rank_world::at_edge_with(rank_id peer, failure cause) {
-  if (cause.code == fault::peer_gone || cause.code == fault::timeout)
-    unreached_ = peer;
+  const std::lock_guard lock{mutex_};
+  edges_.on_unmade(peer, cause.code);
   return cause;
 }
 
-/// A rank that stayed listens since long, so it is not waited for as one that starts beside this one is.
+std::optional<rank_id> rank_world::unreached() const {
+  const std::lock_guard lock{mutex_};
+  return edges_.unreached();
+}
+
 time_point rank_world::edge_deadline(rank_id peer, time_point deadline) const {
-  if (everybody_[peer.value].born == identity_.born)
-    return deadline;
-  return std::min<time_point>(deadline, base::now() + recovery_deadlines{context_.spec.timeouts}.reconnect);
+  const std::lock_guard lock{mutex_};
+  return edges_.deadline_with(peer, deadline, base::now());
+}
+
+bool rank_world::begins(const lane_name& which) const {
+  const std::lock_guard lock{mutex_};
+  return edges_.begins(which);
 }
 
 result<void> rank_world::make_lanes(const roster& everybody, time_point deadline) {
-  everybody_ = everybody.ranks;
-  if (everybody_.size() != context_.plan.ranks.size())
-    return fail(fault::bad_value, "roster of " + std::to_string(everybody_.size()) + " ranks");
   {
     const std::lock_guard lock{mutex_};
-    for (const auto& peer : everybody_)
-      edges_.on_news(peer.rank, peer.born);
+    if (auto good = edges_.on_roster(everybody); !good)
+      return good;
   }
+  everybody_ = everybody.ranks;
   const auto kind =
       context_.spec.lanes.control == control_lane::tcp ? fabric::lane_kind::tcp : fabric::lane_kind::shared_memory;
   const fabric::lane_options options{.frame_bytes_max = context_.spec.limits.frame_bytes_max,
                                      .in_flight_bytes_max = 2 * std::size_t{context_.spec.limits.frame_bytes_max}};
-  for (const auto& which : planned_) {
+  for (const auto& which : edges_.planned()) {
     const auto& [peer, channel, group] = which;
     if (!begins(which))
       continue;
@@ -163,21 +130,20 @@ result<void> rank_world::make_lanes(const roster& everybody, time_point deadline
     const std::lock_guard lock{mutex_};
     lanes_[which] = fabric::drilled(*std::move(lane), peer, channel);
   }
-  for (const auto& which : planned_) {
-    if (std::get<channel_kind>(which) == channel_kind::group)
+  for (const auto& which : edges_.planned()) {
+    if (which.channel == channel_kind::group)
       continue; // taken by the executor of the group's cell
     auto lane = take_lane(which, deadline);
     if (!lane)
-      return tl::unexpected<failure>{at_edge_with(std::get<rank_id>(which), lane.error())};
+      return tl::unexpected<failure>{at_edge_with(which.peer, lane.error())};
     adopt(which, *std::move(lane));
   }
   return {};
 }
 
-/// A lane that role actors or the front's tokens go by.
 void rank_world::adopt(const lane_name& which, std::unique_ptr<fabric::lane> lane) {
   const auto& [peer, channel, group] = which;
-  if (channel == channel_kind::tokens && !is_front()) {
+  if (edges_.driver_of(which) == edge_machine::driver::executor) {
     token_lane_ = std::move(lane);
     return;
   }
@@ -191,8 +157,8 @@ void rank_world::adopt(const lane_name& which, std::unique_ptr<fabric::lane> lan
                      [this, from = peer, born](const failure& cause) {
                        {
                          const std::lock_guard lock{mutex_};
-                         if (born < edges_.born(from))
-                           return; // news of a generation that is known to be lost
+                         if (!edges_.is_news(from, born))
+                           return;
                        }
                        calls_.on_peer_gone(from, cause);
                      },
@@ -207,7 +173,7 @@ void rank_world::adopt(const lane_name& which, std::unique_ptr<fabric::lane> lan
 /// A link is there before any lane is driven, since what a frame is answered with goes by links; until it is told of a
 /// lane, what it is given is dropped as what is sent to the dead.
 void rank_world::make_links() {
-  for (const auto& [peer, channel, group] : planned_)
+  for (const auto& [peer, channel, group] : edges_.planned())
     if (channel == channel_kind::control)
       context_.links[peer] = system_->spawn<actors::link_actor>(context_, peer);
 }

@@ -263,10 +263,7 @@ result<void> rank_life::obey(const frame_view& frame) {
       return has_served ? result<void>{} : tl::unexpected<failure>{has_served.error()};
     });
   if (type == lost::type)
-    return with(lost{}, [&](const lost& news) -> result<void> {
-      world_->lose(news);
-      return {};
-    });
+    return with(lost{}, [&](const lost& news) { return world_->lose(news); });
   if (type == readmit::type)
     return with(readmit{}, [&](const readmit& order) { return obey_readmit(order); });
   if (type == regained::type)

@@ -225,19 +225,20 @@ result<void> rank_world::attach_regions(const std::set<rank_id>& of, time_point 
     const auto& [owner, purpose] = wanted;
     if (!of.contains(owner))
       continue;
-    region_card card;
-    {
+    const auto told = [&]() -> result<region_card> {
       std::unique_lock lock{mutex_};
-      if (auto told = await(lock, deadline, urgent, [&] { return announced_.contains(wanted); }); !told)
-        return tl::unexpected<failure>{at_edge_with(
-            owner, {told.error().code, "no word of region " + purpose + " from " + context_.plan.rank(owner).label})};
-      card = announced_.at(wanted);
-    }
-    if (auto done = transfers_->attach_region(owner, card, edge_deadline(owner, deadline)); !done)
+      return await(lock, deadline, urgent, [&] { return announced_.contains(wanted); }).map([&] {
+        return announced_.at(wanted);
+      });
+    }();
+    if (!told)
+      return tl::unexpected<failure>{at_edge_with(
+          owner, {told.error().code, "no word of region " + purpose + " from " + context_.plan.rank(owner).label})};
+    if (auto done = transfers_->attach_region(owner, *told, edge_deadline(owner, deadline)); !done)
       return tl::unexpected<failure>{
           at_edge_with(owner, {done.error().code, "region " + purpose + " of " + context_.plan.rank(owner).label +
                                                       ": " + done.error().what})};
-    context_.peer_regions.set(owner, purpose, card);
+    context_.peer_regions.set(owner, purpose, *told);
   }
   return {};
 }

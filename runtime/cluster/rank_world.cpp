@@ -54,7 +54,8 @@ result<void> timed(start_part part, const Act& act) {
 
 rank_world::rank_world(const launch& start, cluster_spec spec, cluster_plan plan, rank_id self, std::string spec_digest,
                        events calls)
-    : calls_(std::move(calls)), run_directory_(start.run_directory), spec_digest_(std::move(spec_digest)) {
+    : calls_(std::move(calls)), run_directory_(start.run_directory), spec_digest_(std::move(spec_digest)),
+      edges_(plan, self, start.born, recovery_deadlines{spec.timeouts}) {
   context_.spec = std::move(spec);
   context_.plan = std::move(plan);
   context_.self = self;
@@ -98,7 +99,6 @@ result<endpoint> rank_world::open() {
                .tcp_port = 0,
                .fabric_address = {}};
 
-  planned_ = lanes_of_plan();
   make_links();
   auto opened = fabric::listener::open(
       endpoint_.unix_path, endpoint_.tcp_address,
@@ -319,20 +319,19 @@ void rank_world::drain() {
     caf::anon_send(*front, actors::drain_atom::value);
 }
 
-void rank_world::lose(const lost& news) {
-  for (const auto rank : news.ranks) {
-    {
-      const std::lock_guard lock{mutex_};
-      edges_.on_news(rank, news.next);
-      // A later generation may have been quicker than this news of the earlier one: its lanes are kept.
-      std::erase_if(lanes_, [&](const auto& each) {
-        return std::get<rank_id>(each.first) == rank && edges_.begun(each.first) < news.next;
-      });
+result<void> rank_world::lose(const lost& news) {
+  {
+    const std::lock_guard lock{mutex_};
+    if (auto good = edges_.on_lost(news); !good)
+      return good;
+    std::erase_if(lanes_, [&](const auto& each) { return edges_.is_dropped(each.first, news); });
+    for (const auto rank : news.ranks)
       std::erase_if(announced_, [&](const auto& each) { return each.first.first == rank; });
-    }
+  }
+  for (const auto rank : news.ranks) {
     signs_[rank.value].linked.store(false);
     std::erase_if(wired_, [&](const auto& each) {
-      if (std::get<rank_id>(each.first) != rank)
+      if (each.first.peer != rank)
         return false;
       wire_.remove(each.second);
       return true;
@@ -342,6 +341,7 @@ void rank_world::lose(const lost& news) {
   for (const auto role : {role_kind::front, role_kind::encode, role_kind::prefill, role_kind::decode})
     if (const auto* const found = context_.roles->find(role))
       caf::anon_send(*found, news);
+  return {};
 }
 
 void rank_world::regain(const regained& news) {
@@ -350,30 +350,26 @@ void rank_world::regain(const regained& news) {
 }
 
 result<void> rank_world::readmit(const protocols::readmit& order, const std::function<bool()>& urgent) {
-  const auto deadline = base::now() + recovery_deadlines{context_.spec.timeouts}.admit;
-  unreached_.reset();
-  std::set<rank_id> back;
-  for (const auto& peer : order.ranks) {
-    if (peer.rank.value >= everybody_.size())
-      return fail(fault::bad_value, "rank " + std::to_string(peer.rank.value));
-    everybody_[peer.rank.value] = peer;
-    back.insert(peer.rank);
+  result<edge_machine::admission> begun;
+  {
+    const std::lock_guard lock{mutex_};
+    begun = edges_.on_readmit(order, base::now());
   }
-  for (const auto& which : planned_) {
-    if (!back.contains(std::get<rank_id>(which)))
-      continue;
-    auto lane = take_lane(which, deadline, urgent);
+  if (!begun)
+    return tl::unexpected<failure>{begun.error()};
+  for (const auto& peer : order.ranks)
+    everybody_[peer.rank.value] = peer;
+  for (const auto& which : begun->lanes) {
+    auto lane = take_lane(which, begun->by, urgent);
     if (!lane)
-      return tl::unexpected<failure>{at_edge_with(std::get<rank_id>(which), lane.error())};
+      return tl::unexpected<failure>{at_edge_with(which.peer, lane.error())};
     adopt(which, *std::move(lane));
   }
-  // The new generation was started when the supervisor had reaped the last process of the old one. What those had
-  // handed to a network card may still come.
-  const bool bytes_may_arrive = transfers_ && transfers_->kind() != fabric::bulk_kind::shared_memory;
   for (const auto role : {role_kind::prefill, role_kind::decode})
     if (const auto* const found = context_.roles->find(role))
-      caf::anon_send(*found, actors::writers_gone{{back.begin(), back.end()}, bytes_may_arrive});
-  return attach_memory(back, deadline, urgent);
+      caf::anon_send(*found, actors::writers_gone{{begun->ranks.begin(), begun->ranks.end()},
+                                                  bytes_may_arrive(context_.spec.lanes.bulk)});
+  return attach_memory(begun->ranks, begun->by, urgent);
 }
 
 void rank_world::stop() {

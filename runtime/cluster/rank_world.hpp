@@ -8,7 +8,6 @@
 #include <optional>
 #include <set>
 #include <string>
-#include <tuple>
 #include <vector>
 
 #include <caf/all.hpp>
@@ -21,9 +20,8 @@
 #include "fabric/transfers/transfer.hpp"
 #include "gpu/group.hpp"
 #include "gpu/models/model.hpp"
+#include "protocols/cluster/edge_machine.hpp"
 #include "protocols/cluster/life_messages.hpp"
-#include "protocols/cluster/recovery_deadlines.hpp"
-#include "protocols/wire/begun_edges.hpp"
 #include "protocols/wire/edge_messages.hpp"
 
 namespace troupe::cluster {
@@ -61,7 +59,8 @@ public:
   /// Front: takes nothing new; `on_drained` follows. Other ranks serve until the front has left.
   void drain();
   /// Some ranks have died: drops every lane to them, and tells the roles. No older generation of them is heard again.
-  void lose(const protocols::lost& news);
+  /// Errors: bad_value.
+  protocols::result<void> lose(const protocols::lost& news);
   /// Makes this side's half of the edges to a new generation: takes the lanes that its ranks connect, attaches memory.
   /// `urgent` ends the wait: the supervisor has something newer to say. Errors: timeout, peer_gone, cancelled.
   protocols::result<void> readmit(const protocols::readmit& order, const std::function<bool()>& urgent);
@@ -71,7 +70,7 @@ public:
   void stop();
 
   /// Who stood in the way when `group` or `readmit` failed: the other end of the edge that could not be made.
-  std::optional<protocols::rank_id> unreached() const noexcept { return unreached_; }
+  std::optional<protocols::rank_id> unreached() const;
 
   /// Where the main thread says that it is at work.
   base::busy_sign watch_main_thread() { return context_.turns->claim("the rank's main thread stands still"); }
@@ -81,7 +80,7 @@ public:
   const std::string& device() const noexcept { return device_; } ///< once opened
 
 private:
-  using lane_name = protocols::begun_edges::name;
+  using lane_name = protocols::lane_name;
 
   bool role_here(protocols::role_kind role) const;
   bool is_front() const { return role_here(protocols::role_kind::front); }
@@ -131,11 +130,10 @@ private:
   std::vector<std::pair<protocols::rank_id, std::string>> written_by_me() const;
 
   // rank_edges.cpp
-  /// Notes whose end it is when a peer has not done its part of an edge; a fault of this rank's own is nobody else's.
+  /// Notes that an edge to the peer was not made. Returns `cause`.
   protocols::failure at_edge_with(protocols::rank_id peer, protocols::failure cause);
   protocols::time_point edge_deadline(protocols::rank_id peer, protocols::time_point deadline) const;
   protocols::result<void> make_lanes(const protocols::roster& everybody, protocols::time_point deadline);
-  std::set<lane_name> lanes_of_plan() const;
   void make_links();
   bool begins(const lane_name& which) const;
   protocols::result<void> judge_hello(protocols::rank_id peer, protocols::generation born,
@@ -165,8 +163,6 @@ private:
   std::string spec_digest_;
   protocols::endpoint endpoint_;
   std::vector<protocols::endpoint> everybody_;
-  std::set<lane_name> planned_; ///< every lane that ends here
-  std::optional<protocols::rank_id> unreached_;
 
   std::unique_ptr<fabric::listener> listener_;
   std::string device_;                                   ///< "cpu", "cuda:1"
@@ -182,7 +178,7 @@ private:
   mutable std::mutex mutex_; ///< guards what the wire's thread hands to the main thread while edges are made
   std::condition_variable arrived_;
   std::map<lane_name, std::unique_ptr<fabric::lane>> lanes_;
-  protocols::begun_edges edges_;
+  protocols::edge_machine edges_; ///< guarded too
   std::map<std::pair<protocols::rank_id, std::string>, protocols::region_card> announced_;
 
   std::map<lane_name, fabric::wire::key> wired_; ///< lanes that the wire drives

@@ -1,0 +1,112 @@
+#pragma once
+
+#include <compare>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "protocols/cluster/cluster_plan.hpp"
+#include "protocols/cluster/life_messages.hpp"
+#include "protocols/cluster/recovery_deadlines.hpp"
+#include "protocols/fault.hpp"
+#include "protocols/time.hpp"
+#include "protocols/wire/edge_messages.hpp"
+
+namespace troupe::protocols {
+
+/// One lane of the edge between this rank and a peer.
+struct lane_name {
+  rank_id peer;
+  channel_kind channel = channel_kind::control;
+  group_id group{}; ///< for channel_kind::group
+  auto operator<=>(const lane_name&) const = default;
+};
+
+/// The edges of one rank: which lanes the plan wants, who connects them, which hello is welcome, what a loss and a
+/// readmission of peers do to them.
+/// Who connects: of two ranks of one generation the lower one. A rank that was started later connects to those that
+/// stayed, which serve meanwhile and never wait for it.
+/// Generations: a peer begins a lane once in a generation. A lane counts as begun when it is there, not when a good
+/// hello has come: after the hello it may still fail for lack of descriptors or memory, and the peer must be able to
+/// try again. A hello, or news of a loss, of one generation shuts out every earlier one. A later generation may be
+/// quicker than the news that the earlier one is lost: its lanes are kept.
+/// Contract: B9, D2, K1, K5, K14.
+/// Threads: the owner's lock; `planned` and `driver_of` any, since they never change.
+class edge_machine {
+public:
+  enum class driver {
+    wire,     ///< its frames are typed messages
+    executor, ///< of the group's cell, or of the leader that sends tokens
+  };
+
+  edge_machine(const cluster_plan& plan, rank_id self, generation born, recovery_deadlines waits);
+
+  const std::set<lane_name>& planned() const noexcept { return planned_; }
+  driver driver_of(const lane_name& which) const;
+
+  /// Every rank of the start has joined. Errors: bad_value (it does not list every rank at its place).
+  result<void> on_roster(const roster& everybody);
+  /// This rank makes the lane; otherwise its peer does, and this rank takes it.
+  bool begins(const lane_name& which) const;
+  /// How long an edge to the peer may take, and the attachment of its memory. A rank that stayed has listened all along
+  /// and is not waited for as one that starts beside this one is.
+  time_point deadline_with(rank_id peer, time_point deadline, time_point now) const;
+
+  /// Whether a peer of that generation may begin the lane that its hello names; nothing changes.
+  /// Errors: wrong_group, wrong_rank (the plan has no such lane that the peer connects), stale_generation (a later one
+  /// is known), wrong_sequence (the peer has begun this lane before).
+  result<void> judge_hello(rank_id peer, generation born, const hello& said) const;
+  /// The lane of a hello that was welcome is there.
+  void on_begun(const lane_name& which, generation born);
+  /// The end of a lane to that generation of the peer is news; otherwise a later one is known already.
+  bool is_news(rank_id peer, generation born) const { return born >= known(peer); }
+
+  /// No earlier generation than `news.next` counts any more. Errors: bad_value (a rank that the plan does not have).
+  result<void> on_lost(const lost& news);
+  /// A lane that came in and that nobody has taken yet belongs to a process that is lost.
+  bool is_dropped(const lane_name& which, const lost& news) const;
+
+  /// What a rank that stayed does with a new generation: it takes these lanes, then the old writers of its memory have
+  /// gone, then it attaches the memory of the new ones.
+  struct admission {
+    std::set<rank_id> ranks;
+    std::vector<lane_name> lanes; ///< in order
+    time_point by; ///< of all of it
+  };
+  /// Errors: bad_value (a rank that the plan does not have); nothing changes.
+  result<admission> on_readmit(const readmit& order, time_point now);
+
+  /// An edge to the peer could not be made. It is the peer's end that is at fault where the peer did not do its part;
+  /// a fault of this rank's own is nobody else's.
+  void on_unmade(rank_id peer, fault cause);
+  /// The peer whose end was at fault last, since the start or the latest readmission.
+  std::optional<rank_id> unreached() const noexcept { return unreached_; }
+
+  generation known(rank_id peer) const;           ///< the latest of the peer; 0: nothing is known of it
+  generation begun(const lane_name& which) const; ///< the generation that has begun the lane; 0: none
+  generation listed(rank_id peer) const { return listed_.at(peer.value); } ///< by roster and readmissions
+
+private:
+  void on_news(rank_id peer, generation born);
+
+  rank_id self_;
+  generation born_;
+  recovery_deadlines waits_;
+  std::string label_;
+  bool is_front_ = false;
+  std::set<lane_name> planned_;
+  std::vector<generation> listed_; ///< by rank
+  std::vector<generation> known_;  ///< by rank
+  std::map<lane_name, generation> begun_;
+  std::optional<rank_id> unreached_;
+};
+
+/// A new generation is started when the last process of the old one has been reaped, so the old writers of a rank's
+/// memory have written their last by then. What they had handed to a network card may still arrive. Contract: K2.
+constexpr bool bytes_may_arrive(bulk_lane over) noexcept {
+  return over == bulk_lane::fabric;
+}
+
+} // namespace troupe::protocols
