@@ -1,0 +1,174 @@
+#include <algorithm>
+#include <chrono>
+#include <iterator>
+
+#include "protocols/cluster/life_machine.hpp"
+#include "protocols/cluster/life_words.hpp"
+
+/// How a unit that is lost is started again, and whose fault it is when that does not go well.
+namespace troupe::protocols {
+
+error refuse_to_readmit(rank_id self, std::optional<rank_id> unreached, const failure& cause) {
+  return {.code = static_cast<std::uint16_t>(cause.code),
+          .message = cause.what,
+          .origin = unreached.value_or(self),
+          .call = {},
+          .where = std::string{readmission_words},
+          .request = {}};
+}
+
+void life_machine::begin_recovery(effects& out, const std::vector<rank_id>& unit, const first_cause& cause,
+                                  time_point now) {
+  if (state_ != state::recovering)
+    lost_at_ = now;
+  state_ = state::recovering;
+  newest_ = newest_.next();
+  ordered_ = life_state::joined;
+  // Others serve meanwhile; a process that is starved, or lets go of a device, may take long to die of SIGKILL.
+  deadline_ = now + std::chrono::milliseconds{timeouts_.start_ms};
+  supervision_ = supervision_machine{names_of(plan_, hosts_)}; // of what it has heard, nothing bears on the next cause
+  out.push_back(news{cause.text + "; " + restarts_.count_text(cause.rank)});
+
+  for (const auto id : unit)
+    ranks_[id.value].rising = true;
+  kill_ranks left_over;
+  for (const auto id : rising()) {
+    auto& rank = ranks_[id.value];
+    rank.condemned = true;
+    if (!rank.ended)
+      left_over.ranks.push_back(id);
+  }
+  for (auto& rank : ranks_)
+    rank.admits = admission::none;
+  out.push_back(to_ranks{steady(), lost{rising(), newest_, cause.text}});
+  if (!left_over.ranks.empty())
+    out.push_back(std::move(left_over));
+  restart_if_gone(out, now);
+}
+
+void life_machine::restart_if_gone(effects& out, time_point now) {
+  const auto unit = rising();
+  if (!std::ranges::all_of(unit, [&](rank_id id) { return ranks_[id.value].ended; }))
+    return;
+  for (const auto id : unit) {
+    ranks_[id.value] = rank_record{.born = newest_, .admits_by = {}, .refusal = {}, .reachable = {}};
+    parity_.forget(id);
+  }
+  deadline_ = now + std::chrono::milliseconds{timeouts_.start_ms};
+  out.push_back(restart_ranks{unit, newest_});
+}
+
+result<life_machine::effects> life_machine::on_readmitted(rank_id from, const readmitted& message, time_point now) {
+  if (from.value >= ranks_.size() || message.born > newest_)
+    return fail(fault::bad_value, "generation " + std::to_string(message.born.value) + " is not there to be admitted");
+  auto& rank = ranks_[from.value];
+  effects out;
+  if (state_ != state::recovering || message.born != newest_ || !rank.readmitting())
+    return out; // of a recovery that has been begun anew since
+  if (message.begun != 0) {
+    if (rank.admits == admission::ordered) {
+      rank.admits = admission::begun;
+      rank.admits_by = now + waits_.word;
+    }
+    return out;
+  }
+  rank.admits = admission::done;
+  if (ordered_ == life_state::warm && all_rising_at(life_state::warm))
+    order_step(out, life_state::ready);
+  return out;
+}
+
+// ---- whose fault ----
+
+/// An edge has two ends, and which of them is at fault cannot be seen from here: the one that can be restarted goes. Of
+/// a newcomer that cannot reach a rank which is never restarted, the newcomer goes first; the next one to say the same
+/// is believed.
+std::optional<rank_id> life_machine::blamed_for(rank_id from, const error& said) {
+  if (!restarts_.unit_of(said.origin).empty())
+    return said.origin;
+  if (state_ != state::recovering || !ranks_[from.value].rising)
+    return from;
+  return std::exchange(unreached_, said.origin) == said.origin ? said.origin : from;
+}
+
+/// A recovery that takes too long is a failure of whom it waits for, and counts as one.
+life_machine::effects life_machine::lose_late(time_point now) {
+  const auto unit = rising();
+  if (std::ranges::any_of(unit, [&](rank_id id) { return ranks_[id.value].condemned; })) {
+    effects out;
+    begin_abort(out, outcome::rank_failed, "could not be killed: " + list_waited_for(), now);
+    return out;
+  }
+  const auto find = [&](auto is_late) -> std::optional<rank_id> {
+    for (const auto& rank : plan_.ranks)
+      if (is_late(rank.id, ranks_[rank.id.value]))
+        return rank.id;
+    return std::nullopt;
+  };
+  auto late = find([](rank_id, const rank_record& rank) { return rank.admits == admission::ordered; });
+  if (!late)
+    late = find([&](rank_id id, const rank_record& rank) { return rank.rising && waits_for(id); });
+  if (!late)
+    late = find([&](rank_id id, const rank_record&) { return waits_for(id); });
+  const auto rank = late.value_or(unit.front());
+  return lose({rank,
+               {},
+               {},
+               supervision_.rank_text(rank) + " keeps the others from being ready again within " +
+                   setting("start_ms", timeouts_.start_ms) + ": waiting for " + list_waited_for()},
+              now);
+}
+
+/// Ranks that stayed and do not even say that they have been told; all of them at once, so that each costs one wait.
+life_machine::effects life_machine::lose_unadmitting(time_point now) {
+  std::vector<std::pair<rank_id, admission>> late;
+  for (const auto& rank : plan_.ranks)
+    if (const auto& record = ranks_[rank.id.value];
+        (record.admits == admission::ordered || record.admits == admission::begun) && now >= record.admits_by)
+      late.emplace_back(rank.id, record.admits);
+  const auto newcomers = all_words();
+  effects out;
+  for (const auto& [rank, stuck] : late) {
+    if (state_ != state::recovering)
+      break;
+    if (ranks_[rank.value].condemned)
+      continue; // of a cell that is lost by now
+    const auto within = stuck == admission::ordered ? waits_.answer : waits_.word;
+    auto lost_too = lose({rank,
+                          {},
+                          {},
+                          supervision_.rank_text(rank) + " stayed and does not admit " + newcomers + ": it " +
+                              (stuck == admission::ordered ? "has not taken the order" : "has not come back from it") +
+                              " within " + std::to_string(within.count()) + " ms"},
+                         now);
+    std::ranges::move(lost_too, std::back_inserter(out));
+  }
+  return out;
+}
+
+/// Once every rank that stayed has said how it went, and no death has explained it: the only one that got no edge where
+/// others got theirs is at fault; the front, which has an edge to every rank, is one of those. Where there are several
+/// it is the newcomer, and so where the one is the front, which cannot be restarted: a slow newcomer keeps those
+/// waiting longest that need most of it.
+life_machine::effects life_machine::judge_refusals(time_point now) {
+  std::vector<rank_id> refuse;
+  for (const auto& rank : plan_.ranks) {
+    const auto& record = ranks_[rank.id.value];
+    if (record.readmitting() && (record.admits != admission::refused || now < record.admits_by))
+      return {};
+    if (record.admits == admission::refused)
+      refuse.push_back(rank.id);
+  }
+  if (refuse.empty())
+    return {};
+  const auto first = refuse.front();
+  const auto& said = ranks_[first.value].refusal;
+  const bool alone = refuse.size() == 1 && !restarts_.unit_of(first).empty();
+  const auto blamed = alone ? first : said.origin;
+  auto text = supervision_.rank_text(blamed);
+  text += alone ? " stayed and does not admit " + plan_.rank(said.origin).label + ", which others have admitted: "
+                : " cannot be admitted: " + plan_.rank(first).label + " says: ";
+  return lose({blamed, said.call, said.where, text + said.message}, now);
+}
+
+} // namespace troupe::protocols
