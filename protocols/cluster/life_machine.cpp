@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <iterator>
 
 #include "protocols/cluster/life_words.hpp"
 
@@ -199,8 +200,41 @@ life_machine::effects life_machine::on_error(rank_id from, const error& said, ti
   return {};
 }
 
-life_machine::effects life_machine::on_complaint(rank_id from, rank_id of, generation born, time_point now) {
-  if (ranks_.at(of.value).born != born)
+life_machine::effects life_machine::on_bad_frame(rank_id from, const failure& problem, time_point now) {
+  return on_error(from,
+                  {.code = static_cast<std::uint16_t>(problem.code),
+                   .message = problem.what,
+                   .origin = from,
+                   .call = {},
+                   .where = "control socket",
+                   .request = {}},
+                  now);
+}
+
+life_machine::effects life_machine::on_unsent(rank_id to, const failure& problem, time_point now) {
+  return problem.code == fault::peer_gone ? effects{} : on_bad_frame(to, problem, now);
+}
+
+void life_machine::on_control_lost(rank_id rank, time_point now) {
+  ranks_.at(rank.value).control_lost = now;
+}
+
+/// A rank that has closed its control socket and stays obeys nobody.
+void life_machine::kill_unreachable(effects& out, time_point now) {
+  for (const auto& rank : plan_.ranks) {
+    const auto& record = ranks_[rank.id.value];
+    if (record.ended || record.killed || !record.control_lost ||
+        now < *record.control_lost + limits::control_lost_grace)
+      continue;
+    auto said = on_bad_frame(rank.id, {fault::timeout, "closed its control socket and did not leave"}, now);
+    std::ranges::move(said, std::back_inserter(out));
+    out.push_back(order_to_kill({rank.id}));
+  }
+}
+
+life_machine::effects life_machine::on_complaint(rank_id from, rank_id of, generation born, bool starved,
+                                                 time_point now) {
+  if (of.value >= ranks_.size() || starved || ranks_[of.value].born != born)
     return {};
   return on_error(from,
                   {.code = static_cast<std::uint16_t>(fault::timeout),
@@ -224,7 +258,7 @@ life_machine::effects life_machine::on_silent(rank_id rank, duration silent_for,
                           std::string{name(record.at)} + ", " + setting("kill_ms", timeouts_.kill_ms)},
                      now);
   if (state_ != state::recovering) // a process that is stopped cannot obey
-    out.push_back(kill_ranks{{rank}});
+    out.push_back(order_to_kill({rank}));
   return out;
 }
 
@@ -277,6 +311,14 @@ life_machine::effects life_machine::on_unstartable(rank_id rank, const std::stri
 }
 
 life_machine::effects life_machine::on_tick(time_point now) {
+  effects out;
+  kill_unreachable(out, now);
+  auto late = judge_deadlines(now);
+  std::ranges::move(late, std::back_inserter(out));
+  return out;
+}
+
+life_machine::effects life_machine::judge_deadlines(time_point now) {
   effects out;
   if (serves() || state_ == state::draining)
     if (const auto cause = supervision_.on_tick(now))
@@ -428,11 +470,17 @@ void life_machine::order_front_to_leave(effects& out, time_point now) {
 void life_machine::begin_kill(effects& out, time_point now) {
   state_ = state::killing;
   deadline_ = now + std::chrono::milliseconds{timeouts_.kill_ms};
-  kill_ranks late;
+  std::vector<rank_id> late;
   for (const auto& rank : plan_.ranks)
     if (!ranks_[rank.id.value].ended)
-      late.ranks.push_back(rank.id);
-  out.push_back(std::move(late));
+      late.push_back(rank.id);
+  out.push_back(order_to_kill(std::move(late)));
+}
+
+life_machine::kill_ranks life_machine::order_to_kill(std::vector<rank_id> ranks) {
+  for (const auto id : ranks)
+    ranks_[id.value].killed = true;
+  return {std::move(ranks)};
 }
 
 void life_machine::end(effects& out) {

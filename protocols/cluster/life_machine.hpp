@@ -124,8 +124,15 @@ public:
   result<effects> on_progress(rank_id from, const progress& message, time_point now);
   result<effects> on_readmitted(rank_id from, const readmitted& message, time_point now);
   effects on_error(rank_id from, const error& said, time_point now);
-  /// `from` hears nothing of `of`. A complaint about a generation that has gone says nothing of its successor.
-  effects on_complaint(rank_id from, rank_id of, generation born, time_point now);
+  /// The rank has broken the protocol of its control socket, which is a terminal error of that rank.
+  effects on_bad_frame(rank_id from, const failure& problem, time_point now);
+  /// An order could not be sent to the rank. That its socket is closed says nothing: its end follows, and says more.
+  effects on_unsent(rank_id to, const failure& problem, time_point now);
+  /// The rank's control socket has ended: no order reaches it any more, so it must end by itself.
+  void on_control_lost(rank_id rank, time_point now);
+  /// `from` hears nothing of `of`. A complaint about a generation that has gone says nothing of its successor, and one
+  /// about a rank whose lanes' thread is ready and is not let run (`starved`) nothing of that rank: it is repeated.
+  effects on_complaint(rank_id from, rank_id of, generation born, bool starved, time_point now);
   /// The supervisor has seen no sign of life of the rank for so long that it is given up.
   effects on_silent(rank_id rank, duration silent_for, time_point now);
   /// After the rank's control lane has been read to its end.
@@ -158,8 +165,10 @@ private:
     life_state at = life_state::spawned;
     generation born{1};
     bool ended = false;
-    bool rising = true;     ///< takes the steps of a start
-    bool condemned = false; ///< of a lost unit: its end is no news
+    bool rising = true;                     ///< takes the steps of a start
+    bool condemned = false;                 ///< of a lost unit: its end is no news
+    bool killed = false;                    ///< SIGKILL is on its way
+    std::optional<time_point> control_lost; ///< when its control socket ended
     admission admits = admission::none;
     time_point admits_by; ///< the deadline of `ordered` and `begun`; of `refused`, when it may be judged
     error refusal;        ///< what it said when it refused
@@ -180,6 +189,9 @@ private:
   void order_step(effects& out, life_state next);
   void finish_start(effects& out, time_point now);
   effects lose(const first_cause& cause, time_point now);
+  kill_ranks order_to_kill(std::vector<rank_id> ranks);
+  void kill_unreachable(effects& out, time_point now);
+  effects judge_deadlines(time_point now);
   effects lose_late(time_point now);
   effects lose_unadmitting(time_point now);
   effects judge_refusals(time_point now);

@@ -31,18 +31,18 @@ void life_machine::begin_recovery(effects& out, const std::vector<rank_id>& unit
 
   for (const auto id : unit)
     ranks_[id.value].rising = true;
-  kill_ranks left_over;
+  std::vector<rank_id> left_over;
   for (const auto id : rising()) {
     auto& rank = ranks_[id.value];
     rank.condemned = true;
     if (!rank.ended)
-      left_over.ranks.push_back(id);
+      left_over.push_back(id);
   }
   for (auto& rank : ranks_)
     rank.admits = admission::none;
   out.push_back(to_ranks{steady(), lost{rising(), newest_, cause.text}});
-  if (!left_over.ranks.empty())
-    out.push_back(std::move(left_over));
+  if (!left_over.empty())
+    out.push_back(order_to_kill(std::move(left_over)));
   restart_if_gone(out, now);
 }
 
@@ -51,7 +51,8 @@ void life_machine::restart_if_gone(effects& out, time_point now) {
   if (!std::ranges::all_of(unit, [&](rank_id id) { return ranks_[id.value].ended; }))
     return;
   for (const auto id : unit) {
-    ranks_[id.value] = rank_record{.born = newest_, .admits_by = {}, .refusal = {}, .reachable = {}};
+    ranks_[id.value] =
+        rank_record{.born = newest_, .control_lost = {}, .admits_by = {}, .refusal = {}, .reachable = {}};
     parity_.forget(id);
   }
   deadline_ = now + std::chrono::milliseconds{timeouts_.start_ms};

@@ -65,7 +65,9 @@ rank_pulse::sight rank_company::look_at(rank_id rank, time_point now) {
 }
 
 bool rank_company::is_starved(rank_id rank) const {
-  const auto& one = *ranks_.at(rank.value);
+  if (rank.value >= ranks_.size())
+    return false;
+  const auto& one = *ranks_[rank.value];
   return one.running() && state_of_thread(one.pid(), lanes_thread) == thread_state::runnable;
 }
 

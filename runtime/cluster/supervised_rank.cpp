@@ -12,13 +12,13 @@ supervised_rank::supervised_rank(const protocols::rank_plan& plan, child_process
                                  const std::filesystem::path& log_path, std::string prefix)
     : plan_(plan), process_(std::move(process)), link_(std::move(link)), log_(log_path), prefix_(std::move(prefix)) {}
 
-protocols::result<std::optional<protocols::frame_view>> supervised_rank::next_frame(protocols::time_point now) {
+protocols::result<std::optional<protocols::frame_view>> supervised_rank::next_frame() {
   if (control_lost_)
     return std::nullopt;
   auto frame = link_.next();
   if (frame)
     return frame;
-  control_lost_ = now;
+  control_lost_ = true;
   if (frame.error().code == protocols::fault::peer_gone)
     return std::nullopt;
   return frame;

@@ -6,7 +6,6 @@
 #include <string>
 
 #include "protocols/cluster/cluster_plan.hpp"
-#include "protocols/time.hpp"
 #include "runtime/cluster/control_link.hpp"
 #include "runtime/cluster/job_directory.hpp"
 #include "runtime/cluster/log_file.hpp"
@@ -30,7 +29,7 @@ public:
   bool running() const noexcept { return !end_; }
   const std::optional<protocols::rank_end>& end() const noexcept { return end_; }
   bool was_killed() const noexcept { return killed_; }
-  std::optional<protocols::time_point> control_lost() const noexcept { return control_lost_; }
+  bool control_lost() const noexcept { return control_lost_; }
 
   template <class Message>
   protocols::result<void> send(const Message& message) {
@@ -43,7 +42,7 @@ public:
 
   /// The next frame, valid until the next call; nothing once the socket has ended, which is noted.
   /// Errors: those of a frame that is not as it should be, once.
-  protocols::result<std::optional<protocols::frame_view>> next_frame(protocols::time_point now);
+  protocols::result<std::optional<protocols::frame_view>> next_frame();
 
   /// Output so far, line by line with the prefix; everything when the rank has ended.
   void read_output(const line_cutter::sink& on_line);
@@ -64,7 +63,7 @@ private:
   log_file log_;
   std::string prefix_; ///< "host:rank:label "
   std::optional<protocols::rank_end> end_;
-  std::optional<protocols::time_point> control_lost_;
+  bool control_lost_ = false;
   bool output_ended_ = false;
   bool killed_ = false;
 };

@@ -166,7 +166,10 @@ private:
   }
 
   bool take_frame(supervised_rank& rank) {
-    const auto frame = rank.next_frame(base::now());
+    const bool was_lost = rank.control_lost();
+    const auto frame = rank.next_frame();
+    if (rank.control_lost() && !was_lost)
+      life_->on_control_lost(rank.plan().id, base::now());
     if (!frame) {
       blame(rank, frame.error());
       return false;
@@ -178,17 +181,9 @@ private:
     return true;
   }
 
-  /// What a rank did wrong on its control socket is a terminal error of that rank.
   void blame(const supervised_rank& rank, const protocols::failure& problem) {
     drills_.notice(rank.plan().id);
-    perform(life_->on_error(rank.plan().id,
-                            {.code = static_cast<std::uint16_t>(problem.code),
-                             .message = problem.what,
-                             .origin = rank.plan().id,
-                             .call = {},
-                             .where = "control socket",
-                             .request = {}},
-                            base::now()));
+    perform(life_->on_bad_frame(rank.plan().id, problem, base::now()));
   }
 
   template <class Message, class Step>
@@ -232,12 +227,6 @@ private:
 
   void watch_time() {
     const auto now = base::now();
-    for (const auto& rank : ranks_.all())
-      if (rank->running() && !rank->was_killed() && rank->control_lost() &&
-          now >= *rank->control_lost() + control_lost_grace) {
-        blame(*rank, {fault::timeout, "closed its control socket and did not leave"});
-        ranks_.kill(rank->plan().id);
-      }
     ranks_.beat();
     for (const auto& rank : plan_.ranks)
       look_at(rank, now);
@@ -255,8 +244,9 @@ private:
     const auto seen = ranks_.look_at(rank.id, now);
     if (seen.newly_suspected)
       journal_.note(fmt::format("{} gives no sign of life", rank.label));
-    if (seen.silent_peer && seen.silent_peer->value < plan_.ranks.size() && !ranks_.is_starved(*seen.silent_peer))
-      perform(life_->on_complaint(rank.id, *seen.silent_peer, seen.silent_born, now));
+    if (seen.silent_peer)
+      perform(
+          life_->on_complaint(rank.id, *seen.silent_peer, seen.silent_born, ranks_.is_starved(*seen.silent_peer), now));
     if (seen.is == protocols::pulse_judge::verdict::silent)
       perform(life_->on_silent(rank.id, seen.silent_for, now));
   }
@@ -318,9 +308,8 @@ private:
 
   template <class Message>
   void send(protocols::rank_id to, const Message& message) {
-    const auto sent = ranks_.send(to, message);
-    if (!sent && sent.error().code != fault::peer_gone) // its end says more
-      blame(ranks_.at(to), sent.error());
+    if (const auto sent = ranks_.send(to, message); !sent)
+      perform(life_->on_unsent(to, sent.error(), base::now()));
   }
 
   // ---- what is seen from outside ----

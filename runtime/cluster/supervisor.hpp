@@ -19,9 +19,6 @@
 
 namespace troupe::cluster {
 
-/// A rank whose control socket is closed cannot be ordered any more; it has this long to be gone.
-inline constexpr std::chrono::milliseconds control_lost_grace{1000};
-
 struct supervisor_options {
   loaded_spec spec;
   std::string job;            ///< the spec's name, or another

@@ -637,10 +637,12 @@ TEST_CASE("C15, C43: a complaint about a generation that has gone costs its succ
   }
   const auto state = c.machine.current();
 
-  CHECK(c.machine.on_complaint(rank_id{3}, rank_id{1}, generation{1}, at(13s)).empty());
+  CHECK(c.machine.on_complaint(rank_id{3}, rank_id{1}, generation{1}, false, at(13s)).empty());
+  CHECK(c.machine.on_complaint(rank_id{3}, rank_id{1}, generation{2}, true, at(13s)).empty()); // starved
+  CHECK(c.machine.on_complaint(rank_id{3}, rank_id{99}, generation{2}, false, at(13s)).empty());
   CHECK(c.machine.on_tick(at(13s) + limits::first_cause_grace).empty());
   CHECK(c.machine.current() == state);
-  c.machine.on_complaint(rank_id{3}, rank_id{1}, generation{2}, at(13s));
+  c.machine.on_complaint(rank_id{3}, rank_id{1}, generation{2}, false, at(13s));
   c.machine.on_tick(at(13s) + limits::first_cause_grace);
   CHECK(c.machine.current() != state);
 }
@@ -664,4 +666,58 @@ TEST_CASE("C43: a rank that gives no sign of life is put down and its cell start
     CHECK(c.machine.current() == life::state::aborting);
     CHECK(out.back() == life::effect{life::kill_ranks{{rank_id{2}}}});
   }
+}
+
+TEST_CASE("A11: a rank that breaks the protocol of its control socket is to blame for it") {
+  cluster c;
+  c.start();
+  CHECK(c.machine.on_bad_frame(rank_id{2}, {fault::bad_magic, "0x47455420"}, at(5s)).empty());
+  const auto out = c.machine.on_end(rank_id{2}, {rank_end::kind::exited, 1, "failed"}, at(5s));
+  REQUIRE(c.machine.current() == life::state::aborting);
+  const auto why = std::get<life::report>(out.front()).line;
+  CHECK(why.find("rank 2 (prefill.0/t1)") != why.npos);
+  CHECK(why.find("0x47455420") != why.npos);
+  CHECK(why.find("control socket") != why.npos);
+}
+
+TEST_CASE("A11: an order that cannot be sent blames its addressee, unless that one has closed its socket") {
+  for (const auto code : {fault::peer_gone, fault::frame_too_long}) {
+    cluster c;
+    c.start();
+    c.machine.on_unsent(rank_id{3}, {code, "an order"}, at(5s));
+    (void)c.machine.on_tick(at(5s) + limits::first_cause_grace);
+    CHECK((c.machine.current() == life::state::ready) == (code == fault::peer_gone));
+  }
+}
+
+TEST_CASE("C3: a rank that closes its control socket and stays is named and killed once its grace is over") {
+  cluster c;
+  c.start();
+  c.machine.on_control_lost(rank_id{3}, at(5s));
+  const auto over = at(5s) + limits::control_lost_grace;
+  CHECK(c.machine.on_tick(over - 1ms).empty());
+  SUBCASE("it leaves by itself") {
+    c.machine.on_end(rank_id{3}, {rank_end::kind::exited, 1, "failed"}, over);
+    for (const auto& each : c.machine.on_tick(over))
+      CHECK_FALSE(std::holds_alternative<life::kill_ranks>(each));
+  }
+  SUBCASE("it stays") {
+    CHECK(c.machine.on_tick(over) == effects{life::kill_ranks{{rank_id{3}}}});
+    CHECK(c.machine.on_tick(over).empty()); // once
+    const auto out = c.machine.on_end(rank_id{3}, {rank_end::kind::signalled, 9, "Killed"}, over);
+    REQUIRE(c.machine.current() == life::state::aborting);
+    CHECK(std::get<life::report>(out.front()).line.find("closed its control socket and did not leave") !=
+          std::string::npos);
+  }
+}
+
+TEST_CASE("C3: a rank that is killed anyway is not killed again for its control socket, its successor is heard anew") {
+  recovery c;
+  c.end(2, killed, at(10s)); // and rank 1 is killed for it
+  c.machine.on_control_lost(rank_id{1}, at(10s));
+  CHECK(c.machine.on_tick(at(10s) + 2 * limits::control_lost_grace).empty());
+  c.end(1, killed, at(13s));
+  CHECK(c.machine.on_tick(at(13s) + 2 * limits::control_lost_grace).empty());
+  c.machine.on_control_lost(rank_id{1}, at(20s));
+  CHECK(c.machine.on_tick(at(20s) + limits::control_lost_grace) == effects{life::kill_ranks{{rank_id{1}}}});
 }
