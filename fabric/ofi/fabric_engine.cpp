@@ -129,6 +129,14 @@ result<void> fabric_engine::lease_holds(const write_request& request, const peer
   return protocols::judge_lease(request.lease, to != nullptr ? to->born : request.lease.owner, base::now());
 }
 
+result<void> fabric_engine::judge(const write_request& request, const peer* to, protocols::time_point now) {
+  return protocols::judge_write(request.lease, request.deadline,
+                                {.to = to != nullptr ? std::optional{to->rank} : std::nullopt,
+                                 .gone = nullptr, // its writes end with it
+                                 .owner_now = to != nullptr ? to->born : request.lease.owner},
+                                now);
+}
+
 result<void> fabric_engine::post(write_request request, ready_event source_ready) {
   TROUPE_ASSERT("E16", !source_ready.moment()); // no device's memory is registered here
   bool wake = false;

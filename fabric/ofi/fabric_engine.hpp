@@ -11,6 +11,8 @@
 #include "fabric/transfers/transfer_engine_base.hpp"
 #include "fabric/transfers/transfer_pieces.hpp"
 #include "fabric/transfers/transfer_queue.hpp"
+#include "protocols/transfers/way_machine.hpp"
+#include "protocols/transfers/write_course.hpp"
 
 namespace troupe::fabric {
 
@@ -75,10 +77,8 @@ private:
     std::byte* own_target = nullptr; ///< of a write to this rank itself
     protocols::region_card remote;   ///< of any other
     piece_walk walk;
-    std::optional<piece_walk::step> ahead;     ///< taken from the walk and not posted yet
-    std::size_t in_flight = 0;                 ///< operations
-    bool is_whole = false;                     ///< all steps were posted
-    std::optional<protocols::failure> revoked; ///< its lease ended: nothing more is posted, what was is waited for
+    std::optional<piece_walk::step> ahead; ///< taken from the walk and not posted yet
+    protocols::write_course course;
   };
 
   /// What libfabric owns while a write is under way. `context` comes first: its address is what comes back.
@@ -89,16 +89,12 @@ private:
     std::uint64_t connection = 0; ///< which of the peer's it went over
   };
 
-  /// How far a connection to a peer has come.
+  /// How far a connection to a peer has come, and what it is made of.
   struct way {
-    std::optional<fabric_knock> knock;
-    fabric_connection connection;
-    std::uint64_t number = 0; ///< of the connection, or of the last one
-    bool is_open = false;
-    protocols::time_point until;      ///< of this try
-    protocols::time_point not_before; ///< of the next one
-
-    bool is_under_way() const noexcept { return knock.has_value() || (connection && !is_open); }
+    protocols::way_machine life;
+    std::optional<fabric_knock> knock; ///< while it is knocking
+    fabric_connection connection;      ///< while it is connecting or open
+    std::uint64_t number = 0;          ///< of the connection, or of the last one
   };
 
   /// Never freed before its connections are closed: libfabric may still own its operations.
@@ -114,16 +110,9 @@ private:
     transfer_queue<transfer*> waiting;
     std::vector<transfer*> active; ///< at most active_max
     way there;
-    /// A connection has ended, and none has come to be since.
-    struct trouble_state {
-      protocols::failure cause;
-      protocols::time_point until;
-    };
-    std::optional<trouble_state> trouble;
-    bool gone = false;
     bool refused = false; ///< libfabric said "again" in this turn
 
-    bool awaits_something() const noexcept { return !active.empty() || !waiting.empty() || trouble; }
+    bool awaits_something() const noexcept { return !active.empty() || !waiting.empty() || there.life.has_trouble(); }
 
     peer(const protocols::endpoint& from, socket_address door, std::size_t queue_max);
   };
@@ -150,6 +139,8 @@ private:
 
   /// Contract: K1. Errors: stale_grant.
   static protocols::result<void> lease_holds(const write_request& request, const peer* to);
+  /// Whether a write that has not begun goes on. Errors: timeout, stale_grant.
+  static protocols::result<void> judge(const write_request& request, const peer* to, protocols::time_point now);
 
   // ---- the engine's thread ----
   void run() noexcept override;
@@ -161,6 +152,7 @@ private:
   operation* take_operation(peer& to, transfer* of) noexcept;
   bool reap();
   void on_completion(const fabric_session::completion& done);
+  void conclude(transfer& write);
   void expire();
   void drop(transfer& write, const protocols::failure& cause);
   void finish(transfer& write, protocols::result<void> outcome);
@@ -178,7 +170,7 @@ private:
   void take_request(const fabric_session::event& asked);
   void close_visits_before(protocols::rank_id rank, protocols::generation born);
   void reach(peer& to, protocols::time_point now);
-  void knock(peer& to, protocols::time_point now);
+  void begin_knock(peer& to, protocols::time_point now);
   void step_knock(peer& to, protocols::time_point now);
   void give_up_try(peer& to, protocols::time_point now);
   void lose_connection(peer& to, const protocols::failure& cause, bool in_use = true);

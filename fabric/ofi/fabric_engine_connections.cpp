@@ -20,19 +20,9 @@ using namespace std::chrono_literals;
 
 namespace {
 
-/// From a knock to an open connection, and from an admission to the guest's request: all of it is a few round trips.
-constexpr protocols::duration try_patience = 2s;
+/// From an admission to the guest's request: a few round trips, after what is left of the guest's own try.
 constexpr protocols::duration guest_patience = 4s;
-/// Between two tries, so that a door that is crowded or a process without descriptors is not asked in a loop.
-constexpr protocols::duration try_pause = 10ms;
-/// After a connection has ended: a peer that lives has let us in again by then.
-constexpr protocols::duration trouble_patience = 3s;
-
-/// A failure that no later try mends: nobody listens there, or another peer than the one that we know.
-bool is_final(fault why) noexcept {
-  return why == fault::peer_gone || why == fault::wrong_job || why == fault::wrong_rank ||
-         why == fault::stale_generation;
-}
+static_assert(protocols::way_machine::try_patience < guest_patience);
 
 } // namespace
 
@@ -42,13 +32,13 @@ void fabric_engine::look_after_connections() {
   while (auto happened = session_->next_event()) // bounded by the connections that there are
     take_event(std::move(*happened));
   for (const auto& to : everybody_)
-    if (!to->gone && !to->there.is_open && to->awaits_something())
+    if (to->awaits_something())
       reach(*to, now);
 }
 
 bool fabric_engine::connections_move() const {
-  return !expected_.empty() ||
-         std::any_of(everybody_.begin(), everybody_.end(), [](const auto& to) { return to->there.is_under_way(); });
+  return !expected_.empty() || std::any_of(everybody_.begin(), everybody_.end(),
+                                           [](const auto& to) { return to->there.life.is_under_way(); });
 }
 
 void fabric_engine::close_connections() noexcept {
@@ -101,9 +91,8 @@ void fabric_engine::take_event(fabric_session::event happened) {
     if (!to->there.connection || &to->there.connection->fid != happened.of)
       continue;
     if (happened.what == kind::connected) {
-      to->there.is_open = true;
-      to->trouble.reset();
-    } else if (to->there.is_open) {
+      to->there.life.on_open();
+    } else if (to->there.life.is_open()) {
       lose_connection(*to, {fault::transfer_failed, of_rank(to->rank) + ": " + happened.why},
                       to->idle.size() < to->operations.size());
     } else {
@@ -144,27 +133,32 @@ void fabric_engine::close_visits_before(rank_id rank, generation born) {
 // ---- from this rank ------------------------------------------------------------------------------------------------
 
 void fabric_engine::reach(peer& to, time_point now) {
-  if (to.there.is_under_way() && now >= to.there.until)
-    return give_up_try(to, now);
-  if (to.there.knock)
+  using enum protocols::way_machine::wanted;
+  switch (to.there.life.next(now)) {
+  case nothing:
+    return;
+  case knock:
+    return begin_knock(to, now);
+  case ask:
     return step_knock(to, now);
-  if (!to.there.connection && now >= to.there.not_before)
-    knock(to, now);
+  case give_up:
+    return give_up_try(to, now);
+  }
 }
 
-void fabric_engine::knock(peer& to, time_point now) {
+void fabric_engine::begin_knock(peer& to, time_point now) {
   auto begun = fabric_knock::begin(identity_, to.at, session_->address(), to.door);
-  if (!begun && is_final(begun.error().code))
+  if (!begun && protocols::way_machine::is_final(begun.error().code))
     return lose(to, begun.error());
   if (!begun)
     return give_up_try(to, now);
   to.there.knock = std::move(*begun);
-  to.there.until = now + try_patience;
+  to.there.life.on_knocked(now);
 }
 
 void fabric_engine::step_knock(peer& to, time_point now) {
   const auto heard = to.there.knock->step(identity_);
-  if (!heard && is_final(heard.error().code))
+  if (!heard && protocols::way_machine::is_final(heard.error().code))
     return lose(to, heard.error());
   if (!heard)
     return give_up_try(to, now);
@@ -176,24 +170,22 @@ void fabric_engine::step_knock(peer& to, time_point now) {
   to.there.knock.reset();
   to.there.connection = std::move(*made);
   ++to.there.number;
+  to.there.life.on_admitted();
 }
 
 void fabric_engine::give_up_try(peer& to, time_point now) {
   to.there.knock.reset();
   to.there.connection.reset();
-  to.there.not_before = now + try_pause;
+  to.there.life.on_given_up(now);
 }
 
-/// All that was in flight fails; what has not begun waits for the next connection. One that ends while it rests is no
-/// trouble: the next write knocks again, for as long as it may take.
+/// All that was in flight fails; what has not begun waits for the next connection.
 void fabric_engine::lose_connection(peer& to, const failure& cause, bool in_use) {
-  to.there.is_open = false;
+  to.there.life.on_broken(cause, in_use, base::now());
   to.there.connection.reset();
   for (std::size_t i = to.active.size(); i-- > 0;)
-    if (to.active[i]->in_flight > 0)
+    if (to.active[i]->course.is_in_flight())
       drop(*to.active[i], cause);
-  if (in_use && !to.gone && !to.trouble)
-    to.trouble = {.cause = cause, .until = base::now() + trouble_patience};
 }
 
 } // namespace troupe::fabric

@@ -100,12 +100,9 @@ bool fabric_engine::copy_own() {
   const bool any = !own_.empty();
   while (!own_.empty() && budget > 0) {
     transfer& write = *own_.front();
-    if (base::now() >= write.request.deadline) {
+    if (auto goes_on = judge(write.request, nullptr, base::now()); !goes_on) {
       own_.pop();
-      finish(write, fail(fault::timeout, "a write to this rank itself"));
-    } else if (auto holds = lease_holds(write.request, nullptr); !holds) {
-      own_.pop();
-      finish(write, std::move(holds));
+      finish(write, std::move(goes_on));
     } else if (copy_some(write.walk, write.request.pieces, write.source->memory.bytes().data(), write.own_target,
                          budget)) {
       own_.pop();
@@ -120,12 +117,12 @@ bool fabric_engine::issue() {
   bool worked = false;
   for (const auto& to : everybody_) {
     to->refused = false;
-    if (!to->there.is_open)
+    if (!to->there.life.is_open())
       continue; // writes wait until there is a way
     while (to->active.size() < active_max && !to->waiting.empty())
       to->active.push_back(to->waiting.pop());
     // One refusal a turn is enough: while the provider connects, each try would be one more connection.
-    for (std::size_t i = 0; i < to->active.size() && !to->refused && to->there.is_open;) {
+    for (std::size_t i = 0; i < to->active.size() && !to->refused && to->there.life.is_open();) {
       transfer* write = to->active[i];
       worked |= advance(*write);
       if (i < to->active.size() && to->active[i] == write)
@@ -138,19 +135,19 @@ bool fabric_engine::issue() {
 bool fabric_engine::advance(transfer& write) {
   peer& to = *write.to;
   for (bool worked = false;; worked = true) {
-    if (write.is_whole || write.revoked)
+    if (!write.course.goes_on())
       return worked; // only deliveries are missing
     if (auto holds = lease_holds(write.request, &to); !holds) {
-      write.revoked = holds.error();
-      if (write.in_flight == 0)
+      write.course.on_lease_ended(holds.error());
+      if (write.course.current() == protocols::write_course::state::revoked)
         drop(write, holds.error());
       return true;
     }
     if (!write.ahead)
       write.ahead = write.walk.next(write.request.pieces, session_->info().ep_attr->max_msg_size);
     const piece_walk::step step = *write.ahead;
-    if (step.last && write.in_flight > 0)
-      return worked; // it speaks for the others, which must be there first
+    if (!write.course.may_post(step.last))
+      return worked;
     operation* one = take_operation(to, &write);
     if (one == nullptr)
       return worked;
@@ -175,9 +172,8 @@ bool fabric_engine::advance(transfer& write) {
       lose_connection(to, cause);
       return true;
     }
-    ++write.in_flight;
+    write.course.on_posted(step.last);
     write.ahead.reset();
-    write.is_whole = step.last;
   }
 }
 
@@ -214,18 +210,28 @@ void fabric_engine::on_completion(const fabric_session::completion& done) {
   transfer* of = std::exchange(one.of, nullptr);
   to.idle.push_back(&one);
   if (of != nullptr)
-    --of->in_flight;
+    of->course.on_completed();
   if (done.error != 0) {
     const failure cause{fault::transfer_failed, of_rank(to.rank) + ": " + done.what};
     if (of != nullptr)
       drop(*of, cause);
-    if (to.there.is_open && one.connection == to.there.number)
+    if (to.there.life.is_open() && one.connection == to.there.number)
       lose_connection(to, cause);
-  } else if (of != nullptr && of->in_flight == 0 && of->revoked) {
-    drop(*of, failure{*of->revoked});
-  } else if (of != nullptr && of->is_whole && of->in_flight == 0) {
-    std::erase(to.active, of);
-    finish(*of, {});
+  } else if (of != nullptr) {
+    conclude(*of);
+  }
+}
+
+void fabric_engine::conclude(transfer& write) {
+  using enum protocols::write_course::state;
+  switch (write.course.current()) {
+  case under_way:
+    return;
+  case revoked:
+    return drop(write, failure{*write.course.revoked()});
+  case delivered:
+    std::erase(write.to->active, &write);
+    return finish(write, {});
   }
 }
 
@@ -236,21 +242,18 @@ void fabric_engine::expire() {
   looked_ = now;
   look_after_connections();
   for (const auto& to : everybody_) {
-    const failure cause{fault::timeout, "a write to " + of_rank(to->rank)};
     for (std::size_t i = to->active.size(); i-- > 0;)
-      if (now >= to->active[i]->request.deadline)
-        drop(*to->active[i], cause);
+      if (auto late = protocols::judge_deadline(to->active[i]->request.deadline, to->rank, now); !late)
+        drop(*to->active[i], late.error());
     for (std::size_t left = to->waiting.size(); left > 0; --left) {
       transfer* write = to->waiting.pop();
-      if (now >= write->request.deadline)
-        finish(*write, tl::unexpected{cause});
-      else if (auto holds = lease_holds(write->request, to.get()); !holds)
-        finish(*write, std::move(holds));
+      if (auto goes_on = judge(write->request, to.get(), now); !goes_on)
+        finish(*write, std::move(goes_on));
       else
         to->waiting.push(write);
     }
-    if (to->trouble && now >= to->trouble->until)
-      lose(*to, to->trouble->cause);
+    if (const auto cause = to->there.life.is_due(now))
+      lose(*to, *cause);
   }
 }
 
@@ -283,8 +286,7 @@ void fabric_engine::fail_all(peer& to, const failure& cause) {
 
 void fabric_engine::lose(peer& to, const failure& why) {
   const failure cause{fault::peer_gone, of_rank(to.rank) + ": " + why.what};
-  to.gone = true;
-  to.trouble.reset();
+  to.there.life.on_lost();
   {
     const std::lock_guard lock{mutex_};
     if (const auto found = peers_.find(to.rank); found != peers_.end() && found->second == &to)
@@ -292,7 +294,8 @@ void fabric_engine::lose(peer& to, const failure& why) {
   }
   take_posted(); // what was posted before that
   fail_all(to, cause);
-  to.there = {.knock = std::nullopt, .connection = nullptr, .number = to.there.number, .until = {}, .not_before = {}};
+  to.there.knock.reset();
+  to.there.connection.reset();
   events_.on_peer_gone(to.rank, cause);
 }
 

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "fabric/transfers/shared_memory_engine.hpp"
+#include "protocols/transfers/write_course.hpp"
 #include "runtime/base/clock.hpp"
 
 namespace troupe::fabric {
@@ -109,14 +110,15 @@ result<bool> shared_memory_engine::copy(accepted& write, std::uint64_t& budget) 
 }
 
 bool shared_memory_engine::is_over(accepted& write) {
-  if (write.to && write.to->gone)
-    finish(write, tl::unexpected{*write.to->gone});
-  else if (base::now() >= write.request.deadline)
-    finish(write, fail(fault::timeout, "a write to " + of_rank(write.request.to)));
-  else if (auto holds = lease_holds(write.request.lease, write.to); !holds && !write.begun)
-    finish(write, tl::unexpected{std::move(holds.error())});
-  else
+  auto goes_on = protocols::judge_write(write.request.lease, write.request.deadline,
+                                        {.to = write.request.to,
+                                         .gone = write.to && write.to->gone ? &*write.to->gone : nullptr,
+                                         .owner_now = write.to ? write.to->born : write.request.lease.owner,
+                                         .handed_over = write.begun.has_value()},
+                                        base::now());
+  if (goes_on)
     return false;
+  finish(write, std::move(goes_on));
   return true;
 }
 

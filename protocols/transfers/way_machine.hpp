@@ -1,0 +1,104 @@
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <utility>
+
+#include "protocols/fault.hpp"
+#include "protocols/time.hpp"
+
+namespace troupe::protocols {
+
+/// The way of a transfer engine to one peer, over a connection that is made when something is to be written.
+/// A try has a deadline, from the knock at the peer's door to the open connection; after one that came to nothing there
+/// is a pause. A connection that breaks while it is used is trouble: the peer is lost when no other has come to be
+/// within `trouble_patience`. One that breaks while it rests is none: the next write knocks again, for as long as it
+/// may take. Contract: C31, C47, K5. Threads: the engine's.
+class way_machine {
+public:
+  enum class state {
+    closed,
+    knocking,   ///< at the peer's door
+    connecting, ///< the door has said where
+    open,
+    lost, ///< final: no write to this peer will complete any more
+  };
+  enum class wanted {
+    nothing,
+    knock,
+    ask,     ///< whether the door has answered
+    give_up, ///< the try has taken too long
+  };
+
+  /// From a knock to an open connection: all of it is a few round trips.
+  static constexpr duration try_patience = std::chrono::seconds{2};
+  /// Between two tries, so that a door that is crowded or a process without descriptors is not asked in a loop.
+  static constexpr duration try_pause = std::chrono::milliseconds{10};
+  /// After a connection has broken: a peer that lives has let us in again by then.
+  static constexpr duration trouble_patience = std::chrono::seconds{3};
+  static_assert(try_patience + try_pause < trouble_patience, "a peer with trouble is tried again before it is lost");
+
+  /// A failure that no later try mends: nobody listens there, or another peer than the one that was attached.
+  static constexpr bool is_final(fault why) noexcept {
+    return why == fault::peer_gone || why == fault::wrong_job || why == fault::wrong_rank ||
+           why == fault::stale_generation;
+  }
+
+  state current() const noexcept { return at_; }
+  bool is_open() const noexcept { return at_ == state::open; }
+  bool is_lost() const noexcept { return at_ == state::lost; }
+  bool is_under_way() const noexcept { return at_ == state::knocking || at_ == state::connecting; }
+  bool has_trouble() const noexcept { return trouble_.has_value(); }
+
+  /// What to do while something waits for the peer.
+  wanted next(time_point now) const noexcept {
+    if (is_under_way() && now >= until_)
+      return wanted::give_up;
+    if (at_ == state::knocking)
+      return wanted::ask;
+    return at_ == state::closed && now >= not_before_ ? wanted::knock : wanted::nothing;
+  }
+  /// The failure by which the peer is lost now.
+  std::optional<failure> is_due(time_point now) const {
+    return trouble_ && now >= trouble_->until ? std::optional{trouble_->cause} : std::nullopt;
+  }
+
+  void on_knocked(time_point now) noexcept {
+    at_ = state::knocking;
+    until_ = now + try_patience;
+  }
+  void on_admitted() noexcept { at_ = state::connecting; }
+  void on_open() noexcept {
+    at_ = state::open;
+    trouble_.reset();
+  }
+  void on_given_up(time_point now) noexcept {
+    at_ = state::closed;
+    not_before_ = now + try_pause;
+  }
+  /// `in_use`: a write was under way, or operations of an earlier one.
+  void on_broken(const failure& cause, bool in_use, time_point now) {
+    if (at_ == state::lost)
+      return;
+    at_ = state::closed;
+    if (in_use && !trouble_)
+      trouble_ = {cause, now + trouble_patience};
+  }
+  void on_lost() noexcept {
+    at_ = state::lost;
+    trouble_.reset();
+  }
+
+private:
+  struct trouble {
+    failure cause; ///< of the first connection that broke
+    time_point until;
+  };
+
+  state at_ = state::closed;
+  time_point until_;      ///< of the present try
+  time_point not_before_; ///< of the next one
+  std::optional<trouble> trouble_;
+};
+
+} // namespace troupe::protocols

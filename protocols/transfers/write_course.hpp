@@ -1,0 +1,72 @@
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <utility>
+
+#include "protocols/fault.hpp"
+#include "protocols/ids.hpp"
+#include "protocols/time.hpp"
+#include "protocols/transfers/lease.hpp"
+
+/// How a one-sided write goes on and ends, as every transfer engine must judge it.
+namespace troupe::protocols {
+
+/// What an engine knows of a write between two of its copies.
+struct write_sight {
+  std::optional<rank_id> to;     ///< none: this rank itself
+  const failure* gone = nullptr; ///< why its target has gone; none: it is there
+  generation owner_now;          ///< of the rank that is written to
+  bool handed_over = false;      ///< to a device, which does not give its copies back
+};
+
+/// Errors: timeout, with the rank.
+result<void> judge_deadline(time_point deadline, std::optional<rank_id> to, time_point now);
+
+/// Whether a write may begin, or go on with its next copy. The end of its target comes first: after it neither deadline
+/// nor lease says more. A lease that ends while a device copies changes nothing, since the copy cannot be called back:
+/// the owner learns of its end before it grants the memory again.
+/// Contract: K1. Errors: the failure of the target, timeout, stale_grant. Allocates only for an error.
+result<void> judge_write(const lease& under, time_point deadline, const write_sight& at, time_point now);
+
+/// One write that goes over a network as several operations, which complete in any order.
+/// Its last operation carries the word that all pieces are there, so it waits until every other one has completed. When
+/// the lease ends nothing more is posted; what was is waited for, so that the owner hears of the end when nothing can
+/// arrive any more.
+/// Contract: I31, K1. Threads: the engine's.
+class write_course {
+public:
+  enum class state {
+    under_way, ///< operations are missing, or are in flight
+    delivered, ///< all pieces are there, and the peer has the word of it
+    revoked,   ///< its lease has ended, and nothing of it is in flight
+  };
+
+  /// Whether its next operation may be posted; `last`: it is the one that carries the word.
+  bool may_post(bool last) const noexcept { return goes_on() && !(last && in_flight_ > 0); }
+  /// There is a next operation to post, now or once others have completed.
+  bool goes_on() const noexcept { return !is_whole_ && !revoked_; }
+  void on_posted(bool last) noexcept {
+    ++in_flight_;
+    is_whole_ = last;
+  }
+  void on_completed() noexcept { --in_flight_; }
+  void on_lease_ended(failure cause) { revoked_ = std::move(cause); }
+
+  state current() const noexcept {
+    if (in_flight_ > 0 || goes_on())
+      return state::under_way;
+    return revoked_ ? state::revoked : state::delivered;
+  }
+  /// The failure of a write that was revoked.
+  const std::optional<failure>& revoked() const noexcept { return revoked_; }
+  /// Bytes of it may be on the way: it ends with its connection.
+  bool is_in_flight() const noexcept { return in_flight_ > 0; }
+
+private:
+  std::size_t in_flight_ = 0; ///< operations
+  bool is_whole_ = false;     ///< all operations were posted
+  std::optional<failure> revoked_;
+};
+
+} // namespace troupe::protocols
