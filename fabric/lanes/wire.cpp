@@ -83,7 +83,7 @@ void wire::wake() noexcept {
 
 void wire::beat(protocols::duration period, std::function<protocols::heartbeat()> self) {
   TROUPE_ASSERT("wire::beat before start", !thread_.joinable());
-  beat_period_ = period;
+  beats_ = protocols::beat_schedule{period};
   self_ = std::move(self);
 }
 
@@ -139,8 +139,7 @@ protocols::result<void> wire::post(key which, protocols::message_type type, prot
     if (known == held_.end())
       return protocols::fail(protocols::fault::peer_gone);
     auto& held = *known->second; // grows under the mutex alone; the wire's thread only takes away
-    if (held.queued_frames >= held.most.queue_frames_max ||
-        held.queued_bytes + payload.size() > held.most.queue_bytes_max)
+    if (!held.most.may_queue(held.queued_frames, held.queued_bytes, payload.size()))
       return protocols::fail(protocols::fault::queue_full, "link");
     ++held.queued_frames;
     held.queued_bytes += payload.size();
@@ -171,11 +170,6 @@ void wire::accept_clients(listening_socket listening, std::function<void(base::u
   wake();
 }
 
-void wire::leave(link& one) {
-  one.leaving = true;
-  one.leave_until = base::now() + protocols::limits::link_leave_deadline;
-}
-
 void wire::take_posts() {
   std::vector<posted> posts;
   std::vector<key> removed;
@@ -194,7 +188,7 @@ void wire::take_posts() {
       found->second->queue.push_back(std::move(each.frame));
   for (const auto which : removed)
     if (const auto found = links_.find(which); found != links_.end())
-      leave(*found->second);
+      found->second->life.on_leave(base::now());
 }
 
 bool wire::send_some(link& one) {
@@ -203,7 +197,7 @@ bool wire::send_some(link& one) {
     const auto& next = one.queue.front();
     const auto sent = one.with->try_send(next.header, next.payload);
     if (!sent) {
-      if (sent.error().code != protocols::fault::lane_full)
+      if (protocols::ends_link(sent.error().code))
         lose(one, sent.error());
       return moved;
     }
@@ -220,8 +214,8 @@ bool wire::send_some(link& one) {
 bool wire::receive_some(link& one) {
   bool moved = false;
   if (!one.held->may_read())
-    one.frame_begun.reset(); // its rest waits for us
-  for (int i = 0; i < frames_a_turn && !one.gone && one.held->may_read(); ++i) {
+    one.life.on_no_rest();
+  for (int i = 0; i < frames_a_turn && !one.life.is_gone() && one.held->may_read(); ++i) {
     const auto next = one.with->peek();
     if (!next) {
       lose(one, next.error());
@@ -231,7 +225,7 @@ bool wire::receive_some(link& one) {
       judge_unfinished(one);
       return moved;
     }
-    one.frame_begun.reset();
+    one.life.on_no_rest();
     if (one.signs != nullptr)
       if (const auto why = told_why(**next)) {
         lose(one, *why);
@@ -240,7 +234,7 @@ bool wire::receive_some(link& one) {
     const bool for_others = !take_heartbeat(one, **next);
     if (for_others)
       note_frame(protocols::flight_action::frame_received, one.what.peer, (*next)->header, (*next)->payload.size());
-    if (for_others && !one.leaving) {
+    if (for_others && one.life.is_open()) {
       one.held->unhandled.fetch_add(1);
       if (const auto taken = one.what.on_frame(**next); !taken) {
         if (one.signs != nullptr)
@@ -255,17 +249,12 @@ bool wire::receive_some(link& one) {
   return moved;
 }
 
-/// Contract: K9. Who begins a frame and does not end it holds a place that others wait for.
+/// Contract: K9.
 void wire::judge_unfinished(link& one) {
-  if (!one.with->is_amid_frame()) {
-    one.frame_begun.reset();
-    return;
-  }
-  const auto now = base::now();
-  if (!one.frame_begun)
-    one.frame_begun = now;
-  if (now - *one.frame_begun >= one.held->most.frame_within)
-    lose(one, {protocols::fault::timeout, "a frame was begun and not ended in time"});
+  if (!one.with->is_amid_frame())
+    one.life.on_no_rest();
+  else if (const auto late = one.life.on_rest_missing(one.held->most.frame_within, base::now()))
+    lose(one, *late);
 }
 
 /// True: it was one, and nobody else need see it. A heartbeat that cannot be read counts as a frame and no more.
@@ -283,33 +272,31 @@ bool wire::take_heartbeat(link& one, const protocols::frame_view& frame) {
   return true;
 }
 
-/// They pass what waits in the queue of a full lane by, and are dropped where there is no room even for them: whoever
-/// reads nothing is heard all the same, and whoever is not read has a lane's worth of frames on the way.
+/// They pass by what waits in the queue of a full lane.
 void wire::send_heartbeats(protocols::time_point now) {
-  if (!self_ || now < next_beat_)
+  if (!self_ || !beats_.is_due(now))
     return;
-  next_beat_ = now + beat_period_;
   beat_bytes_.clear();
   protocols::encode_payload(self_(), beat_bytes_);
   for (auto& [which, one] : links_)
-    if (one->signs != nullptr && !one->gone && !one->leaving)
+    if (one->signs != nullptr && one->life.is_open())
       if (const auto sent = one->with->try_send({.type = protocols::heartbeat::type}, beat_bytes_);
-          !sent && sent.error().code != protocols::fault::lane_full)
+          !sent && protocols::ends_link(sent.error().code))
         lose(*one, sent.error());
 }
 
 void wire::lose(link& one, const protocols::failure& cause) {
-  if (one.gone)
+  if (one.life.is_gone())
     return;
-  one.gone = true;
-  if (one.signs != nullptr && !one.leaving) // a link that leaves may have had its successor already
+  const bool was_open = one.life.on_lost();
+  if (one.signs != nullptr && was_open) // a link that leaves may have had its successor already
     one.signs->linked.store(false);
   one.with->close();
   {
     const std::lock_guard lock{mutex_}; // before anybody hears of it: who does posts no more
     held_.erase(one.id);
   }
-  if (!one.leaving && !stopping_.load())
+  if (was_open && !stopping_.load())
     one.what.on_gone(cause);
 }
 
@@ -325,16 +312,18 @@ void wire::run() {
     bool moved = false;
     bool queued = false;
     for (auto& [which, one] : links_) {
-      if (!one->gone)
+      if (!one->life.is_gone())
         moved |= send_some(*one);
-      if (!one->gone)
+      if (!one->life.is_gone())
         moved |= receive_some(*one);
-      queued |= !one->gone && (!one->queue.empty() || !one->with->flush());
+      queued |= !one->life.is_gone() && (!one->queue.empty() || !one->with->flush());
     }
     std::erase_if(links_, [&](const auto& each) {
       const auto& one = *each.second;
-      const bool done =
-          one.gone || (one.leaving && (base::now() >= one.leave_until || (one.queue.empty() && one.with->flush())));
+      if (one.life.is_open())
+        return false;
+      const bool all_sent = !one.life.is_gone() && one.queue.empty() && one.with->flush();
+      const bool done = one.life.is_over(all_sent, base::now());
       if (done) {
         const std::lock_guard lock{mutex_};
         held_.erase(each.first);
@@ -403,7 +392,7 @@ void wire::sleep() {
   }
   auto nap = stopping_.load() ? std::chrono::milliseconds{1} : nap_max;
   if (self_)
-    nap = std::clamp(std::chrono::ceil<std::chrono::milliseconds>(next_beat_ - base::now()),
+    nap = std::clamp(std::chrono::ceil<std::chrono::milliseconds>(beats_.left(base::now())),
                      std::chrono::milliseconds{0}, nap);
   const int timeout_ms = ready ? 0 : static_cast<int>(nap.count());
   ::poll(fds.data(), fds.size(), timeout_ms);

@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
-#include <limits>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -15,6 +14,7 @@
 #include "fabric/lanes/connect.hpp"
 #include "fabric/lanes/lane.hpp"
 #include "fabric/listening_socket.hpp"
+#include "protocols/wire/link_machine.hpp"
 #include "runtime/base/unique_fd.hpp"
 
 namespace troupe::fabric {
@@ -40,15 +40,7 @@ public:
     protocols::rank_id peer = protocols::client_rank; ///< as the flight recorder calls it
   };
 
-  /// What a link may make this rank hold; the frames of a peer rank are bounded by the machines' windows.
-  struct bounds {
-    std::size_t queue_frames_max = protocols::limits::link_queue_frames_max;
-    std::size_t queue_bytes_max = protocols::limits::link_queue_bytes_max;
-    /// Frames that `on_frame` has got and that are not `handled`: nothing more is read meanwhile.
-    std::size_t unhandled_max = std::numeric_limits<std::size_t>::max();
-    /// From a frame's first bytes to its last, while it is read. Who says nothing at all may stay.
-    protocols::duration frame_within = protocols::duration::max();
-  };
+  using bounds = protocols::link_bounds;
 
   /// What is known of the rank at the other end.
   struct peer_signs {
@@ -108,7 +100,7 @@ private:
     std::atomic<std::size_t> queued_bytes = 0;
     std::atomic<std::size_t> unhandled = 0;
 
-    bool may_read() const noexcept { return unhandled.load() < most.unhandled_max; }
+    bool may_read() const noexcept { return most.may_read(unhandled.load()); }
   };
   struct link {
     key id = 0;
@@ -117,10 +109,7 @@ private:
     peer_signs* signs = nullptr;
     std::deque<outgoing> queue; ///< the wire's own; `posted_` is what others have added
     std::shared_ptr<counts> held;
-    std::optional<protocols::time_point> frame_begun; ///< of one whose rest has not come
-    protocols::time_point leave_until{};              ///< while `leaving`
-    bool leaving = false;
-    bool gone = false;
+    protocols::link_machine life;
   };
   struct posted {
     key which;
@@ -129,7 +118,6 @@ private:
 
   void run();
   void take_posts();
-  static void leave(link& one);
   bool send_some(link& one);
   bool receive_some(link& one);
   void judge_unfinished(link& one);
@@ -157,9 +145,8 @@ private:
   listening_socket clients_added_;
 
   std::map<key, std::unique_ptr<link>> links_; ///< the wire's thread only, as all below
-  protocols::duration beat_period_{};
   std::function<protocols::heartbeat()> self_;
-  protocols::time_point next_beat_;
+  protocols::beat_schedule beats_;
   std::vector<std::byte> beat_bytes_;
   std::unique_ptr<listener> listener_;
   std::function<void(incoming)> on_lane_;
