@@ -1,3 +1,5 @@
+// Decides outside protocols: only the thread whose calls block learns how they ended
+
 #include "actors/executor_actor.hpp"
 
 #include "protocols/serve/encode_machine.hpp"

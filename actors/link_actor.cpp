@@ -1,3 +1,5 @@
+// Decides outside protocols: the queue of a link and its bound are the wire's
+
 #include "actors/link_actor.hpp"
 
 #include "protocols/wire/codec.hpp"

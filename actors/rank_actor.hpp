@@ -1,5 +1,7 @@
 #pragma once
 
+// Decides outside protocols: an exception crosses no actor
+
 #include <exception>
 #include <optional>
 #include <string>

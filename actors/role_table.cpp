@@ -1,3 +1,5 @@
+// Decides outside protocols: threads meet here before there is an actor to decide
+
 #include "actors/role_table.hpp"
 
 #include "runtime/base/assert.hpp"

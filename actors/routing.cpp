@@ -1,3 +1,5 @@
+// Decides outside protocols: runs on the wire's thread, before any machine has the message
+
 #include <optional>
 
 #include "actors/rank_context.hpp"

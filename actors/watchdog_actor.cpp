@@ -1,3 +1,5 @@
+// Decides outside protocols: samples running threads without a lock, and must wait for none of them
+
 #include "actors/watchdog_actor.hpp"
 
 #include <poll.h>

@@ -1,3 +1,5 @@
+// Decides outside protocols: the kernel's answer decides
+
 #include "fabric/listening_socket.hpp"
 
 #include <fcntl.h>

@@ -1,3 +1,5 @@
+// Decides outside protocols: only the thread whose calls block learns how they ended
+
 #include <algorithm>
 #include <cstring>
 #include <utility>

@@ -1,5 +1,7 @@
 #pragma once
 
+// Decides outside protocols: the wait itself, for a device
+
 #include <poll.h>
 #include <sched.h>
 

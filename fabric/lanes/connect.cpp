@@ -1,3 +1,5 @@
+// Decides outside protocols: the kernel's answer decides
+
 #include "fabric/lanes/connect.hpp"
 
 #include <poll.h>

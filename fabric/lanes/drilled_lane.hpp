@@ -1,5 +1,7 @@
 #pragma once
 
+// Decides outside protocols: acts a fault of a drill, which the product must not know of
+
 #include <deque>
 #include <memory>
 #include <vector>

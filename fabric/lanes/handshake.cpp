@@ -1,3 +1,5 @@
+// Decides outside protocols: the wait itself, on a socket
+
 #include "fabric/lanes/handshake.hpp"
 
 #include <poll.h>

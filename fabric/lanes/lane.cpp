@@ -1,3 +1,5 @@
+// Decides outside protocols: the wait itself, on sockets and rings
+
 #include "fabric/lanes/lane.hpp"
 
 #include <algorithm>

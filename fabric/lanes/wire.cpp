@@ -1,3 +1,5 @@
+// Decides outside protocols: schedules one thread over sockets and rings
+
 #include "fabric/lanes/wire.hpp"
 
 #include <pthread.h>

@@ -1,3 +1,5 @@
+// Decides outside protocols: a stranger is a socket until it has shown the job's token
+
 #include "fabric/ofi/fabric_door.hpp"
 
 #include <netinet/in.h>

@@ -1,3 +1,4 @@
+// Decides outside protocols: proofs are compared with what libfabric reports, on its thread
 // How the engine's thread comes to its peers, and they to it.
 
 #include <algorithm>

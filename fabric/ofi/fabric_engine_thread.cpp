@@ -1,3 +1,4 @@
+// Decides outside protocols: schedules the one thread that may call libfabric
 // The engine's own thread: it alone speaks to libfabric once the engine was started.
 
 #include <poll.h>

@@ -1,3 +1,5 @@
+// Decides outside protocols: the wait itself, for a device
+
 #include "fabric/transfers/copy_line.hpp"
 
 #include <pthread.h>

@@ -1,3 +1,5 @@
+// Decides outside protocols: acts a fault of a drill, which the product must not know of
+
 #include "fabric/transfers/drilled_engine.hpp"
 
 #include <utility>

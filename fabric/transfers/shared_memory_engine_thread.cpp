@@ -1,3 +1,4 @@
+// Decides outside protocols: schedules one thread over rings, sockets and a device
 // The engine's own thread: it copies, talks to sockets and calls events.
 
 #include <poll.h>

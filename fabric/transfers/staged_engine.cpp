@@ -1,3 +1,5 @@
+// Decides outside protocols: joins the threads of an engine and of two lines of copies
+
 #include "fabric/transfers/staged_engine.hpp"
 
 #include <limits>

@@ -1,3 +1,5 @@
+// Decides outside protocols: a client is a socket that may be anybody's
+
 #include "runtime/cluster/control_door.hpp"
 
 #include <sys/socket.h>

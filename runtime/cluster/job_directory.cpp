@@ -1,3 +1,5 @@
+// Decides outside protocols: the wait itself, for a process
+
 #include "runtime/cluster/job_directory.hpp"
 
 #include <fcntl.h>

@@ -1,3 +1,5 @@
+// Decides outside protocols: shows; nothing depends on it
+
 #include "runtime/cluster/job_journal.hpp"
 
 namespace troupe::cluster {

@@ -1,3 +1,5 @@
+// Decides outside protocols: the wait itself, for the wire's thread; clients are sockets
+
 #include <sys/resource.h>
 #include <sys/socket.h>
 

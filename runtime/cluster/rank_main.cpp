@@ -1,3 +1,5 @@
+// Decides outside protocols: ends the process, which has no machine to come back to
+
 #include "runtime/cluster/rank_main.hpp"
 
 #include <poll.h>

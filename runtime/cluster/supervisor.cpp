@@ -1,3 +1,5 @@
+// Decides outside protocols: there is no machine yet, or it shows and nothing depends on it
+
 #include "runtime/cluster/supervisor.hpp"
 
 #include <unistd.h>

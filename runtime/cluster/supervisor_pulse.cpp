@@ -1,3 +1,5 @@
+// Decides outside protocols: must work before the rank knows its job, and wait for no other thread
+
 #include "runtime/cluster/supervisor_pulse.hpp"
 
 #include <fcntl.h>

@@ -1,3 +1,5 @@
+// Decides outside protocols: the client's side, outside of the job
+
 #include "runtime/embed/client.hpp"
 
 #include <poll.h>
