@@ -10,7 +10,7 @@ namespace troupe::actors {
 
 /// The peer has this lane from now on, its first or that of a new generation.
 struct relink {
-  fabric::wire::key lane = 0;
+  fabric::link_queues::key lane = 0;
 };
 
 /// Stands for one peer in this rank, whatever its generation: a role actor sends it the same typed message that it
@@ -32,7 +32,7 @@ private:
   void post(const Message& body);
 
   protocols::rank_id peer_;
-  fabric::wire::key lane_ = 0; ///< of none yet
+  fabric::link_queues::key lane_ = 0; ///< of none yet
 };
 
 } // namespace troupe::actors

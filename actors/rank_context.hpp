@@ -13,12 +13,13 @@
 
 #include "actors/envelope.hpp"
 #include "actors/role_table.hpp"
-#include "fabric/lanes/wire.hpp"
+#include "fabric/lanes/link_queues.hpp"
 #include "fabric/transfers/landing_board.hpp"
 #include "fabric/transfers/transfer.hpp"
 #include "gpu/models/model.hpp"
 #include "protocols/cluster/cluster_plan.hpp"
 #include "runtime/base/busy_sign.hpp"
+#include "runtime/base/clock.hpp"
 
 namespace troupe::actors {
 
@@ -52,7 +53,7 @@ struct rank_context {
   gpu::models::model_facts facts;
   std::filesystem::path model;
 
-  fabric::wire* wire = nullptr;
+  fabric::link_queues* wire = nullptr;
   fabric::transfer_engine* transfers = nullptr;
   std::shared_ptr<fabric::landing_board> landings; ///< null where writes go straight to where they belong
   std::unique_ptr<base::busy_signs> turns;
@@ -64,6 +65,8 @@ struct rank_context {
       regions; ///< by purpose: staging, pixels, tower, rows, kv.prefill, kv.decode
   peer_region_table peer_regions;
 
+  std::function<protocols::time_point()> clock = base::now; ///< a test's own, where time goes by as it says
+
   /// The rank cannot go on: says why to the supervisor and leaves (C1). Returns; the caller stops what it does.
   std::function<void(const protocols::failure& cause, const std::string& where)> fail_rank;
 
@@ -72,6 +75,9 @@ struct rank_context {
   void tell_role(protocols::role_kind role, Message what) const {
     caf::anon_send(*roles->find(role), std::move(what));
   }
+
+  /// What the actors of roles hand on to their machines.
+  protocols::time_point now() const { return clock(); }
 
   const protocols::rank_plan& plan_of_self() const { return plan.rank(self); }
 };

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "actors/rank_actor.hpp"
+#include "fabric/lanes/wire.hpp"
 #include "protocols/cluster/watchdog_machine.hpp"
 
 namespace troupe::actors {

@@ -4,7 +4,6 @@
 
 #include "actors/periods.hpp"
 #include "gpu/models/kv_writes.hpp"
-#include "runtime/base/clock.hpp"
 #include "runtime/base/fault_point.hpp"
 #include "runtime/base/overloaded.hpp"
 
@@ -46,21 +45,21 @@ caf::behavior decode_actor::make_behavior() {
   const caf::message_handler member{
       [this](const envelope<reserve_blocks>& order) {
         TROUPE_FAULT_POINT("decode.preflight");
-        perform(member_.on_reserve_blocks(order.body, base::now()));
+        perform(member_.on_reserve_blocks(order.body, rank_.now()));
       },
       [this](const cargo_landed& news) {
         TROUPE_FAULT_POINT("decode.landed");
-        perform(member_.on_kv_landed(news.room, news.from, base::now()));
+        perform(member_.on_kv_landed(news.room, news.from, rank_.now()));
       },
-      [this](const envelope<release>& word) { perform(member_.on_release(word.body.request, base::now())); },
+      [this](const envelope<release>& word) { perform(member_.on_release(word.body.request, rank_.now())); },
       [this](const envelope<blocks_returned>& word) { perform(member_.on_returned(word.source, word.body)); },
       [this](const lost& news) { member_.on_lost(news); },
       [this](const writers_gone& news) { perform(member_.on_writers_gone(news.ranks, news.bytes_may_arrive)); },
       [this](tick_atom) {
         TROUPE_FAULT_POINT("decode.idle");
-        perform(member_.on_tick(base::now()));
+        perform(member_.on_tick(rank_.now()));
         if (leader_)
-          perform(leader_->on_tick(base::now()));
+          perform(leader_->on_tick(rank_.now()));
         delayed_send(this, tick_period, tick_atom::value);
       },
   };
@@ -73,23 +72,23 @@ caf::message_handler decode_actor::leader_handlers() {
   return {
       [this](const envelope<reserve_kv>& order) {
         TROUPE_FAULT_POINT("decode.preflight");
-        perform(leader_->on_reserve(order.body, base::now()));
+        perform(leader_->on_reserve(order.body, rank_.now()));
       },
-      [this](const envelope<handover>& news) { perform(leader_->on_handover(news.body, base::now())); },
+      [this](const envelope<handover>& news) { perform(leader_->on_handover(news.body, rank_.now())); },
       [this](const envelope<landed>& news) {
         if (const auto place = cell_.place_of(news.source))
-          perform(leader_->on_landed(news.body, *place, base::now()));
+          perform(leader_->on_landed(news.body, *place, rank_.now()));
       },
       [this](const envelope<blocks_quiet>& word) {
         if (const auto place = cell_.place_of(word.source))
-          perform(leader_->on_quiet(word.body, *place, base::now()));
+          perform(leader_->on_quiet(word.body, *place, rank_.now()));
       },
       [this](const step_machine::voted& answer) {
-        perform(leader_->on_vote(answer.request, answer.minimum, base::now()));
+        perform(leader_->on_vote(answer.request, answer.minimum, rank_.now()));
       },
       [this](const step_machine::given_up& news) { perform(leader_->on_given_up(news.request, news.cause)); },
-      [this](const step_machine::left_batch& news) { perform(leader_->on_left(news.request, base::now())); },
-      [this](const envelope<cancel>& word) { perform(leader_->on_cancel(word.body.request, base::now())); },
+      [this](const step_machine::left_batch& news) { perform(leader_->on_left(news.request, rank_.now())); },
+      [this](const envelope<cancel>& word) { perform(leader_->on_cancel(word.body.request, rank_.now())); },
   };
 }
 

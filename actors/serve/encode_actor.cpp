@@ -4,7 +4,6 @@
 
 #include "actors/periods.hpp"
 #include "runtime/base/assert.hpp"
-#include "runtime/base/clock.hpp"
 #include "runtime/base/fault_point.hpp"
 
 namespace troupe::actors {
@@ -42,21 +41,21 @@ caf::behavior encode_actor::make_behavior() {
       [this](start_atom) { perform(machine_->start()); },
       [this](const envelope<encode>& order) {
         TROUPE_FAULT_POINT("encode.preflight");
-        perform(machine_->on_encode(order.body, base::now()));
+        perform(machine_->on_encode(order.body, rank_.now()));
       },
-      [this](const cargo_landed& news) { perform(machine_->on_pixels(news.room, 0, base::now())); },
+      [this](const cargo_landed& news) { perform(machine_->on_pixels(news.room, 0, rank_.now())); },
       [this](const envelope<landed>& news) {
         if (const auto place = cell_.place_of(news.source))
-          perform(machine_->on_pixels(news.body.room, *place, base::now()));
+          perform(machine_->on_pixels(news.body.room, *place, rank_.now()));
       },
-      [this](const envelope<grant_rows>& grant) { perform(machine_->on_grant(grant.source, grant.body, base::now())); },
+      [this](const envelope<grant_rows>& grant) { perform(machine_->on_grant(grant.source, grant.body, rank_.now())); },
       [this](const envelope<pixels_returned>& word) { perform(machine_->on_pixels_returned(word.body)); },
       [this](const envelope<revoke_rows>& word) { perform(machine_->on_revoke(word.source, word.body)); },
       [this](const lost& news) { perform(machine_->on_lost(news)); },
       [this](const encoded& news) {
         if (const auto found = shipping_.find(news.room); found != shipping_.end())
           found->second.ready = news.ready;
-        perform(machine_->on_encoded(news.room, base::now()));
+        perform(machine_->on_encoded(news.room, rank_.now()));
       },
       [this](const step_machine::tower_ended& news) {
         if (const auto found = shipping_.find(news.room); found != shipping_.end()) {
@@ -67,7 +66,7 @@ caf::behavior encode_actor::make_behavior() {
       },
       [this](const cargo_delivered& end) {
         TROUPE_FAULT_POINT("encode.delivered");
-        const auto now = base::now();
+        const auto now = rank_.now();
         perform(machine_->on_written(end.room, end.part, end.outcome, now));
         if (const auto found = shipping_.find(end.room); found != shipping_.end() && machine_->ended(end.room)) {
           found->second.delivered = now;
@@ -76,11 +75,11 @@ caf::behavior encode_actor::make_behavior() {
       },
       [this](const envelope<cancel>& word) {
         std::erase_if(shipping_, [&](const auto& each) { return each.second.request == word.body.request; });
-        perform(machine_->on_cancel(word.body.request, base::now()));
+        perform(machine_->on_cancel(word.body.request, rank_.now()));
       },
       [this](tick_atom) {
         TROUPE_FAULT_POINT("encode.idle");
-        perform(machine_->on_tick(base::now()));
+        perform(machine_->on_tick(rank_.now()));
         // Of a room that ended otherwise than by its writes nothing is left to be reported.
         std::erase_if(shipping_,
                       [&](const auto& each) { return !each.second.delivered && !machine_->knows(each.first); });
@@ -125,7 +124,7 @@ void encode_actor::write_rows(const encode_machine::write_rows& write) {
                                          .bytes = bytes}},
                              .completion_data = completion_data(cargo::rows, write.room),
                              .lease = write.under,
-                             .deadline = base::now() + std::chrono::milliseconds{rank_.spec.timeouts.transfer_ms},
+                             .deadline = rank_.now() + std::chrono::milliseconds{rank_.spec.timeouts.transfer_ms},
                              .cookie = cookie_of(cargo::rows, write.room, write.part)},
                             fabric::ready_event::behind(shipped->second.ready));
   if (!posted)

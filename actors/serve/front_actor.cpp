@@ -6,7 +6,6 @@
 
 #include "actors/periods.hpp"
 #include "protocols/wire/codec.hpp"
-#include "runtime/base/clock.hpp"
 #include "runtime/base/fault_point.hpp"
 
 namespace troupe::actors {
@@ -51,8 +50,9 @@ failure failure_in(const cargo_delivered& end) {
 
 front_actor::front_actor(caf::actor_config& config, const rank_context& rank, parts made_of)
     : rank_actor(config, rank, "front", actor_kind::front), parts_(std::move(made_of)),
-      ingest_(spawn<ingest_actor, caf::linked + caf::detached>(rank, parts_.words)),
-      machine_(rank.plan, options_of(rank)), sessions_(session_options(rank)) {}
+      machine_(rank.plan, options_of(rank)), sessions_(session_options(rank)) {
+  link_to(parts_.ingest);
+}
 
 caf::behavior front_actor::make_behavior() {
   delayed_send(this, tick_period, tick_atom::value);
@@ -73,23 +73,23 @@ caf::behavior front_actor::make_behavior() {
       [this](const client_gone& news) { perform(sessions_.on_client_gone(client_id{news.client})); },
       [this](ingested& what) { on_ingested(what); },
       [this](const envelope<grant_pixels>& grant) {
-        perform(machine_.on_pixel_credits(grant.source, grant.body, base::now()));
+        perform(machine_.on_pixel_credits(grant.source, grant.body, rank_.now()));
       },
-      [this](const envelope<tokens>& batch) { perform(machine_.on_tokens(batch.source, batch.body, base::now())); },
+      [this](const envelope<tokens>& batch) { perform(machine_.on_tokens(batch.source, batch.body, rank_.now())); },
       [this](const envelope<ack>& word) { machine_.on_ack(word.source, word.body); },
-      [this](const envelope<error>& problem) { perform(machine_.on_error(problem.source, problem.body, base::now())); },
+      [this](const envelope<error>& problem) { perform(machine_.on_error(problem.source, problem.body, rank_.now())); },
       [this](const envelope<timing>& news) { on_timing(news.body); },
       [this](const cargo_delivered& end) { on_pixels_written(end); },
-      [this](const lost& news) { perform(machine_.on_lost(news, base::now())); },
-      [this](const regained& news) { perform(machine_.on_regained(news, base::now())); },
+      [this](const lost& news) { perform(machine_.on_lost(news, rank_.now())); },
+      [this](const regained& news) { perform(machine_.on_regained(news, rank_.now())); },
       [this](drain_atom) {
         perform(sessions_.on_drain());
-        perform(machine_.on_drain(base::now()));
+        perform(machine_.on_drain(rank_.now()));
       },
       [this](tick_atom) {
         TROUPE_FAULT_POINT("front.idle");
-        perform(sessions_.on_tick(base::now()));
-        perform(machine_.on_tick(base::now()));
+        perform(sessions_.on_tick(rank_.now()));
+        perform(machine_.on_tick(rank_.now()));
         delayed_send(this, tick_period, tick_atom::value);
       },
   };
@@ -97,9 +97,9 @@ caf::behavior front_actor::make_behavior() {
 
 // ---- questions ----------------------------------------------------------------------------------------------------
 
-void front_actor::on_ask(fabric::wire::key client, ask question) {
+void front_actor::on_ask(fabric::link_queues::key client, ask question) {
   TROUPE_FAULT_POINT("front.preflight");
-  const auto now = base::now();
+  const auto now = rank_.now();
   const auto taken = sessions_.on_ask(client_id{client}, question, now);
   if (!taken)
     return refuse(client, question.tag, taken.error());
@@ -135,7 +135,7 @@ void front_actor::perform(session_machine::effects what, std::span<const std::by
     else if (const auto* const ready = std::get_if<session_machine::admit>(&effect))
       admit(ready->request);
     else if (const auto* const given_up = std::get_if<session_machine::cancel_request>(&effect))
-      perform(machine_.on_cancel(given_up->request, base::now()));
+      perform(machine_.on_cancel(given_up->request, rank_.now()));
     else if (const auto* const ended = std::get_if<session_machine::forget>(&effect))
       questions_.erase(ended->request);
     else if (const auto* const no = std::get_if<session_machine::tell_refused>(&effect))
@@ -154,7 +154,8 @@ void front_actor::perform(session_machine::effects what, std::span<const std::by
 void front_actor::begin_ingest(request_id request) {
   auto& one = questions_.at(request);
   one.unwanted = std::make_shared<std::atomic<bool>>(false);
-  send(ingest_, ingest_order{request, std::move(one.asked), std::exchange(one.files, {}), one.since, one.unwanted});
+  send(parts_.ingest,
+       ingest_order{request, std::move(one.asked), std::exchange(one.files, {}), one.since, one.unwanted});
 }
 
 void front_actor::on_ingested(ingested& what) {
@@ -177,7 +178,7 @@ void front_actor::admit(request_id request) {
   const auto tag = one.tag;
   const auto prompt_tokens = static_cast<std::uint32_t>(one.request.prompt.size());
   one.request.asked = one.since;
-  auto taken = machine_.on_request(std::move(one.request), base::now());
+  auto taken = machine_.on_request(std::move(one.request), rank_.now());
   if (!taken) {
     refuse(client, tag, taken.error());
     return perform(sessions_.on_ended(request));
@@ -210,7 +211,7 @@ void front_actor::perform(front_machine::effects what) {
       parts_.on_drained();
   }
   for (const auto& each : refused) // now that their orders are on the way
-    perform(machine_.on_pixels_written(each.room, front_machine::write_end::refused, failure_in(each), base::now()));
+    perform(machine_.on_pixels_written(each.room, front_machine::write_end::refused, failure_in(each), rank_.now()));
 }
 
 void front_actor::write_pixels(const front_machine::write_pixels& write, std::vector<cargo_delivered>& refused) {
@@ -221,7 +222,7 @@ void front_actor::write_pixels(const front_machine::write_pixels& write, std::ve
   std::memcpy(source.bytes.data() + offset, picture.rgb.data(), bytes);
 
   const auto& cell = rank_.plan.cell(write.encode_cell);
-  const auto until = base::now() + std::chrono::milliseconds{rank_.spec.timeouts.transfer_ms};
+  const auto until = rank_.now() + std::chrono::milliseconds{rank_.spec.timeouts.transfer_ms};
   for (std::uint32_t place = 0; place < cell.ranks.size(); ++place) {
     const auto target = rank_.peer_regions.at(cell.ranks[place], "pixels");
     const auto posted = rank_.transfers->post({.to = cell.ranks[place],
@@ -243,13 +244,13 @@ void front_actor::write_pixels(const front_machine::write_pixels& write, std::ve
 
 void front_actor::on_pixels_written(const cargo_delivered& end) {
   const auto how = end.outcome ? front_machine::write_end::delivered : front_machine::write_end::failed;
-  perform(machine_.on_pixels_written(end.room, how, failure_in(end), base::now()));
+  perform(machine_.on_pixels_written(end.room, how, failure_in(end), rank_.now()));
 }
 
 void front_actor::emit(const front_machine::emit_token& token) {
   auto& one = questions_.at(token.request);
   if (token.index == 0) {
-    one.first_token = base::now();
+    one.first_token = rank_.now();
     one.pictures.clear();
     sessions_.on_pictures_used(token.request);
     perform(session_machine::effects{});
@@ -263,7 +264,7 @@ void front_actor::finish(const front_machine::end_request& end) {
   if (found == questions_.end())
     return;
   auto& one = found->second;
-  const auto now = base::now();
+  const auto now = rank_.now();
   if (one.first_token != time_point{})
     one.phases.push_back({phase::decode, one.first_token.time_since_epoch().count(), now.time_since_epoch().count()});
   tell(one.client,
@@ -279,7 +280,7 @@ void front_actor::finish(const front_machine::end_request& end) {
 
 /// A client that does not read for a whole queue is let go; what it asked for is cancelled then.
 template <class Message>
-void front_actor::tell(fabric::wire::key client, const Message& what) {
+void front_actor::tell(fabric::link_queues::key client, const Message& what) {
   std::vector<std::byte> payload;
   encode_payload(what, payload);
   const auto posted = rank_.wire->post(client, Message::type, call_id{}, std::move(payload));
@@ -290,7 +291,7 @@ void front_actor::tell(fabric::wire::key client, const Message& what) {
   caf::anon_send(this, client_gone{client});
 }
 
-void front_actor::refuse(fabric::wire::key client, std::uint64_t tag, const failure& why) {
+void front_actor::refuse(fabric::link_queues::key client, std::uint64_t tag, const failure& why) {
   tell(client, refused{tag, static_cast<std::uint16_t>(why.code), why.what});
 }
 

@@ -21,11 +21,11 @@ namespace troupe::actors {
 /// A frame of a client, as the wire saw it.
 template <class Message>
 struct from_client {
-  fabric::wire::key client = 0;
+  fabric::link_queues::key client = 0;
   Message body;
 };
 struct client_gone {
-  fabric::wire::key client = 0;
+  fabric::link_queues::key client = 0;
 };
 using drain_atom = caf::atom_constant<caf::atom("drain")>;
 
@@ -35,6 +35,7 @@ class front_actor : public rank_actor {
 public:
   struct parts {
     std::shared_ptr<const gpu::models::tokenizer> words;
+    caf::actor ingest; ///< answers each `ingest_order` with one `ingested`; lives and dies with the front
     std::function<void()> on_drained; ///< any thread's; called once
   };
   front_actor(caf::actor_config& config, const rank_context& rank, parts made_of);
@@ -45,7 +46,7 @@ public:
 private:
   /// What is held of a question; what becomes of it is `sessions_`' and `machine_`'s to decide.
   struct held_question {
-    fabric::wire::key client = 0;
+    fabric::link_queues::key client = 0;
     std::uint64_t tag = 0;
     protocols::ask asked; ///< until it is ingested
     protocols::time_point since;
@@ -58,7 +59,7 @@ private:
     std::vector<protocols::phase_time> phases;
   };
 
-  void on_ask(fabric::wire::key client, protocols::ask question);
+  void on_ask(fabric::link_queues::key client, protocols::ask question);
   void on_ingested(ingested& what);
   void on_pixels_written(const cargo_delivered& end);
   void on_timing(const protocols::timing& news);
@@ -72,11 +73,10 @@ private:
   void emit(const protocols::front_machine::emit_token& token);
   void finish(const protocols::front_machine::end_request& end);
   template <class Message>
-  void tell(fabric::wire::key client, const Message& what);
-  void refuse(fabric::wire::key client, std::uint64_t tag, const protocols::failure& why);
+  void tell(fabric::link_queues::key client, const Message& what);
+  void refuse(fabric::link_queues::key client, std::uint64_t tag, const protocols::failure& why);
 
   parts parts_;
-  caf::actor ingest_;
   protocols::front_machine machine_;
   protocols::session_machine sessions_;
   std::map<protocols::request_id, held_question> questions_;

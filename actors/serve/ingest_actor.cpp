@@ -2,7 +2,6 @@
 
 #include "actors/periods.hpp"
 #include "actors/serve/reader_actor.hpp"
-#include "runtime/base/clock.hpp"
 
 namespace troupe::actors {
 
@@ -59,7 +58,7 @@ void ingest_actor::on_order(ingest_order order) {
   const std::chrono::milliseconds whole{rank_.spec.timeouts.request_ms};
   ingest_machine::effects out;
   const auto which =
-      machine_.on_question({.pixels = pixels_of(order), .deadline = order.asked + whole}, base::now(), out);
+      machine_.on_question({.pixels = pixels_of(order), .deadline = order.asked + whole}, rank_.now(), out);
   unanswered_.emplace(which, std::make_shared<const ingest_order>(std::move(order)));
   perform(out);
 }
@@ -70,13 +69,13 @@ void ingest_actor::on_tick() {
     if (!order->is_wanted())
       unwanted.push_back(which);
   for (const auto which : unwanted)
-    perform(machine_.on_cancel(which, base::now()));
-  perform(machine_.on_tick(base::now()));
+    perform(machine_.on_cancel(which, rank_.now()));
+  perform(machine_.on_tick(rank_.now()));
 }
 
 void ingest_actor::on_read(reading_ended& end) {
   ingest_machine::effects out;
-  if (const auto which = machine_.on_read(end.reader, base::now(), out)) {
+  if (const auto which = machine_.on_read(end.reader, rank_.now(), out)) {
     unanswered_.erase(*which);
     answer(std::move(end.outcome));
   }
@@ -103,7 +102,7 @@ void ingest_actor::begin(const ingest_machine::begin_reading& what) {
 void ingest_actor::give_up(const ingest_machine::give_up& what) {
   const auto order = std::move(unanswered_.extract(what.which).mapped());
   auto out = answer_to(*order);
-  out.ended = base::now();
+  out.ended = rank_.now();
   out.problem = what.cause;
   answer(std::move(out));
 }

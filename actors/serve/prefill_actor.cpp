@@ -3,7 +3,6 @@
 #include "actors/periods.hpp"
 #include "gpu/models/kv_writes.hpp"
 #include "runtime/base/assert.hpp"
-#include "runtime/base/clock.hpp"
 #include "runtime/base/fault_point.hpp"
 #include "runtime/base/overloaded.hpp"
 
@@ -44,34 +43,34 @@ caf::behavior prefill_actor::make_behavior() {
   const caf::message_handler member{
       [this](const envelope<reserve_rows>& order) {
         TROUPE_FAULT_POINT("prefill.preflight");
-        perform(member_.on_reserve_rows(order.body, base::now()));
+        perform(member_.on_reserve_rows(order.body, rank_.now()));
       },
-      [this](const cargo_landed& news) { perform(member_.on_rows_landed(news.room, news.from, base::now())); },
+      [this](const cargo_landed& news) { perform(member_.on_rows_landed(news.room, news.from, rank_.now())); },
       [this](const envelope<rows_returned>& word) { perform(member_.on_rows_returned(word.source, word.body)); },
       [this](const envelope<revoke_blocks>& word) { perform(member_.on_revoke(word.source, word.body)); },
       [this](prefilled& news) {
         ready_[news.kv_room] = {news.request, std::move(news.ready)};
         perform(
-            member_.on_prefilled(news.request, news.kv_room, news.decode_cell, std::move(news.blocks), base::now()));
+            member_.on_prefilled(news.request, news.kv_room, news.decode_cell, std::move(news.blocks), rank_.now()));
       },
-      [this](const envelope<grant_blocks>& grant) { perform(member_.on_grant(grant.source, grant.body, base::now())); },
+      [this](const envelope<grant_blocks>& grant) { perform(member_.on_grant(grant.source, grant.body, rank_.now())); },
       [this](const cargo_delivered& end) {
         TROUPE_FAULT_POINT("prefill.delivered");
-        perform(member_.on_written(end.room, end.part, end.outcome, base::now()));
+        perform(member_.on_written(end.room, end.part, end.outcome, rank_.now()));
       },
       [this](const envelope<release>& word) {
-        perform(member_.on_release(word.body.request, base::now()));
+        perform(member_.on_release(word.body.request, rank_.now()));
         std::erase_if(ready_, [&](const auto& each) { return each.second.first == word.body.request; });
       },
       [this](const lost& news) { perform(member_.on_lost(news)); },
       [this](const writers_gone& news) { perform(member_.on_writers_gone(news.ranks, news.bytes_may_arrive)); },
       [this](tick_atom) {
         TROUPE_FAULT_POINT("prefill.idle");
-        perform(member_.on_tick(base::now()));
+        perform(member_.on_tick(rank_.now()));
         // Also of a request that was released before its prompt had been computed.
         std::erase_if(ready_, [&](const auto& each) { return !member_.may_write(each.first); });
         if (leader_)
-          perform(leader_->on_tick(base::now()));
+          perform(leader_->on_tick(rank_.now()));
         delayed_send(this, tick_period, tick_atom::value);
       },
   };
@@ -84,18 +83,18 @@ caf::message_handler prefill_actor::leader_handlers() {
   return {
       [this](const envelope<submit>& work) {
         TROUPE_FAULT_POINT("prefill.preflight");
-        perform(leader_->on_submit(work.body, base::now()));
+        perform(leader_->on_submit(work.body, rank_.now()));
       },
       [this](const envelope<landed>& news) {
         if (const auto place = cell_.place_of(news.source))
-          perform(leader_->on_landed(news.body, *place, base::now()));
+          perform(leader_->on_landed(news.body, *place, rank_.now()));
       },
       [this](const envelope<rows_quiet>& word) {
         if (const auto place = cell_.place_of(word.source))
-          perform(leader_->on_quiet(word.body, *place, base::now()));
+          perform(leader_->on_quiet(word.body, *place, rank_.now()));
       },
       [this](const step_machine::voted& answer) {
-        perform(leader_->on_vote(answer.request, answer.minimum, base::now()));
+        perform(leader_->on_vote(answer.request, answer.minimum, rank_.now()));
       },
       [this](const step_machine::first_token& token) {
         report_timing(rank_, role_kind::prefill, token.request, phase::prefill, token.began, token.ended);
@@ -104,16 +103,16 @@ caf::message_handler prefill_actor::leader_handlers() {
         report_shipped(token.request); // before the host had the token, perhaps
       },
       [this](const step_machine::given_up& news) {
-        perform(leader_->on_given_up(news.request, news.cause, news.ran_whole, base::now()));
+        perform(leader_->on_given_up(news.request, news.cause, news.ran_whole, rank_.now()));
       },
       [this](const envelope<shipped>& news) {
         const auto place = cell_.place_of(news.source);
         if (!place)
           return;
-        perform(leader_->on_shipped(news.body, *place, base::now()));
+        perform(leader_->on_shipped(news.body, *place, rank_.now()));
         report_shipped(news.body.request);
       },
-      [this](const envelope<cancel>& word) { perform(leader_->on_cancel(word.body.request, base::now())); },
+      [this](const envelope<cancel>& word) { perform(leader_->on_cancel(word.body.request, rank_.now())); },
   };
 }
 
@@ -121,7 +120,7 @@ void prefill_actor::report_shipped(request_id request) {
   const auto since = shipping_since_.find(request);
   if (since == shipping_since_.end() || !leader_->ended(request))
     return;
-  report_timing(rank_, role_kind::prefill, request, phase::kv, since->second, base::now());
+  report_timing(rank_, role_kind::prefill, request, phase::kv, since->second, rank_.now());
   shipping_since_.erase(since);
 }
 
@@ -160,7 +159,7 @@ void prefill_actor::write_blocks(const prefill_member_machine::write_blocks& wri
                              .pieces = gpu::models::kv_pieces(layout_, write.blocks, target, write.target),
                              .completion_data = completion_data(cargo::kv, write.room),
                              .lease = write.under,
-                             .deadline = base::now() + std::chrono::milliseconds{rank_.spec.timeouts.transfer_ms},
+                             .deadline = rank_.now() + std::chrono::milliseconds{rank_.spec.timeouts.transfer_ms},
                              .cookie = cookie_of(cargo::kv, write.room, write.part)},
                             fabric::ready_event::behind(ready->second.second));
   if (!posted)

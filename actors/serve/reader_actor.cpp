@@ -4,7 +4,6 @@
 
 #include <xxhash.h>
 
-#include "runtime/base/clock.hpp"
 #include "runtime/base/fault_point.hpp"
 
 namespace troupe::actors {
@@ -39,7 +38,7 @@ ingested reader_actor::read(const ingest_order& order, const gpu::models::keeps_
     out.pictures.clear();
     out.problem = failure{fault::no_memory, "the front has no memory for these pictures"};
   }
-  out.ended = base::now();
+  out.ended = rank_.now();
   return out;
 }
 

@@ -13,6 +13,7 @@
 
 #include "fabric/lanes/connect.hpp"
 #include "fabric/lanes/lane.hpp"
+#include "fabric/lanes/link_queues.hpp"
 #include "fabric/listening_socket.hpp"
 #include "protocols/wire/link_machine.hpp"
 #include "runtime/base/unique_fd.hpp"
@@ -28,10 +29,8 @@ namespace troupe::fabric {
 ///
 /// Contract: C4, C20, C21, C50, E21 (a full lane holds back its own queue and nothing else).
 /// Threads: `post`, `add` and `remove` from any; handlers run on the wire's thread and must not block.
-class wire {
+class wire final : public link_queues {
 public:
-  using key = std::uint64_t;
-
   struct handlers {
     /// An error means that the peer breaks the protocol: the link ends with it.
     std::function<protocols::result<void>(const protocols::frame_view&)> on_frame;
@@ -52,7 +51,7 @@ public:
   };
 
   wire();
-  ~wire();
+  ~wire() override;
   wire(const wire&) = delete;
   wire& operator=(const wire&) = delete;
 
@@ -63,7 +62,7 @@ public:
   /// Every `period` each link with signs gets what `self` says, on the wire's thread. Before `start`.
   void beat(protocols::duration period, std::function<protocols::heartbeat()> self);
   /// Grows while the wire's thread lives, at least every `nap_max`.
-  std::uint64_t turns() const noexcept { return turns_.load(std::memory_order_relaxed); }
+  std::uint64_t turns() const noexcept override { return turns_.load(std::memory_order_relaxed); }
 
   /// `signs`: the link's other end is a rank; kept for as long as the wire.
   key add(std::unique_ptr<lane> with, handlers what, peer_signs* signs, bounds held);
@@ -72,13 +71,11 @@ public:
   }
   /// Closes the lane once what is queued has gone out, the peer is gone or `limits::link_leave_deadline` has passed;
   /// on_gone is not called.
-  void remove(key which);
-  /// One frame of that link has been worked off.
-  void handled(key which);
+  void remove(key which) override;
+  void handled(key which) override;
 
-  /// Queues one frame. Errors: queue_full (the link's bounds are reached), peer_gone.
   protocols::result<void> post(key which, protocols::message_type type, protocols::call_id call,
-                               std::vector<std::byte> payload);
+                               std::vector<std::byte> payload) override;
 
   /// Takes over accepting; `on_lane` gets each lane that came to be, `on_refused` a line for each that did not.
   void listen(std::unique_ptr<listener> from, std::function<void(incoming)> on_lane,

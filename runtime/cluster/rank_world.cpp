@@ -277,10 +277,12 @@ result<void> rank_world::group(const roster& everybody, time_point deadline) {
     auto words = gpu::models::tokenizer::open(context_.model);
     if (!words)
       return tl::unexpected<failure>{words.error()};
+    auto ingest = system_->spawn<actors::ingest_actor, caf::detached>(context_, *words);
     context_.roles->publish(
         role_kind::front,
-        system_->spawn<actors::front_actor>(
-            context_, actors::front_actor::parts{.words = *std::move(words), .on_drained = calls_.on_drained}));
+        system_->spawn<actors::front_actor>(context_, actors::front_actor::parts{.words = *std::move(words),
+                                                                                 .ingest = std::move(ingest),
+                                                                                 .on_drained = calls_.on_drained}));
     if (auto same = check_files(); !same)
       return same;
   }
