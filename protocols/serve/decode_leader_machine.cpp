@@ -18,73 +18,53 @@ std::optional<failure> judge_handover(const reserve_kv& order, const handover& n
   return std::nullopt;
 }
 
+/// Prompt and answer.
+cell_needs needs_of(const reserve_kv& order) {
+  return {.kv_tokens = std::uint64_t{order.prompt_tokens} + order.max_tokens, .row_slots = 0};
+}
+
 } // namespace
 
 decode_leader_machine::decode_leader_machine(const cluster_plan& plan, cell_id cell, options bounds)
-    : cell_(plan.cell(cell)), bounds_(bounds), blocks_(bounds.kv_blocks) {}
-
-void decode_leader_machine::tell_front(request_id request, const failure& cause, effects& out) const {
-  out.push_back(request_failed(cell_, bounds_.front, "decode", request, cause));
-}
+    : cell_(plan.cell(cell)), bounds_(bounds), ledger_(cell_, {.front = bounds.front,
+                                                               .role = "decode",
+                                                               .kv_blocks = bounds.kv_blocks,
+                                                               .row_slots = 0,
+                                                               .requests_max = bounds.requests_max,
+                                                               .lends = lent_memory::kv_blocks,
+                                                               .needs = needs_of}) {}
 
 decode_leader_machine::effects decode_leader_machine::on_reserve(const reserve_kv& order, time_point now) {
   effects out;
-  if (ended_.buried(order.request.value) || requests_.contains(order.request))
-    return out;
-  if (requests() >= bounds_.requests_max) {
-    tell_front(order.request, failure{fault::queue_full, "decode queue"}, out);
-    return out;
-  }
-  const auto whole = std::uint64_t{order.prompt_tokens} + order.max_tokens;
-  if (const auto room = std::uint64_t{bounds_.kv_blocks} * limits::kv_block_tokens; whole > room) {
-    // What never fits would hold up everything behind it.
-    tell_front(order.request,
-               failure{fault::no_memory, std::to_string(whole) + " tokens; this cell holds " + std::to_string(room)},
-               out);
-    return out;
-  }
-  out.push_back(send_message{bounds_.front, ack{order.request}});
-  waiting_.join(order, now);
+  ledger_.take(order, now, out);
   admit(out, now);
   return out;
 }
 
 void decode_leader_machine::admit(effects& out, time_point now) {
-  while (!waiting_.empty()) {
-    const auto& next = waiting_.first();
-    const auto whole = next.prompt_tokens + next.max_tokens;
-    auto blocks = blocks_.reserve((whole + limits::kv_block_tokens - 1) / limits::kv_block_tokens);
-    if (!blocks)
-      return;
-    auto [order, until] = waiting_.take_first();
-    request_state state{.at = stage::receiving,
-                        .order = std::move(order),
-                        .deadline = until,
-                        .blocks = *std::move(blocks),
-                        .landed = std::vector<bool>(cell_.ranks.size(), false),
-                        .first = std::nullopt,
-                        .ending = false};
+  for (auto which = ledger_.start_next(); which != ledger_.none(); which = ledger_.start_next()) {
+    auto& [request, one] = *which;
+    one.landed.assign(cell_.ranks.size(), false);
     reservations_ = reservations_.next();
     for (const auto member : cell_.ranks)
-      out.push_back(send_message{member, reserve_blocks{.request = state.order.request,
-                                                        .room = state.order.room,
-                                                        .prompt_tokens = state.order.prompt_tokens,
-                                                        .blocks = state.blocks,
+      out.push_back(send_message{member, reserve_blocks{.request = request,
+                                                        .room = one.order.room,
+                                                        .prompt_tokens = one.order.prompt_tokens,
+                                                        .blocks = one.blocks,
                                                         .tenancy = reservations_,
-                                                        .prefill_cell = state.order.prefill_cell,
-                                                        .deadline_ms = ms_left(until, now)}});
-    const auto which = requests_.emplace(state.order.request, std::move(state)).first;
-    if (const auto early = early_.extract(which->first); !early.empty())
+                                                        .prefill_cell = one.order.prefill_cell,
+                                                        .deadline_ms = ms_left(one.deadline, now)}});
+    if (const auto early = early_.extract(request); !early.empty())
       take_handover(which, early.mapped(), out, now);
   }
 }
 
 decode_leader_machine::effects decode_leader_machine::on_handover(const handover& news, time_point now) {
   effects out;
-  if (ended_.buried(news.request.value))
+  if (ledger_.has_ended(news.request))
     return out;
-  const auto which = requests_.find(news.request);
-  if (which == requests_.end()) {
+  const auto which = ledger_.find(news.request);
+  if (which == ledger_.none()) {
     if (early_.size() < bounds_.requests_max)
       early_.emplace(news.request, news);
     return out;
@@ -96,7 +76,7 @@ decode_leader_machine::effects decode_leader_machine::on_handover(const handover
 
 void decode_leader_machine::take_handover(iterator which, const handover& news, effects& out, time_point now) {
   if (auto problem = judge_handover(which->second.order, news)) {
-    tell_front(which->first, *problem, out);
+    ledger_.fail(which, *std::move(problem), out);
     end(which, out, now);
     return;
   }
@@ -108,8 +88,8 @@ void decode_leader_machine::take_handover(iterator which, const handover& news, 
 
 decode_leader_machine::effects decode_leader_machine::on_landed(const landed& news, std::uint32_t place, time_point) {
   effects out;
-  const auto which = requests_.find(news.request);
-  if (which == requests_.end() || place >= which->second.landed.size())
+  const auto which = ledger_.find(news.request);
+  if (which == ledger_.none() || place >= which->second.landed.size())
     return out;
   which->second.landed[place] = true;
   vote_if_whole(which, out);
@@ -128,26 +108,27 @@ void decode_leader_machine::vote_if_whole(iterator which, effects& out) {
 decode_leader_machine::effects decode_leader_machine::on_vote(request_id request, const std::vector<admission>& minimum,
                                                               time_point now) {
   effects out;
-  const auto which = requests_.find(request);
-  if (which == requests_.end() || which->second.at != stage::voting)
+  const auto which = ledger_.find(request, stage::voting);
+  if (which == ledger_.none())
     return out;
+  switch (ledger_.on_vote(which, minimum, "keys and values of the prompt are not whole on every rank", out)) {
+  case ledger::vote_result::ended:
+    admit(out, now);
+    break;
+  case ledger::vote_result::pending:
+    which->second.at = stage::receiving;
+    break;
+  case ledger::vote_result::whole:
+    join(which, out);
+    break;
+  }
+  return out;
+}
+
+void decode_leader_machine::join(iterator which, effects& out) {
   auto& one = which->second;
-  const auto least = *std::min_element(minimum.begin(), minimum.end());
-  if (one.ending) {
-    end(which, out, now);
-    return out;
-  }
-  if (least == admission::failed) {
-    tell_front(request, failure{fault::not_admitted, "keys and values of the prompt are not whole on every rank"}, out);
-    end(which, out, now);
-    return out;
-  }
-  if (least == admission::pending) {
-    one.at = stage::receiving;
-    return out;
-  }
   one.at = stage::joined;
-  out.push_back(join_batch{.sequence = {.request = request,
+  out.push_back(join_batch{.sequence = {.request = which->first,
                                         .context = one.first->length,
                                         .position_delta = one.first->position_delta,
                                         .blocks = one.blocks,
@@ -155,30 +136,27 @@ decode_leader_machine::effects decode_leader_machine::on_vote(request_id request
                            .first_token = one.first->first_token,
                            .max_tokens = one.order.max_tokens,
                            .end_tokens = one.order.end_tokens});
-  return out;
 }
 
 decode_leader_machine::effects decode_leader_machine::on_left(request_id request, time_point now) {
   effects out;
-  if (const auto which = requests_.find(request); which != requests_.end() && which->second.at == stage::joined)
+  if (const auto which = ledger_.find(request, stage::joined); which != ledger_.none())
     end(which, out, now);
   return out;
 }
 
-decode_leader_machine::effects decode_leader_machine::on_given_up(request_id request, const failure& cause) const {
+decode_leader_machine::effects decode_leader_machine::on_given_up(request_id request, const failure& cause) {
   effects out;
-  if (const auto which = requests_.find(request); which != requests_.end() && which->second.at == stage::joined)
-    tell_front(request, cause, out);
+  if (const auto which = ledger_.find(request, stage::joined); which != ledger_.none())
+    ledger_.fail(which, cause, out);
   return out;
 }
 
 decode_leader_machine::effects decode_leader_machine::on_cancel(request_id request, time_point now) {
   effects out;
-  waiting_.leave(request);
   early_.erase(request);
-  const auto which = requests_.find(request);
-  if (which == requests_.end()) {
-    ended_.bury(request.value);
+  const auto which = ledger_.on_cancel(request);
+  if (which == ledger_.none()) {
     admit(out, now);
     return out;
   }
@@ -187,7 +165,7 @@ decode_leader_machine::effects decode_leader_machine::on_cancel(request_id reque
     end(which, out, now); // prefill ranks may be writing: the blocks rest first (K2)
     break;
   case stage::voting:
-    which->second.ending = true;
+    which->second.ending = failure{fault::cancelled, {}};
     break;
   case stage::joined:
     out.push_back(leave_batch{request});
@@ -197,45 +175,26 @@ decode_leader_machine::effects decode_leader_machine::on_cancel(request_id reque
 }
 
 void decode_leader_machine::end(iterator which, effects& out, time_point now) {
-  resting_[which->first] = {std::move(which->second.blocks), std::vector<bool>(cell_.ranks.size(), false)};
-  for (const auto member : cell_.ranks)
-    out.push_back(send_message{member, release{which->first}});
-  ended_.bury(which->first.value);
-  requests_.erase(which);
+  ledger_.end(which, out);
   admit(out, now);
 }
 
 decode_leader_machine::effects decode_leader_machine::on_quiet(const blocks_quiet& word, std::uint32_t place,
                                                                time_point now) {
   effects out;
-  const auto found = resting_.find(word.request);
-  if (found == resting_.end() || place >= found->second.quiet.size())
-    return out;
-  auto& [blocks, quiet] = found->second;
-  quiet[place] = true;
-  if (!all(quiet))
-    return out;
-  (void)blocks_.release(blocks);
-  resting_.erase(found);
-  admit(out, now);
+  if (ledger_.on_quiet(word.request, place))
+    admit(out, now);
   return out;
 }
 
 decode_leader_machine::effects decode_leader_machine::on_tick(time_point now) {
   effects out;
-  for (auto each = requests_.begin(); each != requests_.end();) {
-    const auto current = each++;
-    const auto& one = current->second;
-    if (one.at != stage::receiving || now < one.deadline)
-      continue;
+  const auto what_is_late = [](const ledger::entry& one) {
     const auto missing = std::count(one.landed.begin(), one.landed.end(), false);
-    tell_front(current->first,
-               failure{fault::timeout, one.first ? "keys and values had not landed on " + std::to_string(missing) +
-                                                       " ranks within timeouts.room_ms"
-                                                 : "no first token within the request's time"},
-               out);
-    end(current, out, now);
-  }
+    return one.first ? "keys and values had not landed on " + std::to_string(missing) + " ranks within timeouts.room_ms"
+                     : std::string{"no first token within the request's time"};
+  };
+  ledger_.end_late(stage::receiving, now, what_is_late, out);
   admit(out, now);
   return out;
 }

@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "protocols/cluster/cluster_plan.hpp"
+#include "protocols/serve/request_ledger.hpp"
 #include "protocols/serve/serve_message.hpp"
 #include "protocols/time.hpp"
-#include "protocols/transfers/block_pool_machine.hpp"
 #include "protocols/transfers/lent_rooms.hpp"
 
 namespace troupe::protocols {
@@ -18,11 +18,8 @@ namespace troupe::protocols {
 /// Leader of a decode cell: keeps blocks for a request from the moment the front has admitted it, and lets the sequence
 /// join the batch once its keys and values are whole on every rank and its first token is stored.
 ///
-/// Blocks for the whole answer are taken at once: a sequence that ran out of blocks half way would have to be preempted
-/// or recomputed, and until a scheduler exists that does so, refusing early is the honest form.
-///
-/// When a request has ended, its blocks rest until every rank of the cell has said that nobody can write there any more
-/// (`blocks_quiet`).
+/// Blocks for the whole answer are taken at once (`request_ledger`): a sequence that ran out of blocks half way would
+/// have to be preempted or recomputed, and until a scheduler exists that does so, refusing early is the honest form.
 ///
 /// Contract: B15, F6, F12, F13, F14, F16, E19, I24, K2, K3.
 /// Threads: the decode actor's.
@@ -62,12 +59,12 @@ public:
   effects on_left(request_id request, time_point now);
   effects on_cancel(request_id request, time_point now);
   /// No token comes of this sequence any more, by a fault of its own; that it has left the batch is said next.
-  effects on_given_up(request_id request, const failure& cause) const;
+  effects on_given_up(request_id request, const failure& cause);
   /// Nobody can write any more into what the rank at `place` lent for the request.
   effects on_quiet(const blocks_quiet& word, std::uint32_t place, time_point now);
   effects on_tick(time_point now);
 
-  std::size_t requests() const noexcept { return requests_.size() + waiting_.size(); }
+  std::size_t requests() const noexcept { return ledger_.requests(); }
 
 private:
   enum class stage {
@@ -75,36 +72,25 @@ private:
     voting,    ///< the mesh is asked
     joined,    ///< in the batch
   };
-  struct request_state {
+  struct progress {
     stage at = stage::receiving;
-    reserve_kv order;
-    time_point deadline;
-    std::vector<block_index> blocks;
     std::vector<bool> landed; ///< by place
     std::optional<handover> first;
-    bool ending = false;
   };
-  struct resting_blocks { ///< of a request that has ended
-    std::vector<block_index> blocks;
-    std::vector<bool> quiet; ///< by place
-  };
-  using iterator = std::map<request_id, request_state>::iterator;
+  using ledger = request_ledger<reserve_kv, progress>;
+  using iterator = ledger::iterator;
 
   void admit(effects& out, time_point now);
   void take_handover(iterator which, const handover& news, effects& out, time_point now);
   void vote_if_whole(iterator which, effects& out);
-  void tell_front(request_id request, const failure& cause, effects& out) const;
+  void join(iterator which, effects& out);
   void end(iterator which, effects& out, time_point now);
 
   const cell_plan& cell_;
   options bounds_;
-  block_pool_machine blocks_;
-  waiting_line<reserve_kv> waiting_;
-  std::map<request_id, request_state> requests_;
-  std::map<request_id, resting_blocks> resting_;
+  ledger ledger_;
   std::map<request_id, handover> early_; ///< handed over before the blocks were there; bounded by requests_max
   generation reservations_{0};
-  tombstones ended_;
 };
 
 /// Every rank of a decode cell, the leader too: grants its blocks to the prefill ranks that hold the same heads and

@@ -7,24 +7,20 @@
 #include <vector>
 
 #include "protocols/cluster/cluster_plan.hpp"
+#include "protocols/serve/request_ledger.hpp"
 #include "protocols/serve/serve_message.hpp"
 #include "protocols/time.hpp"
-#include "protocols/transfers/block_pool_machine.hpp"
 #include "protocols/transfers/held_grants.hpp"
 #include "protocols/transfers/lease.hpp"
 #include "protocols/transfers/lent_rooms.hpp"
-#include "protocols/transfers/slot_pool_machine.hpp"
 
 namespace troupe::protocols {
 
 /// Leader of a prefill cell: decides what the mesh admits and runs.
 ///
-/// A request gets its row slots and KV blocks in one piece and strictly in order of arrival (see `front_machine`). It
-/// enters the forward only after all ranks of the mesh have voted that its rows are whole: the leader's own knowledge
-/// is not enough, since a rank whose transfer failed must not be drawn into a collective.
-///
-/// When a request has ended, its row slots rest until every rank of the cell has said that nobody can write there any
-/// more (`rows_quiet`).
+/// A request gets its row slots and KV blocks from `request_ledger`. It enters the forward only after all ranks of the
+/// mesh have voted that its rows are whole: the leader's own knowledge is not enough, since a rank whose transfer
+/// failed must not be drawn into a collective.
 ///
 /// Contract: A8, B15, B16, B18, C23, C25, F13, I24, I29, K2, K3.
 /// Threads: the prefill actor's.
@@ -67,8 +63,8 @@ public:
   effects on_quiet(const rows_quiet& word, std::uint32_t place, time_point now);
   effects on_tick(time_point now);
 
-  std::size_t requests() const noexcept { return requests_.size() + waiting_.size(); }
-  bool ended(request_id request) const noexcept { return ended_.buried(request.value); }
+  std::size_t requests() const noexcept { return ledger_.requests(); }
+  bool ended(request_id request) const noexcept { return ledger_.has_ended(request); }
 
 private:
   enum class stage {
@@ -77,38 +73,23 @@ private:
     running,   ///< in the forward
     shipping,  ///< keys and values are on their way
   };
-  struct request_state {
+  struct progress {
     stage at = stage::gathering;
-    submit work;
-    time_point deadline;
-    std::vector<block_index> blocks;
-    std::vector<slot_ref> rows;                  ///< by picture
     std::map<room_id, std::vector<bool>> landed; ///< by place
     std::vector<bool> shipped;                   ///< by place
-    std::optional<failure> ending;               ///< cancelled or failed; what the mesh uses is kept until it is done
   };
-  struct resting_rows { ///< of a request that has ended
-    std::vector<slot_ref> slots;
-    std::vector<bool> quiet; ///< by place
-  };
-  using iterator = std::map<request_id, request_state>::iterator;
+  using ledger = request_ledger<submit, progress>;
+  using iterator = ledger::iterator;
 
   void admit(effects& out, time_point now);
   void vote_if_whole(iterator which, effects& out);
-  void tell_front(request_id request, const failure& cause, effects& out) const;
-  void release_members(request_id request, effects& out) const;
+  void run(iterator which, effects& out);
   void await_shipped(iterator which, effects& out, time_point now);
   void end(iterator which, effects& out, time_point now);
 
   const cluster_plan& plan_;
   const cell_plan& cell_;
-  options bounds_;
-  block_pool_machine blocks_;
-  slot_pool_machine rows_;
-  waiting_line<submit> waiting_;
-  std::map<request_id, request_state> requests_;
-  std::map<request_id, resting_rows> resting_;
-  tombstones ended_;
+  ledger ledger_;
 };
 
 /// Every rank of a prefill cell, the leader too: grants its rows, reports what has landed, and sends its share of the

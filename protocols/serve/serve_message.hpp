@@ -1,7 +1,6 @@
 #pragma once
 
 #include <algorithm>
-#include <deque>
 #include <limits>
 #include <string_view>
 #include <variant>
@@ -58,36 +57,6 @@ struct room_admission {
 struct room_forgotten {
   room_id room;
   bool operator==(const room_forgotten&) const = default;
-};
-
-/// Requests that wait until a cell has memory for them. Strictly in order of arrival (see `front_machine`): one that
-/// was passed by smaller ones might wait for ever. Bounded by its owner, which counts all requests of the cell.
-template <class Order>
-class waiting_line {
-public:
-  struct place {
-    Order order;
-    time_point until; ///< of the request
-  };
-
-  bool empty() const noexcept { return places_.empty(); }
-  std::size_t size() const noexcept { return places_.size(); }
-  void join(const Order& order, time_point now) {
-    places_.push_back({order, now + std::chrono::milliseconds{order.deadline_ms}});
-  }
-  const Order& first() const { return places_.front().order; }
-  place take_first() {
-    auto first = std::move(places_.front());
-    places_.pop_front();
-    return first;
-  }
-  /// True: it waited, and does no longer.
-  bool leave(request_id request) {
-    return std::erase_if(places_, [request](const place& each) { return each.order.request == request; }) > 0;
-  }
-
-private:
-  std::deque<place> places_;
 };
 
 /// What is left until `until`, for a message: rounded up, 0 when it has passed.

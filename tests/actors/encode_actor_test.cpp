@@ -74,7 +74,8 @@ struct encode_cell : role_rig {
                    .valid_ms = 60'000});
   }
   void runs_tower(std::uint64_t request) {
-    CHECK(expect_order<encode_machine::run_tower>(leader).item.room == room_of(request));
+    const auto order = expect_order<encode_machine::run_tower>(leader);
+    CHECK(order.item.room == room_of(request));
   }
   void ends_tower(std::uint64_t request) { tell(leader, encoded{room_of(request), nullptr}); }
 
