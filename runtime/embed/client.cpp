@@ -6,7 +6,6 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/time.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,6 +15,7 @@
 #include <utility>
 
 #include "fabric/lanes/connect.hpp"
+#include "fabric/socket_address.hpp"
 #include "protocols/limits.hpp"
 #include "protocols/wire/codec.hpp"
 #include "runtime/base/clock.hpp"
@@ -61,13 +61,9 @@ client::client(std::unique_ptr<fabric::lane> lane, rank_id front, base::unique_f
     : lane_(std::move(lane)), front_(front), wake_(std::move(wake)) {}
 
 result<client> client::connect(const std::string& socket, rank_id front, time_point deadline) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (socket.size() >= sizeof address.sun_path)
-    return fail(fault::peer_gone, socket + ": the path is too long for a unix socket, at most " +
-                                      std::to_string(sizeof address.sun_path - 1) + " bytes");
-  std::memcpy(address.sun_path, socket.c_str(), socket.size() + 1);
-
+  const auto address = fabric::unix_address(socket);
+  if (!address)
+    return fail(fault::peer_gone, address.error().what);
   base::unique_fd stream{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
   base::unique_fd wake{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
   if (!stream || !wake)
@@ -75,7 +71,7 @@ result<client> client::connect(const std::string& socket, rank_id front, time_po
   // A unix socket whose backlog is full cannot be polled for; its send timeout also bounds the connect.
   const timeval bound = as_timeval(deadline - base::now());
   ::setsockopt(stream.get(), SOL_SOCKET, SO_SNDTIMEO, &bound, sizeof bound);
-  if (::connect(stream.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+  if (::connect(stream.get(), address->get(), address->size) != 0) {
     if (errno == EAGAIN || errno == EINPROGRESS)
       return fail(fault::timeout, socket + ": the front does not take connections");
     return fail(fault::peer_gone, socket + ": " + std::strerror(errno));
