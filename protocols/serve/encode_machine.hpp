@@ -139,4 +139,21 @@ private:
   tombstones ended_;
 };
 
+/// Every other rank of an encode cell. The front writes the same pixels to each rank, and the tower runs on all of them
+/// at once, so the leader must hear from each that its copy is whole. Nothing else is asked of these ranks: what is
+/// lent to the front is the leader's to lend and to take back. Contract: I4, I12. Threads: the encode actor's.
+class encode_member_machine {
+public:
+  using effect = std::variant<send_message>;
+  using effects = std::vector<effect>;
+
+  explicit encode_member_machine(const cell_plan& cell) : cell_(cell) {}
+
+  /// Pixels of `room` are here. Again: the leader knows what it has heard.
+  effects on_pixels(room_id room) const { return {send_message{cell_.leader(), landed{request_id{}, room}}}; }
+
+private:
+  const cell_plan& cell_;
+};
+
 } // namespace troupe::protocols

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "protocols/serve/serve_judge.hpp"
 #include "serve_fixture.hpp"
 
 using namespace troupe::protocols;
@@ -395,4 +396,21 @@ TEST_CASE_FIXTURE(fixture,
   CHECK(machine.rooms() == 1); // the other write still uses the slot
   CHECK(sent<error>(machine.on_written(room, 1, {}, at(3ms))).empty());
   CHECK(machine.rooms() == 0);
+}
+
+TEST_CASE("I4: a worker of a mesh says to its leader, and to nobody else, that a room's pixels are with it") {
+  cluster_spec spec;
+  spec.pools = {{"front", role_kind::front, 1, 1, 1},
+                {"encode", role_kind::encode, 2, 2, 1},
+                {"prefill", role_kind::prefill, 1, 1, 1},
+                {"decode", role_kind::decode, 1, 1, 1}};
+  const auto plan = make_plan(spec).value();
+  for (const auto id : plan.cells_of(role_kind::encode)) {
+    const auto& cell = plan.cell(id);
+    const encode_member_machine worker{cell};
+    const auto said = worker.on_pixels(room);
+    CHECK(said.size() == 1);
+    CHECK(sent<landed>(said) == std::vector{std::pair{cell.leader(), landed{request_id{}, room}}});
+    CHECK(judge_message(plan, cell.leader(), cell.ranks[1], landed{request_id{}, room}).has_value());
+  }
 }
