@@ -15,13 +15,14 @@ public:
   clock_actor(caf::actor_config& config, const rank_context& rank, protocols::duration every)
       : rank_actor(config, rank, "clock", std::nullopt, watch::ticking), every_(every) {}
 
-  caf::behavior make_behavior() override {
-    delayed_send(this, every_, tick_atom::value);
-    return {[this](tick_atom) { delayed_send(this, every_, tick_atom::value); }};
-  }
   const char* name() const override { return "clock"; }
 
 private:
+  handlers make_handlers() override {
+    delayed_send(this, every_, tick_atom::value);
+    return on([this](tick_atom) { delayed_send(this, every_, tick_atom::value); });
+  }
+
   protocols::duration every_;
 };
 

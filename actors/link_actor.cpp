@@ -24,12 +24,14 @@ void link_actor::post(const Message& body) {
 }
 
 template <class... Messages>
-caf::message_handler link_actor::frame_each(std::variant<Messages...>*) {
-  return {[this](const envelope<Messages>& letter) { post(letter.body); }...};
+rank_actor::handlers link_actor::frame_each(std::variant<Messages...>*) {
+  return on([this](const envelope<Messages>& letter) { post(letter.body); }...);
 }
 
-caf::behavior link_actor::make_behavior() {
-  return frame_each(static_cast<serve_message*>(nullptr)).or_else([this](const relink& next) { lane_ = next.lane; });
+rank_actor::handlers link_actor::make_handlers() {
+  return frame_each(static_cast<serve_message*>(nullptr)).or_else(on([this](const relink& next) {
+    lane_ = next.lane;
+  }));
 }
 
 } // namespace troupe::actors

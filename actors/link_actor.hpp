@@ -22,12 +22,12 @@ class link_actor : public rank_actor {
 public:
   link_actor(caf::actor_config& config, const rank_context& rank, protocols::rank_id peer);
 
-  caf::behavior make_behavior() override;
   const char* name() const override { return "link"; }
 
 private:
+  handlers make_handlers() override;
   template <class... Messages>
-  caf::message_handler frame_each(std::variant<Messages...>*);
+  handlers frame_each(std::variant<Messages...>*);
   template <class Message>
   void post(const Message& body);
 

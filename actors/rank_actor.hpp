@@ -5,6 +5,7 @@
 #include <exception>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include <caf/all.hpp>
 
@@ -19,25 +20,15 @@ namespace troupe::actors {
 /// std::exception ends the process. An actor that never comes back from a message is found by the watchdog (C4), and so
 /// is one whose messages nobody begins (K13): its mailbox says whether there are any. Its turns stand in the flight
 /// record as what the rank was in (C8).
+/// So each message is a turn, which its handler begins and ends: an actor makes its handlers with `on`, and CAF gets
+/// them from here alone. Rejected: to override how CAF's scheduler resumes an actor. That saved a turn between two
+/// messages, and tied us to what CAF changes from version to version.
 /// An actor that is watched lives as long as the signs of its rank, or tells them that it ends.
 class rank_actor : public caf::event_based_actor, private base::queued_work {
 public:
   ~rank_actor() override { turn_.watch(nullptr); }
 
-  caf::resumable::resume_result resume(caf::execution_unit* on, std::size_t messages_max) override {
-    auto turn = turn_;
-    const bool ticks = ticks_;
-    turn.set(true);
-    const auto outcome = [&] {
-      std::optional<base::flight_turn> noted;
-      if (kind_)
-        noted.emplace(protocols::record_of(*kind_));
-      return caf::event_based_actor::resume(on, messages_max);
-    }();
-    if (!ticks) // the actor may be gone by now
-      turn.set(false);
-    return outcome;
-  }
+  caf::behavior make_behavior() final { return make_handlers().all_; }
 
 protected:
   enum class watch {
@@ -60,6 +51,26 @@ protected:
     });
   }
 
+  /// Handlers of messages, each of which is a turn.
+  class handlers {
+  public:
+    handlers() = default;
+    handlers or_else(const handlers& more) const { return handlers{all_.or_else(more.all_)}; }
+
+  private:
+    friend class rank_actor;
+    explicit handlers(caf::message_handler all) : all_(std::move(all)) {}
+    caf::message_handler all_;
+  };
+  /// Once, when the actor begins.
+  virtual handlers make_handlers() = 0;
+
+  /// Each of `all` takes one message; what it returns, if anything, is the answer to who sent it.
+  template <class... Handlers>
+  handlers on(Handlers... all) {
+    return handlers{caf::message_handler{as_turn(std::move(all), &Handlers::operator())...}};
+  }
+
   static protocols::failure failure_of(const std::exception_ptr& thrown) {
     try {
       std::rethrow_exception(thrown);
@@ -68,15 +79,45 @@ protected:
     }
   }
 
-  /// For an actor whose messages are long work, or that has many waiting: a part is done.
+  /// For an actor whose messages are long work: a part is done.
   void get_on() noexcept { turn_.set(true); }
 
   const rank_context& rank_;
 
 private:
-  /// What CAF reads to know whether to schedule the actor: one atomic pointer.
-  bool is_waiting() const noexcept override { return !mailbox_.blocked() && !mailbox_.closed(); }
+  /// The actor is in the middle of a message.
+  class turn {
+  public:
+    explicit turn(rank_actor& whose) : whose_(whose) {
+      whose_.turn_.set(true);
+      if (whose_.kind_)
+        noted_.emplace(protocols::record_of(*whose_.kind_));
+    }
+    turn(const turn&) = delete;
+    turn& operator=(const turn&) = delete;
+    ~turn() {
+      noted_.reset();
+      if (!whose_.ticks_)
+        whose_.turn_.set(false);
+    }
 
+  private:
+    rank_actor& whose_;
+    std::optional<base::flight_turn> noted_;
+  };
+
+  template <class Handler, class Answer, class Message>
+  auto as_turn(Handler handler, Answer (Handler::*)(Message) const) {
+    return [this, handler = std::move(handler)](Message what) {
+      const turn here{*this};
+      return handler(std::forward<Message>(what));
+    };
+  }
+
+  /// What CAF reads to know whether to schedule the actor: one atomic pointer.
+  bool is_waiting() const noexcept override { return !mailbox_here_.blocked() && !mailbox_here_.closed(); }
+
+  const mailbox_type& mailbox_here_ = mailbox();
   std::optional<protocols::actor_kind> kind_;
   bool ticks_;
   base::busy_sign turn_;

@@ -52,8 +52,8 @@ watchdog_actor::watchdog_actor(caf::actor_config& config, const rank_context& ra
     peers_.push_back({.rank = peer, .linked = false, .born = {}, .heard = 0});
 }
 
-caf::behavior watchdog_actor::make_behavior() {
-  return {[this](run_atom) { watch(); }};
+rank_actor::handlers watchdog_actor::make_handlers() {
+  return on([this](run_atom) { watch(); });
 }
 
 void watchdog_actor::watch() {

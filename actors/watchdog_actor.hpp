@@ -21,10 +21,10 @@ public:
   watchdog_actor(caf::actor_config& config, const rank_context& rank,
                  const std::vector<fabric::wire::peer_signs>& signs);
 
-  caf::behavior make_behavior() override;
   const char* name() const override { return "watchdog"; }
 
 private:
+  handlers make_handlers() override;
   [[noreturn]] void watch();
   void look();
   void react(const protocols::watchdog_machine::finding& found);

@@ -2,10 +2,8 @@
 
 #include <algorithm>
 
-#include "actors/periods.hpp"
 #include "gpu/models/kv_writes.hpp"
 #include "runtime/base/fault_point.hpp"
-#include "runtime/base/overloaded.hpp"
 
 namespace troupe::actors {
 
@@ -29,9 +27,9 @@ decode_member_machine::options member_options(const rank_context& rank, const ce
 
 decode_actor::decode_actor(caf::actor_config& config, const rank_context& rank, cell_id cell, caf::actor executor,
                            admission_board& board)
-    : rank_actor(config, rank, "decode", actor_kind::decode), cell_(rank.plan.cell(cell)),
-      executor_(std::move(executor)), board_(board), member_(rank.plan, cell, rank.self, member_options(rank, cell_)) {
-  if (cell_.leader() == rank_.self)
+    : cell_actor(config, rank, actor_kind::decode, cell, std::move(executor)), board_(board),
+      member_(rank.plan, cell, rank.self, member_options(rank, cell_)) {
+  if (leads())
     leader_.emplace(
         rank_.plan, cell,
         decode_leader_machine::options{.front = rank_.plan.front(),
@@ -40,9 +38,8 @@ decode_actor::decode_actor(caf::actor_config& config, const rank_context& rank, 
                                        .requests_max = rank_.spec.limits.role_requests_max()});
 }
 
-caf::behavior decode_actor::make_behavior() {
-  delayed_send(this, tick_period, tick_atom::value);
-  const caf::message_handler member{
+rank_actor::handlers decode_actor::member_handlers() {
+  return on(
       [this](const envelope<reserve_blocks>& order) {
         TROUPE_FAULT_POINT("decode.preflight");
         perform(member_.on_reserve_blocks(order.body, rank_.now()));
@@ -54,68 +51,50 @@ caf::behavior decode_actor::make_behavior() {
       [this](const envelope<release>& word) { perform(member_.on_release(word.body.request, rank_.now())); },
       [this](const envelope<blocks_returned>& word) { perform(member_.on_returned(word.source, word.body)); },
       [this](const lost& news) { member_.on_lost(news); },
-      [this](const writers_gone& news) { perform(member_.on_writers_gone(news.ranks, news.bytes_may_arrive)); },
-      [this](tick_atom) {
-        TROUPE_FAULT_POINT("decode.idle");
-        perform(member_.on_tick(rank_.now()));
-        if (leader_)
-          perform(leader_->on_tick(rank_.now()));
-        delayed_send(this, tick_period, tick_atom::value);
-      },
-  };
-  return member.or_else(leader_handlers());
+      [this](const writers_gone& news) { perform(member_.on_writers_gone(news.ranks, news.bytes_may_arrive)); });
 }
 
-caf::message_handler decode_actor::leader_handlers() {
-  if (!leader_)
-    return {};
-  return {
+rank_actor::handlers decode_actor::leader_handlers() {
+  return on(
       [this](const envelope<reserve_kv>& order) {
         TROUPE_FAULT_POINT("decode.preflight");
         perform(leader_->on_reserve(order.body, rank_.now()));
       },
       [this](const envelope<handover>& news) { perform(leader_->on_handover(news.body, rank_.now())); },
-      [this](const envelope<landed>& news) {
-        if (const auto place = cell_.place_of(news.source))
-          perform(leader_->on_landed(news.body, *place, rank_.now()));
-      },
-      [this](const envelope<blocks_quiet>& word) {
-        if (const auto place = cell_.place_of(word.source))
-          perform(leader_->on_quiet(word.body, *place, rank_.now()));
-      },
+      from_place<landed>(
+          [this](const landed& news, std::uint32_t place) { perform(leader_->on_landed(news, place, rank_.now())); }),
+      from_place<blocks_quiet>([this](const blocks_quiet& word, std::uint32_t place) {
+        perform(leader_->on_quiet(word, place, rank_.now()));
+      }),
       [this](const step_machine::voted& answer) {
         perform(leader_->on_vote(answer.request, answer.minimum, rank_.now()));
       },
       [this](const step_machine::given_up& news) { perform(leader_->on_given_up(news.request, news.cause)); },
       [this](const step_machine::left_batch& news) { perform(leader_->on_left(news.request, rank_.now())); },
-      [this](const envelope<cancel>& word) { perform(leader_->on_cancel(word.body.request, rank_.now())); },
-  };
+      [this](const envelope<cancel>& word) { perform(leader_->on_cancel(word.body.request, rank_.now())); });
+}
+
+void decode_actor::on_tick() {
+  TROUPE_FAULT_POINT("decode.idle");
+  perform(member_.on_tick(rank_.now()));
+  if (leader_)
+    perform(leader_->on_tick(rank_.now()));
 }
 
 void decode_actor::perform(decode_leader_machine::effects what) {
-  const base::overloaded carry_out{
-      [this](send_message& message) { deliver(rank_, role_kind::decode, std::move(message)); },
-      [this](auto& order) { caf::anon_send(executor_, std::move(order)); },
-  };
-  for (auto& effect : what)
-    std::visit(carry_out, effect);
+  carry_out(std::move(what), to_executor());
 }
 
 void decode_actor::perform(decode_member_machine::effects what) {
-  for (auto& effect : what) {
-    if (auto* const message = std::get_if<send_message>(&effect)) {
-      if (const auto* const grant = std::get_if<grant_blocks>(&message->body); grant && rank_.landings)
+  if (rank_.landings)
+    for (const auto& effect : what) {
+      const auto* const message = std::get_if<send_message>(&effect);
+      if (const auto* const grant = message ? std::get_if<grant_blocks>(&message->body) : nullptr)
         expect_landing(message->to, *grant);
-      deliver(rank_, role_kind::decode, std::move(*message));
-    } else if (const auto* const known = std::get_if<decode_member_machine::set_admission>(&effect)) {
-      board_.set(known->room, known->status);
-    } else {
-      const auto room = std::get<decode_member_machine::forget_admission>(effect).room;
-      board_.forget(room);
-      if (rank_.landings)
-        rank_.landings->forget(completion_data(cargo::kv, room));
+      if (const auto* const gone = std::get_if<room_forgotten>(&effect))
+        rank_.landings->forget(completion_data(cargo::kv, gone->room));
     }
-  }
+  carry_out(std::move(what), to_board(board_));
 }
 
 void decode_actor::expect_landing(rank_id writer, const grant_blocks& grant) {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "actors/periods.hpp"
 #include "runtime/base/assert.hpp"
 #include "runtime/base/fault_point.hpp"
 
@@ -11,47 +10,53 @@ namespace troupe::actors {
 using namespace protocols;
 
 encode_actor::encode_actor(caf::actor_config& config, const rank_context& rank, cell_id cell, caf::actor executor)
-    : rank_actor(config, rank, "encode", actor_kind::encode), cell_(rank.plan.cell(cell)),
-      executor_(std::move(executor)) {
-  if (cell_.leader() == rank_.self)
-    machine_.emplace(
-        rank_.plan, cell,
-        encode_machine::options{.front = rank_.plan.front(),
-                                .born = rank_.born,
-                                .pixel_slots = rank_.spec.limits.pixel_slots,
-                                .row_slots = rank_.spec.limits.row_slots,
-                                .row_elements = rank_.facts.row_elements(),
-                                .row_slot_tokens = rank_.facts.picture_tokens_max(),
-                                .room_deadline = std::chrono::milliseconds{rank_.spec.timeouts.room_ms},
-                                .rooms_max = rank_.spec.limits.role_requests_max() * limits::pictures_per_request_max});
+    : cell_actor(config, rank, actor_kind::encode, cell, std::move(executor)) {
+  if (!leads()) {
+    member_.emplace(cell_);
+    return;
+  }
+  machine_.emplace(
+      rank_.plan, cell,
+      encode_machine::options{.front = rank_.plan.front(),
+                              .born = rank_.born,
+                              .pixel_slots = rank_.spec.limits.pixel_slots,
+                              .row_slots = rank_.spec.limits.row_slots,
+                              .row_elements = rank_.facts.row_elements(),
+                              .row_slot_tokens = rank_.facts.picture_tokens_max(),
+                              .room_deadline = std::chrono::milliseconds{rank_.spec.timeouts.room_ms},
+                              .rooms_max = rank_.spec.limits.role_requests_max() * limits::pictures_per_request_max});
 }
 
-caf::behavior encode_actor::make_behavior() {
-  if (!machine_)
-    return {
-        [this](const cargo_landed& news) {
-          deliver(rank_, role_kind::encode, {cell_.leader(), landed{request_id{}, news.room}});
-        },
-        [](start_atom) {},
-        [](const envelope<cancel>&) {},
-        [](const lost&) {},
-    };
-  delayed_send(this, tick_period, tick_atom::value);
-  return {
-      [this](start_atom) { perform(machine_->start()); },
-      [this](const envelope<encode>& order) {
+rank_actor::handlers encode_actor::member_handlers() {
+  return on(
+      [this](start_atom) {
+        if (machine_)
+          perform(machine_->start());
+      },
+      [this](const cargo_landed& news) {
+        if (machine_)
+          perform(machine_->on_pixels(news.room, 0, rank_.now()));
+        else
+          carry_out(member_->on_pixels(news.room));
+      },
+      [this](const lost& news) {
+        if (machine_)
+          perform(machine_->on_lost(news));
+      });
+}
+
+rank_actor::handlers encode_actor::leader_handlers() {
+  return on(
+      [this](const envelope<protocols::encode>& order) {
         TROUPE_FAULT_POINT("encode.preflight");
         perform(machine_->on_encode(order.body, rank_.now()));
       },
-      [this](const cargo_landed& news) { perform(machine_->on_pixels(news.room, 0, rank_.now())); },
-      [this](const envelope<landed>& news) {
-        if (const auto place = cell_.place_of(news.source))
-          perform(machine_->on_pixels(news.body.room, *place, rank_.now()));
-      },
+      from_place<landed>([this](const landed& news, std::uint32_t place) {
+        perform(machine_->on_pixels(news.room, place, rank_.now()));
+      }),
       [this](const envelope<grant_rows>& grant) { perform(machine_->on_grant(grant.source, grant.body, rank_.now())); },
       [this](const envelope<pixels_returned>& word) { perform(machine_->on_pixels_returned(word.body)); },
       [this](const envelope<revoke_rows>& word) { perform(machine_->on_revoke(word.source, word.body)); },
-      [this](const lost& news) { perform(machine_->on_lost(news)); },
       [this](const encoded& news) {
         if (const auto found = shipping_.find(news.room); found != shipping_.end())
           found->second.ready = news.ready;
@@ -59,7 +64,7 @@ caf::behavior encode_actor::make_behavior() {
       },
       [this](const step_machine::tower_ended& news) {
         if (const auto found = shipping_.find(news.room); found != shipping_.end()) {
-          report_timing(rank_, role_kind::encode, found->second.request, phase::encode, news.began, news.ended);
+          report(found->second.request, phase::encode, news.began, news.ended);
           found->second.computed = news.ended;
           report_shipped(found);
         }
@@ -76,28 +81,26 @@ caf::behavior encode_actor::make_behavior() {
       [this](const envelope<cancel>& word) {
         std::erase_if(shipping_, [&](const auto& each) { return each.second.request == word.body.request; });
         perform(machine_->on_cancel(word.body.request, rank_.now()));
-      },
-      [this](tick_atom) {
-        TROUPE_FAULT_POINT("encode.idle");
-        perform(machine_->on_tick(rank_.now()));
-        // Of a room that ended otherwise than by its writes nothing is left to be reported.
-        std::erase_if(shipping_,
-                      [&](const auto& each) { return !each.second.delivered && !machine_->knows(each.first); });
-        delayed_send(this, tick_period, tick_atom::value);
-      },
-  };
+      });
+}
+
+void encode_actor::on_tick() {
+  if (!machine_)
+    return;
+  TROUPE_FAULT_POINT("encode.idle");
+  perform(machine_->on_tick(rank_.now()));
+  // Of a room that ended otherwise than by its writes nothing is left to be reported.
+  std::erase_if(shipping_, [&](const auto& each) { return !each.second.delivered && !machine_->knows(each.first); });
 }
 
 void encode_actor::perform(encode_machine::effects what) {
-  for (auto& effect : what) {
-    if (auto* const message = std::get_if<send_message>(&effect))
-      deliver(rank_, role_kind::encode, std::move(*message));
-    else if (const auto* const tower = std::get_if<encode_machine::run_tower>(&effect)) {
-      shipping_[tower->item.room] = shipment{tower->request, nullptr, std::nullopt, std::nullopt};
-      caf::anon_send(executor_, *tower);
-    } else
-      write_rows(std::get<encode_machine::write_rows>(effect));
-  }
+  carry_out(
+      std::move(what),
+      [this](const encode_machine::run_tower& tower) {
+        shipping_[tower.item.room] = shipment{tower.request, nullptr, std::nullopt, std::nullopt};
+        caf::anon_send(executor_, tower);
+      },
+      [this](const encode_machine::write_rows& write) { write_rows(write); });
 }
 
 /// The rows may be delivered before the executor's thread has seen the tower end.
@@ -105,7 +108,7 @@ void encode_actor::report_shipped(std::map<room_id, shipment>::iterator what) {
   const auto& [request, ready, computed, delivered] = what->second;
   if (!computed || !delivered)
     return;
-  report_timing(rank_, role_kind::encode, request, phase::rows, std::min(*computed, *delivered), *delivered);
+  report(request, phase::rows, std::min(*computed, *delivered), *delivered);
   shipping_.erase(what);
 }
 

@@ -1,26 +1,28 @@
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 
-#include <caf/all.hpp>
-
-#include "actors/rank_actor.hpp"
+#include "actors/serve/cell_actor.hpp"
 #include "protocols/serve/encode_machine.hpp"
 
 namespace troupe::actors {
 
-/// A rank of an encode cell: carries out what `encode_machine` decides (leader), or tells the leader that its copy of
-/// the pixels has arrived (member).
+/// A rank of an encode cell: carries out what its member machine decides and, on the leader, what `encode_machine`
+/// decides.
 /// Contract: I1, I4, I12.
-class encode_actor : public rank_actor {
+class encode_actor : public cell_actor {
 public:
   encode_actor(caf::actor_config& config, const rank_context& rank, protocols::cell_id cell, caf::actor executor);
 
-  caf::behavior make_behavior() override;
   const char* name() const override { return "encode"; }
 
 private:
+  handlers member_handlers() override;
+  handlers leader_handlers() override;
+  void on_tick() override;
+
   void perform(protocols::encode_machine::effects what);
   void write_rows(const protocols::encode_machine::write_rows& write);
 
@@ -33,9 +35,8 @@ private:
   };
   void report_shipped(std::map<protocols::room_id, shipment>::iterator what);
 
-  const protocols::cell_plan& cell_;
-  caf::actor executor_;
-  std::optional<protocols::encode_machine> machine_; ///< leader only
+  std::optional<protocols::encode_machine> machine_;       ///< leader only
+  std::optional<protocols::encode_member_machine> member_; ///< of every other rank
   std::map<protocols::room_id, shipment> shipping_;
 };
 

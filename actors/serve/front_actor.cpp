@@ -54,9 +54,9 @@ front_actor::front_actor(caf::actor_config& config, const rank_context& rank, pa
   link_to(parts_.ingest);
 }
 
-caf::behavior front_actor::make_behavior() {
+rank_actor::handlers front_actor::make_handlers() {
   delayed_send(this, tick_period, tick_atom::value);
-  return {
+  return on(
       [this](from_client<ask>& letter) {
         on_ask(letter.client, std::move(letter.body));
         rank_.wire->handled(letter.client);
@@ -91,8 +91,7 @@ caf::behavior front_actor::make_behavior() {
         perform(sessions_.on_tick(rank_.now()));
         perform(machine_.on_tick(rank_.now()));
         delayed_send(this, tick_period, tick_atom::value);
-      },
-  };
+      });
 }
 
 // ---- questions ----------------------------------------------------------------------------------------------------

@@ -40,10 +40,11 @@ public:
   };
   front_actor(caf::actor_config& config, const rank_context& rank, parts made_of);
 
-  caf::behavior make_behavior() override;
   const char* name() const override { return "front"; }
 
 private:
+  handlers make_handlers() override;
+
   /// What is held of a question; what becomes of it is `sessions_`' and `machine_`'s to decide.
   struct held_question {
     fabric::link_queues::key client = 0;

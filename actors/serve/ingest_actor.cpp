@@ -42,16 +42,13 @@ ingest_actor::ingest_actor(caf::actor_config& config, const rank_context& rank,
     readers_.push_back(spawn<reader_actor, caf::linked + caf::detached>(rank, i, prompts));
 }
 
-caf::behavior ingest_actor::make_behavior() {
+rank_actor::handlers ingest_actor::make_handlers() {
   delayed_send(this, tick_period, tick_atom::value);
-  return {
-      [this](ingest_order& order) { on_order(std::move(order)); },
-      [this](reading_ended& end) { on_read(end); },
-      [this](tick_atom) {
-        on_tick();
-        delayed_send(this, tick_period, tick_atom::value);
-      },
-  };
+  return on([this](ingest_order& order) { on_order(std::move(order)); }, [this](reading_ended& end) { on_read(end); },
+            [this](tick_atom) {
+              on_tick();
+              delayed_send(this, tick_period, tick_atom::value);
+            });
 }
 
 void ingest_actor::on_order(ingest_order order) {

@@ -62,10 +62,10 @@ public:
   ingest_actor(caf::actor_config& config, const rank_context& rank,
                std::shared_ptr<const gpu::models::tokenizer> words);
 
-  caf::behavior make_behavior() override;
   const char* name() const override { return "ingest"; }
 
 private:
+  handlers make_handlers() override;
   using ticket = protocols::ingest_machine::ticket;
 
   void on_order(ingest_order order);

@@ -1,10 +1,8 @@
 #include "actors/serve/prefill_actor.hpp"
 
-#include "actors/periods.hpp"
 #include "gpu/models/kv_writes.hpp"
 #include "runtime/base/assert.hpp"
 #include "runtime/base/fault_point.hpp"
-#include "runtime/base/overloaded.hpp"
 
 namespace troupe::actors {
 
@@ -26,11 +24,10 @@ prefill_member_machine::options member_options(const rank_context& rank, const c
 
 prefill_actor::prefill_actor(caf::actor_config& config, const rank_context& rank, cell_id cell, caf::actor executor,
                              admission_board& board)
-    : rank_actor(config, rank, "prefill", actor_kind::prefill), cell_(rank.plan.cell(cell)),
-      place_(*cell_.place_of(rank.self)), executor_(std::move(executor)), board_(board),
+    : cell_actor(config, rank, actor_kind::prefill, cell, std::move(executor)), board_(board),
       layout_(gpu::models::layout_at(rank.facts, rank.spec, cell_, place_)),
       member_(rank.plan, cell, rank.self, member_options(rank, cell_)) {
-  if (place_ == 0)
+  if (leads())
     leader_.emplace(rank_.plan, cell,
                     prefill_leader_machine::options{.front = rank_.plan.front(),
                                                     .kv_blocks = layout_.blocks,
@@ -38,9 +35,8 @@ prefill_actor::prefill_actor(caf::actor_config& config, const rank_context& rank
                                                     .requests_max = rank_.spec.limits.role_requests_max()});
 }
 
-caf::behavior prefill_actor::make_behavior() {
-  delayed_send(this, tick_period, tick_atom::value);
-  const caf::message_handler member{
+rank_actor::handlers prefill_actor::member_handlers() {
+  return on(
       [this](const envelope<reserve_rows>& order) {
         TROUPE_FAULT_POINT("prefill.preflight");
         perform(member_.on_reserve_rows(order.body, rank_.now()));
@@ -63,41 +59,25 @@ caf::behavior prefill_actor::make_behavior() {
         std::erase_if(ready_, [&](const auto& each) { return each.second.first == word.body.request; });
       },
       [this](const lost& news) { perform(member_.on_lost(news)); },
-      [this](const writers_gone& news) { perform(member_.on_writers_gone(news.ranks, news.bytes_may_arrive)); },
-      [this](tick_atom) {
-        TROUPE_FAULT_POINT("prefill.idle");
-        perform(member_.on_tick(rank_.now()));
-        // Also of a request that was released before its prompt had been computed.
-        std::erase_if(ready_, [&](const auto& each) { return !member_.may_write(each.first); });
-        if (leader_)
-          perform(leader_->on_tick(rank_.now()));
-        delayed_send(this, tick_period, tick_atom::value);
-      },
-  };
-  return member.or_else(leader_handlers());
+      [this](const writers_gone& news) { perform(member_.on_writers_gone(news.ranks, news.bytes_may_arrive)); });
 }
 
-caf::message_handler prefill_actor::leader_handlers() {
-  if (!leader_)
-    return {};
-  return {
+rank_actor::handlers prefill_actor::leader_handlers() {
+  return on(
       [this](const envelope<submit>& work) {
         TROUPE_FAULT_POINT("prefill.preflight");
         perform(leader_->on_submit(work.body, rank_.now()));
       },
-      [this](const envelope<landed>& news) {
-        if (const auto place = cell_.place_of(news.source))
-          perform(leader_->on_landed(news.body, *place, rank_.now()));
-      },
-      [this](const envelope<rows_quiet>& word) {
-        if (const auto place = cell_.place_of(word.source))
-          perform(leader_->on_quiet(word.body, *place, rank_.now()));
-      },
+      from_place<landed>(
+          [this](const landed& news, std::uint32_t place) { perform(leader_->on_landed(news, place, rank_.now())); }),
+      from_place<rows_quiet>([this](const rows_quiet& word, std::uint32_t place) {
+        perform(leader_->on_quiet(word, place, rank_.now()));
+      }),
       [this](const step_machine::voted& answer) {
         perform(leader_->on_vote(answer.request, answer.minimum, rank_.now()));
       },
       [this](const step_machine::first_token& token) {
-        report_timing(rank_, role_kind::prefill, token.request, phase::prefill, token.began, token.ended);
+        report(token.request, phase::prefill, token.began, token.ended);
         shipping_since_[token.request] = token.ended;
         perform(leader_->on_prefilled(token.request, token.id, token.position_delta, token.digest, token.ended));
         report_shipped(token.request); // before the host had the token, perhaps
@@ -105,45 +85,37 @@ caf::message_handler prefill_actor::leader_handlers() {
       [this](const step_machine::given_up& news) {
         perform(leader_->on_given_up(news.request, news.cause, news.ran_whole, rank_.now()));
       },
-      [this](const envelope<shipped>& news) {
-        const auto place = cell_.place_of(news.source);
-        if (!place)
-          return;
-        perform(leader_->on_shipped(news.body, *place, rank_.now()));
-        report_shipped(news.body.request);
-      },
-      [this](const envelope<cancel>& word) { perform(leader_->on_cancel(word.body.request, rank_.now())); },
-  };
+      from_place<shipped>([this](const shipped& news, std::uint32_t place) {
+        perform(leader_->on_shipped(news, place, rank_.now()));
+        report_shipped(news.request);
+      }),
+      [this](const envelope<cancel>& word) { perform(leader_->on_cancel(word.body.request, rank_.now())); });
+}
+
+void prefill_actor::on_tick() {
+  TROUPE_FAULT_POINT("prefill.idle");
+  perform(member_.on_tick(rank_.now()));
+  // Also of a request that was released before its prompt had been computed.
+  std::erase_if(ready_, [&](const auto& each) { return !member_.may_write(each.first); });
+  if (leader_)
+    perform(leader_->on_tick(rank_.now()));
 }
 
 void prefill_actor::report_shipped(request_id request) {
   const auto since = shipping_since_.find(request);
   if (since == shipping_since_.end() || !leader_->ended(request))
     return;
-  report_timing(rank_, role_kind::prefill, request, phase::kv, since->second, rank_.now());
+  report(request, phase::kv, since->second, rank_.now());
   shipping_since_.erase(since);
 }
 
 void prefill_actor::perform(prefill_leader_machine::effects what) {
-  const base::overloaded carry_out{
-      [this](send_message& message) { deliver(rank_, role_kind::prefill, std::move(message)); },
-      [this](auto& order) { caf::anon_send(executor_, std::move(order)); },
-  };
-  for (auto& effect : what)
-    std::visit(carry_out, effect);
+  carry_out(std::move(what), to_executor());
 }
 
 void prefill_actor::perform(prefill_member_machine::effects what) {
-  for (auto& effect : what) {
-    if (auto* const message = std::get_if<send_message>(&effect))
-      deliver(rank_, role_kind::prefill, std::move(*message));
-    else if (const auto* const known = std::get_if<prefill_member_machine::set_admission>(&effect))
-      board_.set(known->room, known->status);
-    else if (const auto* const gone = std::get_if<prefill_member_machine::forget_admission>(&effect))
-      board_.forget(gone->room);
-    else
-      write_blocks(std::get<prefill_member_machine::write_blocks>(effect));
-  }
+  carry_out(std::move(what), to_board(board_),
+            [this](const prefill_member_machine::write_blocks& write) { write_blocks(write); });
 }
 
 void prefill_actor::write_blocks(const prefill_member_machine::write_blocks& write) {

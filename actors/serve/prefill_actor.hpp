@@ -1,12 +1,11 @@
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
+#include <utility>
 
-#include <caf/all.hpp>
-
-#include "actors/rank_actor.hpp"
-#include "actors/serve/admission_board.hpp"
+#include "actors/serve/cell_actor.hpp"
 #include "protocols/serve/prefill_machine.hpp"
 
 namespace troupe::actors {
@@ -14,24 +13,23 @@ namespace troupe::actors {
 /// A rank of a prefill cell: carries out what its member machine decides and, on the leader, what the leader machine
 /// decides.
 /// Contract: A4, B15, I12, I16.
-class prefill_actor : public rank_actor {
+class prefill_actor : public cell_actor {
 public:
   prefill_actor(caf::actor_config& config, const rank_context& rank, protocols::cell_id cell, caf::actor executor,
                 admission_board& board);
 
-  caf::behavior make_behavior() override;
   const char* name() const override { return "prefill"; }
 
 private:
+  handlers member_handlers() override;
+  handlers leader_handlers() override;
+  void on_tick() override;
+
   void perform(protocols::prefill_leader_machine::effects what);
   void perform(protocols::prefill_member_machine::effects what);
   void write_blocks(const protocols::prefill_member_machine::write_blocks& write);
-  caf::message_handler leader_handlers();
   void report_shipped(protocols::request_id request);
 
-  const protocols::cell_plan& cell_;
-  std::uint32_t place_;
-  caf::actor executor_;
   admission_board& board_;
   gpu::models::kv_layout layout_;
   protocols::prefill_member_machine member_;

@@ -13,8 +13,8 @@ using namespace protocols;
 reader_actor::reader_actor(caf::actor_config& config, const rank_context& rank, std::uint32_t self, prompt_source from)
     : rank_actor(config, rank, "reader", actor_kind::reader), self_(self), prompts_(std::move(from)) {}
 
-caf::behavior reader_actor::make_behavior() {
-  return {[this](const reading_order& order) {
+rank_actor::handlers reader_actor::make_handlers() {
+  return on([this](const reading_order& order) {
     base::flight_span reading{record_of(actor_kind::reader, order.what->question.tag)};
     const gpu::models::keeps_on goes_on = [this, &order] {
       get_on();
@@ -23,7 +23,7 @@ caf::behavior reader_actor::make_behavior() {
     goes_on();
     TROUPE_FAULT_POINT("front.ingesting");
     return reading_ended{self_, read(*order.what, goes_on)};
-  }};
+  });
 }
 
 ingested reader_actor::read(const ingest_order& order, const gpu::models::keeps_on& goes_on) const {

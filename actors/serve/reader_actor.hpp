@@ -16,10 +16,10 @@ public:
   /// `from`: read once; where the model's folder has no template that is understood, the answer to every question.
   reader_actor(caf::actor_config& config, const rank_context& rank, std::uint32_t self, prompt_source from);
 
-  caf::behavior make_behavior() override;
   const char* name() const override { return "reader"; }
 
 private:
+  handlers make_handlers() override;
   ingested read(const ingest_order& order, const gpu::models::keeps_on& goes_on) const;
   protocols::result<void> read_pictures(const ingest_order& order, const gpu::models::keeps_on& goes_on,
                                         ingested& out) const;

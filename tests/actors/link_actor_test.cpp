@@ -62,7 +62,7 @@ TEST_CASE("A26: a link whose queue is full ends the rank by the link's name, and
   rig.expect<ack>().from(decode).to(front);
 }
 
-TEST_CASE("D4: a link that was given the lane of a new generation posts there, in order, and nowhere else") {
+TEST_CASE("A26: a link that was given the lane of a new generation posts there, in order, and nowhere else") {
   role_rig rig{{decode}};
   rig.say(front, decode, order(1));
   rig.relink_to(decode, front, role_rig::client);
@@ -145,7 +145,7 @@ TEST_CASE("A26: bytes that are no message between roles are refused, and the act
   rig.expect<ack>().from(decode).to(front);
 }
 
-TEST_CASE("D4: every role actor lives on when ranks are lost, and when frames of theirs come late") {
+TEST_CASE("C46: every role actor lives on when ranks are lost, and when frames of theirs come late") {
   for (const auto real : {ranks::encode, ranks::encode_worker, prefill, prefill_worker, decode, decode_worker, front}) {
     CAPTURE(real.value);
     role_rig rig{{real}};

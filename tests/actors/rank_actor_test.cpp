@@ -38,18 +38,19 @@ class worker : public actors::rank_actor {
 public:
   worker(caf::actor_config& config, const actors::rank_context& rank, scene& in)
       : rank_actor(config, rank, "worker", std::nullopt), in_(in) {}
-  caf::behavior make_behavior() override {
-    return {[this](actors::run_atom) {
+
+private:
+  handlers make_handlers() override {
+    return on([this](actors::run_atom) {
       in_.entered.set_value();
       in_.go_on.get_future().wait_for(patience);
       get_on();
       in_.got_on.set_value();
       in_.end.get_future().wait_for(patience);
       quit();
-    }};
+    });
   }
 
-private:
   scene& in_;
 };
 
