@@ -301,11 +301,13 @@ result<void> rank_life::obey_readmit(const readmit& order) {
   };
   at_work(false); // it waits for peers, and has deadlines
   const auto done = world_->readmit(order, superseded);
+  // An edge that failed may have met the successor of its other end: the order that tells of it has come by then.
+  const bool is_past = !done && (done.error().code == fault::cancelled || superseded());
   at_work(true);
   if (!beside)
     return beside;
   const auto answer = life_.on_admitted(order, done, world_->unreached());
-  if (!answer)
+  if (!answer || is_past)
     return {};
   if (!done)
     base::log_warning("cannot admit generation {}: {}", order.ranks.front().born.value, to_string(done.error()));
