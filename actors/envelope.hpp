@@ -24,24 +24,24 @@ struct envelope {
 };
 
 /// What a one-sided write carries; the low two bits of its completion data, so that the bytes find their actor.
-enum class cargo : std::uint8_t { pixels = 1, rows = 2, kv = 3 };
+enum class transfer_kind : std::uint8_t { pixels = 1, rows = 2, kv = 3 };
 
-inline std::uint64_t completion_data(cargo what, protocols::room_id room) noexcept {
+inline std::uint64_t completion_data(transfer_kind what, protocols::room_id room) noexcept {
   return room.value << 2 | static_cast<std::uint64_t>(what);
 }
-inline std::pair<cargo, protocols::room_id> from_completion_data(std::uint64_t data) noexcept {
-  return {static_cast<cargo>(data & 3), protocols::room_id{data >> 2}};
+inline std::pair<transfer_kind, protocols::room_id> from_completion_data(std::uint64_t data) noexcept {
+  return {static_cast<transfer_kind>(data & 3), protocols::room_id{data >> 2}};
 }
 
 /// A peer's write to this rank is complete and visible.
-struct cargo_landed {
-  cargo what;
+struct write_arrived {
+  transfer_kind what;
   protocols::rank_id from;
   protocols::room_id room;
 };
 /// A write of this rank has ended.
-struct cargo_delivered {
-  cargo what;
+struct write_completed {
+  transfer_kind what;
   protocols::room_id room;
   std::uint32_t part = 0;
   protocols::result<void> outcome;
@@ -77,8 +77,8 @@ namespace caf {
 template <class Message>
 struct allowed_unsafe_message_type<troupe::actors::envelope<Message>> : std::true_type {};
 } // namespace caf
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::cargo_landed)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::cargo_delivered)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::write_arrived)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::write_completed)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::writers_gone)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::encoded)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::prefilled)

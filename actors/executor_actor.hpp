@@ -9,7 +9,7 @@
 
 #include "actors/rank_context.hpp"
 #include "actors/serve/cell_steps.hpp"
-#include "runtime/base/busy_sign.hpp"
+#include "runtime/base/progress_counter.hpp"
 
 namespace troupe::actors {
 
@@ -37,7 +37,7 @@ public:
     token_sink tokens;
     /// Shows the watchdog that the thread is at work between steps: it takes orders or hands tokens on. During a step
     /// the sign is at rest, and the flight recorder shows the progress.
-    base::busy_sign turn;
+    base::progress_counter turn;
     protocols::duration nap = std::chrono::seconds{1}; ///< the longest wait before it shows a sign of life again
   };
 

@@ -41,7 +41,7 @@ protected:
   rank_actor(caf::actor_config& config, const rank_context& rank, std::string what,
              std::optional<protocols::actor_kind> kind, watch wanted = watch::always)
       : caf::event_based_actor(config), rank_(rank), kind_(kind), ticks_(wanted == watch::ticking),
-        turn_(wanted == watch::never || !rank.turns ? base::busy_sign{}
+        turn_(wanted == watch::never || !rank.turns ? base::progress_counter{}
               : ticks_ ? rank.turns->claim("the actor system's clock or workers stand still")
                        : rank.turns->claim("an actor does not come back from a message, or to one that waits")) {
     turn_.watch(this);
@@ -80,7 +80,7 @@ protected:
   }
 
   /// For an actor whose messages are long work: a part is done.
-  void get_on() noexcept { turn_.set(true); }
+  void note_progress() noexcept { turn_.set(true); }
 
   const rank_context& rank_;
 
@@ -120,7 +120,7 @@ private:
   const mailbox_type& mailbox_here_ = mailbox();
   std::optional<protocols::actor_kind> kind_;
   bool ticks_;
-  base::busy_sign turn_;
+  base::progress_counter turn_;
 };
 
 } // namespace troupe::actors

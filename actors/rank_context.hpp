@@ -14,12 +14,12 @@
 #include "actors/envelope.hpp"
 #include "actors/role_table.hpp"
 #include "fabric/lanes/link_queues.hpp"
-#include "fabric/transfers/landing_board.hpp"
+#include "fabric/transfers/arrival_table.hpp"
 #include "fabric/transfers/transfer.hpp"
 #include "gpu/models/model.hpp"
 #include "protocols/cluster/cluster_plan.hpp"
-#include "runtime/base/busy_sign.hpp"
 #include "runtime/base/clock.hpp"
+#include "runtime/base/progress_counter.hpp"
 
 namespace troupe::actors {
 
@@ -55,8 +55,8 @@ struct rank_context {
 
   fabric::link_queues* wire = nullptr;
   fabric::transfer_engine* transfers = nullptr;
-  std::shared_ptr<fabric::landing_board> landings; ///< null where writes go straight to where they belong
-  std::unique_ptr<base::busy_signs> turns;
+  std::shared_ptr<fabric::arrival_table> arrivals; ///< null where writes go straight to where they belong
+  std::unique_ptr<base::progress_table> turns;
   std::atomic<bool> captures = true; ///< what can be captured is; all ranks state it, a drill changes it
 
   std::map<protocols::rank_id, caf::actor> links;                     ///< to every peer of the plan
@@ -99,6 +99,6 @@ protocols::result<void> accept_frame(const rank_context& rank, const protocols::
 fabric::transfer_events transfer_events_of(const rank_context& rank);
 
 /// The cookie of a write, from which `transfer_events_of` finds the actor.
-std::uint64_t cookie_of(cargo what, protocols::room_id room, std::uint32_t part) noexcept;
+std::uint64_t cookie_of(transfer_kind what, protocols::room_id room, std::uint32_t part) noexcept;
 
 } // namespace troupe::actors

@@ -3,7 +3,7 @@
 #include <optional>
 
 #include "actors/rank_context.hpp"
-#include "protocols/serve/serve_judge.hpp"
+#include "protocols/serve/validate_message.hpp"
 #include "protocols/wire/codec.hpp"
 #include "runtime/base/log.hpp"
 
@@ -44,7 +44,7 @@ void hand_to(const rank_context& rank, role_set takers, rank_id source, Message&
 /// Contract: K4. `as`: the role of this rank that sends; none: `source` is another rank.
 void hand_over(const rank_context& rank, rank_id source, serve_message body, std::size_t bytes,
                std::optional<role_kind> as) {
-  const auto takers = judge_message(rank.plan, rank.self, source, body, as);
+  const auto takers = validate_message(rank.plan, rank.self, source, body, as);
   if (takers)
     return std::visit([&](auto& message) { hand_to(rank, *takers, source, message, bytes); }, body);
   refuse(rank, source, body, takers.error());
@@ -93,36 +93,36 @@ result<void> accept_frame(const rank_context& rank, const frame_view& frame) {
   return accept_one_of(rank, frame, static_cast<serve_message*>(nullptr));
 }
 
-std::uint64_t cookie_of(cargo what, room_id room, std::uint32_t part) noexcept {
+std::uint64_t cookie_of(transfer_kind what, room_id room, std::uint32_t part) noexcept {
   return std::uint64_t{part} << 50 | completion_data(what, room);
 }
 
 /// A role that is not there yet has granted nothing and posted nothing: what the data plane tells of it is of nobody.
 fabric::transfer_events transfer_events_of(const rank_context& rank) {
-  const auto receiver = [&rank](cargo what) -> const caf::actor* {
-    const auto role = what == cargo::pixels ? role_kind::encode
-                      : what == cargo::rows ? role_kind::prefill
-                                            : role_kind::decode;
+  const auto receiver = [&rank](transfer_kind what) -> const caf::actor* {
+    const auto role = what == transfer_kind::pixels ? role_kind::encode
+                      : what == transfer_kind::rows ? role_kind::prefill
+                                                    : role_kind::decode;
     return rank.roles->find(role);
   };
-  const auto sender = [&rank](cargo what) -> const caf::actor* {
-    const auto role = what == cargo::pixels ? role_kind::front
-                      : what == cargo::rows ? role_kind::encode
-                                            : role_kind::prefill;
+  const auto sender = [&rank](transfer_kind what) -> const caf::actor* {
+    const auto role = what == transfer_kind::pixels ? role_kind::front
+                      : what == transfer_kind::rows ? role_kind::encode
+                                                    : role_kind::prefill;
     return rank.roles->find(role);
   };
   return {.on_delivered =
               [sender](std::uint64_t cookie, result<void> outcome) {
                 const auto [what, room] = from_completion_data(cookie & ((std::uint64_t{1} << 50) - 1));
                 if (const auto* const actor = sender(what))
-                  caf::anon_send(*actor, cargo_delivered{what, room, static_cast<std::uint32_t>(cookie >> 50),
+                  caf::anon_send(*actor, write_completed{what, room, static_cast<std::uint32_t>(cookie >> 50),
                                                          std::move(outcome)});
               },
-          .on_landed =
+          .on_arrived =
               [receiver](rank_id from, std::uint64_t data) {
                 const auto [what, room] = from_completion_data(data);
                 if (const auto* const actor = receiver(what))
-                  caf::anon_send(*actor, cargo_landed{what, from, room});
+                  caf::anon_send(*actor, write_arrived{what, from, room});
               },
           // Each write to it fails with its own event, and its control lane says the same to the rank.
           .on_peer_gone = [](rank_id, failure) {}};

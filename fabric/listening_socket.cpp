@@ -34,7 +34,7 @@ base::unique_fd new_socket(int family, int type) {
 }
 
 /// A socket file that nobody listens on is what a killed process left behind.
-result<void> judge_what_is_there(const socket_address& at, int type) {
+result<void> validate_what_is_there(const socket_address& at, int type) {
   struct stat found {};
   if (::lstat(at.text.c_str(), &found) != 0)
     return {};
@@ -56,7 +56,7 @@ result<listening_socket> listening_socket::at_unix(const std::string& path, int 
   const auto at = unix_address(path);
   if (!at)
     return tl::unexpected<failure>{at.error()};
-  if (auto free = judge_what_is_there(*at, type); !free)
+  if (auto free = validate_what_is_there(*at, type); !free)
     return tl::unexpected<failure>{free.error()};
   const auto unnamed = unix_address(path + ".new");
   if (!unnamed)

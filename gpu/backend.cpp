@@ -56,7 +56,7 @@ result<unsigned> count_devices(const std::string& kind) {
   return symbol<count_devices_function>(kind, count_devices_symbol).map([](auto* count) { return count(); });
 }
 
-result<std::unique_ptr<device_collectives>> join_collectives(const std::string& device, const collectives_seat& seat) {
+result<std::unique_ptr<device_collectives>> join_collectives(const std::string& device, const group_member& seat) {
   const auto wanted = read_device(device);
   if (!wanted)
     return tl::unexpected(wanted.error());

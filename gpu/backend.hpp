@@ -26,7 +26,7 @@ inline constexpr std::uint32_t join_exchanges = 3;
 /// Every member calls it, each with a device of its own, and settles what it gets before the first collective. Errors:
 /// executor_failed; those of the exchanges.
 protocols::result<std::unique_ptr<device_collectives>> join_collectives(const std::string& device,
-                                                                        const collectives_seat& seat);
+                                                                        const group_member& seat);
 
 /// What a drill makes a device suffer, in this process: a kernel that fills it and does not end before `longest`, or
 /// one that fails, after which nothing works there any more.
@@ -63,7 +63,7 @@ inline constexpr const char* strike_device_symbol = "troupe_strike_device";
 using strike_device_function = void(const device_request& wanted, const device_fault& what,
                                     protocols::result<void>& struck);
 inline constexpr const char* join_collectives_symbol = "troupe_join_collectives";
-using join_collectives_function = void(const device_request& wanted, const collectives_seat& seat,
+using join_collectives_function = void(const device_request& wanted, const group_member& seat,
                                        protocols::result<std::unique_ptr<device_collectives>>& made);
 
 } // namespace troupe::gpu

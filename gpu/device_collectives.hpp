@@ -63,7 +63,7 @@ public:
 };
 
 /// A member's place, and how it tells the others what they find each other by.
-struct collectives_seat {
+struct group_member {
   std::uint32_t self = 0;
   std::uint32_t size = 1;
   /// Hands `mine` to every member and takes theirs, in member order, by way of the host. Everybody makes the same
@@ -72,7 +72,7 @@ struct collectives_seat {
 };
 /// What every member has at this place, in member order.
 template <class Plain>
-protocols::result<std::vector<Plain>> exchange(const collectives_seat& seat, const Plain& mine) {
+protocols::result<std::vector<Plain>> exchange(const group_member& seat, const Plain& mine) {
   static_assert(std::is_trivially_copyable_v<Plain>);
   std::vector<Plain> all(seat.size);
   return seat.exchange(std::as_bytes(std::span{&mine, 1}), std::as_writable_bytes(std::span{all})).map([&] {

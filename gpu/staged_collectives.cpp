@@ -59,7 +59,7 @@ public:
 private:
   result<void> fetch(stream& on, const tensor_view& from, time_point deadline) {
     run_->download(on, from, std::as_writable_bytes(std::span{mine_}));
-    return on.synchronize(deadline, patience::spin);
+    return on.synchronize(deadline, wait_policy::spin);
   }
 
   std::shared_ptr<const operations> run_;

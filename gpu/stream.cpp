@@ -18,7 +18,7 @@ constexpr std::chrono::milliseconds noted_after{100};
 
 /// A wait that lasts stands in the flight recorder: the thread then counts as one that waits, with a deadline of its
 /// own, and not as one that computes and completes nothing (C4, C8).
-result<void> stream::await(const stream_event& until, protocols::time_point deadline, patience how) {
+result<void> stream::await(const stream_event& until, protocols::time_point deadline, wait_policy how) {
   patient_wait waiting{deadline, how};
   std::optional<base::flight_span> noted;
   for (auto seen = marks_passed();;) {
@@ -36,12 +36,12 @@ result<void> stream::await(const stream_event& until, protocols::time_point dead
   }
 }
 
-result<void> stream::synchronize(protocols::time_point deadline, patience how) {
-  return land(await(record_end(), deadline, how));
+result<void> stream::synchronize(protocols::time_point deadline, wait_policy how) {
+  return finish_downloads(await(record_end(), deadline, how));
 }
 
 result<void> stream::synchronize() {
-  return synchronize(base::now() + protocols::limits::device_deadline, patience::spin);
+  return synchronize(base::now() + protocols::limits::device_deadline, wait_policy::spin);
 }
 
 } // namespace troupe::gpu

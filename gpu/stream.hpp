@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "fabric/transfers/device_memory.hpp"
-#include "gpu/patience.hpp"
+#include "gpu/wait_policy.hpp"
 #include "protocols/fault.hpp"
 #include "protocols/limits.hpp"
 #include "protocols/time.hpp"
@@ -39,7 +39,7 @@ public:
 
   /// Returns when everything that was put on the stream has happened. Errors: timeout, with the device and the mark
   /// that it passed last; executor_failed with the device's words and the same. Both are final.
-  protocols::result<void> synchronize(protocols::time_point deadline, patience how);
+  protocols::result<void> synchronize(protocols::time_point deadline, wait_policy how);
   /// For what is no step's: with limits::device_deadline.
   protocols::result<void> synchronize();
 
@@ -54,7 +54,7 @@ public:
   /// Returns when the stream has come to where `until` was recorded last. Errors: timeout, which may be waited for
   /// again; executor_failed.
   protocols::result<void> await(const stream_event& until, protocols::time_point deadline,
-                                patience how = patience::spin);
+                                wait_policy how = wait_policy::spin);
 
   /// Whether a launch of captured work costs the host less than its operations do.
   virtual bool gains_by_capture() const noexcept = 0;
@@ -79,7 +79,7 @@ private:
   virtual protocols::failure late() const = 0;
   virtual const stream_event& record_end() = 0;
   /// Hands out what was downloaded, unless `ended` says that it is not there; a failure is the stream's from here on.
-  virtual protocols::result<void> land(protocols::result<void> ended) = 0;
+  virtual protocols::result<void> finish_downloads(protocols::result<void> ended) = 0;
 };
 
 } // namespace troupe::gpu

@@ -7,7 +7,7 @@
 #include <caf/all.hpp>
 
 #include "actors/rank_actor.hpp"
-#include "actors/serve/admission_board.hpp"
+#include "actors/serve/admission_table.hpp"
 #include "runtime/base/overloaded.hpp"
 
 namespace troupe::actors {
@@ -42,7 +42,7 @@ protected:
     return [this](auto& order) { caf::anon_send(executor_, std::move(order)); };
   }
   /// For `carry_out`: what this rank will say when the mesh votes.
-  static auto to_board(admission_board& board) {
+  static auto to_board(admission_table& board) {
     return base::overloaded{
         [&board](const protocols::room_admission& known) { board.set(known.room, known.status); },
         [&board](const protocols::room_forgotten& gone) { board.forget(gone.room); },

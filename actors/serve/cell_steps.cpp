@@ -20,7 +20,7 @@ step_machine::options options_of(const gpu::step_runner::parts& runs) {
 
 } // namespace
 
-cell_steps::cell_steps(const rank_context& rank, parts made_of, const admission_board& board)
+cell_steps::cell_steps(const rank_context& rank, parts made_of, const admission_table& board)
     : rank_(rank), cell_(made_of.runs.cell), place_(made_of.runs.place), step_deadline_(made_of.runs.step_deadline),
       board_(board), plans_(std::move(made_of.plans)), machine_(cell_, place_, options_of(made_of.runs)),
       runner_(std::move(made_of.runs), *this) {}

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "actors/rank_context.hpp"
-#include "actors/serve/admission_board.hpp"
+#include "actors/serve/admission_table.hpp"
 #include "gpu/group.hpp"
 #include "gpu/step_runner.hpp"
 #include "protocols/serve/step_machine.hpp"
@@ -23,7 +23,7 @@ public:
   };
   using effects = protocols::step_machine::effects;
 
-  cell_steps(const rank_context& rank, parts made_of, const admission_board& board);
+  cell_steps(const rank_context& rank, parts made_of, const admission_table& board);
   cell_steps(const cell_steps&) = delete;
   cell_steps& operator=(const cell_steps&) = delete;
 
@@ -55,7 +55,7 @@ private:
   protocols::cell_plan cell_;
   std::uint32_t place_;
   protocols::duration step_deadline_;
-  const admission_board& board_;
+  const admission_table& board_;
   std::optional<gpu::plan_channel> plans_;
   protocols::step_machine machine_;
   gpu::step_runner runner_;

@@ -26,7 +26,7 @@ decode_member_machine::options member_options(const rank_context& rank, const ce
 } // namespace
 
 decode_actor::decode_actor(caf::actor_config& config, const rank_context& rank, cell_id cell, caf::actor executor,
-                           admission_board& board)
+                           admission_table& board)
     : cell_actor(config, rank, actor_kind::decode, cell, std::move(executor)), board_(board),
       member_(rank.plan, cell, rank.self, member_options(rank, cell_)) {
   if (leads())
@@ -44,9 +44,9 @@ rank_actor::handlers decode_actor::member_handlers() {
         TROUPE_FAULT_POINT("decode.preflight");
         perform(member_.on_reserve_blocks(order.body, rank_.now()));
       },
-      [this](const cargo_landed& news) {
-        TROUPE_FAULT_POINT("decode.landed");
-        perform(member_.on_kv_landed(news.room, news.from, rank_.now()));
+      [this](const write_arrived& news) {
+        TROUPE_FAULT_POINT("decode.arrived");
+        perform(member_.on_kv_arrived(news.room, news.from, rank_.now()));
       },
       [this](const envelope<release>& word) { perform(member_.on_release(word.body.request, rank_.now())); },
       [this](const envelope<blocks_returned>& word) { perform(member_.on_returned(word.source, word.body)); },
@@ -61,8 +61,8 @@ rank_actor::handlers decode_actor::leader_handlers() {
         perform(leader_->on_reserve(order.body, rank_.now()));
       },
       [this](const envelope<handover>& news) { perform(leader_->on_handover(news.body, rank_.now())); },
-      from_place<landed>(
-          [this](const landed& news, std::uint32_t place) { perform(leader_->on_landed(news, place, rank_.now())); }),
+      from_place<arrived>(
+          [this](const arrived& news, std::uint32_t place) { perform(leader_->on_arrived(news, place, rank_.now())); }),
       from_place<blocks_quiet>([this](const blocks_quiet& word, std::uint32_t place) {
         perform(leader_->on_quiet(word, place, rank_.now()));
       }),
@@ -86,26 +86,26 @@ void decode_actor::perform(decode_leader_machine::effects what) {
 }
 
 void decode_actor::perform(decode_member_machine::effects what) {
-  if (rank_.landings)
+  if (rank_.arrivals)
     for (const auto& effect : what) {
       const auto* const message = std::get_if<send_message>(&effect);
       if (const auto* const grant = message ? std::get_if<grant_blocks>(&message->body) : nullptr)
-        expect_landing(message->to, *grant);
+        expect_arrival(message->to, *grant);
       if (const auto* const gone = std::get_if<room_forgotten>(&effect))
-        rank_.landings->forget(completion_data(cargo::kv, gone->room));
+        rank_.arrivals->forget(completion_data(transfer_kind::kv, gone->room));
     }
   carry_out(std::move(what), to_board(board_));
 }
 
-void decode_actor::expect_landing(rank_id writer, const grant_blocks& grant) {
+void decode_actor::expect_arrival(rank_id writer, const grant_blocks& grant) {
   const auto blocks = (std::size_t{grant.prompt_tokens} + limits::kv_block_tokens - 1) / limits::kv_block_tokens;
   const auto of_prompt = std::span{grant.blocks}.first(std::min(blocks, grant.blocks.size()));
   for (const auto id : rank_.plan.cells_on(writer))
     if (const auto& cell = rank_.plan.cell(id); cell.role == role_kind::prefill)
-      rank_.landings->expect(
-          writer, completion_data(cargo::kv, grant.room),
+      rank_.arrivals->expect(
+          writer, completion_data(transfer_kind::kv, grant.room),
           {.region = rank_.regions.at("kv.decode").id,
-           .pieces = gpu::models::kv_landing(layout_at(rank_.facts, rank_.spec, cell, *cell.place_of(writer)),
+           .pieces = gpu::models::kv_arrival(layout_at(rank_.facts, rank_.spec, cell, *cell.place_of(writer)),
                                              layout_here(rank_, cell_), of_prompt)});
 }
 

@@ -13,7 +13,7 @@ namespace troupe::actors {
 class decode_actor : public cell_actor {
 public:
   decode_actor(caf::actor_config& config, const rank_context& rank, protocols::cell_id cell, caf::actor executor,
-               admission_board& board);
+               admission_table& board);
 
   const char* name() const override { return "decode"; }
 
@@ -25,9 +25,9 @@ private:
   void perform(protocols::decode_leader_machine::effects what);
   void perform(protocols::decode_member_machine::effects what);
   /// Over a lane that reaches no device's memory: what `writer` is granted is to go on to the device (E17).
-  void expect_landing(protocols::rank_id writer, const protocols::grant_blocks& grant);
+  void expect_arrival(protocols::rank_id writer, const protocols::grant_blocks& grant);
 
-  admission_board& board_;
+  admission_table& board_;
   protocols::decode_member_machine member_;
   std::optional<protocols::decode_leader_machine> leader_;
 };

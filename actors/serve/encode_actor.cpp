@@ -33,7 +33,7 @@ rank_actor::handlers encode_actor::member_handlers() {
         if (machine_)
           perform(machine_->start());
       },
-      [this](const cargo_landed& news) {
+      [this](const write_arrived& news) {
         if (machine_)
           perform(machine_->on_pixels(news.room, 0, rank_.now()));
         else
@@ -51,35 +51,35 @@ rank_actor::handlers encode_actor::leader_handlers() {
         TROUPE_FAULT_POINT("encode.preflight");
         perform(machine_->on_encode(order.body, rank_.now()));
       },
-      from_place<landed>([this](const landed& news, std::uint32_t place) {
+      from_place<arrived>([this](const arrived& news, std::uint32_t place) {
         perform(machine_->on_pixels(news.room, place, rank_.now()));
       }),
       [this](const envelope<grant_rows>& grant) { perform(machine_->on_grant(grant.source, grant.body, rank_.now())); },
       [this](const envelope<pixels_returned>& word) { perform(machine_->on_pixels_returned(word.body)); },
       [this](const envelope<revoke_rows>& word) { perform(machine_->on_revoke(word.source, word.body)); },
       [this](const encoded& news) {
-        if (const auto found = shipping_.find(news.room); found != shipping_.end())
+        if (const auto found = sending_.find(news.room); found != sending_.end())
           found->second.ready = news.ready;
         perform(machine_->on_encoded(news.room, rank_.now()));
       },
       [this](const step_machine::tower_ended& news) {
-        if (const auto found = shipping_.find(news.room); found != shipping_.end()) {
+        if (const auto found = sending_.find(news.room); found != sending_.end()) {
           report(found->second.request, phase::encode, news.began, news.ended);
           found->second.computed = news.ended;
-          report_shipped(found);
+          report_kv_sent(found);
         }
       },
-      [this](const cargo_delivered& end) {
+      [this](const write_completed& end) {
         TROUPE_FAULT_POINT("encode.delivered");
         const auto now = rank_.now();
         perform(machine_->on_written(end.room, end.part, end.outcome, now));
-        if (const auto found = shipping_.find(end.room); found != shipping_.end() && machine_->ended(end.room)) {
+        if (const auto found = sending_.find(end.room); found != sending_.end() && machine_->ended(end.room)) {
           found->second.delivered = now;
-          report_shipped(found);
+          report_kv_sent(found);
         }
       },
       [this](const envelope<cancel>& word) {
-        std::erase_if(shipping_, [&](const auto& each) { return each.second.request == word.body.request; });
+        std::erase_if(sending_, [&](const auto& each) { return each.second.request == word.body.request; });
         perform(machine_->on_cancel(word.body.request, rank_.now()));
       });
 }
@@ -90,31 +90,31 @@ void encode_actor::on_tick() {
   TROUPE_FAULT_POINT("encode.idle");
   perform(machine_->on_tick(rank_.now()));
   // Of a room that ended otherwise than by its writes nothing is left to be reported.
-  std::erase_if(shipping_, [&](const auto& each) { return !each.second.delivered && !machine_->knows(each.first); });
+  std::erase_if(sending_, [&](const auto& each) { return !each.second.delivered && !machine_->knows(each.first); });
 }
 
 void encode_actor::perform(encode_machine::effects what) {
   carry_out(
       std::move(what),
       [this](const encode_machine::run_tower& tower) {
-        shipping_[tower.item.room] = shipment{tower.request, nullptr, std::nullopt, std::nullopt};
+        sending_[tower.item.room] = shipment{tower.request, nullptr, std::nullopt, std::nullopt};
         caf::anon_send(executor_, tower);
       },
       [this](const encode_machine::write_rows& write) { write_rows(write); });
 }
 
 /// The rows may be delivered before the executor's thread has seen the tower end.
-void encode_actor::report_shipped(std::map<room_id, shipment>::iterator what) {
+void encode_actor::report_kv_sent(std::map<room_id, shipment>::iterator what) {
   const auto& [request, ready, computed, delivered] = what->second;
   if (!computed || !delivered)
     return;
   report(request, phase::rows, std::min(*computed, *delivered), *delivered);
-  shipping_.erase(what);
+  sending_.erase(what);
 }
 
 void encode_actor::write_rows(const encode_machine::write_rows& write) {
-  const auto shipped = shipping_.find(write.room);
-  TROUPE_ASSERT("E16", shipped != shipping_.end());
+  const auto shipped = sending_.find(write.room);
+  TROUPE_ASSERT("E16", shipped != sending_.end());
   const auto& source = rank_.regions.at("tower");
   const auto target = rank_.peer_regions.at(write.to, "rows");
   const auto bytes = std::uint64_t{write.rows} * rank_.facts.row_elements() * sizeof(float);
@@ -125,13 +125,13 @@ void encode_actor::write_rows(const encode_machine::write_rows& write) {
                              .pieces = {{.source_offset = write.rows_at.value * source.card.slot_bytes,
                                          .target_offset = write.target.slot.value * target.slot_bytes,
                                          .bytes = bytes}},
-                             .completion_data = completion_data(cargo::rows, write.room),
+                             .completion_data = completion_data(transfer_kind::rows, write.room),
                              .lease = write.under,
                              .deadline = rank_.now() + std::chrono::milliseconds{rank_.spec.timeouts.transfer_ms},
-                             .cookie = cookie_of(cargo::rows, write.room, write.part)},
+                             .cookie = cookie_of(transfer_kind::rows, write.room, write.part)},
                             fabric::ready_event::behind(shipped->second.ready));
   if (!posted)
-    caf::anon_send(this, cargo_delivered{cargo::rows, write.room, write.part, posted});
+    caf::anon_send(this, write_completed{transfer_kind::rows, write.room, write.part, posted});
   TROUPE_FAULT_POINT("encode.rows_posted");
 }
 

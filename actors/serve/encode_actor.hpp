@@ -33,11 +33,11 @@ private:
     std::optional<protocols::time_point> computed; ///< for timings
     std::optional<protocols::time_point> delivered;
   };
-  void report_shipped(std::map<protocols::room_id, shipment>::iterator what);
+  void report_kv_sent(std::map<protocols::room_id, shipment>::iterator what);
 
   std::optional<protocols::encode_machine> machine_;       ///< leader only
   std::optional<protocols::encode_member_machine> member_; ///< of every other rank
-  std::map<protocols::room_id, shipment> shipping_;
+  std::map<protocols::room_id, shipment> sending_;
 };
 
 } // namespace troupe::actors

@@ -42,7 +42,7 @@ session_machine::options session_options(const rank_context& rank) {
           .request_deadline = std::chrono::milliseconds{rank.spec.timeouts.request_ms}};
 }
 
-failure failure_in(const cargo_delivered& end) {
+failure failure_in(const write_completed& end) {
   return end.outcome ? failure{} : failure{end.outcome.error().code, "pixels: " + end.outcome.error().what};
 }
 
@@ -79,9 +79,9 @@ rank_actor::handlers front_actor::make_handlers() {
       [this](const envelope<ack>& word) { machine_.on_ack(word.source, word.body); },
       [this](const envelope<error>& problem) { perform(machine_.on_error(problem.source, problem.body, rank_.now())); },
       [this](const envelope<timing>& news) { on_timing(news.body); },
-      [this](const cargo_delivered& end) { on_pixels_written(end); },
+      [this](const write_completed& end) { on_pixels_written(end); },
       [this](const lost& news) { perform(machine_.on_lost(news, rank_.now())); },
-      [this](const regained& news) { perform(machine_.on_regained(news, rank_.now())); },
+      [this](const recovered& news) { perform(machine_.on_recovered(news, rank_.now())); },
       [this](drain_atom) {
         perform(sessions_.on_drain());
         perform(machine_.on_drain(rank_.now()));
@@ -196,7 +196,7 @@ void front_actor::on_timing(const timing& news) {
 // ---- effects ------------------------------------------------------------------------------------------------------
 
 void front_actor::perform(front_machine::effects what) {
-  std::vector<cargo_delivered> refused;
+  std::vector<write_completed> refused;
   for (auto& effect : what) {
     if (auto* const message = std::get_if<send_message>(&effect))
       deliver(rank_, role_kind::front, std::move(*message));
@@ -213,7 +213,7 @@ void front_actor::perform(front_machine::effects what) {
     perform(machine_.on_pixels_written(each.room, front_machine::write_end::refused, failure_in(each), rank_.now()));
 }
 
-void front_actor::write_pixels(const front_machine::write_pixels& write, std::vector<cargo_delivered>& refused) {
+void front_actor::write_pixels(const front_machine::write_pixels& write, std::vector<write_completed>& refused) {
   const auto& picture = questions_.at(write.request).pictures[write.picture];
   const auto& source = rank_.regions.at("staging");
   const auto offset = write.staging.value * source.card.slot_bytes;
@@ -230,18 +230,18 @@ void front_actor::write_pixels(const front_machine::write_pixels& write, std::ve
                                                .pieces = {{.source_offset = offset,
                                                            .target_offset = write.slot.slot.value * target.slot_bytes,
                                                            .bytes = bytes}},
-                                               .completion_data = completion_data(cargo::pixels, write.room),
+                                               .completion_data = completion_data(transfer_kind::pixels, write.room),
                                                .lease = {write.owner, until},
                                                .deadline = until,
-                                               .cookie = cookie_of(cargo::pixels, write.room, place)},
+                                               .cookie = cookie_of(transfer_kind::pixels, write.room, place)},
                                               fabric::ready_event::already());
     if (!posted)
-      refused.push_back(cargo_delivered{cargo::pixels, write.room, place, posted});
+      refused.push_back(write_completed{transfer_kind::pixels, write.room, place, posted});
   }
   TROUPE_FAULT_POINT("front.pixels_posted");
 }
 
-void front_actor::on_pixels_written(const cargo_delivered& end) {
+void front_actor::on_pixels_written(const write_completed& end) {
   const auto how = end.outcome ? front_machine::write_end::delivered : front_machine::write_end::failed;
   perform(machine_.on_pixels_written(end.room, how, failure_in(end), rank_.now()));
 }

@@ -62,7 +62,7 @@ private:
 
   void on_ask(fabric::link_queues::key client, protocols::ask question);
   void on_ingested(ingested& what);
-  void on_pixels_written(const cargo_delivered& end);
+  void on_pixels_written(const write_completed& end);
   void on_timing(const protocols::timing& news);
 
   void perform(protocols::session_machine::effects what, std::span<const std::byte> piece = {});
@@ -70,7 +70,7 @@ private:
   void admit(protocols::request_id request);
 
   void perform(protocols::front_machine::effects what);
-  void write_pixels(const protocols::front_machine::write_pixels& write, std::vector<cargo_delivered>& refused);
+  void write_pixels(const protocols::front_machine::write_pixels& write, std::vector<write_completed>& refused);
   void emit(const protocols::front_machine::emit_token& token);
   void finish(const protocols::front_machine::end_request& end);
   template <class Message>
@@ -91,4 +91,4 @@ struct allowed_unsafe_message_type<troupe::actors::from_client<Message>> : std::
 } // namespace caf
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::client_gone)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::protocols::lost)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::protocols::regained)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::protocols::recovered)

@@ -23,7 +23,7 @@ prefill_member_machine::options member_options(const rank_context& rank, const c
 } // namespace
 
 prefill_actor::prefill_actor(caf::actor_config& config, const rank_context& rank, cell_id cell, caf::actor executor,
-                             admission_board& board)
+                             admission_table& board)
     : cell_actor(config, rank, actor_kind::prefill, cell, std::move(executor)), board_(board),
       layout_(gpu::models::layout_at(rank.facts, rank.spec, cell_, place_)),
       member_(rank.plan, cell, rank.self, member_options(rank, cell_)) {
@@ -41,7 +41,7 @@ rank_actor::handlers prefill_actor::member_handlers() {
         TROUPE_FAULT_POINT("prefill.preflight");
         perform(member_.on_reserve_rows(order.body, rank_.now()));
       },
-      [this](const cargo_landed& news) { perform(member_.on_rows_landed(news.room, news.from, rank_.now())); },
+      [this](const write_arrived& news) { perform(member_.on_rows_arrived(news.room, news.from, rank_.now())); },
       [this](const envelope<rows_returned>& word) { perform(member_.on_rows_returned(word.source, word.body)); },
       [this](const envelope<revoke_blocks>& word) { perform(member_.on_revoke(word.source, word.body)); },
       [this](prefilled& news) {
@@ -50,7 +50,7 @@ rank_actor::handlers prefill_actor::member_handlers() {
             member_.on_prefilled(news.request, news.kv_room, news.decode_cell, std::move(news.blocks), rank_.now()));
       },
       [this](const envelope<grant_blocks>& grant) { perform(member_.on_grant(grant.source, grant.body, rank_.now())); },
-      [this](const cargo_delivered& end) {
+      [this](const write_completed& end) {
         TROUPE_FAULT_POINT("prefill.delivered");
         perform(member_.on_written(end.room, end.part, end.outcome, rank_.now()));
       },
@@ -68,8 +68,8 @@ rank_actor::handlers prefill_actor::leader_handlers() {
         TROUPE_FAULT_POINT("prefill.preflight");
         perform(leader_->on_submit(work.body, rank_.now()));
       },
-      from_place<landed>(
-          [this](const landed& news, std::uint32_t place) { perform(leader_->on_landed(news, place, rank_.now())); }),
+      from_place<arrived>(
+          [this](const arrived& news, std::uint32_t place) { perform(leader_->on_arrived(news, place, rank_.now())); }),
       from_place<rows_quiet>([this](const rows_quiet& word, std::uint32_t place) {
         perform(leader_->on_quiet(word, place, rank_.now()));
       }),
@@ -78,16 +78,16 @@ rank_actor::handlers prefill_actor::leader_handlers() {
       },
       [this](const step_machine::first_token& token) {
         report(token.request, phase::prefill, token.began, token.ended);
-        shipping_since_[token.request] = token.ended;
+        sending_since_[token.request] = token.ended;
         perform(leader_->on_prefilled(token.request, token.id, token.position_delta, token.digest, token.ended));
-        report_shipped(token.request); // before the host had the token, perhaps
+        report_kv_sent(token.request); // before the host had the token, perhaps
       },
       [this](const step_machine::given_up& news) {
         perform(leader_->on_given_up(news.request, news.cause, news.ran_whole, rank_.now()));
       },
-      from_place<shipped>([this](const shipped& news, std::uint32_t place) {
-        perform(leader_->on_shipped(news, place, rank_.now()));
-        report_shipped(news.request);
+      from_place<shipped>([this](const kv_sent& news, std::uint32_t place) {
+        perform(leader_->on_kv_sent(news, place, rank_.now()));
+        report_kv_sent(news.request);
       }),
       [this](const envelope<cancel>& word) { perform(leader_->on_cancel(word.body.request, rank_.now())); });
 }
@@ -101,12 +101,12 @@ void prefill_actor::on_tick() {
     perform(leader_->on_tick(rank_.now()));
 }
 
-void prefill_actor::report_shipped(request_id request) {
-  const auto since = shipping_since_.find(request);
-  if (since == shipping_since_.end() || !leader_->ended(request))
+void prefill_actor::report_kv_sent(request_id request) {
+  const auto since = sending_since_.find(request);
+  if (since == sending_since_.end() || !leader_->ended(request))
     return;
   report(request, phase::kv, since->second, rank_.now());
-  shipping_since_.erase(since);
+  sending_since_.erase(since);
 }
 
 void prefill_actor::perform(prefill_leader_machine::effects what) {
@@ -129,13 +129,13 @@ void prefill_actor::write_blocks(const prefill_member_machine::write_blocks& wri
                              .source_region = rank_.regions.at("kv.prefill").id,
                              .target_region = rank_.peer_regions.at(to, "kv.decode").region,
                              .pieces = gpu::models::kv_pieces(layout_, write.blocks, target, write.target),
-                             .completion_data = completion_data(cargo::kv, write.room),
+                             .completion_data = completion_data(transfer_kind::kv, write.room),
                              .lease = write.under,
                              .deadline = rank_.now() + std::chrono::milliseconds{rank_.spec.timeouts.transfer_ms},
-                             .cookie = cookie_of(cargo::kv, write.room, write.part)},
+                             .cookie = cookie_of(transfer_kind::kv, write.room, write.part)},
                             fabric::ready_event::behind(ready->second.second));
   if (!posted)
-    caf::anon_send(this, cargo_delivered{cargo::kv, write.room, write.part, posted});
+    caf::anon_send(this, write_completed{transfer_kind::kv, write.room, write.part, posted});
   TROUPE_FAULT_POINT("prefill.blocks_posted");
 }
 

@@ -16,7 +16,7 @@ namespace troupe::actors {
 class prefill_actor : public cell_actor {
 public:
   prefill_actor(caf::actor_config& config, const rank_context& rank, protocols::cell_id cell, caf::actor executor,
-                admission_board& board);
+                admission_table& board);
 
   const char* name() const override { return "prefill"; }
 
@@ -28,15 +28,15 @@ private:
   void perform(protocols::prefill_leader_machine::effects what);
   void perform(protocols::prefill_member_machine::effects what);
   void write_blocks(const protocols::prefill_member_machine::write_blocks& write);
-  void report_shipped(protocols::request_id request);
+  void report_kv_sent(protocols::request_id request);
 
-  admission_board& board_;
+  admission_table& board_;
   gpu::models::kv_layout layout_;
   protocols::prefill_member_machine member_;
   std::optional<protocols::prefill_leader_machine> leader_;
   /// What keys and values that are to be sent stand behind, by their room; until the request's release.
   std::map<protocols::room_id, std::pair<protocols::request_id, std::shared_ptr<const fabric::device_event>>> ready_;
-  std::map<protocols::request_id, protocols::time_point> shipping_since_; ///< leader, for timings
+  std::map<protocols::request_id, protocols::time_point> sending_since_; ///< leader, for timings
 };
 
 } // namespace troupe::actors

@@ -17,7 +17,7 @@ rank_actor::handlers reader_actor::make_handlers() {
   return on([this](const reading_order& order) {
     base::flight_span reading{record_of(actor_kind::reader, order.what->question.tag)};
     const gpu::models::keeps_on goes_on = [this, &order] {
-      get_on();
+      note_progress();
       return !order.stop->load(std::memory_order_relaxed) && order.what->is_wanted();
     };
     goes_on();

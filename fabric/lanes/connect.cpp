@@ -111,7 +111,7 @@ result<std::unique_ptr<lane>> connect(lane_kind kind, const endpoint& to, const 
     if (!made)
       return tl::unexpected<failure>{std::move(made.error())};
     kit = std::move(*made);
-    descriptors = {kit.memory.get(), kit.connects_bell.get(), kit.accepts_bell.get()};
+    descriptors = {kit.memory.get(), kit.connects_doorbell.get(), kit.accepts_doorbell.get()};
   }
   if (auto sent =
           named(send_handshake(socket->get(), handshake_frame(between, said), descriptors, deadline), address->text);

@@ -76,9 +76,9 @@ result<std::shared_ptr<mapping>> map(int memory, const lane_options& options) {
 /// Threads: producer calls and consumer calls may come from two threads; `gone_` and `closed_` are what they share.
 class shared_memory_lane final : public lane {
 public:
-  shared_memory_lane(std::shared_ptr<mapping> memory, base::unique_fd own_bell, base::unique_fd peer_bell,
+  shared_memory_lane(std::shared_ptr<mapping> memory, base::unique_fd own_doorbell, base::unique_fd peer_doorbell,
                      base::unique_fd companion, lane_side side, const edge& between, const lane_options& options)
-      : memory_(std::move(memory)), own_bell_(std::move(own_bell)), peer_bell_(std::move(peer_bell)),
+      : memory_(std::move(memory)), own_doorbell_(std::move(own_doorbell)), peer_doorbell_(std::move(peer_doorbell)),
         companion_(std::move(companion)), edge_(between), frame_bytes_max_(options.frame_bytes_max),
         producer_(memory_->words(side == lane_side::connects ? 0 : 1),
                   memory_->bytes(side == lane_side::connects ? 0 : 1)),
@@ -109,14 +109,14 @@ private:
   result<frame_view> judge(std::span<const std::byte> front);
   void look_at_companion() noexcept;
   failure peer_gone() const { return {fault::peer_gone, "rank " + std::to_string(edge_.peer.value)}; }
-  static void ring(const base::unique_fd& bell) noexcept {
-    const std::uint64_t one = 1; // fails only when the counter is full, and then the bell is ringing
-    [[maybe_unused]] const auto written = ::write(bell.get(), &one, sizeof one);
+  static void ring(const base::unique_fd& doorbell) noexcept {
+    const std::uint64_t one = 1; // fails only when the counter is full, and then the doorbell is ringing
+    [[maybe_unused]] const auto written = ::write(doorbell.get(), &one, sizeof one);
   }
 
   std::shared_ptr<mapping> memory_;
-  base::unique_fd own_bell_;
-  base::unique_fd peer_bell_;
+  base::unique_fd own_doorbell_;
+  base::unique_fd peer_doorbell_;
   base::unique_fd companion_;
   edge edge_;
   std::size_t frame_bytes_max_;
@@ -185,7 +185,7 @@ void shared_memory_lane::put(std::span<std::byte> room, std::span<const std::byt
   if (!payload.empty())
     std::memcpy(room.data() + limits::frame_header_bytes, payload.data(), payload.size());
   if (producer_.commit())
-    ring(peer_bell_);
+    ring(peer_doorbell_);
 }
 
 result<std::optional<frame_view>> shared_memory_lane::peek() {
@@ -238,7 +238,7 @@ void shared_memory_lane::pop() {
   const auto bytes = record_bytes(limits::frame_header_bytes + front_->payload.size());
   front_.reset();
   if (consumer_.pop(bytes))
-    ring(peer_bell_);
+    ring(peer_doorbell_);
 }
 
 bool shared_memory_lane::arm(interest wanted) {
@@ -263,13 +263,13 @@ void shared_memory_lane::disarm() {
   armed_ = {.readable = false, .writable = false};
   if (!std::exchange(waited_, false))
     return;
-  // One look at both: a bell that was rung is silenced; one that is rung after this look wakes once in vain.
-  std::array<pollfd, 2> fds{{{own_bell_.get(), POLLIN, 0}, {companion_.get(), POLLIN | POLLRDHUP, 0}}};
+  // One look at both: a doorbell that was rung is silenced; one that is rung after this look wakes once in vain.
+  std::array<pollfd, 2> fds{{{own_doorbell_.get(), POLLIN, 0}, {companion_.get(), POLLIN | POLLRDHUP, 0}}};
   if (::poll(fds.data(), fds.size(), 0) <= 0)
     return;
   if (fds[0].revents != 0) {
     std::uint64_t rings = 0;
-    [[maybe_unused]] const auto got = ::read(own_bell_.get(), &rings, sizeof rings);
+    [[maybe_unused]] const auto got = ::read(own_doorbell_.get(), &rings, sizeof rings);
   }
   if (fds[1].revents != 0)
     gone_.store(true, std::memory_order_release);
@@ -278,7 +278,7 @@ void shared_memory_lane::disarm() {
 lane::wait_set shared_memory_lane::waitables(interest wanted) const {
   wait_set set;
   if (wanted.readable || wanted.writable)
-    set.fds[set.count++] = {own_bell_.get(), POLLIN, 0};
+    set.fds[set.count++] = {own_doorbell_.get(), POLLIN, 0};
   set.fds[set.count++] = {companion_.get(), POLLIN | POLLRDHUP, 0};
   return set;
 }
@@ -294,7 +294,7 @@ void shared_memory_lane::close() noexcept {
     ::shutdown(companion_.get(), SHUT_RDWR); // the descriptor itself lives as long as another thread may poll it
 }
 
-base::unique_fd make_bell() {
+base::unique_fd make_doorbell() {
   return base::unique_fd{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
 }
 
@@ -313,9 +313,9 @@ result<shared_memory_kit> make_shared_memory_kit(const lane_options& options) {
     return failed("ftruncate");
   if (::fcntl(kit.memory.get(), F_ADD_SEALS, seals) != 0)
     return failed("F_ADD_SEALS");
-  kit.connects_bell = make_bell();
-  kit.accepts_bell = make_bell();
-  if (!kit.connects_bell || !kit.accepts_bell)
+  kit.connects_doorbell = make_doorbell();
+  kit.accepts_doorbell = make_doorbell();
+  if (!kit.connects_doorbell || !kit.accepts_doorbell)
     return failed("eventfd");
   return kit;
 }
@@ -325,8 +325,8 @@ result<std::unique_ptr<lane>> make_shared_memory_lane(shared_memory_kit kit, bas
   auto memory = map(kit.memory.get(), options);
   if (!memory)
     return tl::unexpected<failure>{std::move(memory.error())};
-  auto& own = side == lane_side::connects ? kit.connects_bell : kit.accepts_bell;
-  auto& other = side == lane_side::connects ? kit.accepts_bell : kit.connects_bell;
+  auto& own = side == lane_side::connects ? kit.connects_doorbell : kit.accepts_doorbell;
+  auto& other = side == lane_side::connects ? kit.accepts_doorbell : kit.connects_doorbell;
   for (const int fd : {own.get(), other.get(), companion.get()}) // what a peer passed must not be able to block us
     ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);
   return std::make_unique<shared_memory_lane>(std::move(*memory), std::move(own), std::move(other),
@@ -345,10 +345,10 @@ std::pair<std::unique_ptr<lane>, std::unique_ptr<lane>> make_shared_memory_pair(
   const edge first{.self = rank_id{0}, .self_born = generation{1}, .peer = rank_id{1}, .peer_born = generation{1}};
   const edge second{.self = rank_id{1}, .self_born = generation{1}, .peer = rank_id{0}, .peer_born = generation{1}};
   auto connects =
-      std::make_unique<shared_memory_lane>(*memory, duplicate(kit->connects_bell), duplicate(kit->accepts_bell),
+      std::make_unique<shared_memory_lane>(*memory, duplicate(kit->connects_doorbell), duplicate(kit->accepts_doorbell),
                                            base::unique_fd{ends[0]}, lane_side::connects, first, options);
   auto accepts =
-      std::make_unique<shared_memory_lane>(*memory, std::move(kit->accepts_bell), std::move(kit->connects_bell),
+      std::make_unique<shared_memory_lane>(*memory, std::move(kit->accepts_doorbell), std::move(kit->connects_doorbell),
                                            base::unique_fd{ends[1]}, lane_side::accepts, second, options);
   return {std::move(connects), std::move(accepts)};
 }

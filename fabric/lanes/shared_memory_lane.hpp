@@ -11,9 +11,9 @@ namespace troupe::fabric {
 /// What makes up a shared-memory lane: one memory file with two rings, and a doorbell for each end.
 /// The connecting side makes it and passes it with its hello (SCM_RIGHTS), in this order.
 struct shared_memory_kit {
-  base::unique_fd memory;        ///< memfd, sealed against growing and shrinking: a mapped page cannot vanish
-  base::unique_fd connects_bell; ///< eventfd that wakes the side that connects
-  base::unique_fd accepts_bell;
+  base::unique_fd memory;            ///< memfd, sealed against growing and shrinking: a mapped page cannot vanish
+  base::unique_fd connects_doorbell; ///< eventfd that wakes the side that connects
+  base::unique_fd accepts_doorbell;
 };
 
 /// Errors: no_memory.

@@ -366,7 +366,7 @@ void wire::run() {
 void wire::sleep() {
   sleeping_.store(true, std::memory_order_seq_cst);
   {
-    const std::lock_guard lock{mutex_}; // what was handed in before we said that we sleep rang no bell
+    const std::lock_guard lock{mutex_}; // what was handed in before we said that we sleep rang no doorbell
     if (!posted_.empty() || !added_.empty() || !removed_.empty()) {
       sleeping_.store(false);
       return;

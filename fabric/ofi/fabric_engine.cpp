@@ -22,21 +22,22 @@ result<std::unique_ptr<transfer_engine>> fabric_engine::create(fabric_options op
     return tl::unexpected{std::move(session.error())};
   const fabric_identity self{.self = options.self, .born = options.born, .job_token = options.job_token};
   const socket_address listening = (*session)->address();
-  auto door = fabric_door::open(self, listening, port_of(listening));
+  auto door = fabric_listener::open(self, listening, port_of(listening));
   if (!door)
     return tl::unexpected{std::move(door.error())};
-  auto bell = transfer_bell::create();
-  if (!bell)
-    return tl::unexpected{std::move(bell.error())};
+  auto doorbell = transfer_doorbell::create();
+  if (!doorbell)
+    return tl::unexpected{std::move(doorbell.error())};
   return std::unique_ptr<transfer_engine>{
-      new fabric_engine{std::move(options), std::move(*session), std::move(*door), std::move(*bell)}};
+      new fabric_engine{std::move(options), std::move(*session), std::move(*door), std::move(*doorbell)}};
 }
 
-fabric_engine::fabric_engine(fabric_options options, std::unique_ptr<fabric_session> session, fabric_door door,
-                             transfer_bell bell)
-    : transfer_engine_base(std::move(bell)), options_(std::move(options)), identity_{.self = options_.self,
-                                                                                     .born = options_.born,
-                                                                                     .job_token = options_.job_token},
+fabric_engine::fabric_engine(fabric_options options, std::unique_ptr<fabric_session> session, fabric_listener door,
+                             transfer_doorbell doorbell)
+    : transfer_engine_base(std::move(doorbell)),
+      options_(std::move(options)), identity_{.self = options_.self,
+                                              .born = options_.born,
+                                              .job_token = options_.job_token},
       address_(bytes_of(door.address())), transfers_(options_.queue_max), posted_(options_.queue_max),
       own_(options_.queue_max), session_(std::move(session)), door_(std::move(door)) {
   idle_.reserve(transfers_.size());
@@ -91,7 +92,7 @@ result<void> fabric_engine::attach_peer(const protocols::endpoint& to, protocols
     return {};
   joining wanted{to, {}};
   joining_.push_back(&wanted);
-  bell_.ring();
+  doorbell_.ring();
   changed_.wait_until(lock, deadline, [&] { return stopping_ || wanted.outcome; });
   std::erase(joining_, &wanted);
   if (wanted.outcome)
@@ -126,7 +127,7 @@ result<void> fabric_engine::attach_region(rank_id rank, const protocols::region_
 
 /// A rank that writes to itself is of one generation with what it writes.
 result<void> fabric_engine::lease_holds(const write_request& request, const peer* to) {
-  return protocols::judge_lease(request.lease, to != nullptr ? to->born : request.lease.owner, base::now());
+  return protocols::check_lease(request.lease, to != nullptr ? to->born : request.lease.owner, base::now());
 }
 
 result<void> fabric_engine::judge(const write_request& request, const peer* to, protocols::time_point now) {
@@ -183,7 +184,7 @@ result<void> fabric_engine::post(write_request request, ready_event source_ready
     wake = std::exchange(asleep_, false);
   }
   if (wake)
-    bell_.ring();
+    doorbell_.ring();
   return {};
 }
 

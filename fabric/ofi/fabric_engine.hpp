@@ -5,7 +5,7 @@
 #include <optional>
 #include <vector>
 
-#include "fabric/ofi/fabric_door.hpp"
+#include "fabric/ofi/fabric_listener.hpp"
 #include "fabric/ofi/fabric_session.hpp"
 #include "fabric/transfers/region_memory.hpp"
 #include "fabric/transfers/transfer_engine_base.hpp"
@@ -19,10 +19,10 @@ namespace troupe::fabric {
 /// The data plane between hosts: one-sided writes over libfabric connections, one from each writer to each peer that it
 /// writes to, made when the first write waits.
 ///
-/// A connection is made in three steps (fabric_door.hpp): the writer knocks at the peer's door, the door lets exactly
-/// its address through to libfabric's port, and libfabric's request carries a proof; nothing that comes another way
-/// reaches libfabric, so whatever completes here was written by a peer that knows the job's token (which of them, it
-/// says itself). A newer generation of a peer takes the place of an older one, whose connection is closed then: what
+/// A connection is made in three steps (fabric_listener.hpp): the writer knocks at the peer's door, the door lets
+/// exactly its address through to libfabric's port, and libfabric's request carries a proof; nothing that comes another
+/// way reaches libfabric, so whatever completes here was written by a peer that knows the job's token (which of them,
+/// it says itself). A newer generation of a peer takes the place of an older one, whose connection is closed then: what
 /// it had written and not told of is heard of no more.
 ///
 /// The pieces of a write are posted side by side, and the last of them, which carries the completion data, only when
@@ -135,7 +135,8 @@ private:
     std::optional<protocols::result<void>> outcome;
   };
 
-  fabric_engine(fabric_options options, std::unique_ptr<fabric_session> session, fabric_door door, transfer_bell bell);
+  fabric_engine(fabric_options options, std::unique_ptr<fabric_session> session, fabric_listener door,
+                transfer_doorbell doorbell);
 
   /// Contract: K1. Errors: stale_grant.
   static protocols::result<void> lease_holds(const write_request& request, const peer* to);
@@ -194,7 +195,7 @@ private:
   std::vector<std::unique_ptr<peer>> everybody_;
   transfer_queue<transfer*> own_;
   std::unique_ptr<fabric_session> session_;
-  fabric_door door_;
+  fabric_listener door_;
   std::vector<expected_guest> expected_; ///< one a rank, at most port_filter::sources_max
   std::map<protocols::rank_id, visit> visits_;
   std::vector<pollfd> watched_;

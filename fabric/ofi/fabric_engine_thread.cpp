@@ -107,7 +107,7 @@ bool fabric_engine::copy_own() {
     } else if (copy_some(write.walk, write.request.pieces, write.source->memory.bytes().data(), write.own_target,
                          budget)) {
       own_.pop();
-      events_.on_landed(options_.self, write.request.completion_data);
+      events_.on_arrived(options_.self, write.request.completion_data);
       finish(write, {});
     }
   }
@@ -202,8 +202,8 @@ bool fabric_engine::reap() {
 }
 
 void fabric_engine::on_completion(const fabric_session::completion& done) {
-  if (done.landed)
-    return events_.on_landed(rank_id{static_cast<std::uint32_t>(done.data >> 48)}, done.data & callers_bits);
+  if (done.arrived)
+    return events_.on_arrived(rank_id{static_cast<std::uint32_t>(done.data >> 48)}, done.data & callers_bits);
   if (done.context == nullptr)
     return; // of a peer's write that failed here; its writer is told
   auto& one = *static_cast<operation*>(done.context);
@@ -315,7 +315,7 @@ void fabric_engine::rest(bool worked) {
   if (session_->may_sleep()) {
     const bool under_way = !own_.empty() || std::any_of(everybody_.begin(), everybody_.end(),
                                                         [](const auto& to) { return to->awaits_something(); });
-    watched_.assign({{session_->wait_file(), POLLIN, 0}, {bell_.file(), POLLIN, 0}});
+    watched_.assign({{session_->wait_file(), POLLIN, 0}, {doorbell_.file(), POLLIN, 0}});
     door_.watch(watched_);
     for (const auto& to : everybody_)
       if (to->there.knock)
@@ -330,7 +330,7 @@ void fabric_engine::rest(bool worked) {
     if (watched_[0].revents != 0)
       moved_ = base::now();
     if (watched_[1].revents != 0)
-      bell_.hush();
+      doorbell_.hush();
     look_now_ = std::any_of(watched_.begin() + 2, watched_.end(), [](const pollfd& it) { return it.revents != 0; });
   }
   const std::lock_guard lock{mutex_};

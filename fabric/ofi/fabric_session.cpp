@@ -283,8 +283,8 @@ result<bool> fabric_session::poll(completion& into) {
   fi_cq_data_entry entry{};
   const ssize_t count = ::fi_cq_read(completions_.get(), &entry, 1);
   if (count == 1) {
-    const bool landed = (entry.flags & FI_REMOTE_CQ_DATA) != 0;
-    into = {.context = landed ? nullptr : entry.op_context, .landed = landed, .data = entry.data, .what = {}};
+    const bool arrived = (entry.flags & FI_REMOTE_CQ_DATA) != 0;
+    into = {.context = arrived ? nullptr : entry.op_context, .arrived = arrived, .data = entry.data, .what = {}};
     return true;
   }
   if (count == -FI_EAGAIN || count == 0)

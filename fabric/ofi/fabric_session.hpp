@@ -104,10 +104,10 @@ public:
   /// 0, or -FI_EAGAIN (progress, then again), or another negative error.
   ssize_t post(const write& wanted) noexcept;
 
-  /// One completion: of an own write (`context`) or of a peer's (`landed`).
+  /// One completion: of an own write (`context`) or of a peer's (`arrived`).
   struct completion {
     void* context = nullptr;
-    bool landed = false;
+    bool arrived = false;
     std::uint64_t data = 0;
     int error = 0; ///< of errno.h, 0: delivered
     std::string what;

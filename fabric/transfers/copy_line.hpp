@@ -63,7 +63,7 @@ private:
   transfer_queue<job> jobs_;        ///< guarded by `mutex_`
   bool stopping_ = false;           ///< guarded by `mutex_`
   copied newest_;                   ///< the line's thread's own
-  base::busy_sign turn_;            ///< the line's thread's own, once started
+  base::progress_counter turn_;     ///< the line's thread's own, once started
   protocols::duration nap_ = std::chrono::seconds{1};
   std::thread thread_;
 };

@@ -41,7 +41,7 @@ result<void> drilled_engine::start(transfer_events events) {
   wrapped.on_delivered = [this](std::uint64_t cookie, result<void> outcome) {
     on_delivered(cookie, std::move(outcome));
   };
-  wrapped.on_landed = [this](rank_id from, std::uint64_t data) { on_landed(from, data); };
+  wrapped.on_arrived = [this](rank_id from, std::uint64_t data) { on_arrived(from, data); };
   teller_ = std::thread{[this] { tell_late(); }};
   return with_->start(std::move(wrapped));
 }
@@ -93,9 +93,9 @@ void drilled_engine::on_delivered(std::uint64_t cookie, result<void> outcome) {
   events_.on_delivered(cookie, std::move(outcome));
 }
 
-void drilled_engine::on_landed(rank_id from, std::uint64_t data) {
-  if (!drill_.on_write(from, injection_machine::write_moment::landed))
-    events_.on_landed(from, data);
+void drilled_engine::on_arrived(rank_id from, std::uint64_t data) {
+  if (!drill_.on_write(from, injection_machine::write_moment::arrived))
+    events_.on_arrived(from, data);
 }
 
 void drilled_engine::tell_late() {

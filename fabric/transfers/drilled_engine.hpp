@@ -36,7 +36,7 @@ private:
   static constexpr std::uint64_t untold = ~std::uint64_t{0};
 
   void on_delivered(std::uint64_t cookie, protocols::result<void> outcome);
-  void on_landed(protocols::rank_id from, std::uint64_t data);
+  void on_arrived(protocols::rank_id from, std::uint64_t data);
   void tell_late();
 
   base::fault_injector& drill_;

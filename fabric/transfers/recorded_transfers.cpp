@@ -26,9 +26,9 @@ public:
                                                     .moment = flight_moment::end});
                                next(cookie, std::move(outcome));
                              },
-                         .on_landed =
-                             [next = std::move(events.on_landed)](rank_id from, std::uint64_t data) {
-                               base::flight().note({.item = data, .peer = from, .action = flight_action::landed});
+                         .on_arrived =
+                             [next = std::move(events.on_arrived)](rank_id from, std::uint64_t data) {
+                               base::flight().note({.item = data, .peer = from, .action = flight_action::arrived});
                                next(from, data);
                              },
                          .on_peer_gone = std::move(events.on_peer_gone)});

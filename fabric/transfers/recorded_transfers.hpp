@@ -7,7 +7,7 @@
 namespace troupe::fabric {
 
 /// The same engine, with every write and its end noted in the flight recorder: posted, delivered (with the same
-/// cookie), landed. Contract: C8.
+/// cookie), arrived. Contract: C8.
 std::unique_ptr<transfer_engine> record_transfers(std::unique_ptr<transfer_engine> with);
 
 } // namespace troupe::fabric

@@ -25,16 +25,16 @@ result<std::unique_ptr<transfer_engine>> shared_memory_engine::create(shared_mem
   auto listening = listening_socket::at_unix(options.unix_path, SOCK_SEQPACKET);
   if (!listening)
     return tl::unexpected{std::move(listening.error())};
-  auto bell = transfer_bell::create();
-  if (!bell)
-    return tl::unexpected{std::move(bell.error())};
+  auto doorbell = transfer_doorbell::create();
+  if (!doorbell)
+    return tl::unexpected{std::move(doorbell.error())};
   return std::unique_ptr<transfer_engine>{
-      new shared_memory_engine{std::move(options), std::move(*listening), std::move(*bell)}};
+      new shared_memory_engine{std::move(options), std::move(*listening), std::move(*doorbell)}};
 }
 
 shared_memory_engine::shared_memory_engine(shared_memory_options options, listening_socket listening,
-                                           transfer_bell bell)
-    : transfer_engine_base(std::move(bell)), options_(std::move(options)), posted_(options_.queue_max),
+                                           transfer_doorbell doorbell)
+    : transfer_engine_base(std::move(doorbell)), options_(std::move(options)), posted_(options_.queue_max),
       door_(options_, std::move(listening)),
       device_copies_(options_.devices ? options_.devices->make_copies() : nullptr), unpublished_(options_.queue_max) {}
 
@@ -80,12 +80,12 @@ result<void> shared_memory_engine::attach_peer(const protocols::endpoint& to, pr
     return {};
   if (options_.self < to.rank) {
     lock.unlock();
-    auto made = door_.connect(to, bell_, deadline);
+    auto made = door_.connect(to, doorbell_, deadline);
     if (!made)
       return tl::unexpected{std::move(made.error())};
     lock.lock();
     joining_.push_back(std::move(*made));
-    bell_.ring();
+    doorbell_.ring();
   }
   if (!changed_.wait_until(lock, deadline, [&] { return stopping_ || has_joined(); }))
     return fail(fault::timeout,
@@ -138,7 +138,7 @@ result<void> shared_memory_engine::attach_region(rank_id rank, const protocols::
 
 /// A rank that writes to itself is of one generation with what it writes.
 result<void> shared_memory_engine::lease_holds(const protocols::lease& held, const peer_pointer& to) {
-  return protocols::judge_lease(held, to ? to->born : held.owner, base::now());
+  return protocols::check_lease(held, to ? to->born : held.owner, base::now());
 }
 
 result<void> shared_memory_engine::post(write_request request, ready_event source_ready) {
@@ -187,7 +187,7 @@ result<void> shared_memory_engine::post(write_request request, ready_event sourc
     wake = std::exchange(asleep_, false);
   }
   if (wake)
-    bell_.ring();
+    doorbell_.ring();
   return {};
 }
 

@@ -7,8 +7,8 @@
 
 #include "fabric/lanes/spin_budget.hpp"
 #include "fabric/transfers/shared_region.hpp"
-#include "fabric/transfers/transfer_door.hpp"
 #include "fabric/transfers/transfer_engine_base.hpp"
+#include "fabric/transfers/transfer_listener.hpp"
 #include "fabric/transfers/transfer_pieces.hpp"
 #include "fabric/transfers/transfer_queue.hpp"
 
@@ -49,7 +49,7 @@ private:
     std::optional<protocols::time_point> begun; ///< when the device was told
   };
 
-  shared_memory_engine(shared_memory_options options, listening_socket listening, transfer_bell bell);
+  shared_memory_engine(shared_memory_options options, listening_socket listening, transfer_doorbell doorbell);
 
   protocols::result<shared_region> make_region(std::size_t bytes, memory_kind kind) const;
   protocols::result<shared_region> open_region(const transfer_note& described, base::unique_fd file) const;
@@ -59,8 +59,8 @@ private:
 
   // ---- the engine's thread ----
   void run() noexcept override;
-  bool take_landed();
-  protocols::result<bool> take_landed(transfer_peer& from);
+  bool take_arrived();
+  protocols::result<bool> take_arrived(transfer_peer& from);
   bool work_on_writes();
   bool is_over(accepted& write);
   /// Whether the write that is under way is whole; lowers `budget` by what was copied here.
@@ -89,7 +89,7 @@ private:
   std::size_t unfinished_ = 0; ///< taken, and `on_delivered` not called yet; at most queue_max
 
   // The engine's thread's own.
-  transfer_door door_;
+  transfer_listener door_;
   std::vector<peer_pointer> live_; ///< what `peers_` holds
   std::optional<accepted> copying_;
   std::unique_ptr<device_copies> device_copies_;

@@ -26,7 +26,7 @@ namespace {
 /// What is copied, and how many writes are begun, before sockets and completions are looked at again.
 constexpr std::uint64_t turn_bytes = std::uint64_t{1} << 20;
 constexpr int turn_writes = 64;
-constexpr std::size_t landed_batch = 64;
+constexpr std::size_t arrived_batch = 64;
 /// Between looks at deadlines while a peer's ring has no room.
 constexpr int sleep_ms_unpublished = 5;
 /// A device's copy is looked at without a pause for so long, then so often.
@@ -40,7 +40,7 @@ void shared_memory_engine::run() noexcept {
   while (goes_on()) {
     adopt_joining();
     // Not `||`: each of them has to have its turn.
-    const bool busy = static_cast<int>(take_landed()) + work_on_writes() + publish_waiting() != 0;
+    const bool busy = static_cast<int>(take_arrived()) + work_on_writes() + publish_waiting() != 0;
     watch(busy);
   }
   fail_all(nullptr, {fault::transfer_failed, "the engine stopped"});
@@ -50,10 +50,10 @@ void shared_memory_engine::run() noexcept {
   door_.close();
 }
 
-bool shared_memory_engine::take_landed() {
+bool shared_memory_engine::take_arrived() {
   bool worked = false;
   for (std::size_t i = live_.size(); i-- > 0;) {
-    const auto taken = take_landed(*live_[i]);
+    const auto taken = take_arrived(*live_[i]);
     if (!taken)
       lose(peer_pointer{live_[i]}, taken.error());
     worked |= !taken || *taken;
@@ -61,15 +61,15 @@ bool shared_memory_engine::take_landed() {
   return worked;
 }
 
-result<bool> shared_memory_engine::take_landed(transfer_peer& from) {
-  std::array<std::uint64_t, landed_batch> words;
+result<bool> shared_memory_engine::take_arrived(transfer_peer& from) {
+  std::array<std::uint64_t, arrived_batch> words;
   const auto taken = from.incoming.pop(words);
   if (!taken)
     return tl::unexpected{taken.error()};
   if (*taken != 0 && from.incoming.take_room_wanted())
-    from.bell.ring();
+    from.doorbell.ring();
   for (std::size_t i = 0; i < *taken; ++i)
-    events_.on_landed(from.rank, words[i] & callers_bits);
+    events_.on_arrived(from.rank, words[i] & callers_bits);
   return *taken != 0;
 }
 
@@ -125,12 +125,12 @@ bool shared_memory_engine::is_over(accepted& write) {
 
 bool shared_memory_engine::publish(accepted& write) {
   if (!write.to) {
-    events_.on_landed(options_.self, write.request.completion_data);
+    events_.on_arrived(options_.self, write.request.completion_data);
   } else {
     if (!write.to->outgoing.push(completion_word(options_.self, write.request.completion_data)))
       return false;
     if (write.to->outgoing.take_reader_asleep())
-      write.to->bell.ring();
+      write.to->doorbell.ring();
   }
   finish(write, {});
   return true;
@@ -181,9 +181,9 @@ void shared_memory_engine::fail_all(const transfer_peer* of, const failure& caus
 }
 
 void shared_memory_engine::lose(const peer_pointer& left, const failure& cause) {
-  // What had landed before the end is whole and counts.
-  for (auto taken = take_landed(*left); taken && *taken;)
-    taken = take_landed(*left);
+  // What had arrived before the end is whole and counts.
+  for (auto taken = take_arrived(*left); taken && *taken;)
+    taken = take_arrived(*left);
   {
     const std::lock_guard lock{mutex_};
     left->gone = failure{fault::peer_gone, of_rank(left->rank) + ": " + cause.what};
@@ -207,7 +207,7 @@ void shared_memory_engine::watch(bool busy) {
                                                                 : sleep_ms_unpublished};
   const timespec longest{.tv_sec = patience.count() / 1'000'000'000, .tv_nsec = patience.count() % 1'000'000'000};
   watched_.clear();
-  watched_.push_back({bell_.file(), POLLIN, 0});
+  watched_.push_back({doorbell_.file(), POLLIN, 0});
   for (const auto& with : live_)
     watched_.push_back({with->socket.get(), POLLIN, 0});
   const auto peers = live_.size();
@@ -217,7 +217,7 @@ void shared_memory_engine::watch(bool busy) {
     disarm();
   if (woken > 0) {
     if (watched_[0].revents != 0)
-      bell_.hush();
+      doorbell_.hush();
     // Backwards, since a peer that is lost leaves `live_`.
     for (std::size_t i = peers; i-- > 0;)
       if (watched_[1 + i].revents != 0)
@@ -227,7 +227,7 @@ void shared_memory_engine::watch(bool busy) {
     const auto found = peers_.find(rank);
     return found == peers_.end() ? protocols::generation{} : found->second->born;
   };
-  for (peer_pointer& joined : door_.step(std::span{watched_}.subspan(1 + peers), bell_, highest))
+  for (peer_pointer& joined : door_.step(std::span{watched_}.subspan(1 + peers), doorbell_, highest))
     adopt(std::move(joined));
 }
 

@@ -26,8 +26,8 @@ std::vector<write_piece> in_place(std::vector<write_piece> pieces) {
 } // namespace
 
 staged_engine::staged_engine(std::unique_ptr<transfer_engine> with, std::shared_ptr<device_memory> devices,
-                             std::shared_ptr<landing_board> landings, std::size_t queue_max)
-    : wrapped_engine(std::move(with)), devices_(std::move(devices)), landings_(std::move(landings)),
+                             std::shared_ptr<arrival_table> arrivals, std::size_t queue_max)
+    : wrapped_engine(std::move(with)), devices_(std::move(devices)), arrivals_(std::move(arrivals)),
       out_(devices_->make_copies(), queue_max), in_(devices_->make_copies(), queue_max) {}
 
 staged_engine::~staged_engine() {
@@ -60,7 +60,7 @@ void staged_engine::be_watched(const base::watching& by) {
 result<void> staged_engine::start(transfer_events events) {
   events_ = std::move(events);
   auto wrapped = events_;
-  wrapped.on_landed = [this](rank_id from, std::uint64_t data) { on_landed(from, data); };
+  wrapped.on_arrived = [this](rank_id from, std::uint64_t data) { on_arrived(from, data); };
   auto started = with_->start(std::move(wrapped));
   if (started) {
     out_.start("troupe-copy-out");
@@ -96,15 +96,15 @@ result<void> staged_engine::post(write_request request, ready_event source_ready
   return out_.put(std::move(job));
 }
 
-void staged_engine::on_landed(rank_id from, std::uint64_t completion_data) {
-  auto expected = landings_->take(from, completion_data);
+void staged_engine::on_arrived(rank_id from, std::uint64_t completion_data) {
+  auto expected = arrivals_->take(from, completion_data);
   const auto found = expected ? regions_.find(expected->region) : regions_.end();
   if (found == regions_.end())
-    return events_.on_landed(from, completion_data);
+    return events_.on_arrived(from, completion_data);
   const auto& [memory, mirror, pinned] = found->second;
   const auto told = [this, from, completion_data](const result<void>& outcome) {
     if (outcome)
-      events_.on_landed(from, completion_data);
+      events_.on_arrived(from, completion_data);
     else
       base::log_error("what {} has written does not reach the device: {}", of_rank(from), to_string(outcome.error()));
   };
@@ -119,7 +119,7 @@ void staged_engine::on_landed(rank_id from, std::uint64_t completion_data) {
 }
 
 void staged_engine::stop() noexcept {
-  with_->stop(); // nothing lands any more
+  with_->stop(); // nothing arrives any more
   out_.stop();
   in_.stop();
 }

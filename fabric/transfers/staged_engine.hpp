@@ -3,9 +3,9 @@
 #include <map>
 #include <memory>
 
+#include "fabric/transfers/arrival_table.hpp"
 #include "fabric/transfers/copy_line.hpp"
 #include "fabric/transfers/device_memory.hpp"
-#include "fabric/transfers/landing_board.hpp"
 #include "fabric/transfers/wrapped_engine.hpp"
 
 namespace troupe::fabric {
@@ -18,16 +18,16 @@ namespace troupe::fabric {
 /// of the mirror is granted, rests in quarantine and is used again with its slot of the device, and what holds for a
 /// write to the host's memory holds here: late bytes go into a slot that rests, and never reach the device at all.
 ///
-/// `on_landed` is called when the bytes are in the device's memory, so no step waits for them (E17). Where they
-/// belong there, `landings` says; a word that nobody expects is passed on and moves nothing. A landing whose copy fails
-/// is not told: the room ends by its deadline, if the device's failure has not ended the rank before.
-/// Rejected: a bounded ring of slots between the two, which needs half the memory and a second set of grants.
-/// Contract: E10, E12, E16, E17, I23, I24, I25, I26, I31.
-/// Threads: as of the engine within, and one for each direction; events are called on any of them.
+/// `on_arrived` is called when the bytes are in the device's memory, so no step waits for them (E17). Where they
+/// belong there, `arrivals` says; a word that nobody expects is passed on and moves nothing. An arrival whose copy
+/// fails is not told: the room ends by its deadline, if the device's failure has not ended the rank before. Rejected: a
+/// bounded ring of slots between the two, which needs half the memory and a second set of grants. Contract: E10, E12,
+/// E16, E17, I23, I24, I25, I26, I31. Threads: as of the engine within, and one for each direction; events are called
+/// on any of them.
 class staged_engine final : public wrapped_engine {
 public:
   staged_engine(std::unique_ptr<transfer_engine> with, std::shared_ptr<device_memory> devices,
-                std::shared_ptr<landing_board> landings, std::size_t queue_max = 4096);
+                std::shared_ptr<arrival_table> arrivals, std::size_t queue_max = 4096);
   ~staged_engine() override;
 
   /// Errors besides those of the engine within: no_memory, of the device or for pages that cannot be pinned.
@@ -45,10 +45,10 @@ private:
     std::shared_ptr<const void> pinned;
   };
 
-  void on_landed(protocols::rank_id from, std::uint64_t completion_data);
+  void on_arrived(protocols::rank_id from, std::uint64_t completion_data);
 
   std::shared_ptr<device_memory> devices_;
-  std::shared_ptr<landing_board> landings_;
+  std::shared_ptr<arrival_table> arrivals_;
   transfer_events events_;
   std::map<std::uint32_t, mirrored> regions_; ///< of a device, by id; fixed once started
   copy_line out_;

@@ -15,7 +15,7 @@
 #include "protocols/time.hpp"
 #include "protocols/transfers/lease.hpp"
 #include "protocols/wire/edge_messages.hpp"
-#include "runtime/base/busy_sign.hpp"
+#include "runtime/base/progress_counter.hpp"
 
 /// The data plane: tensors move by one-sided writes between regions that are registered once for the life of a rank.
 ///
@@ -73,7 +73,7 @@ struct write_request {
   std::uint32_t source_region = 0;
   std::uint32_t target_region = 0;
   std::vector<write_piece> pieces;   ///< checked against both regions before anything is written
-  std::uint64_t completion_data = 0; ///< what the peer's `on_landed` gets, after all pieces are visible there; the low
+  std::uint64_t completion_data = 0; ///< what the peer's `on_arrived` gets, after all pieces are visible there; the low
                                      ///< 48 bits are the caller's, the rest is the engine's (who wrote)
   protocols::lease lease = {};       ///< of the target: asked when the write is posted and before each copy (K1)
   protocols::time_point deadline;
@@ -88,7 +88,7 @@ struct transfer_events {
   /// still be read from the source and arrive at the target: quarantine both.
   std::function<void(std::uint64_t cookie, protocols::result<void> outcome)> on_delivered;
   /// A peer's write to this rank is complete and visible.
-  std::function<void(protocols::rank_id from, std::uint64_t completion_data)> on_landed;
+  std::function<void(protocols::rank_id from, std::uint64_t completion_data)> on_arrived;
   /// No transfer to or from this peer will complete any more.
   std::function<void(protocols::rank_id peer, protocols::failure cause)> on_peer_gone;
 };
@@ -110,7 +110,7 @@ public:
   /// config_invalid (this engine reaches no device's memory).
   virtual protocols::result<local_region> register_region(std::size_t bytes, memory_kind kind = memory_kind::host) = 0;
 
-  /// Where peers knock (fabric/ofi/fabric_door.hpp); empty for shared memory.
+  /// Where peers knock (fabric/ofi/fabric_listener.hpp); empty for shared memory.
   virtual std::vector<std::byte> address() const = 0;
 
   /// From here on events are called.

@@ -31,7 +31,7 @@ result<void> transfer_engine_base::start(transfer_events events) {
   const std::lock_guard lock{mutex_};
   if (started_)
     return fail(fault::illegal_transition, "the engine was started before");
-  TROUPE_ASSERT("transfer_events", events.on_delivered && events.on_landed && events.on_peer_gone);
+  TROUPE_ASSERT("transfer_events", events.on_delivered && events.on_arrived && events.on_peer_gone);
   events_ = std::move(events);
   started_ = true;
   thread_ = std::thread{[this] { run(); }};
@@ -45,7 +45,7 @@ void transfer_engine_base::stop() noexcept {
     stopping_ = true;
   }
   changed_.notify_all();
-  bell_.ring();
+  doorbell_.ring();
   if (thread_.joinable())
     thread_.join();
 }

@@ -5,7 +5,7 @@
 #include <thread>
 
 #include "fabric/transfers/transfer.hpp"
-#include "fabric/transfers/transfer_bell.hpp"
+#include "fabric/transfers/transfer_doorbell.hpp"
 
 namespace troupe::fabric {
 
@@ -22,9 +22,9 @@ protected:
   /// Errors of `create`: config_invalid.
   static protocols::result<void> check_options(protocols::rank_id self, std::size_t queue_max);
 
-  explicit transfer_engine_base(transfer_bell bell) noexcept : bell_(std::move(bell)) {}
+  explicit transfer_engine_base(transfer_doorbell doorbell) noexcept : doorbell_(std::move(doorbell)) {}
 
-  /// The engine's thread; returns soon after `stopping_` was set and the bell rang.
+  /// The engine's thread; returns soon after `stopping_` was set and the doorbell rang.
   virtual void run() noexcept = 0;
   /// To be asked once a turn, and a turn to be taken at least every `nap_`.
   bool goes_on();
@@ -41,7 +41,7 @@ protected:
   static tl::unexpected<protocols::failure> not_attached(protocols::rank_id peer, std::uint32_t region);
   static tl::unexpected<protocols::failure> all_places_taken(std::size_t queue_max);
 
-  const transfer_bell bell_;
+  const transfer_doorbell doorbell_;
   std::chrono::milliseconds nap_{1000}; ///< a belt, unless somebody watches: every cause to wake rings
   transfer_events events_;
   std::mutex mutex_;
@@ -51,7 +51,7 @@ protected:
   bool stopping_ = false;
 
 private:
-  base::busy_sign turn_; ///< the engine's thread's own, once started
+  base::progress_counter turn_; ///< the engine's thread's own, once started
   std::thread thread_;
 };
 

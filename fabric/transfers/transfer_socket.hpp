@@ -17,7 +17,7 @@
 namespace troupe::fabric {
 
 enum class note_kind : std::uint32_t {
-  hello = 1,   ///< who I am and whom I want; with my completion ring and my bell
+  hello = 1,   ///< who I am and whom I want; with my completion ring and my doorbell
   welcome = 2, ///< the same, from the one who accepted
   refuse = 3,  ///< `fault_code` says why; the socket closes
   fetch = 4,   ///< `region`, please

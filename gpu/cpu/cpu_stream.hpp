@@ -37,7 +37,7 @@ private:
   std::uint64_t marks_passed() const noexcept override { return 0; }
   protocols::failure late() const override { return {protocols::fault::timeout, "cpu"}; }
   const stream_event& record_end() override { return end_; }
-  protocols::result<void> land(protocols::result<void> ended) override { return ended; }
+  protocols::result<void> finish_downloads(protocols::result<void> ended) override { return ended; }
 
   struct kept final : captured_work {
     explicit kept(work what) : run(std::move(what)) {}

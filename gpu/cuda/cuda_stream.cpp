@@ -40,7 +40,7 @@ cuda_stream::~cuda_stream() {
     cudaStreamDestroy(handle_);
 }
 
-void cuda_stream::keep(protocols::failure what) {
+void cuda_stream::fail_with(protocols::failure what) {
   if (failed_)
     return;
   what.what = "cuda:" + std::to_string(device_.number) + " " + what.what + last_passed();
@@ -48,10 +48,10 @@ void cuda_stream::keep(protocols::failure what) {
 }
 
 void cuda_stream::fail(std::string words) {
-  keep({fault::executor_failed, std::move(words)});
+  fail_with({fault::executor_failed, std::move(words)});
 }
 
-void cuda_stream::heed(const std::shared_ptr<const peer_report>& report) {
+void cuda_stream::watch(const std::shared_ptr<const peer_report>& report) {
   if (std::ranges::find(reports_, report) == reports_.end())
     reports_.push_back(report);
 }
@@ -123,13 +123,13 @@ const stream_event& cuda_stream::record_end() {
   return end_;
 }
 
-result<void> cuda_stream::land(result<void> ended) {
-  for (landing& each : landings_) {
+result<void> cuda_stream::finish_downloads(result<void> ended) {
+  for (arrival& each : arrivals_) {
     if (ended)
       std::memcpy(each.to.data(), each.pinned->data(), each.to.size());
-    landed_.push_back(std::move(each.pinned));
+    arrived_.push_back(std::move(each.pinned));
   }
-  landings_.clear();
+  arrivals_.clear();
   if (!ended && !failed_)
     failed_ = ended.error(); // whoever wanted the bytes is told once, and does not wait for them any more
   return ended;
@@ -147,21 +147,21 @@ void cuda_stream::upload(std::byte* to, const std::byte* from, std::size_t row, 
   if (auto done = large ? bulk_->upload(handle_, to, from, row, rows, pitch, deadline)
                         : uploads_.upload(handle_, to, from, row, rows, pitch, deadline);
       !done)
-    keep({done.error().code, "upload: " + done.error().what});
+    fail_with({done.error().code, "upload: " + done.error().what});
 }
 
 /// The smallest that is large enough, so that each size finds its own again.
 result<std::unique_ptr<buffer>> cuda_stream::pinned_for(std::size_t bytes) {
-  auto best = landed_.end();
-  for (auto each = landed_.begin(); each != landed_.end(); ++each)
-    if ((*each)->bytes() >= bytes && (best == landed_.end() || (*each)->bytes() < (*best)->bytes()))
+  auto best = arrived_.end();
+  for (auto each = arrived_.begin(); each != arrived_.end(); ++each)
+    if ((*each)->bytes() >= bytes && (best == arrived_.end() || (*each)->bytes() < (*best)->bytes()))
       best = each;
-  if (best == landed_.end()) {
-    landed_.clear(); // they are too small for what comes now
+  if (best == arrived_.end()) {
+    arrived_.clear(); // they are too small for what comes now
     return shared_buffer::make(device_, bytes);
   }
   auto found = std::move(*best);
-  landed_.erase(best);
+  arrived_.erase(best);
   return found;
 }
 
@@ -170,11 +170,11 @@ void cuda_stream::download(std::span<std::byte> to, const std::byte* from) {
     return;
   auto pinned = pinned_for(to.size());
   if (!pinned)
-    return keep({pinned.error().code, "download: " + pinned.error().what});
+    return fail_with({pinned.error().code, "download: " + pinned.error().what});
   enqueue("download", [&](cudaStream_t on) {
     return cudaMemcpyAsync((*pinned)->data(), from, to.size(), cudaMemcpyDeviceToHost, on);
   });
-  landings_.push_back({to, *std::move(pinned)});
+  arrivals_.push_back({to, *std::move(pinned)});
 }
 
 // ---- captured work ------------------------------------------------------------------------------------------------
@@ -221,7 +221,7 @@ void* cuda_stream::memory_of(std::unique_ptr<cuda_buffer>& held, std::size_t byt
   if (!held || held->bytes() < bytes) {
     auto larger = cuda_buffer::make(device_, bytes);
     if (!larger) {
-      keep(larger.error());
+      fail_with(larger.error());
       return nullptr;
     }
     if (held && captured_)

@@ -56,7 +56,7 @@ public:
   void fail(std::string words);
 
   /// A kernel of this stream may say there that it has given up, in host memory: the stream has failed then.
-  void heed(const std::shared_ptr<const peer_report>& report);
+  void watch(const std::shared_ptr<const peer_report>& report);
   /// Rows of the host, `pitch` apart, one behind another to `to`; `from` is free when it returns.
   void upload(std::byte* to, const std::byte* from, std::size_t row, std::size_t rows, std::size_t pitch);
   /// `to` is filled by the `synchronize` that comes behind it.
@@ -70,7 +70,7 @@ public:
 
 private:
   /// Bytes on their way to the host's own pages.
-  struct landing {
+  struct arrival {
     std::span<std::byte> to;
     std::unique_ptr<buffer> pinned;
   };
@@ -82,7 +82,7 @@ private:
 
   void* memory_of(std::unique_ptr<cuda_buffer>& held, std::size_t bytes);
   protocols::result<void> outcome() const;
-  void keep(protocols::failure what);
+  void fail_with(protocols::failure what);
   protocols::result<std::unique_ptr<buffer>> pinned_for(std::size_t bytes);
   std::string last_passed() const;
 
@@ -90,7 +90,7 @@ private:
   std::uint64_t marks_passed() const noexcept override { return marks_seen_; }
   protocols::failure late() const override;
   const stream_event& record_end() override;
-  protocols::result<void> land(protocols::result<void> ended) override;
+  protocols::result<void> finish_downloads(protocols::result<void> ended) override;
 
   device device_;
   cudaStream_t handle_ = nullptr;
@@ -100,12 +100,12 @@ private:
   bool capturing_ = false;
   pinned_ring uploads_;
   std::unique_ptr<bulk_upload> bulk_;
-  std::vector<landing> landings_;
-  std::vector<std::unique_ptr<buffer>> landed_; ///< pinned memory to be used again
-  cuda_event end_;                              ///< of what `synchronize` waits for
-  std::array<passed_mark, 32> marks_;           ///< round and round
-  std::size_t marks_set_ = 0;                   ///< of the device's order
-  std::size_t marks_seen_ = 0;                  ///< passed, of them
+  std::vector<arrival> arrivals_;
+  std::vector<std::unique_ptr<buffer>> arrived_; ///< pinned memory to be used again
+  cuda_event end_;                               ///< of what `synchronize` waits for
+  std::array<passed_mark, 32> marks_;            ///< round and round
+  std::size_t marks_set_ = 0;                    ///< of the device's order
+  std::size_t marks_seen_ = 0;                   ///< passed, of them
   std::unique_ptr<cuda_buffer> scratch_;
   std::unique_ptr<cuda_buffer> counters_;
   std::vector<std::unique_ptr<cuda_buffer>> outgrown_;

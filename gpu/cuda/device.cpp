@@ -1,6 +1,6 @@
 #include "gpu/cuda/device.hpp"
 
-#include "gpu/patience.hpp"
+#include "gpu/wait_policy.hpp"
 
 namespace troupe::gpu::cuda {
 
@@ -35,7 +35,7 @@ void device::use() const noexcept {
 result<void> await_queue(const device& on, cudaStream_t queue, const char* call, protocols::time_point deadline) {
   on.use();
   const std::string name = "cuda:" + std::to_string(on.number);
-  for (patient_wait waiting{deadline, patience::nap};;) {
+  for (patient_wait waiting{deadline, wait_policy::backoff};;) {
     const cudaError_t state = cudaStreamQuery(queue);
     if (state == cudaSuccess)
       return {};

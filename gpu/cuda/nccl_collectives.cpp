@@ -115,7 +115,7 @@ private:
 
 } // namespace
 
-result<std::unique_ptr<device_collectives>> join_nccl(const device& on, const collectives_seat& seat) {
+result<std::unique_ptr<device_collectives>> join_nccl(const device& on, const group_member& seat) {
   on.use();
   ncclUniqueId mine{};
   if (seat.self == 0)

@@ -12,6 +12,6 @@ namespace troupe::gpu::cuda {
 /// ended by the watchdog like any step that completes nothing. Its end is the process's: taking a communicator down
 /// waits for peers that may be gone (DESIGN decision 8). Contract: B2, B10, B20, B26, C7. Errors: executor_failed with
 /// NCCL's words; those of the exchange.
-protocols::result<std::unique_ptr<device_collectives>> join_nccl(const device& on, const collectives_seat& seat);
+protocols::result<std::unique_ptr<device_collectives>> join_nccl(const device& on, const group_member& seat);
 
 } // namespace troupe::gpu::cuda

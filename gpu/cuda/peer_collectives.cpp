@@ -38,7 +38,7 @@ public:
     std::unique_ptr<cuda_buffer> state;
     std::unique_ptr<cuda_buffer> nothing; ///< a number that nobody reads
     std::shared_ptr<buffer> report;
-    peer_seat seat;
+    peer_member seat;
     std::string hindrance; ///< empty: every member reaches every inbox
   };
 
@@ -129,7 +129,7 @@ private:
   template <class Body>
   void enqueue(stream& on, const char* call, const Body& body) {
     auto& queue = static_cast<cuda_stream&>(on);
-    queue.heed(report_);
+    queue.watch(report_);
     queue.enqueue(call, body);
   }
 
@@ -141,8 +141,8 @@ private:
 };
 
 /// This rank's own memory for a group.
-result<peer_collectives::parts> make_parts(const device& on, fabric::device_memory& memory,
-                                           const collectives_seat& seat, std::size_t inbox_bytes) {
+result<peer_collectives::parts> make_parts(const device& on, fabric::device_memory& memory, const group_member& seat,
+                                           std::size_t inbox_bytes) {
   peer_collectives::parts made;
   auto report = shared_buffer::make(on, sizeof(peer_report));
   if (!report)
@@ -187,7 +187,7 @@ struct door {
 
 } // namespace
 
-result<std::unique_ptr<device_collectives>> join_peers(const device& on, const collectives_seat& seat,
+result<std::unique_ptr<device_collectives>> join_peers(const device& on, const group_member& seat,
                                                        std::unique_ptr<device_collectives> larger) {
   const std::size_t bytes = peer_inbox_bytes(seat.size, limits::peer_part_bytes_max);
   const auto memory = make_ipc_memory(static_cast<unsigned>(on.number));

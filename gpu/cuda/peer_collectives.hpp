@@ -16,7 +16,7 @@ namespace troupe::gpu::cuda {
 /// as captured work; then it says in host memory that nobody waits any longer, which fails the stream.
 ///
 /// Contract: B20, B27, C18. Errors: timeout, executor_failed.
-protocols::result<std::unique_ptr<device_collectives>> join_peers(const device& on, const collectives_seat& seat,
+protocols::result<std::unique_ptr<device_collectives>> join_peers(const device& on, const group_member& seat,
                                                                   std::unique_ptr<device_collectives> larger);
 
 } // namespace troupe::gpu::cuda

@@ -59,16 +59,16 @@ struct peer_turn {
   bool broken = false; ///< somebody has given up before: what comes is not waited for
 
   peer_turn() = default;
-  __device__ explicit peer_turn(const peer_seat& seat)
+  __device__ explicit peer_turn(const peer_member& seat)
       : generation(__ldcg(seat.state)), broken(__ldcg(seat.state + 1) != 0) {}
 };
 
 /// One call of one thread.
 class peer_exchange {
 public:
-  __device__ peer_exchange(const peer_seat& seat, const peer_patience& patience, const peer_turn& turn)
+  __device__ peer_exchange(const peer_member& seat, const peer_patience& patience, const peer_turn& turn)
       : seat_(seat), patience_(patience), generation_(turn.generation), broken_(turn.broken) {}
-  __device__ peer_exchange(const peer_seat& seat, const peer_patience& patience)
+  __device__ peer_exchange(const peer_member& seat, const peer_patience& patience)
       : peer_exchange(seat, patience, peer_turn{seat}) {}
 
   __device__ bool broken() const { return broken_; }
@@ -185,7 +185,7 @@ private:
     *const_cast<volatile std::uint32_t*>(&seat_.report->missing) = missing;
   }
 
-  const peer_seat& seat_;
+  const peer_member& seat_;
   const peer_patience& patience_;
   std::uint32_t generation_;
   bool broken_;

@@ -19,7 +19,7 @@ __device__ __forceinline__ peer_pair load_pair(const float* from, std::uint32_t 
 }
 
 template <int Most>
-__device__ __forceinline__ peer_pair sum_of(const peer_seat& seat, const peer_pair (&of)[Most]) {
+__device__ __forceinline__ peer_pair sum_of(const peer_member& seat, const peer_pair (&of)[Most]) {
   peer_pair sum = of[0];
 #pragma unroll
   for (int member = 1; member < Most; ++member)
@@ -68,7 +68,7 @@ struct gather_call {
 
 /// Every member sends all that it has to all others: `keep(at, numbers of the members)`.
 template <int Most, class Call, class Keep>
-__device__ __forceinline__ void exchange_whole(const peer_seat& seat, const peer_patience& patience, const Call& call,
+__device__ __forceinline__ void exchange_whole(const peer_member& seat, const peer_patience& patience, const Call& call,
                                                Keep keep) {
   let_next_kernel_begin();
   await_kernels_before();
@@ -94,14 +94,14 @@ __device__ __forceinline__ void exchange_whole(const peer_seat& seat, const peer
 
 template <int Most>
 __global__ void __launch_bounds__(sum_threads)
-    sum_whole(const __grid_constant__ peer_seat seat, const __grid_constant__ peer_patience patience, sum_call call) {
+    sum_whole(const __grid_constant__ peer_member seat, const __grid_constant__ peer_patience patience, sum_call call) {
   exchange_whole<Most>(seat, patience, call,
                        [&](std::uint32_t at, const peer_pair(&of)[Most]) { call.store(at, sum_of(seat, of)); });
 }
 
 template <int Most>
 __global__ void __launch_bounds__(sum_threads)
-    gather(const __grid_constant__ peer_seat seat, const __grid_constant__ peer_patience patience, gather_call call) {
+    gather(const __grid_constant__ peer_member seat, const __grid_constant__ peer_patience patience, gather_call call) {
   exchange_whole<Most>(seat, patience, call, [&](std::uint32_t at, const peer_pair(&of)[Most]) {
 #pragma unroll
     for (int member = 0; member < Most; ++member)
@@ -113,7 +113,8 @@ __global__ void __launch_bounds__(sum_threads)
 /// A thread has the same place in every share, so that nothing in a block waits for another thread.
 template <int Most>
 __global__ void __launch_bounds__(sum_threads)
-    sum_shares(const __grid_constant__ peer_seat seat, const __grid_constant__ peer_patience patience, sum_call call) {
+    sum_shares(const __grid_constant__ peer_member seat, const __grid_constant__ peer_patience patience,
+               sum_call call) {
   let_next_kernel_begin();
   await_kernels_before();
   peer_exchange with{seat, patience};
@@ -156,7 +157,7 @@ __global__ void __launch_bounds__(sum_threads)
 }
 
 template <class Call>
-using kernel = void (*)(peer_seat, peer_patience, Call);
+using kernel = void (*)(peer_member, peer_patience, Call);
 
 template <class Call>
 cudaError_t launch(cudaStream_t on, const peer_call& with, std::uint32_t threads, kernel<Call> for_two,

@@ -19,7 +19,7 @@ struct peer_report {
 };
 
 /// What the kernels of one group on one GPU share. Of the inboxes every member has one, that all others write to.
-struct peer_seat {
+struct peer_member {
   std::byte* inbox[peer_members_max] = {}; ///< by member
   std::uint32_t* state = nullptr;          ///< this GPU's own: `peer_state_words`, see `peer_state_at_first`
   peer_report* report = nullptr;
@@ -42,7 +42,7 @@ struct peer_patience {
 
 /// What a kernel is given to exchange numbers with its like on the other GPUs.
 struct peer_call {
-  peer_seat seat;
+  peer_member seat;
   peer_patience patience;
 };
 

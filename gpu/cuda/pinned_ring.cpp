@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "gpu/patience.hpp"
+#include "gpu/wait_policy.hpp"
 
 namespace troupe::gpu::cuda {
 
@@ -41,7 +41,7 @@ result<void> pinned_ring::make_room(cudaStream_t queue, time_point deadline) {
     next.fetched = std::make_unique<cuda_event>();
     return outcome_of(next.fetched->error(), "cudaEventCreateWithFlags");
   }
-  patient_wait waiting{deadline, patience::nap};
+  patient_wait waiting{deadline, wait_policy::backoff};
   while (next.busy) {
     const cudaError_t state = next.fetched->state();
     next.busy = state == cudaErrorNotReady;

@@ -35,7 +35,7 @@ troupe_make_device_memory(const gpu::device_request& wanted,
 }
 
 extern "C" __attribute__((visibility("default"))) void
-troupe_join_collectives(const gpu::device_request& wanted, const gpu::collectives_seat& seat,
+troupe_join_collectives(const gpu::device_request& wanted, const gpu::group_member& seat,
                         protocols::result<std::unique_ptr<gpu::device_collectives>>& made) {
   made = gpu::cuda::open_device(wanted.number).and_then([&](const gpu::cuda::device& on) {
     return gpu::cuda::join_nccl(on, seat).and_then(

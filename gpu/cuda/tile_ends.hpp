@@ -12,7 +12,7 @@ namespace troupe::gpu::cuda::weights {
 /// parts are looked for at once.
 template <class Cut, class Part>
 __device__ __forceinline__ void add_of_members(const task& what, const peer_turn& turn, const Part& part) {
-  const peer_seat& seat = what.peers.seat;
+  const peer_member& seat = what.peers.seat;
   peer_exchange with{seat, what.peers.patience, turn};
   const int pairs = Cut::operands * tile / 2 * what.rows;
   const int at_once = seat.members <= 2 ? 16 : seat.members <= 4 ? 8 : 4;

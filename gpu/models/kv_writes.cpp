@@ -85,7 +85,7 @@ std::vector<fabric::write_piece> kv_pieces(const kv_layout& source,
   return pieces;
 }
 
-std::vector<fabric::write_piece> kv_landing(const kv_layout& theirs, const kv_layout& mine,
+std::vector<fabric::write_piece> kv_arrival(const kv_layout& theirs, const kv_layout& mine,
                                             std::span<const protocols::block_index> blocks) {
   auto pieces = kv_pieces(theirs, blocks, mine, blocks);
   for (auto& piece : pieces)

@@ -41,7 +41,7 @@ std::vector<fabric::write_piece> kv_pieces(const kv_layout& source,
 
 /// Where in `mine` lies what the holder of `theirs` writes into these blocks: the targets of its `kv_pieces`, as both
 /// offsets.
-std::vector<fabric::write_piece> kv_landing(const kv_layout& theirs, const kv_layout& mine,
+std::vector<fabric::write_piece> kv_arrival(const kv_layout& theirs, const kv_layout& mine,
                                             std::span<const protocols::block_index> blocks);
 
 } // namespace troupe::gpu::models

@@ -24,7 +24,7 @@ bool is_one_rank(const pool_spec& pool) {
 }
 
 /// Sizes of each pool and of all; the first check bounds the factors, so that the product cannot overflow.
-result<void> judge_sizes(const cluster_spec& spec) {
+result<void> validate_sizes(const cluster_spec& spec) {
   std::uint64_t ranks = 0;
   for (const auto& pool : spec.pools) {
     for (const auto factor : {pool.cells, pool.tensor_parallel, pool.pipeline_parallel})
@@ -47,7 +47,7 @@ result<void> judge_sizes(const cluster_spec& spec) {
   return {};
 }
 
-result<void> judge_roles(const cluster_spec& spec) {
+result<void> validate_roles(const cluster_spec& spec) {
   constexpr auto valid = "; valid are: one front pool with prefill and decode pools (and encode pools for pictures), "
                          "one pool of role all, or pools of role stub";
   const auto alone = [&](role_kind role) {
@@ -246,9 +246,9 @@ rank_id cluster_plan::front() const {
 }
 
 result<cluster_plan> make_plan(const cluster_spec& spec) {
-  if (auto judged = judge_roles(spec); !judged)
+  if (auto judged = validate_roles(spec); !judged)
     return tl::unexpected{judged.error()};
-  if (auto judged = judge_sizes(spec); !judged)
+  if (auto judged = validate_sizes(spec); !judged)
     return tl::unexpected{judged.error()};
 
   cluster_plan plan;

@@ -78,7 +78,7 @@ struct cluster_spec {
     std::uint32_t progress_ms = 4000;   ///< a thread that computes and completes nothing for so long is wedged
     std::uint32_t supervisor_ms = 8000; ///< a silent supervisor is given up
     std::uint32_t start_ms = 60'000;    ///< from launch to ready
-    std::uint32_t room_ms = 30'000;     ///< from reserve to landed (C25)
+    std::uint32_t room_ms = 30'000;     ///< from reserve to arrived (C25)
     std::uint32_t transfer_ms = 10'000;
     std::uint32_t collective_ms = 4000; ///< the longest that a member may let the others wait
     std::uint32_t request_ms = 120'000; ///< from the first frame of a question to its end

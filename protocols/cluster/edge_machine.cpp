@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <iterator>
 
-
 namespace troupe::protocols {
 
 namespace {
@@ -66,7 +65,7 @@ time_point edge_machine::deadline_with(rank_id peer, time_point deadline, time_p
   return std::min<time_point>(deadline, now + waits_.reconnect);
 }
 
-result<void> edge_machine::judge_hello(rank_id peer, generation born, const hello& said) const {
+result<void> edge_machine::validate_hello(rank_id peer, generation born, const hello& said) const {
   const lane_name which{peer, said.channel, said.group};
   if (said.channel == channel_kind::group && !planned_.contains(which))
     return fail(fault::wrong_group, "group " + std::to_string(said.group.value) + " does not join rank " +
@@ -100,7 +99,7 @@ bool edge_machine::is_dropped(const lane_name& which, const lost& news) const {
   return std::ranges::find(news.ranks, which.peer) != news.ranks.end() && begun(which) < news.next;
 }
 
-result<edge_machine::admission> edge_machine::on_readmit(const readmit& order, time_point now) {
+result<edge_machine::admission> edge_machine::on_rejoin(const rejoin& order, time_point now) {
   for (const auto& peer : order.ranks)
     if (peer.rank.value >= listed_.size())
       return fail(fault::bad_value, "rank " + std::to_string(peer.rank.value));

@@ -25,7 +25,7 @@ struct lane_name {
 };
 
 /// The edges of one rank: which lanes the plan wants, who connects them, which hello is welcome, what a loss and a
-/// readmission of peers do to them.
+/// rejoin of peers do to them.
 /// Who connects: of two ranks of one generation the lower one. A rank that was started later connects to those that
 /// stayed, which serve meanwhile and never wait for it.
 /// Generations: a peer begins a lane once in a generation. A lane counts as begun when it is there, not when a good
@@ -57,7 +57,7 @@ public:
   /// Whether a peer of that generation may begin the lane that its hello names; nothing changes.
   /// Errors: wrong_group, wrong_rank (the plan has no such lane that the peer connects), stale_generation (a later one
   /// is known), wrong_sequence (the peer has begun this lane before).
-  result<void> judge_hello(rank_id peer, generation born, const hello& said) const;
+  result<void> validate_hello(rank_id peer, generation born, const hello& said) const;
   /// The lane of a hello that was welcome is there.
   void on_begun(const lane_name& which, generation born);
   /// The end of a lane to that generation of the peer is news; otherwise a later one is known already.
@@ -73,15 +73,15 @@ public:
   struct admission {
     std::set<rank_id> ranks;
     std::vector<lane_name> lanes; ///< in order
-    time_point by; ///< of all of it
+    time_point by;                ///< of all of it
   };
   /// Errors: bad_value (a rank that the plan does not have); nothing changes.
-  result<admission> on_readmit(const readmit& order, time_point now);
+  result<admission> on_rejoin(const rejoin& order, time_point now);
 
   /// An edge to the peer could not be made. It is the peer's end that is at fault where the peer did not do its part;
   /// a fault of this rank's own is nobody else's.
   void on_unmade(rank_id peer, fault cause);
-  /// The peer whose end was at fault last, since the start or the latest readmission.
+  /// The peer whose end was at fault last, since the start or the latest rejoin.
   std::optional<rank_id> unreached() const noexcept { return unreached_; }
 
   generation known(rank_id peer) const;           ///< the latest of the peer; 0: nothing is known of it

@@ -54,7 +54,7 @@ result<life_machine::effects> life_machine::on_joined(rank_id from, const joined
     out.push_back(to_ranks{{from}, *order_});
     return out;
   }
-  if (!serves() || !all_rising_at(life_state::joined))
+  if (!serves() || !all_starting_at(life_state::joined))
     return out;
 
   ordered_ = life_state::agreed;
@@ -62,7 +62,7 @@ result<life_machine::effects> life_machine::on_joined(rank_id from, const joined
   for (const auto& one : ranks_)
     everybody.ranks.push_back(one.reachable);
   out.push_back(report{all_words() + " joined"});
-  out.push_back(to_ranks{rising(), std::move(everybody)});
+  out.push_back(to_ranks{starting(), std::move(everybody)});
   return out;
 }
 
@@ -76,23 +76,23 @@ result<life_machine::effects> life_machine::on_agree(rank_id from, const agree& 
     return effects{};
 
   const verdict& all_say = **judged;
-  effects out{to_ranks{rising(), all_say}};
+  effects out{to_ranks{starting(), all_say}};
   if (!all_say.agreed) {
     begin_abort(out, outcome::parity_mismatch, all_say.difference, now);
     return out;
   }
   for (auto& rank : ranks_)
-    if (rank.rising)
+    if (rank.starting)
       rank.at = life_state::agreed;
   if (state_ == state::recovering) { // edges have two ends
-    readmit back;
-    for (const auto id : rising())
+    rejoin back;
+    for (const auto id : starting())
       back.ranks.push_back(ranks_[id.value].reachable);
-    for (const auto id : steady()) {
+    for (const auto id : surviving()) {
       ranks_[id.value].admits = admission::ordered;
       ranks_[id.value].admits_by = now + waits_.answer;
     }
-    out.push_back(to_ranks{steady(), std::move(back)});
+    out.push_back(to_ranks{surviving(), std::move(back)});
   }
   order_step(out, life_state::grouped);
   return out;
@@ -102,10 +102,10 @@ result<life_machine::effects> life_machine::on_progress(rank_id from, const prog
   if (from.value >= ranks_.size())
     return fail(fault::bad_value, "rank " + std::to_string(from.value) + " of " + std::to_string(ranks_.size()));
   auto& rank = ranks_[from.value];
-  const bool steps = rank.rising && message.state > life_state::agreed && message.state == ordered_ &&
+  const bool steps = rank.starting && message.state > life_state::agreed && message.state == ordered_ &&
                      message.state == next_of(rank.at);
   const bool leaves = !serves() && message.state >= life_state::draining;
-  const bool legal = steps || rank.condemned || message.state == rank.at || message.state == life_state::failed;
+  const bool legal = steps || rank.killed || message.state == rank.at || message.state == life_state::failed;
   if (serves() && !legal)
     return fail(fault::illegal_transition,
                 plan_.rank(from).label + " says that it is " + std::string{name(message.state)} + " while " +
@@ -116,7 +116,7 @@ result<life_machine::effects> life_machine::on_progress(rank_id from, const prog
   effects out;
   if (!message.detail.empty())
     out.push_back(report{plan_.rank(from).label + ": " + message.detail});
-  if (!steps || !serves() || !all_rising_at(message.state))
+  if (!steps || !serves() || !all_starting_at(message.state))
     return out;
   if (message.state == life_state::ready)
     finish_start(out, now);
@@ -127,18 +127,18 @@ result<life_machine::effects> life_machine::on_progress(rank_id from, const prog
 
 /// Work may reach a new generation from the moment that it is ready: every edge to it must be made by then.
 void life_machine::order_step(effects& out, life_state next) {
-  const bool edges_missing = std::ranges::any_of(ranks_, [](const rank_record& rank) { return rank.readmitting(); });
+  const bool edges_missing = std::ranges::any_of(ranks_, [](const rank_record& rank) { return rank.rejoining(); });
   if (next == life_state::ready && edges_missing)
-    return; // the last `readmitted` comes back here
+    return; // the last `rejoined` comes back here
   ordered_ = next;
-  out.push_back(report{all_words() + ' ' + std::string{name(at(rising().front()))}});
-  out.push_back(to_ranks{rising(), proceed{next}});
+  out.push_back(report{all_words() + ' ' + std::string{name(at(starting().front()))}});
+  out.push_back(to_ranks{starting(), proceed{next}});
 }
 
 void life_machine::finish_start(effects& out, time_point now) {
-  const bool recovered = state_ == state::recovering;
-  const auto back = rising();
-  if (recovered) {
+  const bool was_recovering = state_ == state::recovering;
+  const auto back = starting();
+  if (was_recovering) {
     const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(now - lost_at_);
     out.push_back(news{all_words() + " ready again after " + std::to_string(took.count()) + " ms, generation " +
                        std::to_string(newest_.value)});
@@ -146,11 +146,11 @@ void life_machine::finish_start(effects& out, time_point now) {
     out.push_back(report{all_words() + " are ready"});
   }
   for (auto& rank : ranks_)
-    rank.rising = false;
+    rank.starting = false;
   unreached_.reset();
   state_ = state::ready;
-  if (recovered)
-    out.push_back(to_ranks{{plan_.front()}, regained{back}});
+  if (was_recovering)
+    out.push_back(to_ranks{{plan_.front()}, recovered{back}});
   else
     out.push_back(cluster_ready{});
 }
@@ -182,12 +182,12 @@ life_machine::effects life_machine::lose(const first_cause& cause, time_point no
 
 life_machine::effects life_machine::on_error(rank_id from, const error& said, time_point now) {
   auto& record = ranks_.at(from.value);
-  if (record.condemned)
+  if (record.killed)
     return {};
   const bool lane_closed = said.code == static_cast<std::uint16_t>(fault::peer_gone);
   const bool of_another = said.origin != from && said.origin.value < ranks_.size();
-  if (of_another && ranks_[said.origin.value].rising && state_ == state::recovering) {
-    if (record.admits != admission::begun || said.where != readmission_words)
+  if (of_another && ranks_[said.origin.value].starting && state_ == state::recovering) {
+    if (record.admits != admission::begun || said.where != rejoin_words)
       return {}; // it is being restarted
     record.admits = admission::refused;
     record.admits_by = now + limits::first_cause_grace;
@@ -248,7 +248,7 @@ life_machine::effects life_machine::on_complaint(rank_id from, rank_id of, gener
 
 life_machine::effects life_machine::on_silent(rank_id rank, duration silent_for, time_point now) {
   const auto& record = ranks_.at(rank.value);
-  if (record.condemned || record.ended || !(serves() || state_ == state::draining))
+  if (record.killed || record.ended || !(serves() || state_ == state::draining))
     return {};
   const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(silent_for).count();
   effects out = lose({rank,
@@ -268,7 +268,7 @@ life_machine::effects life_machine::on_end(rank_id rank, const rank_end& end_of_
   const auto was = std::exchange(record.at, end_of_rank.is_orderly() ? life_state::left : life_state::failed);
 
   effects out;
-  if (record.condemned) {
+  if (record.killed) {
     if (state_ == state::recovering)
       restart_if_gone(out, now);
   } else {
@@ -324,7 +324,7 @@ life_machine::effects life_machine::judge_deadlines(time_point now) {
     if (const auto cause = supervision_.on_tick(now))
       return lose(*cause, now);
   if (state_ == state::recovering)
-    for (const auto judge : {&life_machine::lose_unadmitting, &life_machine::judge_refusals})
+    for (const auto judge : {&life_machine::lose_unadmitting, &life_machine::validate_refusals})
       if (out = (this->*judge)(now); !out.empty())
         return out;
   order_front_to_leave(out, now);
@@ -360,26 +360,26 @@ life_machine::effects life_machine::judge_deadlines(time_point now) {
 
 // ---- who ----
 
-bool life_machine::all_rising_at(life_state at) const {
-  return std::ranges::all_of(ranks_, [&](const rank_record& rank) { return !rank.rising || rank.at == at; });
+bool life_machine::all_starting_at(life_state at) const {
+  return std::ranges::all_of(ranks_, [&](const rank_record& rank) { return !rank.starting || rank.at == at; });
 }
 
 bool life_machine::all_ended() const {
   return std::ranges::all_of(ranks_, &rank_record::ended);
 }
 
-std::vector<rank_id> life_machine::rising() const {
+std::vector<rank_id> life_machine::starting() const {
   std::vector<rank_id> out;
   for (const auto& rank : plan_.ranks)
-    if (ranks_[rank.id.value].rising)
+    if (ranks_[rank.id.value].starting)
       out.push_back(rank.id);
   return out;
 }
 
-std::vector<rank_id> life_machine::steady() const {
+std::vector<rank_id> life_machine::surviving() const {
   std::vector<rank_id> out;
   for (const auto& rank : plan_.ranks)
-    if (!ranks_[rank.id.value].rising && !ranks_[rank.id.value].ended)
+    if (!ranks_[rank.id.value].starting && !ranks_[rank.id.value].ended)
       out.push_back(rank.id);
   return out;
 }
@@ -389,7 +389,7 @@ std::string life_machine::all_words() const {
   if (state_ != state::recovering)
     return "all " + std::to_string(ranks_.size()) + " ranks";
   std::string text;
-  for (const auto id : rising())
+  for (const auto id : starting())
     text += (text.empty() ? "" : ", ") + plan_.rank(id).label;
   return text;
 }
@@ -400,10 +400,10 @@ bool life_machine::waits_for(rank_id rank) const {
     return false;
   if (state_ != state::starting && state_ != state::recovering)
     return !record.ended;
-  if (record.condemned)
+  if (record.killed)
     return !record.ended;
-  if (!record.rising)
-    return record.readmitting();
+  if (!record.starting)
+    return record.rejoining();
   return record.at < ordered_ && !(ordered_ == life_state::agreed && parity_.has_stated(rank));
 }
 

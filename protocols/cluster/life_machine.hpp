@@ -18,10 +18,10 @@
 namespace troupe::protocols {
 
 /// Where a rank that stayed says that it could not make an edge to a newcomer.
-inline constexpr std::string_view readmission_words = "readmission";
+inline constexpr std::string_view rejoin_words = "rejoin";
 
 /// What it says then: of several newcomers it names the one that was not reached, and itself where nobody else was.
-error refuse_to_readmit(rank_id self, std::optional<rank_id> unreached, const failure& cause);
+error refuse_to_rejoin(rank_id self, std::optional<rank_id> unreached, const failure& cause);
 
 /// The supervisor's view of the whole cluster, from launch to the end of the last process.
 /// Start: a step is ordered when every rank has taken the one before (joined, agreed, grouped, warm, ready), so no rank
@@ -79,7 +79,7 @@ public:
   };
   struct to_ranks {
     std::vector<rank_id> to;
-    std::variant<roster, verdict, proceed, shutdown, lost, readmit, regained> message;
+    std::variant<roster, verdict, proceed, shutdown, lost, rejoin, recovered> message;
     bool operator==(const to_ranks&) const = default;
   };
   /// A line for the person who waits.
@@ -122,7 +122,7 @@ public:
   result<effects> on_joined(rank_id from, const joined& message);
   result<effects> on_agree(rank_id from, const agree& message, time_point now);
   result<effects> on_progress(rank_id from, const progress& message, time_point now);
-  result<effects> on_readmitted(rank_id from, const readmitted& message, time_point now);
+  result<effects> on_rejoined(rank_id from, const rejoined& message, time_point now);
   effects on_error(rank_id from, const error& said, time_point now);
   /// The rank has broken the protocol of its control socket, which is a terminal error of that rank.
   effects on_bad_frame(rank_id from, const failure& problem, time_point now);
@@ -165,8 +165,8 @@ private:
     life_state at = life_state::spawned;
     generation born{1};
     bool ended = false;
-    bool rising = true;                     ///< takes the steps of a start
-    bool condemned = false;                 ///< of a lost unit: its end is no news
+    bool starting = true;                   ///< takes the steps of a start
+    bool killed = false;                    ///< of a lost unit: its end is no news
     bool killed = false;                    ///< SIGKILL is on its way
     std::optional<time_point> control_lost; ///< when its control socket ended
     admission admits = admission::none;
@@ -174,16 +174,16 @@ private:
     error refusal;        ///< what it said when it refused
     endpoint reachable;   ///< from joined on
 
-    bool readmitting() const noexcept { return admits != admission::none && admits != admission::done; }
+    bool rejoining() const noexcept { return admits != admission::none && admits != admission::done; }
   };
 
   bool serves() const noexcept {
     return state_ == state::starting || state_ == state::ready || state_ == state::recovering;
   }
-  bool all_rising_at(life_state at) const;
+  bool all_starting_at(life_state at) const;
   bool all_ended() const;
-  std::vector<rank_id> rising() const;
-  std::vector<rank_id> steady() const; ///< serve, and are not being restarted
+  std::vector<rank_id> starting() const;
+  std::vector<rank_id> surviving() const; ///< serve, and are not being restarted
   std::string list_waited_for() const;
   std::string all_words() const;
   void order_step(effects& out, life_state next);
@@ -194,7 +194,7 @@ private:
   effects judge_deadlines(time_point now);
   effects lose_late(time_point now);
   effects lose_unadmitting(time_point now);
-  effects judge_refusals(time_point now);
+  effects validate_refusals(time_point now);
   std::optional<rank_id> blamed_for(rank_id from, const error& said);
   void begin_recovery(effects& out, const std::vector<rank_id>& unit, const first_cause& cause, time_point now);
   void restart_if_gone(effects& out, time_point now);
@@ -215,7 +215,7 @@ private:
   std::vector<rank_record> ranks_;
   parity_machine parity_;
   supervision_machine supervision_;
-  life_state ordered_ = life_state::joined; ///< the step that rising ranks may take
+  life_state ordered_ = life_state::joined; ///< the step that starting ranks may take
   time_point deadline_;                     ///< of the present state; ready has none
   generation newest_{1};                    ///< of the whole job: each recovery draws the next
   time_point lost_at_;                      ///< begin of the recovery

@@ -8,12 +8,12 @@
 /// How a unit that is lost is started again, and whose fault it is when that does not go well.
 namespace troupe::protocols {
 
-error refuse_to_readmit(rank_id self, std::optional<rank_id> unreached, const failure& cause) {
+error refuse_to_rejoin(rank_id self, std::optional<rank_id> unreached, const failure& cause) {
   return {.code = static_cast<std::uint16_t>(cause.code),
           .message = cause.what,
           .origin = unreached.value_or(self),
           .call = {},
-          .where = std::string{readmission_words},
+          .where = std::string{rejoin_words},
           .request = {}};
 }
 
@@ -30,24 +30,24 @@ void life_machine::begin_recovery(effects& out, const std::vector<rank_id>& unit
   out.push_back(news{cause.text + "; " + restarts_.count_text(cause.rank)});
 
   for (const auto id : unit)
-    ranks_[id.value].rising = true;
+    ranks_[id.value].starting = true;
   std::vector<rank_id> left_over;
-  for (const auto id : rising()) {
+  for (const auto id : starting()) {
     auto& rank = ranks_[id.value];
-    rank.condemned = true;
+    rank.killed = true;
     if (!rank.ended)
       left_over.push_back(id);
   }
   for (auto& rank : ranks_)
     rank.admits = admission::none;
-  out.push_back(to_ranks{steady(), lost{rising(), newest_, cause.text}});
+  out.push_back(to_ranks{surviving(), lost{starting(), newest_, cause.text}});
   if (!left_over.empty())
     out.push_back(order_to_kill(std::move(left_over)));
   restart_if_gone(out, now);
 }
 
 void life_machine::restart_if_gone(effects& out, time_point now) {
-  const auto unit = rising();
+  const auto unit = starting();
   if (!std::ranges::all_of(unit, [&](rank_id id) { return ranks_[id.value].ended; }))
     return;
   for (const auto id : unit) {
@@ -59,12 +59,12 @@ void life_machine::restart_if_gone(effects& out, time_point now) {
   out.push_back(restart_ranks{unit, newest_});
 }
 
-result<life_machine::effects> life_machine::on_readmitted(rank_id from, const readmitted& message, time_point now) {
+result<life_machine::effects> life_machine::on_rejoined(rank_id from, const rejoined& message, time_point now) {
   if (from.value >= ranks_.size() || message.born > newest_)
     return fail(fault::bad_value, "generation " + std::to_string(message.born.value) + " is not there to be admitted");
   auto& rank = ranks_[from.value];
   effects out;
-  if (state_ != state::recovering || message.born != newest_ || !rank.readmitting())
+  if (state_ != state::recovering || message.born != newest_ || !rank.rejoining())
     return out; // of a recovery that has been begun anew since
   if (message.begun != 0) {
     if (rank.admits == admission::ordered) {
@@ -74,7 +74,7 @@ result<life_machine::effects> life_machine::on_readmitted(rank_id from, const re
     return out;
   }
   rank.admits = admission::done;
-  if (ordered_ == life_state::warm && all_rising_at(life_state::warm))
+  if (ordered_ == life_state::warm && all_starting_at(life_state::warm))
     order_step(out, life_state::ready);
   return out;
 }
@@ -87,15 +87,15 @@ result<life_machine::effects> life_machine::on_readmitted(rank_id from, const re
 std::optional<rank_id> life_machine::blamed_for(rank_id from, const error& said) {
   if (!restarts_.unit_of(said.origin).empty())
     return said.origin;
-  if (state_ != state::recovering || !ranks_[from.value].rising)
+  if (state_ != state::recovering || !ranks_[from.value].starting)
     return from;
   return std::exchange(unreached_, said.origin) == said.origin ? said.origin : from;
 }
 
 /// A recovery that takes too long is a failure of whom it waits for, and counts as one.
 life_machine::effects life_machine::lose_late(time_point now) {
-  const auto unit = rising();
-  if (std::ranges::any_of(unit, [&](rank_id id) { return ranks_[id.value].condemned; })) {
+  const auto unit = starting();
+  if (std::ranges::any_of(unit, [&](rank_id id) { return ranks_[id.value].killed; })) {
     effects out;
     begin_abort(out, outcome::rank_failed, "could not be killed: " + list_waited_for(), now);
     return out;
@@ -108,7 +108,7 @@ life_machine::effects life_machine::lose_late(time_point now) {
   };
   auto late = find([](rank_id, const rank_record& rank) { return rank.admits == admission::ordered; });
   if (!late)
-    late = find([&](rank_id id, const rank_record& rank) { return rank.rising && waits_for(id); });
+    late = find([&](rank_id id, const rank_record& rank) { return rank.starting && waits_for(id); });
   if (!late)
     late = find([&](rank_id id, const rank_record&) { return waits_for(id); });
   const auto rank = late.value_or(unit.front());
@@ -132,7 +132,7 @@ life_machine::effects life_machine::lose_unadmitting(time_point now) {
   for (const auto& [rank, stuck] : late) {
     if (state_ != state::recovering)
       break;
-    if (ranks_[rank.value].condemned)
+    if (ranks_[rank.value].killed)
       continue; // of a cell that is lost by now
     const auto within = stuck == admission::ordered ? waits_.answer : waits_.word;
     auto lost_too = lose({rank,
@@ -151,11 +151,11 @@ life_machine::effects life_machine::lose_unadmitting(time_point now) {
 /// others got theirs is at fault; the front, which has an edge to every rank, is one of those. Where there are several
 /// it is the newcomer, and so where the one is the front, which cannot be restarted: a slow newcomer keeps those
 /// waiting longest that need most of it.
-life_machine::effects life_machine::judge_refusals(time_point now) {
+life_machine::effects life_machine::validate_refusals(time_point now) {
   std::vector<rank_id> refuse;
   for (const auto& rank : plan_.ranks) {
     const auto& record = ranks_[rank.id.value];
-    if (record.readmitting() && (record.admits != admission::refused || now < record.admits_by))
+    if (record.rejoining() && (record.admits != admission::refused || now < record.admits_by))
       return {};
     if (record.admits == admission::refused)
       refuse.push_back(rank.id);

@@ -182,21 +182,21 @@ struct lost {
 };
 
 /// Supervisor to a rank that stayed: a new generation of these ranks is making its edges; make yours.
-struct readmit {
-  static constexpr auto type = message_type::readmit;
+struct rejoin {
+  static constexpr auto type = message_type::rejoin;
   std::vector<endpoint> ranks;
 
   template <class Self, class Archive>
   static void fields(Self& self, Archive& archive) {
     archive.required(self.ranks);
   }
-  bool operator==(const readmit&) const = default;
+  bool operator==(const rejoin&) const = default;
 };
 
 /// Rank to supervisor: edges to the ranks of that generation are made; or the order to make them has been taken, which
 /// tells a rank that waits for a newcomer from one that stands still.
-struct readmitted {
-  static constexpr auto type = message_type::readmitted;
+struct rejoined {
+  static constexpr auto type = message_type::rejoined;
   generation born;
   std::uint32_t begun = 0; ///< 1: the order has been taken
 
@@ -205,19 +205,19 @@ struct readmitted {
     archive.required(self.born);
     archive.appended(self.begun);
   }
-  bool operator==(const readmitted&) const = default;
+  bool operator==(const rejoined&) const = default;
 };
 
 /// Supervisor to the front: these ranks are ready and reachable for everybody; their cells serve again.
-struct regained {
-  static constexpr auto type = message_type::regained;
+struct recovered {
+  static constexpr auto type = message_type::recovered;
   std::vector<rank_id> ranks;
 
   template <class Self, class Archive>
   static void fields(Self& self, Archive& archive) {
     archive.required(self.ranks);
   }
-  bool operator==(const regained&) const = default;
+  bool operator==(const recovered&) const = default;
 };
 
 struct heartbeat {

@@ -93,21 +93,21 @@ result<bool> rank_life_machine::on_shutdown(const shutdown& order) {
   return served_;
 }
 
-result<readmitted> rank_life_machine::on_readmit(const readmit& order) {
+result<rejoined> rank_life_machine::on_rejoin(const rejoin& order) {
   if (order.ranks.empty())
     return protocols::fail(fault::bad_value, "nobody to admit again");
   const auto is_front = [this](const endpoint& peer) { return peer.rank == front_; };
   front_gone_ = front_gone_ && std::ranges::none_of(order.ranks, is_front);
-  return readmitted{.born = order.ranks.front().born, .begun = 1};
+  return rejoined{.born = order.ranks.front().born, .begun = 1};
 }
 
-std::optional<std::variant<readmitted, error>>
-rank_life_machine::on_admitted(const readmit& order, const result<void>& done, std::optional<rank_id> unreached) const {
+std::optional<std::variant<rejoined, error>>
+rank_life_machine::on_admitted(const rejoin& order, const result<void>& done, std::optional<rank_id> unreached) const {
   if (done)
-    return readmitted{.born = order.ranks.front().born};
+    return rejoined{.born = order.ranks.front().born};
   if (done.error().code == fault::cancelled)
     return std::nullopt;
-  return refuse_to_readmit(self_, unreached, done.error());
+  return refuse_to_rejoin(self_, unreached, done.error());
 }
 
 std::vector<error> rank_life_machine::on_inbox(const rank_inbox& posted, time_point now) {
@@ -180,8 +180,8 @@ duration rank_life_machine::nap(duration most) const {
   return trouble_.get() && !is_explained() ? std::min<duration>(limits::explanation_grace, most) : most;
 }
 
-bool supersedes_readmission(message_type order) noexcept {
-  return order == message_type::lost || order == message_type::readmit || order == message_type::shutdown;
+bool supersedes_rejoin(message_type order) noexcept {
+  return order == message_type::lost || order == message_type::rejoin || order == message_type::shutdown;
 }
 
 tl::unexpected<failure> rank_life_machine::illegal(std::string_view event) const {

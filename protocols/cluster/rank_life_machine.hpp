@@ -42,11 +42,11 @@ public:
   result<bool> on_shutdown(const shutdown& order);
   /// Returns what to tell the supervisor before the edges are made. What was posted before the order must have been
   /// given to `on_inbox`. Errors: bad_value.
-  result<readmitted> on_readmit(const readmit& order);
+  result<rejoined> on_rejoin(const rejoin& order);
   /// How it went. Nothing is said of an admission that was cancelled: the supervisor has sent a newer order. A new
   /// generation that cannot be reached is the supervisor's to judge; this rank goes on with what it has.
-  std::optional<std::variant<readmitted, error>> on_admitted(const readmit& order, const result<void>& done,
-                                                             std::optional<rank_id> unreached) const;
+  std::optional<std::variant<rejoined, error>> on_admitted(const rejoin& order, const result<void>& done,
+                                                           std::optional<rank_id> unreached) const;
   /// Returns what to tell the supervisor of peers that have gone.
   std::vector<error> on_inbox(const rank_inbox& posted, time_point now);
   /// Everything that it had is finished; the process may end.
@@ -96,6 +96,6 @@ private:
 /// Whether a rank that makes its edges to newcomers leaves that for this order: one that begins the next recovery or
 /// the end. The supervisor waits for word of every admission that it has ordered, so any other order is obeyed beside
 /// it.
-bool supersedes_readmission(message_type order) noexcept;
+bool supersedes_rejoin(message_type order) noexcept;
 
 } // namespace troupe::protocols

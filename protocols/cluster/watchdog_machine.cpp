@@ -17,10 +17,10 @@ duration longest_look(const cluster_spec::timeouts_section& timeouts) {
   return 2 * milliseconds{timeouts.heartbeat_ms};
 }
 
-pulse_judge judge_within(const cluster_spec::timeouts_section& timeouts, std::uint32_t silent_ms) {
-  return pulse_judge{{.suspect = milliseconds{std::min(timeouts.suspect_ms, silent_ms)},
-                      .silent = milliseconds{silent_ms},
-                      .look = longest_look(timeouts)}};
+liveness_judge judge_within(const cluster_spec::timeouts_section& timeouts, std::uint32_t silent_ms) {
+  return liveness_judge{{.suspect = milliseconds{std::min(timeouts.suspect_ms, silent_ms)},
+                         .silent = milliseconds{silent_ms},
+                         .look = longest_look(timeouts)}};
 }
 
 } // namespace
@@ -36,15 +36,15 @@ watchdog_machine::watchdog_machine(const cluster_spec::timeouts_section& timeout
 
 std::optional<watchdog_machine::finding> watchdog_machine::on_look(const view& seen, time_point now) noexcept {
   std::optional<finding> worst;
-  const auto find = [&](trouble what, std::uint32_t subject, const pulse_judge& judge, generation born = {}) {
+  const auto find = [&](trouble what, std::uint32_t subject, const liveness_judge& judge, generation born = {}) {
     if (!worst || what < worst->what)
       worst = finding{what, subject, born, judge.silent_for()};
   };
-  const auto judge_thread = [&](trouble what, std::size_t place, pulse_judge& judge, bool applies,
+  const auto judge_thread = [&](trouble what, std::size_t place, liveness_judge& judge, bool applies,
                                 std::uint64_t progress) {
     if (!applies)
       judge.rest();
-    else if (judge.on_look(progress, now) == pulse_judge::verdict::silent)
+    else if (judge.on_look(progress, now) == liveness_judge::liveness::silent)
       find(what, static_cast<std::uint32_t>(place), judge);
   };
 
@@ -54,7 +54,7 @@ std::optional<watchdog_machine::finding> watchdog_machine::on_look(const view& s
     judge_thread(trouble::wedged, place, threads_[place].computing, thread.computes, thread.progress);
     judge_thread(trouble::waits_long, place, threads_[place].waiting, thread.waits, thread.progress);
   }
-  if (wire_.on_look(seen.wire_turns, now) == pulse_judge::verdict::silent)
+  if (wire_.on_look(seen.wire_turns, now) == liveness_judge::liveness::silent)
     find(trouble::wire_wedged, 0, wire_);
 
   const auto peers = std::min(peers_.size(), seen.peers.size());
@@ -63,7 +63,7 @@ std::optional<watchdog_machine::finding> watchdog_machine::on_look(const view& s
     const auto& peer = seen.peers[place];
     if (!peer.linked || std::exchange(watch.born, peer.born) != peer.born) {
       watch.judge.rest();
-    } else if (watch.judge.on_look(peer.heard, now) == pulse_judge::verdict::silent && !worst) {
+    } else if (watch.judge.on_look(peer.heard, now) == liveness_judge::liveness::silent && !worst) {
       find(trouble::peer_silent, watch.rank.value, watch.judge, peer.born);
       watch.judge.rest();
     }

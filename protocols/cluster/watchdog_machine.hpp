@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "protocols/cluster/cluster_spec.hpp"
-#include "protocols/cluster/pulse_judge.hpp"
+#include "protocols/cluster/liveness_judge.hpp"
 #include "protocols/flight/flight.hpp"
 #include "protocols/ids.hpp"
 
@@ -67,18 +67,18 @@ public:
 private:
   struct peer_watch {
     rank_id rank;
-    pulse_judge judge;
+    liveness_judge judge;
     generation born{};
   };
 
   struct thread_watch {
-    pulse_judge computing;
-    pulse_judge waiting;
+    liveness_judge computing;
+    liveness_judge waiting;
   };
 
   std::vector<thread_watch> threads_;
   std::vector<peer_watch> peers_; ///< in the order given
-  pulse_judge wire_;
+  liveness_judge wire_;
 };
 
 /// "waits in all_reduce_sum of group decode.0, call 17", with the peer where there is one. Written to `into`, so that

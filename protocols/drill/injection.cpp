@@ -37,7 +37,7 @@ constexpr std::array actions{
     action_entry{drill_action::unread, "unread", drill_target::frame},
     action_entry{drill_action::lose_completion, "lose_completion", drill_target::write},
     action_entry{drill_action::delay_completion, "delay_completion", drill_target::write},
-    action_entry{drill_action::lose_landing, "lose_landing", drill_target::write},
+    action_entry{drill_action::lose_arrival, "lose_arrival", drill_target::write},
     action_entry{drill_action::repeat_write, "repeat_write", drill_target::write},
     action_entry{drill_action::shift_write, "shift_write", drill_target::write},
     action_entry{drill_action::deliver, "deliver", drill_target::message},
@@ -75,7 +75,7 @@ drill_target target_of(drill_action action) noexcept {
   return found == nullptr ? drill_target::process : found->target;
 }
 
-result<void> judge_rule(const injection_rule& rule) {
+result<void> validate_rule(const injection_rule& rule) {
   const auto wrong = [&](const std::string& what) {
     return fail(fault::invalid_request, std::string{name(rule.action)} + ": " + what);
   };

@@ -40,7 +40,7 @@ enum class drill_action : std::uint8_t {
   // one-sided writes of the rank
   lose_completion = 40,  ///< its end is never told here
   delay_completion = 41, ///< its end is told `ms` later
-  lose_landing = 42,     ///< that a peer's bytes are here is never told
+  lose_arrival = 42,     ///< that a peer's bytes are here is never told
   repeat_write = 43,     ///< an earlier write is made again: a grant that has moved on is used
   shift_write = 44,      ///< a write's bytes are taken from a little beyond where they stand
   // messages
@@ -54,7 +54,7 @@ std::vector<std::string_view> drill_action_names();
 enum class drill_target {
   process, ///< hits of the fault point
   frame,   ///< frames of the edge
-  write,   ///< writes, landings
+  write,   ///< writes, arrivals
   message  ///< one delivery
 };
 drill_target target_of(drill_action action) noexcept;
@@ -90,7 +90,7 @@ struct injection_rule {
 
 /// Errors: invalid_request in one line: an unknown point with the nearest one, a channel or message that is none,
 /// what the action cannot do without.
-result<void> judge_rule(const injection_rule& rule);
+result<void> validate_rule(const injection_rule& rule);
 
 /// "kill at group.entered, after 40": how a drill's lines call it.
 std::string in_words(const injection_rule& rule);

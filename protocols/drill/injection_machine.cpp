@@ -23,8 +23,8 @@ bool is_of(drill_action action, injection_machine::write_moment when) noexcept {
     return action == drill_action::repeat_write || action == drill_action::shift_write;
   case injection_machine::write_moment::delivered:
     return action == drill_action::lose_completion || action == drill_action::delay_completion;
-  case injection_machine::write_moment::landed:
-    return action == drill_action::lose_landing;
+  case injection_machine::write_moment::arrived:
+    return action == drill_action::lose_arrival;
   }
   return false;
 }
@@ -32,7 +32,7 @@ bool is_of(drill_action action, injection_machine::write_moment when) noexcept {
 } // namespace
 
 result<void> injection_machine::add(injection_rule rule) {
-  if (auto judged = judge_rule(rule); !judged)
+  if (auto judged = validate_rule(rule); !judged)
     return judged;
   if (rules_.size() >= limits::injection_rules_max)
     return fail(fault::queue_full, std::to_string(limits::injection_rules_max) + " rules wait on this rank");

@@ -12,7 +12,7 @@ namespace troupe::protocols {
 /// Threads: the owner's; a rank keeps it under a mutex, which costs nothing where drills are off.
 class injection_machine {
 public:
-  /// Errors: those of `judge_rule`; queue_full beyond limits::injection_rules_max.
+  /// Errors: those of `validate_rule`; queue_full beyond limits::injection_rules_max.
   result<void> add(injection_rule rule);
 
   /// What the thread that comes by is to suffer or to do: process actions and deliveries.
@@ -26,7 +26,7 @@ public:
   };
   std::optional<injection_rule> on_frame(const frame_place& at);
 
-  enum class write_moment { posted, delivered, landed };
+  enum class write_moment { posted, delivered, arrived };
   std::optional<injection_rule> on_write(rank_id peer, write_moment when);
 
   /// Rules without a point that are not struck by anything that passes: process actions and deliveries, once.

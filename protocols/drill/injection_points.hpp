@@ -86,7 +86,7 @@ inline constexpr std::array fault_points{
     fault_point{"decode.idle", drill_role::decode, drill_phase::idle, "A tick of a decode rank."},
     fault_point{"decode.preflight", drill_role::decode, drill_phase::preflight,
                 "The order to keep room for a request was read."},
-    fault_point{"decode.landed", drill_role::decode, drill_phase::payload, "Keys and values have arrived."},
+    fault_point{"decode.arrived", drill_role::decode, drill_phase::payload, "Keys and values have arrived."},
     fault_point{"decode.emitted", drill_role::decode, drill_phase::emitted, "A step's tokens were sent to the front."},
 
     fault_point{"executor.announced", drill_role::executor, drill_phase::header,

@@ -101,8 +101,8 @@ std::string_view name(flight_action action) noexcept {
     return "plan_await";
   case flight_action::transfer:
     return "transfer";
-  case flight_action::landed:
-    return "landed";
+  case flight_action::arrived:
+    return "arrived";
   case flight_action::frame_sent:
     return "frame_sent";
   case flight_action::frame_received:
@@ -241,7 +241,7 @@ std::string_view operation_name(flight_action action, std::uint16_t operation) n
   case flight_action::plan_announce:
   case flight_action::plan_await:
   case flight_action::transfer:
-  case flight_action::landed:
+  case flight_action::arrived:
   case flight_action::spawned:
   case flight_action::killed:
   case flight_action::verdict:

@@ -21,7 +21,7 @@ enum class flight_action : std::uint8_t {
   plan_announce = 5, ///< the leader tells its members the next step
   plan_await = 6,    ///< a member waits for the next step: idle, but for its leader
   transfer = 7,      ///< a one-sided write to `peer`, from posted to delivered; item: its cookie
-  landed = 8,        ///< a write of `peer` is complete here; item: its completion data
+  arrived = 8,       ///< a write of `peer` is complete here; item: its completion data
   frame_sent = 9,    ///< a control frame; operation: message_type
   frame_received = 10,
   fault = 11, ///< this rank cannot go on; operation: fault

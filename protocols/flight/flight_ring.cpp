@@ -19,7 +19,7 @@ private:
   tl::unexpected<failure> bad(fault code, std::size_t offset, const std::string& what) const {
     return fail(code, std::string{file_} + ": " + what + " at offset " + std::to_string(offset));
   }
-  result<void> judge_header() const;
+  result<void> validate_header() const;
   /// Text of at most `size` bytes, ended by a zero or by the field.
   template <std::size_t Size>
   result<std::string> text(const std::array<char, Size>& field, std::size_t offset) const;
@@ -32,7 +32,7 @@ private:
   flight_header header_{};
 };
 
-result<void> ring_reader::judge_header() const {
+result<void> ring_reader::validate_header() const {
   if (header_.magic != flight_magic)
     return bad(fault::bad_magic, offsetof(flight_header, magic), "no flight record");
   if (header_.version != flight_version)
@@ -137,7 +137,7 @@ result<flight_story> ring_reader::read() {
     return bad(fault::short_payload, bytes_.size(), "ends inside its header");
   std::memcpy(&header_, bytes_.data(), sizeof header_);
   flight_story out;
-  auto label = judge_header().and_then([&] { return text(header_.label, offsetof(flight_header, label)); });
+  auto label = validate_header().and_then([&] { return text(header_.label, offsetof(flight_header, label)); });
   if (!label)
     return tl::unexpected<failure>{label.error()};
   auto host = text(header_.host, offsetof(flight_header, host));

@@ -68,7 +68,7 @@ int weight_of(flight_action action) noexcept {
   case flight_action::plan_await:
     return 1;
   case flight_action::none:
-  case flight_action::landed:
+  case flight_action::arrived:
   case flight_action::frame_sent:
   case flight_action::frame_received:
   case flight_action::fault:
@@ -302,7 +302,7 @@ std::vector<rank_id> tracer::awaited(const flight_trace::rank_line& line) const 
   case flight_action::device:
   case flight_action::plan_await:
   case flight_action::transfer:
-  case flight_action::landed:
+  case flight_action::arrived:
   case flight_action::frame_sent:
   case flight_action::frame_received:
   case flight_action::fault:
@@ -524,8 +524,8 @@ std::string describe(const flight_record& record, const std::vector<flight_story
   case flight_action::transfer:
     text = "a transfer" + with_peer(" to ");
     break;
-  case flight_action::landed:
-    text = "bytes landed" + with_peer(" of ");
+  case flight_action::arrived:
+    text = "bytes arrived" + with_peer(" of ");
     break;
   case flight_action::frame_sent:
     text = operation + with_peer(" to ");

@@ -44,14 +44,14 @@ decode_leader_machine::effects decode_leader_machine::on_reserve(const reserve_k
 void decode_leader_machine::admit(effects& out, time_point now) {
   for (auto which = ledger_.start_next(); which != ledger_.none(); which = ledger_.start_next()) {
     auto& [request, one] = *which;
-    one.landed.assign(cell_.ranks.size(), false);
+    one.arrived.assign(cell_.ranks.size(), false);
     reservations_ = reservations_.next();
     for (const auto member : cell_.ranks)
       out.push_back(send_message{member, reserve_blocks{.request = request,
                                                         .room = one.order.room,
                                                         .prompt_tokens = one.order.prompt_tokens,
                                                         .blocks = one.blocks,
-                                                        .tenancy = reservations_,
+                                                        .lease_generation = reservations_,
                                                         .prefill_cell = one.order.prefill_cell,
                                                         .deadline_ms = ms_left(one.deadline, now)}});
     if (const auto early = early_.extract(request); !early.empty())
@@ -86,19 +86,19 @@ void decode_leader_machine::take_handover(iterator which, const handover& news, 
   vote_if_whole(which, out);
 }
 
-decode_leader_machine::effects decode_leader_machine::on_landed(const landed& news, std::uint32_t place, time_point) {
+decode_leader_machine::effects decode_leader_machine::on_arrived(const arrived& news, std::uint32_t place, time_point) {
   effects out;
   const auto which = ledger_.find(news.request);
-  if (which == ledger_.none() || place >= which->second.landed.size())
+  if (which == ledger_.none() || place >= which->second.arrived.size())
     return out;
-  which->second.landed[place] = true;
+  which->second.arrived[place] = true;
   vote_if_whole(which, out);
   return out;
 }
 
 void decode_leader_machine::vote_if_whole(iterator which, effects& out) {
   auto& one = which->second;
-  const bool whole = one.first && all(one.landed);
+  const bool whole = one.first && all(one.arrived);
   if (one.at != stage::receiving || !whole)
     return;
   one.at = stage::voting;
@@ -190,9 +190,10 @@ decode_leader_machine::effects decode_leader_machine::on_quiet(const blocks_quie
 decode_leader_machine::effects decode_leader_machine::on_tick(time_point now) {
   effects out;
   const auto what_is_late = [](const ledger::entry& one) {
-    const auto missing = std::count(one.landed.begin(), one.landed.end(), false);
-    return one.first ? "keys and values had not landed on " + std::to_string(missing) + " ranks within timeouts.room_ms"
-                     : std::string{"no first token within the request's time"};
+    const auto missing = std::count(one.arrived.begin(), one.arrived.end(), false);
+    return one.first
+               ? "keys and values had not arrived on " + std::to_string(missing) + " ranks within timeouts.room_ms"
+               : std::string{"no first token within the request's time"};
   };
   ledger_.end_late(stage::receiving, now, what_is_late, out);
   admit(out, now);

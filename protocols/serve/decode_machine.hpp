@@ -53,7 +53,7 @@ public:
 
   effects on_reserve(const reserve_kv& order, time_point now);
   effects on_handover(const handover& news, time_point now);
-  effects on_landed(const landed& news, std::uint32_t place, time_point now);
+  effects on_arrived(const arrived& news, std::uint32_t place, time_point now);
   effects on_vote(request_id request, const std::vector<admission>& minimum, time_point now);
   /// The executor no longer touches the sequence's blocks: it ended, or was told to leave.
   effects on_left(request_id request, time_point now);
@@ -74,7 +74,7 @@ private:
   };
   struct progress {
     stage at = stage::receiving;
-    std::vector<bool> landed; ///< by place
+    std::vector<bool> arrived; ///< by place
     std::optional<handover> first;
   };
   using ledger = request_ledger<reserve_kv, progress>;
@@ -114,7 +114,7 @@ public:
   decode_member_machine(const cluster_plan& plan, cell_id cell, rank_id self, options bounds);
 
   effects on_reserve_blocks(const reserve_blocks& order, time_point now);
-  effects on_kv_landed(room_id room, rank_id from, time_point now);
+  effects on_kv_arrived(room_id room, rank_id from, time_point now);
   effects on_returned(rank_id from, const blocks_returned& word);
   void on_lost(const lost& news);
   /// These processes have been reaped. `bytes_may_arrive`: of what they had handed to a network card.

@@ -7,7 +7,7 @@ decode_member_machine::decode_member_machine(const cluster_plan& plan, cell_id c
 
 decode_member_machine::effects decode_member_machine::on_reserve_blocks(const reserve_blocks& order, time_point now) {
   effects out;
-  if (ended_.buried(order.request.value) || rooms_.contains(order.room) || rooms_.size() >= bounds_.rooms_max)
+  if (ended_.retired(order.request.value) || rooms_.contains(order.room) || rooms_.size() >= bounds_.rooms_max)
     return out;
   const auto& source = plan_.cell(order.prefill_cell);
   std::vector<rank_id> writers;
@@ -25,21 +25,21 @@ decode_member_machine::effects decode_member_machine::on_reserve_blocks(const re
                                                     .parts = static_cast<std::uint32_t>(cell_.ranks.size()),
                                                     .prompt_tokens = order.prompt_tokens,
                                                     .blocks = order.blocks,
-                                                    .tenancy = order.tenancy,
+                                                    .lease_generation = order.lease_generation,
                                                     .dtype = bounds_.kv_dtype,
                                                     .born = bounds_.born,
                                                     .valid_ms = order.deadline_ms}});
   return out;
 }
 
-decode_member_machine::effects decode_member_machine::on_kv_landed(room_id id, rank_id from, time_point) {
+decode_member_machine::effects decode_member_machine::on_kv_arrived(room_id id, rank_id from, time_point) {
   effects out;
   const auto found = rooms_.find(id);
   // Otherwise ended, repeated, or others are still to come.
-  if (lent_.on_landed(id, from) && found != rooms_.end() && found->second.missing.erase(from) > 0 &&
+  if (lent_.on_arrived(id, from) && found != rooms_.end() && found->second.missing.erase(from) > 0 &&
       found->second.missing.empty()) {
     out.push_back(set_admission{id, admission::done}); // before the leader hears of it, so that no vote sees it pending
-    out.push_back(send_message{cell_.leader(), landed{found->second.request, id}});
+    out.push_back(send_message{cell_.leader(), arrived{found->second.request, id}});
   }
   tell_quiet(out);
   return out;
@@ -71,7 +71,7 @@ void decode_member_machine::tell_quiet(effects& out) {
 
 decode_member_machine::effects decode_member_machine::on_release(request_id request, time_point) {
   effects out;
-  ended_.bury(request.value);
+  ended_.retire(request.value);
   for (auto each = rooms_.begin(); each != rooms_.end();) {
     const auto current = each++;
     if (current->second.request == request) {

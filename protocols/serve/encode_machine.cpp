@@ -28,8 +28,8 @@ void encode_machine::grant_free_pixels(effects& out) {
 
 encode_machine::lent_pixels& encode_machine::pixels_of(room_id room) {
   auto& lent = pixels_[room];
-  if (lent.landed.empty())
-    lent.landed.assign(cell_.ranks.size(), false);
+  if (lent.arrived.empty())
+    lent.arrived.assign(cell_.ranks.size(), false);
   return lent;
 }
 
@@ -41,7 +41,7 @@ void encode_machine::let_pixels_go(room_id room, effects& out) {
     return;
   auto& lent = found->second;
   lent.over = true;
-  if (!lent.slot || all(lent.landed) || lent.word == word_of_front::settled) {
+  if (!lent.slot || all(lent.arrived) || lent.word == word_of_front::settled) {
     if (lent.slot)
       (void)pixel_slots_.release(*lent.slot);
   } else if (lent.word == word_of_front::unsettled) {
@@ -68,7 +68,7 @@ encode_machine::effects encode_machine::on_pixels_returned(const pixels_returned
 
 /// Null when the room has ended or no more can be parked: what came is dropped, the sender's deadline ends it there.
 encode_machine::room_state* encode_machine::find_or_park(room_id id, time_point now) {
-  if (ended_.buried(id.value))
+  if (ended_.retired(id.value))
     return nullptr;
   const auto found = rooms_.find(id);
   if (found != rooms_.end())
@@ -121,7 +121,7 @@ encode_machine::effects encode_machine::on_pixels(room_id id, std::uint32_t plac
   if (!known && find_or_park(id, now) == nullptr)
     return out;
   auto& lent = pixels_of(id);
-  lent.landed[place] = true;
+  lent.arrived[place] = true;
   if (lent.over)
     let_pixels_go(id, out);
   else
@@ -137,7 +137,7 @@ void encode_machine::run_waiting(effects& out) {
       next = order_.erase(next);
       continue;
     }
-    if (!all(pixels_of(found->first).landed)) {
+    if (!all(pixels_of(found->first).arrived)) {
       ++next;
       continue;
     }
@@ -199,7 +199,7 @@ void encode_machine::advance(room_iterator found, effects& out, time_point now) 
     return;
   if (grants.size() < grants.begin()->second.what.parts)
     return; // nothing is shipped before all receivers have granted (I15, I38)
-  if (auto problem = judge_grants(room, now)) {
+  if (auto problem = validate_grants(room, now)) {
     fail_room(found, *problem, out);
     return;
   }
@@ -208,7 +208,7 @@ void encode_machine::advance(room_iterator found, effects& out, time_point now) 
 
 /// All receivers must describe the room as we do: each part whole, the parts those of one cell (I11, I13, I18,
 /// I19). Ranks that were told different shapes are found here, before anything is written or run (G15).
-std::optional<failure> encode_machine::judge_grants(const room_state& room, time_point now) const {
+std::optional<failure> encode_machine::validate_grants(const room_state& room, time_point now) const {
   const auto& receivers = plan_.cell(room.order.prefill_cell);
   for (const auto& [part, held] : room.grants.by_part()) {
     const auto& grant = held.what;
@@ -223,7 +223,7 @@ std::optional<failure> encode_machine::judge_grants(const room_state& room, time
       return failure{fault::span_mismatch, where + ": rows of " + std::to_string(grant.row_elements) +
                                                " elements, the tower gives " + std::to_string(bounds_.row_elements) +
                                                " of f32"};
-    if (auto holds = judge_lease(held.under, grant.born, now); !holds)
+    if (auto holds = check_lease(held.under, grant.born, now); !holds)
       return failure{holds.error().code, where + ": " + holds.error().what};
   }
   return std::nullopt;
@@ -329,7 +329,7 @@ void encode_machine::let_go(room_iterator found, effects& out) {
     else
       (void)row_slots_.release(*room.rows);
   }
-  ended_.bury(found->first.value);
+  ended_.retire(found->first.value);
   rooms_.erase(found);
   run_waiting(out);
 }
@@ -365,7 +365,7 @@ const char* encode_machine::what_is_late(room_id id, const room_state& room, tim
   case stage::parked:
     return now >= room.deadline ? "the order has not arrived within timeouts.room_ms" : nullptr;
   case stage::ordered:
-    if (!all(pixels_of(id).landed))
+    if (!all(pixels_of(id).arrived))
       return now >= room.deadline ? "the pixels have not arrived within timeouts.room_ms" : nullptr;
     return now >= room.until ? "the tower had no turn within the request's time" : nullptr;
   case stage::encoded:

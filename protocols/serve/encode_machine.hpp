@@ -78,7 +78,7 @@ public:
   effects on_tick(time_point now);
 
   std::size_t rooms() const noexcept { return rooms_.size(); }
-  bool ended(room_id room) const noexcept { return ended_.buried(room.value); }
+  bool ended(room_id room) const noexcept { return ended_.retired(room.value); }
   bool knows(room_id room) const noexcept { return rooms_.contains(room); }
   /// Credits with the front, or in use, and resting; all that there are, after every event (K3).
   std::uint32_t pixel_slots_lent() const noexcept { return pixel_slots_.size() - pixel_slots_.available(); }
@@ -95,7 +95,7 @@ private:
   enum class word_of_front { none, settled, unsettled };
   struct lent_pixels {
     std::optional<slot_ref> slot; ///< none: the order has not come
-    std::vector<bool> landed;     ///< by place in the cell
+    std::vector<bool> arrived;    ///< by place in the cell
     word_of_front word = word_of_front::none;
     bool over = false; ///< the tower will not read them (any more)
   };
@@ -121,7 +121,7 @@ private:
   static bool in_use(const room_state& room);
   void advance(room_iterator room, effects& out, time_point now);
   void ship(room_iterator room, effects& out);
-  std::optional<failure> judge_grants(const room_state& room, time_point now) const;
+  std::optional<failure> validate_grants(const room_state& room, time_point now) const;
   const char* what_is_late(room_id id, const room_state& room, time_point now);
   void fail_room(room_iterator room, const failure& cause, effects& out);
   void abandon(room_iterator room, effects& out);
@@ -150,7 +150,7 @@ public:
   explicit encode_member_machine(const cell_plan& cell) : cell_(cell) {}
 
   /// Pixels of `room` are here. Again: the leader knows what it has heard.
-  effects on_pixels(room_id room) const { return {send_message{cell_.leader(), landed{request_id{}, room}}}; }
+  effects on_pixels(room_id room) const { return {send_message{cell_.leader(), arrived{request_id{}, room}}}; }
 
 private:
   const cell_plan& cell_;

@@ -214,7 +214,7 @@ front_machine::effects front_machine::on_lost(const lost& news, time_point now) 
   return out;
 }
 
-front_machine::effects front_machine::on_regained(const regained& news, time_point now) {
+front_machine::effects front_machine::on_recovered(const recovered& news, time_point now) {
   effects out;
   for (auto* const cells : {&encode_cells_, &prefill_cells_, &decode_cells_})
     for (auto& cell : *cells)

@@ -131,7 +131,7 @@ public:
   effects on_cancel(request_id id, time_point now);
   /// Cells of these ranks are gone, for a while (`news.next` is not 0) or for good.
   effects on_lost(const lost& news, time_point now);
-  effects on_regained(const regained& news, time_point now);
+  effects on_recovered(const recovered& news, time_point now);
   effects on_drain(time_point now);
   effects on_tick(time_point now);
 
@@ -207,7 +207,7 @@ private:
   static needs needs_of(const request& wanted);
   void admit(effects& out, time_point now);
   attempt_start start(queued& wanted, effects& out, time_point now);
-  std::optional<failure> judge_cells(const request& wanted) const;
+  std::optional<failure> validate_cells(const request& wanted) const;
   attempt_start find_places(const request& wanted, places& found);
   bool choose_encode_cells(const request& wanted, std::vector<cell_load*>& chosen);
   cell_load* least_loaded(std::vector<cell_load>& cells, std::uint64_t blocks, std::uint32_t rows);

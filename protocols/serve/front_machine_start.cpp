@@ -100,7 +100,7 @@ front_machine::attempt_start front_machine::find_places(const request& wanted, p
   return attempt_start::started;
 }
 
-std::optional<failure> front_machine::judge_cells(const request& wanted) const {
+std::optional<failure> front_machine::validate_cells(const request& wanted) const {
   const bool served =
       may_return(prefill_cells_) && may_return(decode_cells_) && (wanted.pictures.empty() || may_return(encode_cells_));
   return served ? std::nullopt : std::optional{failure{fault::cell_gone, gone_for_}};
@@ -111,7 +111,7 @@ std::optional<failure> front_machine::judge_cells(const request& wanted) const {
 front_machine::attempt_start front_machine::start(queued& wanted, effects& out, time_point now) {
   if (now < wanted.not_before)
     return attempt_start::pauses;
-  if (auto gone = judge_cells(wanted.what)) {
+  if (auto gone = validate_cells(wanted.what)) {
     out.push_back(end_request{wanted.what.id, finish_reason::failed, std::move(gone)});
     return attempt_start::started;
   }

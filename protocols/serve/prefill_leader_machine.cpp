@@ -32,10 +32,10 @@ prefill_leader_machine::effects prefill_leader_machine::on_submit(const submit& 
 void prefill_leader_machine::admit(effects& out, time_point now) {
   for (auto which = ledger_.start_next(); which != ledger_.none(); which = ledger_.start_next()) {
     auto& [request, one] = *which;
-    one.shipped.assign(cell_.ranks.size(), false);
+    one.kv_sent.assign(cell_.ranks.size(), false);
     for (std::size_t i = 0; i < one.order.pictures.size(); ++i) {
       const auto& picture = one.order.pictures[i];
-      one.landed.emplace(picture.room, std::vector<bool>(cell_.ranks.size(), false));
+      one.arrived.emplace(picture.room, std::vector<bool>(cell_.ranks.size(), false));
       for (const auto member : cell_.ranks)
         out.push_back(send_message{member, reserve_rows{.request = request,
                                                         .room = picture.room,
@@ -56,7 +56,7 @@ void prefill_leader_machine::vote_if_whole(iterator which, effects& out) {
   if (one.order.pictures.empty())
     return run(which, out);
   vote question{.request = which->first, .rooms = {}};
-  for (const auto& [room, places] : one.landed) {
+  for (const auto& [room, places] : one.arrived) {
     if (!all(places))
       return;
     question.rooms.push_back(room);
@@ -65,13 +65,14 @@ void prefill_leader_machine::vote_if_whole(iterator which, effects& out) {
   out.push_back(std::move(question));
 }
 
-prefill_leader_machine::effects prefill_leader_machine::on_landed(const landed& news, std::uint32_t place, time_point) {
+prefill_leader_machine::effects prefill_leader_machine::on_arrived(const arrived& news, std::uint32_t place,
+                                                                   time_point) {
   effects out;
   const auto which = ledger_.find(news.request);
   if (which == ledger_.none())
     return out;
-  const auto room = which->second.landed.find(news.room);
-  if (room == which->second.landed.end() || place >= room->second.size())
+  const auto room = which->second.arrived.find(news.room);
+  if (room == which->second.arrived.end() || place >= room->second.size())
     return out;
   room->second[place] = true; // again: nothing new, and the others are still awaited (D19)
   vote_if_whole(which, out);
@@ -123,14 +124,14 @@ prefill_leader_machine::effects prefill_leader_machine::on_prefilled(request_id 
                                         .position_delta = position_delta,
                                         .length = static_cast<std::uint32_t>(one.order.prompt.size()),
                                         .digest = digest}});
-  await_shipped(which, out, now);
+  await_kv_sent(which, out, now);
   return out;
 }
 
-void prefill_leader_machine::await_shipped(iterator which, effects& out, time_point now) {
+void prefill_leader_machine::await_kv_sent(iterator which, effects& out, time_point now) {
   auto& one = which->second;
-  one.at = stage::shipping;
-  if (all(one.shipped)) // every rank of the mesh was quicker than the news of the first token
+  one.at = stage::sending;
+  if (all(one.kv_sent)) // every rank of the mesh was quicker than the news of the first token
     end(which, out, now);
   else if (one.ending)
     ledger_.release_members(which->first, out);
@@ -144,24 +145,24 @@ prefill_leader_machine::effects prefill_leader_machine::on_given_up(request_id r
     return out;
   ledger_.fail(which, cause, out);
   if (ran_whole)
-    await_shipped(which, out, now);
+    await_kv_sent(which, out, now);
   else
     end(which, out, now);
   return out;
 }
 
 /// What the decode ranks are still being sent is kept until every rank of the mesh has shipped (C23).
-prefill_leader_machine::effects prefill_leader_machine::on_shipped(const shipped& news, std::uint32_t place,
+prefill_leader_machine::effects prefill_leader_machine::on_kv_sent(const kv_sent& news, std::uint32_t place,
                                                                    time_point now) {
   effects out;
   const auto which = ledger_.find(news.request);
-  if (which == ledger_.none() || place >= which->second.shipped.size() || which->second.shipped[place])
+  if (which == ledger_.none() || place >= which->second.kv_sent.size() || which->second.kv_sent[place])
     return out;
   auto& one = which->second;
-  one.shipped[place] = true;
+  one.kv_sent[place] = true;
   if (news.code != 0)
     ledger_.fail(which, {fault_from(news.code).value_or(fault::transfer_failed), news.message}, out);
-  if (one.at == stage::shipping && all(one.shipped))
+  if (one.at == stage::sending && all(one.kv_sent))
     end(which, out, now);
   return out;
 }
@@ -186,7 +187,7 @@ prefill_leader_machine::effects prefill_leader_machine::on_cancel(request_id req
     out.push_back(stop_prefill{request});  // and with it the prompt, or else its last piece
     ledger_.release_members(request, out); // nothing of it is written meanwhile
     break;
-  case stage::shipping:
+  case stage::sending:
     ledger_.release_members(request, out);
     break;
   }
@@ -210,10 +211,10 @@ prefill_leader_machine::effects prefill_leader_machine::on_tick(time_point now) 
   effects out;
   const auto what_is_late = [&](const ledger::entry& one) {
     std::size_t missing = 0;
-    for (const auto& [room, places] : one.landed)
+    for (const auto& [room, places] : one.arrived)
       missing += static_cast<std::size_t>(std::count(places.begin(), places.end(), false));
-    return std::to_string(missing) + " of " + std::to_string(one.landed.size() * cell_.ranks.size()) +
-           " row transfers had not landed within the request's time";
+    return std::to_string(missing) + " of " + std::to_string(one.arrived.size() * cell_.ranks.size()) +
+           " row transfers had not arrived within the request's time";
   };
   ledger_.end_late(stage::gathering, now, what_is_late, out);
   admit(out, now);

@@ -51,13 +51,13 @@ public:
   prefill_leader_machine(const cluster_plan& plan, cell_id cell, options bounds);
 
   effects on_submit(const submit& work, time_point now);
-  effects on_landed(const landed& news, std::uint32_t place, time_point now);
+  effects on_arrived(const arrived& news, std::uint32_t place, time_point now);
   effects on_vote(request_id request, const std::vector<admission>& minimum, time_point now);
   effects on_prefilled(request_id request, token_id first_token, std::int32_t position_delta, std::uint64_t digest,
                        time_point now);
   /// The executor has ended the prompt without a token. `ran_whole`: keys and values are on their way, on every rank.
   effects on_given_up(request_id request, const failure& cause, bool ran_whole, time_point now);
-  effects on_shipped(const shipped& news, std::uint32_t place, time_point now);
+  effects on_kv_sent(const kv_sent& news, std::uint32_t place, time_point now);
   effects on_cancel(request_id request, time_point now);
   /// Nobody can write any more into what the rank at `place` lent for the request.
   effects on_quiet(const rows_quiet& word, std::uint32_t place, time_point now);
@@ -71,12 +71,12 @@ private:
     gathering, ///< rows are on their way
     voting,    ///< the mesh is asked
     running,   ///< in the forward
-    shipping,  ///< keys and values are on their way
+    sending,   ///< keys and values are on their way
   };
   struct progress {
     stage at = stage::gathering;
-    std::map<room_id, std::vector<bool>> landed; ///< by place
-    std::vector<bool> shipped;                   ///< by place
+    std::map<room_id, std::vector<bool>> arrived; ///< by place
+    std::vector<bool> kv_sent;                    ///< by place
   };
   using ledger = request_ledger<submit, progress>;
   using iterator = ledger::iterator;
@@ -84,7 +84,7 @@ private:
   void admit(effects& out, time_point now);
   void vote_if_whole(iterator which, effects& out);
   void run(iterator which, effects& out);
-  void await_shipped(iterator which, effects& out, time_point now);
+  void await_kv_sent(iterator which, effects& out, time_point now);
   void end(iterator which, effects& out, time_point now);
 
   const cluster_plan& plan_;
@@ -92,7 +92,7 @@ private:
   ledger ledger_;
 };
 
-/// Every rank of a prefill cell, the leader too: grants its rows, reports what has landed, and sends its share of the
+/// Every rank of a prefill cell, the leader too: grants its rows, reports what has arrived, and sends its share of the
 /// keys and values to the decode ranks that hold the same heads and layers.
 /// What it writes to was lent: it begins no write under a lease that has ended, and tells the owner when it will begin
 /// none any more (`blocks_returned`). What it lends it asks back when the request has ended (`revoke_rows`).
@@ -129,7 +129,7 @@ public:
   prefill_member_machine(const cluster_plan& plan, cell_id cell, rank_id self, options bounds);
 
   effects on_reserve_rows(const reserve_rows& order, time_point now);
-  effects on_rows_landed(room_id room, rank_id from, time_point now);
+  effects on_rows_arrived(room_id room, rank_id from, time_point now);
   effects on_rows_returned(rank_id from, const rows_returned& word);
   /// The executor has finished the last piece of the prompt: `blocks` hold its keys and values.
   effects on_prefilled(request_id request, room_id kv_room, cell_id decode_cell, std::vector<block_index> blocks,
@@ -167,7 +167,7 @@ private:
   };
 
   static void give_back(rank_id to, request_id request, room_id room, effects& out, bool settled = true);
-  result<void> judge_grant(const kv_grants::held& held, std::size_t blocks, time_point now) const;
+  result<void> validate_grant(const kv_grants::held& held, std::size_t blocks, time_point now) const;
   void write_granted(room_id id, kv_room& room, time_point now, effects& out);
   void fail_room(room_id id, kv_room& room, failure cause, effects& out);
   void report_if_quiet(room_id id, kv_room& room, effects& out);

@@ -11,7 +11,7 @@ prefill_member_machine::prefill_member_machine(const cluster_plan& plan, cell_id
 
 prefill_member_machine::effects prefill_member_machine::on_reserve_rows(const reserve_rows& order, time_point now) {
   effects out;
-  if (ended_.buried(order.request.value) || rows_.size() >= bounds_.rooms_max)
+  if (ended_.retired(order.request.value) || rows_.size() >= bounds_.rooms_max)
     return out;
   const auto [which, fresh] = rows_.try_emplace(order.room);
   if (!fresh)
@@ -34,12 +34,12 @@ prefill_member_machine::effects prefill_member_machine::on_reserve_rows(const re
   return out;
 }
 
-prefill_member_machine::effects prefill_member_machine::on_rows_landed(room_id id, rank_id from, time_point) {
+prefill_member_machine::effects prefill_member_machine::on_rows_arrived(room_id id, rank_id from, time_point) {
   effects out;
   const auto found = rows_.find(id);
-  if (lent_.on_landed(id, from) && found != rows_.end()) {
+  if (lent_.on_arrived(id, from) && found != rows_.end()) {
     out.push_back(set_admission{id, admission::done}); // before the leader hears of it, so that no vote sees it pending
-    out.push_back(send_message{cell_.leader(), landed{found->second.request, id}});
+    out.push_back(send_message{cell_.leader(), arrived{found->second.request, id}});
   }
   tell_quiet(out);
   return out; // late or repeated: the room has ended (D11)
@@ -77,7 +77,7 @@ prefill_member_machine::effects prefill_member_machine::on_prefilled(request_id 
   room.prefilled = true;
   room.blocks = std::move(blocks);
   room.deadline = now + bounds_.room_deadline;
-  if (ended_.buried(request.value))
+  if (ended_.retired(request.value))
     fail_room(id, room, {fault::cancelled, {}}, out);
   write_granted(id, room, now, out);
   report_if_quiet(id, room, out);
@@ -96,7 +96,7 @@ prefill_member_machine::effects prefill_member_machine::on_grant(rank_id from, c
   if (!known || lost_.is_of_the_past(from, grant.born))
     return out;
   const bool full = !kv_.contains(grant.room) && kv_.size() >= bounds_.rooms_max;
-  if (full || ended_.buried(grant.request.value)) {
+  if (full || ended_.retired(grant.request.value)) {
     give_back(from, grant.request, grant.room, out);
     return out;
   }
@@ -119,8 +119,8 @@ void prefill_member_machine::give_back(rank_id to, request_id request, room_id r
 }
 
 /// Contract: I13, K1.
-result<void> prefill_member_machine::judge_grant(const kv_grants::held& held, std::size_t blocks,
-                                                 time_point now) const {
+result<void> prefill_member_machine::validate_grant(const kv_grants::held& held, std::size_t blocks,
+                                                    time_point now) const {
   const auto& grant = held.what;
   const auto part = "decode part " + std::to_string(grant.part);
   if (grant.dtype != bounds_.kv_dtype)
@@ -129,7 +129,7 @@ result<void> prefill_member_machine::judge_grant(const kv_grants::held& held, st
   if (grant.blocks.size() < blocks)
     return fail(fault::span_mismatch, part + " grants " + std::to_string(grant.blocks.size()) +
                                           " blocks, the prompt has " + std::to_string(blocks));
-  if (auto holds = judge_lease(held.under, grant.born, now); !holds)
+  if (auto holds = check_lease(held.under, grant.born, now); !holds)
     return fail(holds.error().code, part + ": " + holds.error().what);
   return {};
 }
@@ -142,7 +142,7 @@ void prefill_member_machine::write_granted(room_id id, kv_room& room, time_point
     auto* const grant = room.grants.find_unused(part);
     if (grant == nullptr)
       continue;
-    if (auto fits = judge_grant(*grant, room.blocks.size(), now); !fits) {
+    if (auto fits = validate_grant(*grant, room.blocks.size(), now); !fits) {
       fail_room(id, room, std::move(fits.error()), out);
       return;
     }
@@ -190,7 +190,7 @@ prefill_member_machine::effects prefill_member_machine::on_written(room_id id, s
 
 prefill_member_machine::effects prefill_member_machine::on_revoke(rank_id from, const revoke_blocks& word) {
   effects out;
-  ended_.bury(word.request.value);
+  ended_.retire(word.request.value);
   using enum kv_grants::revocation;
   const auto found = kv_.find(word.room);
   const auto how = found == kv_.end() ? was_over : found->second.grants.on_revoke(from);
@@ -236,7 +236,7 @@ void prefill_member_machine::report_if_quiet(room_id id, kv_room& room, effects&
     return;
   room.reported = true;
   out.push_back(send_message{
-      cell_.leader(), shipped{.request = room.request,
+      cell_.leader(), kv_sent{.request = room.request,
                               .room = id,
                               .code = room.failed ? static_cast<std::uint16_t>(room.failed->code) : std::uint16_t{0},
                               .message = room.failed ? room.failed->what : std::string{}}});
@@ -246,7 +246,7 @@ void prefill_member_machine::report_if_quiet(room_id id, kv_room& room, effects&
 
 prefill_member_machine::effects prefill_member_machine::on_release(request_id request, time_point) {
   effects out;
-  ended_.bury(request.value);
+  ended_.retire(request.value);
   for (auto each = rows_.begin(); each != rows_.end();) {
     const auto current = each++;
     if (current->second.request == request) {

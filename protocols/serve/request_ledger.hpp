@@ -112,7 +112,7 @@ public:
       : cell_(cell), bounds_(bounds), blocks_(bounds.kv_blocks), rows_(bounds.row_slots) {}
 
   std::size_t requests() const noexcept { return started_.size() + waiting_.size(); }
-  bool has_ended(request_id request) const noexcept { return ended_.buried(request.value); }
+  bool has_ended(request_id request) const noexcept { return ended_.retired(request.value); }
   iterator none() noexcept { return started_.end(); }
   iterator find(request_id request) { return started_.find(request); }
   /// `none()` also for a request that is at another stage.
@@ -200,7 +200,7 @@ public:
     if (!rests.blocks.empty() || !rests.rows.empty())
       resting_.emplace(request, std::move(rests));
     release_members(request, out);
-    ended_.bury(request.value);
+    ended_.retire(request.value);
     started_.erase(which);
     check();
   }
@@ -216,7 +216,7 @@ public:
     const auto which = started_.find(request);
     if (which == started_.end()) {
       waiting_.leave(request);
-      ended_.bury(request.value);
+      ended_.retire(request.value);
     }
     check();
     return which;

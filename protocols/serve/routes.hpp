@@ -14,7 +14,7 @@
 /// One table, since addressing in comments, judge, routing and actors disagreed: a mesh of encode ranks never served a
 /// picture. The judge refuses by this table, routing finds the actor by it, protocols/README.md prints it, and a test
 /// walks the effects of every machine through it.
-/// A message of `serve_message` without a row does not compile (`serve_judge.cpp`).
+/// A message of `serve_message` without a row does not compile (`validate_message.cpp`).
 /// Contract: K4, A8, B5, B17.
 namespace troupe::protocols {
 
@@ -78,10 +78,10 @@ inline constexpr auto routes = [] {
       {grant_rows, at::prefill_rank, at::encode_leader},
       {reserve_blocks, at::decode_leader, at::decode_rank, own_cell},
       {grant_blocks, at::decode_rank, at::prefill_rank},
-      {landed, at::encode_worker, at::encode_leader, own_cell},
-      {landed, at::prefill_rank, at::prefill_leader, own_cell},
-      {landed, at::decode_rank, at::decode_leader, own_cell},
-      {shipped, at::prefill_rank, at::prefill_leader, own_cell},
+      {arrived, at::encode_worker, at::encode_leader, own_cell},
+      {arrived, at::prefill_rank, at::prefill_leader, own_cell},
+      {arrived, at::decode_rank, at::decode_leader, own_cell},
+      {kv_sent, at::prefill_rank, at::prefill_leader, own_cell},
       {handover, at::prefill_leader, at::decode_leader},
       {release, at::prefill_leader, at::prefill_rank, own_cell},
       {release, at::decode_leader, at::decode_rank, own_cell},

@@ -18,7 +18,7 @@ namespace troupe::protocols {
 
 using serve_message =
     std::variant<submit, encode, tokens, timing, reserve_kv, reserve_rows, reserve_blocks, grant_rows, grant_blocks,
-                 grant_pixels, landed, shipped, handover, release, revoke_rows, revoke_blocks, pixels_returned,
+                 grant_pixels, arrived, kv_sent, handover, release, revoke_rows, revoke_blocks, pixels_returned,
                  rows_returned, blocks_returned, rows_quiet, blocks_quiet, error, ack, cancel>;
 
 /// Effect: deliver `body` to the role actor on `to` (this rank included).
@@ -71,8 +71,8 @@ class tombstones {
 public:
   static constexpr std::size_t kept_max = 1024;
 
-  void bury(std::uint64_t id) {
-    if (buried(id))
+  void retire(std::uint64_t id) {
+    if (retired(id))
       return;
     if (ids_.size() < kept_max) {
       ids_.push_back(id);
@@ -81,7 +81,7 @@ public:
     ids_[oldest_] = id;
     oldest_ = (oldest_ + 1) % kept_max;
   }
-  bool buried(std::uint64_t id) const noexcept {
+  bool retired(std::uint64_t id) const noexcept {
     for (const auto each : ids_)
       if (each == id)
         return true;

@@ -12,7 +12,7 @@ std::string number(std::uint64_t value) {
 }
 
 /// `of`: "this client", "all clients".
-std::optional<failure> judge_room(std::uint64_t held, std::uint64_t more, std::uint64_t most, std::string_view of) {
+std::optional<failure> validate_room(std::uint64_t held, std::uint64_t more, std::uint64_t most, std::string_view of) {
   if (held + more <= most)
     return std::nullopt;
   return failure{fault::queue_full, "pictures of " + number(held) + " bytes are arriving from " + std::string{of} +
@@ -22,7 +22,7 @@ std::optional<failure> judge_room(std::uint64_t held, std::uint64_t more, std::u
 
 } // namespace
 
-std::optional<failure> session_machine::judge_pictures(const ask& asked, std::uint64_t bytes) const {
+std::optional<failure> session_machine::validate_pictures(const ask& asked, std::uint64_t bytes) const {
   const auto announced = asked.picture_bytes.size();
   if (announced != asked.picture_names.size())
     return failure{fault::invalid_request, number(asked.picture_names.size()) + " names of pictures and " +
@@ -45,7 +45,7 @@ std::optional<failure> session_machine::judge_pictures(const ask& asked, std::ui
 std::optional<failure> session_machine::judge(client_id client, const ask& asked, std::uint64_t bytes) const {
   if (draining_)
     return failure{fault::shutting_down, {}};
-  if (auto problem = judge_pictures(asked, bytes))
+  if (auto problem = validate_pictures(asked, bytes))
     return problem;
   if (tags_.contains({client, asked.tag}))
     return failure{fault::invalid_request, "tag " + number(asked.tag) + " is in use"};
@@ -54,13 +54,13 @@ std::optional<failure> session_machine::judge(client_id client, const ask& asked
     if (mine.questions >= bounds_.client_questions_max)
       return failure{fault::queue_full, "this client has " + number(mine.questions) +
                                             " questions in progress, the most of one client; try again later"};
-    if (auto full = judge_room(mine.file_bytes, bytes, bounds_.client_bytes_max, "this client"))
+    if (auto full = validate_room(mine.file_bytes, bytes, bounds_.client_bytes_max, "this client"))
       return full;
   }
   if (all_.arriving >= bounds_.arriving_max)
     return failure{fault::queue_full, "questions are still arriving, " + number(all_.arriving) +
                                           " of all clients, the most that the front takes; try again later"};
-  return judge_room(all_.file_bytes, bytes, bounds_.bytes_max, "all clients");
+  return validate_room(all_.file_bytes, bytes, bounds_.bytes_max, "all clients");
 }
 
 template <class Change>

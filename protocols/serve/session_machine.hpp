@@ -147,7 +147,7 @@ private:
   using iterator = std::map<request_id, question>::iterator;
 
   std::optional<failure> judge(client_id client, const ask& asked, std::uint64_t bytes) const;
-  std::optional<failure> judge_pictures(const ask& asked, std::uint64_t bytes) const;
+  std::optional<failure> validate_pictures(const ask& asked, std::uint64_t bytes) const;
   iterator find(client_id client, std::uint64_t tag);
   template <class Change>
   void count(const question& one, Change change);

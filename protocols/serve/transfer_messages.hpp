@@ -61,13 +61,14 @@ struct reserve_blocks {
   room_id room;
   std::uint32_t prompt_tokens = 0;
   std::vector<block_index> blocks;
-  generation tenancy; ///< of the reservation
+  generation lease_generation; ///< of the reservation
   cell_id prefill_cell;
   std::uint32_t deadline_ms = 0; ///< what is left of the request's time
 
   template <class Self, class Archive>
   static void fields(Self& self, Archive& archive) {
-    archive.required(self.request, self.room, self.prompt_tokens, self.blocks, self.tenancy, self.prefill_cell);
+    archive.required(self.request, self.room, self.prompt_tokens, self.blocks, self.lease_generation,
+                     self.prefill_cell);
     archive.appended(self.deadline_ms);
   }
   bool operator==(const reserve_blocks&) const = default;
@@ -108,15 +109,15 @@ struct grant_blocks {
   std::uint32_t parts = 1;
   std::uint32_t prompt_tokens = 0;
   std::vector<block_index> blocks;
-  generation tenancy;
+  generation lease_generation;
   element_type dtype = element_type::f32;
   generation born = {}; ///< of the granting rank
   std::uint32_t valid_ms = 0;
 
   template <class Self, class Archive>
   static void fields(Self& self, Archive& archive) {
-    archive.required(self.request, self.room, self.part, self.parts, self.prompt_tokens, self.blocks, self.tenancy,
-                     self.dtype);
+    archive.required(self.request, self.room, self.part, self.parts, self.prompt_tokens, self.blocks,
+                     self.lease_generation, self.dtype);
     archive.appended(self.born, self.valid_ms);
   }
   bool operator==(const grant_blocks&) const = default;
@@ -139,8 +140,8 @@ struct grant_pixels {
 };
 
 /// Mesh worker to its leader: all bytes of this room are here.
-struct landed {
-  static constexpr auto type = message_type::landed;
+struct arrived {
+  static constexpr auto type = message_type::arrived;
   request_id request;
   room_id room;
 
@@ -148,12 +149,12 @@ struct landed {
   static void fields(Self& self, Archive& archive) {
     archive.required(self.request, self.room);
   }
-  bool operator==(const landed&) const = default;
+  bool operator==(const arrived&) const = default;
 };
 
 /// Prefill rank to its leader: my part of the keys and values is delivered (or will never be).
-struct shipped {
-  static constexpr auto type = message_type::shipped;
+struct kv_sent {
+  static constexpr auto type = message_type::kv_sent;
   request_id request;
   room_id room;
   std::uint16_t code = 0; ///< 0 or a `fault`
@@ -163,7 +164,7 @@ struct shipped {
   static void fields(Self& self, Archive& archive) {
     archive.required(self.request, self.room, self.code, self.message);
   }
-  bool operator==(const shipped&) const = default;
+  bool operator==(const kv_sent&) const = default;
 };
 
 /// Last prefill stage's leader to decode leader; stored before the room's status flips (F14).

@@ -10,12 +10,12 @@
 namespace troupe::protocols {
 
 /// Where what peers were granted belongs, by who writes it and with which completion data.
-/// Each landing is taken once: of a word that comes again, or of a room that has ended, nothing is copied, since the
+/// Each arrival is taken once: of a word that comes again, or of a room that has ended, nothing is copied, since the
 /// owner may have written there meanwhile.
 /// Contract: D11, I24.
 /// Ownership: whoever expects something forgets it when the room ends, which bounds the number.
 template <class Where>
-class expected_landings {
+class expected_arrivals {
 public:
   void expect(rank_id from, std::uint64_t completion_data, Where where) {
     expected_.insert_or_assign({completion_data, from}, std::move(where));

@@ -4,7 +4,7 @@
 
 namespace troupe::protocols {
 
-result<void> judge_lease(const lease& held, generation owner_now, time_point now) {
+result<void> check_lease(const lease& held, generation owner_now, time_point now) {
   if (held.owner != owner_now)
     return fail(fault::stale_grant, "the memory was lent by generation " + std::to_string(held.owner.value) +
                                         " of its rank, which is now " + std::to_string(owner_now.value));

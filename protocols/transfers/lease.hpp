@@ -24,7 +24,7 @@ struct lease {
 /// engines before each copy; nothing else judges a lease.
 /// `owner_now`: the generation of the owner that would be written to.
 /// Errors: stale_grant, with both generations or the time that has passed.
-result<void> judge_lease(const lease& held, generation owner_now, time_point now);
+result<void> check_lease(const lease& held, generation owner_now, time_point now);
 
 /// Whether bytes of a write that ended with `outcome` may still arrive, or still be read. True for the faults after
 /// which a network card or a device may have accepted the write. Every other fault comes before the write has begun, or

@@ -27,7 +27,7 @@ lent_rooms::writer* lent_rooms::find(room_id room, rank_id from) {
   return one == found->second.writers.end() ? nullptr : &one->second;
 }
 
-bool lent_rooms::on_landed(room_id room, rank_id from) {
+bool lent_rooms::on_arrived(room_id room, rank_id from) {
   const auto* const one = find(room, from);
   if (one == nullptr || one->at == state::rests)
     return false;

@@ -26,12 +26,12 @@ class lent_rooms {
 public:
   void lend(request_id request, room_id room, const std::vector<rank_id>& writers);
   /// `from` has written all that it had to write. False: `from` holds nothing of this room, or its memory rests.
-  bool on_landed(room_id room, rank_id from);
+  bool on_arrived(room_id room, rank_id from);
   /// `from` will begin no further write. Only the first return of a room counts. `settled`: no bytes can arrive;
   /// otherwise the memory rests first.
   void on_returned(room_id room, rank_id from, bool settled);
   /// The processes of these ranks have ended or are about to. A return from them counts no more; `on_gone` does, and so
-  /// does a write that lands.
+  /// does a write that arrives.
   void on_lost(std::span<const rank_id> ranks);
   /// The processes have been reaped. `bytes_may_arrive`: a network card may still deliver what it has accepted.
   void on_gone(std::span<const rank_id> ranks, bool bytes_may_arrive);

@@ -16,9 +16,9 @@ result<slot_ref> slot_pool_machine::acquire() {
   const auto slot = free_.front();
   free_.pop_front();
   auto& state = slots_[slot.value];
-  state.tenancy = state.tenancy.next();
+  state.lease_generation = state.lease_generation.next();
   state.lent = true;
-  return slot_ref{slot, state.tenancy};
+  return slot_ref{slot, state.lease_generation};
 }
 
 result<void> slot_pool_machine::release(const slot_ref& ref) {
@@ -44,13 +44,13 @@ void slot_pool_machine::tick(time_point now) {
 
 result<void> slot_pool_machine::check(const slot_ref& ref) const {
   const auto which = [&] {
-    return "slot " + std::to_string(ref.slot.value) + ", generation " + std::to_string(ref.tenancy.value);
+    return "slot " + std::to_string(ref.slot.value) + ", generation " + std::to_string(ref.lease_generation.value);
   };
   if (ref.slot.value >= slots_.size())
     return protocols::fail(fault::bad_value, which() + ", of a pool of " + std::to_string(size()));
   const auto& state = slots_[ref.slot.value];
-  if (state.tenancy != ref.tenancy)
-    return protocols::fail(fault::stale_grant, which() + ", now " + std::to_string(state.tenancy.value));
+  if (state.lease_generation != ref.lease_generation)
+    return protocols::fail(fault::stale_grant, which() + ", now " + std::to_string(state.lease_generation.value));
   if (!state.lent)
     return protocols::fail(fault::stale_grant, which() + ", which has ended");
   return {};

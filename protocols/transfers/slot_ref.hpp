@@ -7,11 +7,11 @@ namespace troupe::protocols {
 /// A slot with the generation that makes a late use of it detectable.
 struct slot_ref {
   slot_index slot;
-  generation tenancy;
+  generation lease_generation;
 
   template <class Self, class Archive>
   static void fields(Self& self, Archive& archive) {
-    archive.required(self.slot, self.tenancy);
+    archive.required(self.slot, self.lease_generation);
   }
   bool operator==(const slot_ref&) const = default;
 };

@@ -15,7 +15,7 @@ result<void> judge_write(const lease& under, time_point deadline, const write_si
     return tl::unexpected{*at.gone};
   if (auto late = judge_deadline(deadline, at.to, now); !late || at.handed_over)
     return late;
-  return judge_lease(under, at.owner_now, now);
+  return check_lease(under, at.owner_now, now);
 }
 
 } // namespace troupe::protocols

@@ -69,12 +69,12 @@ std::string_view name(message_type type) noexcept {
     return "launch";
   case message_type::lost:
     return "lost";
-  case message_type::readmit:
-    return "readmit";
-  case message_type::readmitted:
-    return "readmitted";
-  case message_type::regained:
-    return "regained";
+  case message_type::rejoin:
+    return "rejoin";
+  case message_type::rejoined:
+    return "rejoined";
+  case message_type::recovered:
+    return "recovered";
   case message_type::heartbeat:
     return "heartbeat";
   case message_type::submit:
@@ -101,10 +101,10 @@ std::string_view name(message_type type) noexcept {
     return "grant_blocks";
   case message_type::grant_pixels:
     return "grant_pixels";
-  case message_type::landed:
-    return "landed";
-  case message_type::shipped:
-    return "shipped";
+  case message_type::arrived:
+    return "arrived";
+  case message_type::kv_sent:
+    return "kv_sent";
   case message_type::handover:
     return "handover";
   case message_type::release:

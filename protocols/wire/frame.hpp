@@ -30,9 +30,9 @@ enum class message_type : std::uint16_t {
   region = 110,
   launch = 111,
   lost = 112,
-  readmit = 113,
-  readmitted = 114,
-  regained = 115,
+  rejoin = 113,
+  rejoined = 114,
+  recovered = 115,
   // liveness
   heartbeat = 200,
   // work
@@ -49,8 +49,8 @@ enum class message_type : std::uint16_t {
   grant_rows = 403,
   grant_blocks = 404,
   grant_pixels = 405,
-  landed = 406,
-  shipped = 407,
+  arrived = 406,
+  kv_sent = 407,
   handover = 408,
   release = 409,
   revoke_rows = 410,

@@ -180,7 +180,7 @@ void fault_injector::strike(const injection_rule& rule) {
   case drill_action::unread:
   case drill_action::lose_completion:
   case drill_action::delay_completion:
-  case drill_action::lose_landing:
+  case drill_action::lose_arrival:
   case drill_action::repeat_write:
   case drill_action::shift_write:
     break; // the lane or the engine does them

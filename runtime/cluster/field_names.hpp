@@ -24,7 +24,7 @@ inline constexpr const auto& field_names = field_names_of<Message>::value;
 // ---- parts ----
 TROUPE_FIELD_NAMES(sampling_options, "temperature", "top_p", "seed");
 TROUPE_FIELD_NAMES(picture_item, "room", "first_token", "tokens", "grid", "content_hash", "encode_cell");
-TROUPE_FIELD_NAMES(slot_ref, "slot", "tenancy");
+TROUPE_FIELD_NAMES(slot_ref, "slot", "lease_generation");
 TROUPE_FIELD_NAMES(token_event, "request", "index", "id", "finish");
 
 // ---- messages ----
@@ -36,15 +36,15 @@ TROUPE_FIELD_NAMES(timing, "request", "part", "began_ns", "ended_ns");
 TROUPE_FIELD_NAMES(reserve_kv, "request", "room", "prompt_tokens", "max_tokens", "sampling", "end_tokens",
                    "prefill_cell", "deadline_ms", "prompt_digest");
 TROUPE_FIELD_NAMES(reserve_rows, "request", "room", "slot", "tokens", "encode_cell", "deadline_ms");
-TROUPE_FIELD_NAMES(reserve_blocks, "request", "room", "prompt_tokens", "blocks", "tenancy", "prefill_cell",
+TROUPE_FIELD_NAMES(reserve_blocks, "request", "room", "prompt_tokens", "blocks", "lease_generation", "prefill_cell",
                    "deadline_ms");
 TROUPE_FIELD_NAMES(grant_rows, "request", "room", "part", "parts", "slot", "first_row", "rows", "row_elements", "dtype",
                    "born", "valid_ms");
-TROUPE_FIELD_NAMES(grant_blocks, "request", "room", "part", "parts", "prompt_tokens", "blocks", "tenancy", "dtype",
-                   "born", "valid_ms");
+TROUPE_FIELD_NAMES(grant_blocks, "request", "room", "part", "parts", "prompt_tokens", "blocks", "lease_generation",
+                   "dtype", "born", "valid_ms");
 TROUPE_FIELD_NAMES(grant_pixels, "slots", "born");
-TROUPE_FIELD_NAMES(landed, "request", "room");
-TROUPE_FIELD_NAMES(shipped, "request", "room", "code", "message");
+TROUPE_FIELD_NAMES(arrived, "request", "room");
+TROUPE_FIELD_NAMES(kv_sent, "request", "room", "code", "message");
 TROUPE_FIELD_NAMES(handover, "request", "room", "first_token", "position_delta", "length", "digest");
 TROUPE_FIELD_NAMES(release, "request");
 TROUPE_FIELD_NAMES(revoke_rows, "request", "room");

@@ -187,7 +187,7 @@ result<inject> resolve_rule(const written_rule& rule, const cluster_plan& plan) 
       return tl::unexpected{payload.error()};
     out.payload = std::move(*payload);
   }
-  if (auto judged = judge_rule(out); !judged)
+  if (auto judged = validate_rule(out); !judged)
     return tl::unexpected{judged.error()};
   return order;
 }

@@ -67,8 +67,8 @@ void key_reader::unknown(const std::string& path, const json_member& member,
                                  nearest_hint(member.key, names)));
 }
 
-std::optional<spec_value> key_reader::judge_value(const value_rule& rule, const std::string& path,
-                                                  const json_node& node) {
+std::optional<spec_value> key_reader::validate_value(const value_rule& rule, const std::string& path,
+                                                     const json_node& node) {
   const auto wrong = [&](const std::string& expected) -> std::optional<spec_value> {
     problem(node.at, fmt::format("{} is {}, not {}", path, expected, describe(node)));
     return std::nullopt;

@@ -61,7 +61,7 @@ private:
     std::string_view pattern_in_words;
     bool takes_json;
   };
-  std::optional<spec_value> judge_value(const value_rule& rule, const std::string& path, const json_node& node);
+  std::optional<spec_value> validate_value(const value_rule& rule, const std::string& path, const json_node& node);
   void unknown(const std::string& path, const json_member& member, const std::vector<std::string_view>& names);
 
   std::string file_;
@@ -87,9 +87,9 @@ void key_reader::read_members(Owner& owner, const std::vector<spec_key<Owner>>& 
       continue;
     } else if (part != sections.end()) {
       part->read(full, member.value);
-    } else if (const auto value = judge_value({key->initial, key->least, key->most, key->choices, key->pattern,
-                                               key->pattern_in_words, key->takes_json},
-                                              full, member.value)) {
+    } else if (const auto value = validate_value({key->initial, key->least, key->most, key->choices, key->pattern,
+                                                  key->pattern_in_words, key->takes_json},
+                                                 full, member.value)) {
       key->set(owner, *value);
     }
   }

@@ -25,7 +25,7 @@ class field_reader {
 public:
   field_reader(const json_node& from, std::span<const std::string_view> names) : from_(from), names_(names) {
     if (from.kind == json_kind::object)
-      judge_members();
+      validate_members();
     else if (from.kind != json_kind::list)
       problem_ = fmt::format("a message's fields are a list or an object, not {}", describe(from));
   }
@@ -48,7 +48,7 @@ public:
   }
 
 private:
-  void judge_members() {
+  void validate_members() {
     for (auto member = from_.members.begin(); member != from_.members.end() && problem_.empty(); ++member) {
       if (std::ranges::find(names_, member->key) == names_.end())
         problem_ =

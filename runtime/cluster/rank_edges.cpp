@@ -13,7 +13,7 @@
 #include "runtime/base/fault_point.hpp"
 #include "runtime/base/flight_recorder.hpp"
 #include "runtime/base/log.hpp"
-#include "runtime/cluster/rank_world.hpp"
+#include "runtime/cluster/rank_runtime.hpp"
 
 /// The lanes of a rank: how they come to be, where their frames go. Which ones, and whose, is `edge_machine`'s.
 namespace troupe::cluster {
@@ -32,17 +32,17 @@ flight_record edge_to(const lane_name& which) noexcept {
 
 } // namespace
 
-result<void> rank_world::judge_hello(rank_id peer, generation born, const hello& said) const {
+result<void> rank_runtime::validate_hello(rank_id peer, generation born, const hello& said) const {
   const std::lock_guard lock{mutex_};
-  return edges_.judge_hello(peer, born, said);
+  return edges_.validate_hello(peer, born, said);
 }
 
-void rank_world::note_begun(rank_id peer, generation born, const hello& said) {
+void rank_runtime::note_begun(rank_id peer, generation born, const hello& said) {
   const std::lock_guard lock{mutex_};
   edges_.on_begun({peer, said.channel, said.group}, born);
 }
 
-void rank_world::on_incoming(fabric::incoming lane) {
+void rank_runtime::on_incoming(fabric::incoming lane) {
   TROUPE_FAULT_POINT("listener.accepted");
   {
     const std::lock_guard lock{mutex_};
@@ -51,8 +51,8 @@ void rank_world::on_incoming(fabric::incoming lane) {
   arrived_.notify_all();
 }
 
-result<void> rank_world::await(std::unique_lock<std::mutex>& lock, time_point deadline,
-                               const std::function<bool()>& urgent, const std::function<bool()>& here) {
+result<void> rank_runtime::await(std::unique_lock<std::mutex>& lock, time_point deadline,
+                                 const std::function<bool()>& urgent, const std::function<bool()>& here) {
   constexpr std::chrono::milliseconds look{10}; // at what `urgent` watches
   while (!here()) {
     const auto now = base::now();
@@ -72,8 +72,8 @@ result<void> rank_world::await(std::unique_lock<std::mutex>& lock, time_point de
   return {};
 }
 
-result<std::unique_ptr<fabric::lane>> rank_world::take_lane(const lane_name& which, time_point deadline,
-                                                            const std::function<bool()>& urgent) {
+result<std::unique_ptr<fabric::lane>> rank_runtime::take_lane(const lane_name& which, time_point deadline,
+                                                              const std::function<bool()>& urgent) {
   base::flight_span waiting{edge_to(which)};
   std::unique_lock lock{mutex_};
   if (auto arrived = await(lock, deadline, urgent, [&] { return lanes_.contains(which); }); !arrived)
@@ -84,28 +84,28 @@ result<std::unique_ptr<fabric::lane>> rank_world::take_lane(const lane_name& whi
   return lane;
 }
 
-failure rank_world::at_edge_with(rank_id peer, failure cause) {
+failure rank_runtime::at_edge_with(rank_id peer, failure cause) {
   const std::lock_guard lock{mutex_};
   edges_.on_unmade(peer, cause.code);
   return cause;
 }
 
-std::optional<rank_id> rank_world::unreached() const {
+std::optional<rank_id> rank_runtime::unreached() const {
   const std::lock_guard lock{mutex_};
   return edges_.unreached();
 }
 
-time_point rank_world::edge_deadline(rank_id peer, time_point deadline) const {
+time_point rank_runtime::edge_deadline(rank_id peer, time_point deadline) const {
   const std::lock_guard lock{mutex_};
   return edges_.deadline_with(peer, deadline, base::now());
 }
 
-bool rank_world::begins(const lane_name& which) const {
+bool rank_runtime::begins(const lane_name& which) const {
   const std::lock_guard lock{mutex_};
   return edges_.begins(which);
 }
 
-result<void> rank_world::make_lanes(const roster& everybody, time_point deadline) {
+result<void> rank_runtime::make_lanes(const roster& everybody, time_point deadline) {
   {
     const std::lock_guard lock{mutex_};
     if (auto good = edges_.on_roster(everybody); !good)
@@ -143,7 +143,7 @@ result<void> rank_world::make_lanes(const roster& everybody, time_point deadline
   return {};
 }
 
-void rank_world::adopt(const lane_name& which, std::unique_ptr<fabric::lane> lane) {
+void rank_runtime::adopt(const lane_name& which, std::unique_ptr<fabric::lane> lane) {
   const auto& [peer, channel, group] = which;
   if (edges_.driver_of(which) == edge_machine::driver::executor) {
     token_lane_ = std::move(lane);
@@ -174,13 +174,13 @@ void rank_world::adopt(const lane_name& which, std::unique_ptr<fabric::lane> lan
 
 /// A link is there before any lane is driven, since what a frame is answered with goes by links; until it is told of a
 /// lane, what it is given is dropped as what is sent to the dead.
-void rank_world::make_links() {
+void rank_runtime::make_links() {
   for (const auto& [peer, channel, group] : edges_.planned())
     if (channel == channel_kind::control)
       context_.links[peer] = system_->spawn<actors::link_actor>(context_, peer);
 }
 
-result<void> rank_world::on_control_frame(rank_id peer, const frame_view& frame) {
+result<void> rank_runtime::on_control_frame(rank_id peer, const frame_view& frame) {
   TROUPE_FAULT_POINT("link.received");
   if (frame.header.type != message_type::region)
     return actors::accept_frame(context_, frame);
@@ -232,7 +232,7 @@ std::size_t open_descriptors() {
 
 /// So many clients that the descriptors of a recovery are left: it makes every edge anew before the old one is closed.
 /// Raises the process's own limit as far as it may. Contract: C20, K9.
-std::size_t rank_world::find_room_for_clients() const {
+std::size_t rank_runtime::find_room_for_clients() const {
   const auto kept = 2 * open_descriptors() + limits::descriptors_spare;
   rlimit files{};
   if (::getrlimit(RLIMIT_NOFILE, &files) != 0)
@@ -249,7 +249,7 @@ std::size_t rank_world::find_room_for_clients() const {
   return std::min(room, limits::clients_max);
 }
 
-void rank_world::on_client(base::unique_fd socket, bool crowded) {
+void rank_runtime::on_client(base::unique_fd socket, bool crowded) {
   ucred who{};
   socklen_t size = sizeof who;
   if (::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &who, &size) != 0 ||
@@ -283,7 +283,7 @@ void rank_world::on_client(base::unique_fd socket, bool crowded) {
                     .frame_within = limits::client_frame_deadline});
 }
 
-result<void> rank_world::on_client_frame(fabric::wire::key client, const frame_view& frame) {
+result<void> rank_runtime::on_client_frame(fabric::wire::key client, const frame_view& frame) {
   const auto& front = *context_.roles->find(role_kind::front); // there before clients are accepted
   const auto take = [&]<class Message>(Message body) -> result<void> {
     if (auto read = decode_payload(frame.payload, body); !read)

@@ -28,7 +28,7 @@
 #include "runtime/cluster/job_directory.hpp"
 #include "runtime/cluster/process.hpp"
 #include "runtime/cluster/rank_drills.hpp"
-#include "runtime/cluster/rank_world.hpp"
+#include "runtime/cluster/rank_runtime.hpp"
 #include "runtime/cluster/spec_file.hpp"
 #include "runtime/cluster/supervisor_pulse.hpp"
 
@@ -93,7 +93,7 @@ result<void> begin(const rank_arguments& arguments) {
 /// The rank's inbox, as its threads share it.
 class mail {
 public:
-  mail() : bell_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+  mail() : doorbell_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
 
   /// Any thread. `put` changes the inbox.
   template <class Put>
@@ -103,22 +103,22 @@ public:
       put(posted_);
     }
     const std::uint64_t one = 1;
-    [[maybe_unused]] const auto written = ::write(bell_.get(), &one, sizeof one);
+    [[maybe_unused]] const auto written = ::write(doorbell_.get(), &one, sizeof one);
   }
   rank_inbox take() {
     const std::lock_guard lock{mutex_};
     return std::exchange(posted_, {});
   }
-  int fd() const noexcept { return bell_.get(); }
+  int fd() const noexcept { return doorbell_.get(); }
   void hear() noexcept {
     std::uint64_t rung = 0;
-    [[maybe_unused]] const auto got = ::read(bell_.get(), &rung, sizeof rung);
+    [[maybe_unused]] const auto got = ::read(doorbell_.get(), &rung, sizeof rung);
   }
 
 private:
   std::mutex mutex_;
   rank_inbox posted_;
-  base::unique_fd bell_;
+  base::unique_fd doorbell_;
 };
 
 /// Carries out what the supervisor orders and what `rank_life_machine` makes of it.
@@ -136,7 +136,7 @@ private:
   result<void> obey(const frame_view& frame);
   result<void> obey_roster(const roster& everybody);
   result<void> obey_proceed(const proceed& order);
-  result<void> obey_readmit(const readmit& order);
+  result<void> obey_rejoin(const rejoin& order);
   result<void> take_mail();
   result<void> reached(life_state here);
   void wait();
@@ -157,8 +157,8 @@ private:
   rank_life_machine life_;
   roster roster_;
   mail mail_;
-  std::unique_ptr<rank_world> world_;
-  base::busy_sign sign_;
+  std::unique_ptr<rank_runtime> world_;
+  base::progress_counter sign_;
   duration start_deadline_{};
 };
 
@@ -187,18 +187,18 @@ result<void> rank_life::build(const launch& start) {
   base::flight_span joining{step_to(life_state::joined)};
   life_.on_launch(*plan);
   start_deadline_ = std::chrono::milliseconds{spec->timeouts.start_ms};
-  world_ = std::make_unique<rank_world>(
+  world_ = std::make_unique<rank_runtime>(
       start, *std::move(spec), *std::move(plan), self_, digest_of(start.spec_json),
-      rank_world::events{.on_failure =
-                             [this](const failure& cause, const std::string& where) {
-                               base::flight().note_fault(cause, where);
-                               mail_.post([&](rank_inbox& to) { to.trouble.note({cause, where, base::now()}); });
-                             },
-                         .on_peer_gone =
-                             [this](rank_id peer, const failure& cause) {
-                               mail_.post([&](rank_inbox& to) { to.gone.emplace_back(peer, cause); });
-                             },
-                         .on_drained = [this] { mail_.post([](rank_inbox& to) { to.drained = true; }); }});
+      rank_runtime::events{.on_failure =
+                               [this](const failure& cause, const std::string& where) {
+                                 base::flight().note_fault(cause, where);
+                                 mail_.post([&](rank_inbox& to) { to.trouble.note({cause, where, base::now()}); });
+                               },
+                           .on_peer_gone =
+                               [this](rank_id peer, const failure& cause) {
+                                 mail_.post([&](rank_inbox& to) { to.gone.emplace_back(peer, cause); });
+                               },
+                           .on_drained = [this] { mail_.post([](rank_inbox& to) { to.drained = true; }); }});
   sign_ = world_->watch_main_thread();
   auto at = world_->open();
   if (!at)
@@ -266,10 +266,10 @@ result<void> rank_life::obey(const frame_view& frame) {
     });
   if (type == lost::type)
     return with(lost{}, [&](const lost& news) { return world_->lose(news); });
-  if (type == readmit::type)
-    return with(readmit{}, [&](const readmit& order) { return obey_readmit(order); });
-  if (type == regained::type)
-    return with(regained{}, [&](const regained& news) -> result<void> {
+  if (type == rejoin::type)
+    return with(rejoin{}, [&](const rejoin& order) { return obey_rejoin(order); });
+  if (type == recovered::type)
+    return with(recovered{}, [&](const recovered& news) -> result<void> {
       world_->regain(news);
       return {};
     });
@@ -278,10 +278,10 @@ result<void> rank_life::obey(const frame_view& frame) {
   return fail(fault::unknown_type, std::string{name(type)} + " from the supervisor");
 }
 
-result<void> rank_life::obey_readmit(const readmit& order) {
+result<void> rank_life::obey_rejoin(const rejoin& order) {
   if (auto told = take_mail(); !told)
     return told;
-  const auto begun = life_.on_readmit(order);
+  const auto begun = life_.on_rejoin(order);
   if (!begun)
     return tl::unexpected<failure>{begun.error()};
   if (auto said = link_.send(*begun); !said)
@@ -290,7 +290,7 @@ result<void> rank_life::obey_readmit(const readmit& order) {
   const auto superseded = [&] {
     for (;;) { // ends with what the supervisor has said so far
       const auto next = link_.peek();
-      if (!next || (*next && supersedes_readmission((*next)->header.type)))
+      if (!next || (*next && supersedes_rejoin((*next)->header.type)))
         return true;
       if (!*next)
         return false;
@@ -300,7 +300,7 @@ result<void> rank_life::obey_readmit(const readmit& order) {
     }
   };
   at_work(false); // it waits for peers, and has deadlines
-  const auto done = world_->readmit(order, superseded);
+  const auto done = world_->rejoin(order, superseded);
   // An edge that failed may have met the successor of its other end: the order that tells of it has come by then.
   const bool is_past = !done && (done.error().code == fault::cancelled || superseded());
   at_work(true);

@@ -8,7 +8,7 @@
 #include "gpu/models/kv_writes.hpp"
 #include "protocols/wire/codec.hpp"
 #include "runtime/base/log.hpp"
-#include "runtime/cluster/rank_world.hpp"
+#include "runtime/cluster/rank_runtime.hpp"
 
 /// The regions of a rank: what it registers, who writes into them, where it writes.
 namespace troupe::cluster {
@@ -51,14 +51,14 @@ struct sum_of_needs {
 
 } // namespace
 
-std::vector<rank_world::wanted_region> rank_world::regions_of_mine() const {
+std::vector<rank_runtime::wanted_region> rank_runtime::regions_of_mine() const {
   const auto& facts = context_.facts;
   const auto& bounds = context_.spec.limits;
   const auto pixels = whole_pages(facts.picture_bytes_max());
   const auto rows = whole_pages(std::uint64_t{facts.picture_tokens_max()} * facts.row_elements() * sizeof(float));
   const auto encode_cells = static_cast<std::uint32_t>(context_.plan.cells_of(role_kind::encode).size());
   const auto where_computed = on_device() ? fabric::memory_kind::device : fabric::memory_kind::host;
-  // A prompt's rows are read once: where they land in the host's memory, they are read from there.
+  // A prompt's rows are read once: where they arrive in the host's memory, they are read from there.
   const auto where_read = by_way_of_host() ? fabric::memory_kind::host : where_computed;
 
   std::vector<wanted_region> wanted;
@@ -84,7 +84,7 @@ std::vector<rank_world::wanted_region> rank_world::regions_of_mine() const {
 }
 
 /// Said before anything is loaded, with the sum: what is needed beside it is small and the libraries' own.
-result<void> rank_world::check_device_room(const std::vector<wanted_region>& wanted) const {
+result<void> rank_runtime::check_device_room(const std::vector<wanted_region>& wanted) const {
   if (!on_device())
     return {};
   sum_of_needs needed;
@@ -112,7 +112,7 @@ result<void> rank_world::check_device_room(const std::vector<wanted_region>& wan
 }
 
 /// Mirrors are as large as what they mirror, and pinned: a host that has too little would end some process for it.
-result<void> rank_world::check_host_room(const std::vector<wanted_region>& wanted) const {
+result<void> rank_runtime::check_host_room(const std::vector<wanted_region>& wanted) const {
   if (!by_way_of_host())
     return {};
   sum_of_needs needed;
@@ -129,7 +129,7 @@ result<void> rank_world::check_host_room(const std::vector<wanted_region>& wante
   return {};
 }
 
-result<void> rank_world::register_regions() {
+result<void> rank_runtime::register_regions() {
   const auto wanted = regions_of_mine();
   if (auto fits = check_device_room(wanted).and_then([&] { return check_host_room(wanted); }); !fits)
     return fits;
@@ -143,7 +143,7 @@ result<void> rank_world::register_regions() {
   return {};
 }
 
-std::vector<std::pair<rank_id, std::string>> rank_world::writers_of_mine() const {
+std::vector<std::pair<rank_id, std::string>> rank_runtime::writers_of_mine() const {
   std::vector<std::pair<rank_id, std::string>> out;
   const auto add = [&](rank_id writer, const char* purpose) {
     if (context_.regions.contains(purpose))
@@ -158,7 +158,7 @@ std::vector<std::pair<rank_id, std::string>> rank_world::writers_of_mine() const
   return out;
 }
 
-std::vector<std::pair<rank_id, std::string>> rank_world::written_by_me() const {
+std::vector<std::pair<rank_id, std::string>> rank_runtime::written_by_me() const {
   std::vector<std::pair<rank_id, std::string>> out;
   const auto add = [&](const char* source, role_kind receivers, const char* purpose) {
     if (context_.regions.contains(source))
@@ -174,8 +174,8 @@ std::vector<std::pair<rank_id, std::string>> rank_world::written_by_me() const {
 
 /// Each region is announced to those who write it, and every region that this rank writes is mapped, once for each
 /// generation of its owner (I23).
-result<void> rank_world::attach_memory(const std::set<rank_id>& with, time_point deadline,
-                                       const std::function<bool()>& urgent) {
+result<void> rank_runtime::attach_memory(const std::set<rank_id>& with, time_point deadline,
+                                         const std::function<bool()>& urgent) {
   if (!transfers_)
     return {};
   std::set<rank_id> peers;
@@ -191,7 +191,7 @@ result<void> rank_world::attach_memory(const std::set<rank_id>& with, time_point
   return attach_regions(peers, deadline, urgent);
 }
 
-result<void> rank_world::attach_transfers(rank_id peer, time_point deadline) {
+result<void> rank_runtime::attach_transfers(rank_id peer, time_point deadline) {
   auto at = everybody_[peer.value];
   at.unix_path = transfer_socket(peer);
   if (auto done = transfers_->attach_peer(at, edge_deadline(peer, deadline)); !done)
@@ -200,7 +200,7 @@ result<void> rank_world::attach_transfers(rank_id peer, time_point deadline) {
   return {};
 }
 
-result<void> rank_world::announce_regions(const std::set<rank_id>& to) {
+result<void> rank_runtime::announce_regions(const std::set<rank_id>& to) {
   for (const auto& [writer, purpose] : writers_of_mine()) {
     if (!to.contains(writer))
       continue;
@@ -219,8 +219,8 @@ result<void> rank_world::announce_regions(const std::set<rank_id>& to) {
   return {};
 }
 
-result<void> rank_world::attach_regions(const std::set<rank_id>& of, time_point deadline,
-                                        const std::function<bool()>& urgent) {
+result<void> rank_runtime::attach_regions(const std::set<rank_id>& of, time_point deadline,
+                                          const std::function<bool()>& urgent) {
   for (const auto& wanted : written_by_me()) {
     const auto& [owner, purpose] = wanted;
     if (!of.contains(owner))

@@ -29,10 +29,10 @@ rank_pulse::sight rank_pulse::look(pid_t pid, protocols::time_point now) {
     return {};
   sight seen;
   seen.is = judge_.on_look(static_cast<std::uint64_t>(live.pulse_ns), now);
-  if (seen.is == protocols::pulse_judge::verdict::silent)
+  if (seen.is == protocols::liveness_judge::liveness::silent)
     seen.is = judge_.excuse(state_of_thread(pid, watchdog_thread) == thread_state::runnable);
   seen.silent_for = judge_.silent_for();
-  const bool suspected = seen.is != protocols::pulse_judge::verdict::alive;
+  const bool suspected = seen.is != protocols::liveness_judge::liveness::alive;
   seen.newly_suspected = suspected && !std::exchange(suspected_, suspected);
   suspected_ = suspected;
   if (live.complaints != std::exchange(complaints_, live.complaints)) {

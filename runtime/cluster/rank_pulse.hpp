@@ -6,7 +6,7 @@
 #include <optional>
 
 #include "protocols/cluster/cluster_spec.hpp"
-#include "protocols/cluster/pulse_judge.hpp"
+#include "protocols/cluster/liveness_judge.hpp"
 #include "runtime/base/flight_files.hpp"
 
 namespace troupe::cluster {
@@ -20,7 +20,7 @@ public:
   rank_pulse(std::filesystem::path file, const protocols::cluster_spec::timeouts_section& timeouts);
 
   struct sight {
-    protocols::pulse_judge::verdict is = protocols::pulse_judge::verdict::alive;
+    protocols::liveness_judge::liveness is = protocols::liveness_judge::liveness::alive;
     protocols::duration silent_for{};
     bool newly_suspected = false;
     std::optional<protocols::rank_id> silent_peer; ///< a complaint that has not been seen before
@@ -32,7 +32,7 @@ public:
 private:
   std::filesystem::path file_;
   std::optional<base::flight_view> view_;
-  protocols::pulse_judge judge_;
+  protocols::liveness_judge judge_;
   bool suspected_ = false;
   std::uint64_t complaints_ = 0;
 };

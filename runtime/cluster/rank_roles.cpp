@@ -16,14 +16,14 @@
 #include "runtime/base/clock.hpp"
 #include "runtime/base/flight_recorder.hpp"
 #include "runtime/base/log.hpp"
-#include "runtime/cluster/rank_world.hpp"
+#include "runtime/cluster/rank_runtime.hpp"
 
 /// The roles of a rank: its shards of the model, an executor for each cell, the actors.
 namespace troupe::cluster {
 
 using namespace protocols;
 
-result<void> rank_world::load_roles(time_point deadline) {
+result<void> rank_runtime::load_roles(time_point deadline) {
   for (const auto id : context_.plan.cells_on(context_.self)) {
     const auto& cell = context_.plan.cell(id);
     if (cell.role == role_kind::front || cell.role == role_kind::stub)
@@ -41,7 +41,7 @@ result<void> rank_world::load_roles(time_point deadline) {
 }
 
 result<std::shared_ptr<actors::cell_steps>>
-rank_world::make_steps(const cell_plan& cell, const actors::admission_board& board, time_point deadline) {
+rank_runtime::make_steps(const cell_plan& cell, const actors::admission_table& board, time_point deadline) {
   const auto place = *cell.place_of(context_.self);
   actors::cell_steps::parts parts;
   auto& runs = parts.runs;
@@ -119,7 +119,7 @@ rank_world::make_steps(const cell_plan& cell, const actors::admission_board& boa
   return std::make_shared<actors::cell_steps>(context_, std::move(parts), board);
 }
 
-std::set<std::string> rank_world::devices_of(std::span<const rank_id> ranks) const {
+std::set<std::string> rank_runtime::devices_of(std::span<const rank_id> ranks) const {
   std::set<std::string> devices;
   for (const auto rank : ranks)
     devices.insert(context_.plan.rank(rank).device.name_on(device_count_));
@@ -127,7 +127,7 @@ std::set<std::string> rank_world::devices_of(std::span<const rank_id> ranks) con
 }
 
 /// A driver gives a GPU's processes turns, and a sum needs those of all members at once.
-void rank_world::warn_of_turns(const gpu::group& group) const {
+void rank_runtime::warn_of_turns(const gpu::group& group) const {
   const auto& members = group.plan().members;
   const auto devices = devices_of(members);
   std::vector<std::string> others;
@@ -140,7 +140,7 @@ void rank_world::warn_of_turns(const gpu::group& group) const {
 }
 
 /// Collectives on the GPUs' own links, where every member has a GPU; by way of the host where they share one.
-result<void> rank_world::give_device(gpu::group& group) {
+result<void> rank_runtime::give_device(gpu::group& group) {
   const auto devices = devices_of(group.plan().members).size();
   if (devices < group.size()) {
     auto run = gpu::open_operations(device_, context_.spec.limits.threads);
@@ -174,7 +174,7 @@ result<void> rank_world::give_device(gpu::group& group) {
   return group.end();
 }
 
-result<void> rank_world::give_model(const cell_plan& cell, gpu::step_runner::parts& runs) {
+result<void> rank_runtime::give_model(const cell_plan& cell, gpu::step_runner::parts& runs) {
   const auto share = gpu::models::shard_at(cell, runs.place);
   const base::flight_span loading{record_of(start_part::weights)};
   const auto area = [&](const char* purpose) {
@@ -206,7 +206,7 @@ result<void> rank_world::give_model(const cell_plan& cell, gpu::step_runner::par
 }
 
 /// Tokens go straight to the front.
-actors::executor_actor::token_sink rank_world::token_sink() {
+actors::executor_actor::token_sink rank_runtime::token_sink() {
   if (context_.plan.front() == context_.self)
     return [this](std::span<const token_event> step) -> result<void> {
       caf::anon_send(*context_.roles->find(role_kind::front),
@@ -225,7 +225,7 @@ actors::executor_actor::token_sink rank_world::token_sink() {
   };
 }
 
-void rank_world::start_roles() {
+void rank_runtime::start_roles() {
   for (auto& [kind, one] : roles_) {
     one->executor = system_->spawn<actors::executor_actor, caf::detached>(
         context_, one->steps,

@@ -93,7 +93,7 @@ private:
   }
 
   void read_rules() {
-    for (const auto& broken : judge_spec(loaded_.spec))
+    for (const auto& broken : validate_spec(loaded_.spec))
       keys_.problem(fmt::format("{}: {} [{}]", loaded_.where(broken.key), broken.text, broken.rule));
   }
 

@@ -98,7 +98,7 @@ std::vector<spec_section> make_sections() {
         whole<spec>("supervisor_ms", {10, hour_ms}, "Silence of the supervisor after which its ranks leave.",
                     FIELD(timeouts.supervisor_ms)),
         whole<spec>("start_ms", {100, hour_ms}, "From launch until every rank is ready.", FIELD(timeouts.start_ms)),
-        whole<spec>("room_ms", {10, hour_ms}, "From a reserved room until its bytes have landed.",
+        whole<spec>("room_ms", {10, hour_ms}, "From a reserved room until its bytes have arrived.",
                     FIELD(timeouts.room_ms)),
         whole<spec>("transfer_ms", {10, quarantine_ms}, "One one-sided write; a failed slot rests as long as the most.",
                     FIELD(timeouts.transfer_ms)),

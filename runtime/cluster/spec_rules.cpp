@@ -25,7 +25,7 @@ void must_be_below(rules& broken, const char* rule, named_ms lower, named_ms upp
          fmt::format("timeouts.{} ({}) must be above timeouts.{} ({})", upper.key, upper.ms, lower.key, lower.ms)});
 }
 
-void judge_timeouts(rules& broken, const cluster_spec::timeouts_section& t) {
+void validate_timeouts(rules& broken, const cluster_spec::timeouts_section& t) {
   // A silent peer is reported before it is cut, cut before the cluster's own drain gives up.
   must_be_below(broken, "timeouts-rise", {"heartbeat_ms", t.heartbeat_ms}, {"suspect_ms", t.suspect_ms});
   must_be_below(broken, "timeouts-rise", {"suspect_ms", t.suspect_ms}, {"kill_ms", t.kill_ms});
@@ -44,7 +44,7 @@ void judge_timeouts(rules& broken, const cluster_spec::timeouts_section& t) {
                                   t.start_ms, longest, t.kill_ms)});
 }
 
-void judge_limits(rules& broken, const cluster_spec& spec) {
+void validate_limits(rules& broken, const cluster_spec& spec) {
   constexpr auto block = protocols::limits::kv_block_tokens;
   const auto tokens = spec.limits.kv_tokens_max;
   if (tokens % block != 0)
@@ -53,7 +53,7 @@ void judge_limits(rules& broken, const cluster_spec& spec) {
                                   (tokens + block - 1) / block * block)});
 }
 
-void judge_ports(rules& broken, const cluster_spec& spec) {
+void validate_ports(rules& broken, const cluster_spec& spec) {
   std::uint64_t ranks = 0;
   for (const auto& pool : spec.pools)
     ranks += std::uint64_t{pool.cells} * pool.ranks_per_cell();
@@ -64,7 +64,7 @@ void judge_ports(rules& broken, const cluster_spec& spec) {
          fmt::format("lanes.tcp_port ({}) + {} ranks goes beyond {}", spec.lanes.tcp_port, ranks, port_most)});
 }
 
-void judge_pools(rules& broken, const cluster_spec& spec) {
+void validate_pools(rules& broken, const cluster_spec& spec) {
   const bool computes =
       std::ranges::any_of(spec.pools, [](const auto& pool) { return pool.role != protocols::role_kind::stub; });
   if (computes && spec.model_path.empty())
@@ -75,12 +75,12 @@ void judge_pools(rules& broken, const cluster_spec& spec) {
 
 } // namespace
 
-std::vector<broken_rule> judge_spec(const cluster_spec& spec) {
+std::vector<broken_rule> validate_spec(const cluster_spec& spec) {
   rules broken;
-  judge_timeouts(broken, spec.timeouts);
-  judge_limits(broken, spec);
-  judge_ports(broken, spec);
-  judge_pools(broken, spec);
+  validate_timeouts(broken, spec.timeouts);
+  validate_limits(broken, spec);
+  validate_ports(broken, spec);
+  validate_pools(broken, spec);
   return broken;
 }
 

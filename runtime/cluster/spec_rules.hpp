@@ -16,6 +16,6 @@ struct broken_rule {
 
 /// Judges what no single key can: orders of timeouts, ports, what a model is needed for, the layout of the pools.
 /// Contract: J8 (timeouts are one table with an order), C25.
-std::vector<broken_rule> judge_spec(const protocols::cluster_spec& spec);
+std::vector<broken_rule> validate_spec(const protocols::cluster_spec& spec);
 
 } // namespace troupe::cluster

@@ -18,8 +18,8 @@
 #include "runtime/base/overloaded.hpp"
 #include "runtime/cluster/job_journal.hpp"
 #include "runtime/cluster/job_status.hpp"
-#include "runtime/cluster/rank_company.hpp"
 #include "runtime/cluster/rank_poll.hpp"
+#include "runtime/cluster/rank_processes.hpp"
 #include "runtime/cluster/stop_requests.hpp"
 #include "runtime/cluster/supervisor_drills.hpp"
 #include "runtime/cluster/supervisor_view.hpp"
@@ -210,9 +210,9 @@ private:
     if (type == message_type::progress)
       return decode<protocols::progress>(frame,
                                          [&](const auto& said) { return life_->on_progress(id, said, base::now()); });
-    if (type == message_type::readmitted)
-      return decode<protocols::readmitted>(
-          frame, [&](const auto& said) { return life_->on_readmitted(id, said, base::now()); });
+    if (type == message_type::rejoined)
+      return decode<protocols::rejoined>(frame,
+                                         [&](const auto& said) { return life_->on_rejoined(id, said, base::now()); });
     if (type == message_type::error)
       return decode<protocols::error>(frame, [&](const auto& said) {
         drills_.notice(id);
@@ -249,7 +249,7 @@ private:
     if (seen.silent_peer)
       perform(
           life_->on_complaint(rank.id, *seen.silent_peer, seen.silent_born, ranks_.is_starved(*seen.silent_peer), now));
-    if (seen.is == protocols::pulse_judge::verdict::silent)
+    if (seen.is == protocols::liveness_judge::liveness::silent)
       perform(life_->on_silent(rank.id, seen.silent_for, now));
   }
 
@@ -346,7 +346,7 @@ private:
   base::flight_recorder record_;
   stop_requests stops_;
 
-  rank_company ranks_{plan_, options_.spec.spec, directory_.paths(), record_};
+  rank_processes ranks_{plan_, options_.spec.spec, directory_.paths(), record_};
   std::optional<life_machine> life_;
   supervisor_drills drills_{options_.spec.spec, plan_};
   std::optional<cluster_outcome> outcome_;

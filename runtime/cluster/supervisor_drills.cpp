@@ -12,13 +12,13 @@ namespace troupe::cluster {
 using namespace protocols;
 
 supervisor_drills::supervisor_drills(const cluster_spec& spec, const cluster_plan& plan)
-    : spec_(spec), plan_(plan), bell_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
-  TROUPE_ASSERT("drill bell", bell_);
+    : spec_(spec), plan_(plan), doorbell_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
+  TROUPE_ASSERT("drill doorbell", doorbell_);
 }
 
 result<void> supervisor_drills::open(const job_paths& paths, const std::vector<protocols::inject>& rules) {
   for (const auto& order : rules)
-    if (auto allowed = judge_injection(spec_, plan_, order); !allowed)
+    if (auto allowed = validate_injection(spec_, plan_, order); !allowed)
       return allowed;
   if (spec_.drills) {
     injector_.emplace(base::fault_injector::options{supervisor_rank, paths.file("strikes").string()});
@@ -28,7 +28,7 @@ result<void> supervisor_drills::open(const job_paths& paths, const std::vector<p
         if (auto added = injector_->add(order.rule); !added)
           return added;
   }
-  auto door = control_door::open(paths.file("control.sock").string());
+  auto door = control_listener::open(paths.file("control.sock").string());
   if (!door)
     return tl::unexpected{door.error()};
   door_.emplace(std::move(*door));
@@ -36,20 +36,20 @@ result<void> supervisor_drills::open(const job_paths& paths, const std::vector<p
 }
 
 result<void> supervisor_drills::inject(const protocols::inject& order) {
-  if (auto allowed = judge_injection(spec_, plan_, order); !allowed)
+  if (auto allowed = validate_injection(spec_, plan_, order); !allowed)
     return allowed;
   {
     const std::lock_guard lock{mutex_};
     orders_.push_back(order);
   }
   const std::uint64_t one = 1;
-  [[maybe_unused]] const auto rung = ::write(bell_.get(), &one, sizeof one);
+  [[maybe_unused]] const auto rung = ::write(doorbell_.get(), &one, sizeof one);
   return {};
 }
 
 std::vector<int> supervisor_drills::waitables() const {
   auto fds = door_ ? door_->waitables() : std::vector<int>{};
-  fds.push_back(bell_.get());
+  fds.push_back(doorbell_.get());
   return fds;
 }
 
@@ -57,7 +57,7 @@ void supervisor_drills::step(const std::function<void(const protocols::inject&)>
   if (door_)
     door_->step([this](const protocols::inject& order) { return inject(order); }, base::now());
   std::uint64_t rung = 0;
-  if (::read(bell_.get(), &rung, sizeof rung) < 0)
+  if (::read(doorbell_.get(), &rung, sizeof rung) < 0)
     return;
   std::deque<protocols::inject> orders;
   {

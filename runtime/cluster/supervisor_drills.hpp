@@ -9,7 +9,7 @@
 #include "protocols/cluster/life_messages.hpp"
 #include "runtime/base/fault_point.hpp"
 #include "runtime/base/unique_fd.hpp"
-#include "runtime/cluster/control_door.hpp"
+#include "runtime/cluster/control_listener.hpp"
 #include "runtime/cluster/job_directory.hpp"
 
 namespace troupe::cluster {
@@ -24,7 +24,7 @@ public:
   /// Arms this process where the spec's drills are on, and opens the door. Errors: config_invalid, invalid_request.
   protocols::result<void> open(const job_paths& paths, const std::vector<protocols::inject>& rules);
 
-  /// Judges the order and keeps it for `step`. Errors: those of `judge_injection`.
+  /// Judges the order and keeps it for `step`. Errors: those of `validate_injection`.
   protocols::result<void> inject(const protocols::inject& order);
 
   /// What to wait for (POLLIN) before the next `step`.
@@ -39,9 +39,9 @@ private:
   const protocols::cluster_spec& spec_;
   const protocols::cluster_plan& plan_;
   std::optional<base::fault_injector> injector_;
-  std::optional<control_door> door_;
-  base::unique_fd bell_; ///< eventfd
-  std::mutex mutex_;     ///< guards `orders_`
+  std::optional<control_listener> door_;
+  base::unique_fd doorbell_; ///< eventfd
+  std::mutex mutex_;         ///< guards `orders_`
   std::deque<protocols::inject> orders_;
 };
 

@@ -16,7 +16,7 @@
 
 #include <fmt/format.h>
 
-#include "protocols/cluster/pulse_judge.hpp"
+#include "protocols/cluster/liveness_judge.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/exit_code.hpp"
 #include "runtime/base/flight_recorder.hpp"
@@ -49,13 +49,13 @@ tl::unexpected<failure> cannot(const char* what) {
 
 void watch(int death_fd, const std::uint64_t* beats, std::chrono::milliseconds silent_max) {
   const auto period = std::max(std::chrono::milliseconds{1}, silent_max / looks);
-  pulse_judge judge{{.suspect = silent_max, .silent = silent_max, .look = 2 * period}};
+  liveness_judge judge{{.suspect = silent_max, .silent = silent_max, .look = 2 * period}};
   for (;;) {
     pollfd death{death_fd, POLLIN, 0};
     if (::poll(&death, 1, static_cast<int>(period.count())) > 0)
       leave({});
     const auto beat = std::atomic_ref{*const_cast<std::uint64_t*>(beats)}.load(std::memory_order_relaxed);
-    if (judge.on_look(beat, base::now()) == pulse_judge::verdict::silent)
+    if (judge.on_look(beat, base::now()) == liveness_judge::liveness::silent)
       leave("the supervisor is silent: leaving\n");
   }
 }

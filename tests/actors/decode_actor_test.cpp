@@ -56,8 +56,8 @@ struct decode_cell : role_rig {
   void writes_all(std::uint64_t request) {
     for (const auto owner : members)
       for (const auto writer : writers)
-        land(writer, owner, cargo::kv, room_of(request));
-    expect<landed>().from(decode_worker).to(decode);
+        finish_downloads(writer, owner, transfer_kind::kv, room_of(request));
+    expect<arrived>().from(decode_worker).to(decode);
   }
   void votes(std::uint64_t request, admission says = admission::done) {
     CHECK(expect_order<room_vote>(decode).request == request_id{request});
@@ -117,14 +117,14 @@ TEST_CASE_FIXTURE(decode_cell, "F14: a rank that is missing one writer's bytes i
   is_granted(1);
   hands_over(1);
   for (const auto owner : members)
-    land(prefill, owner, cargo::kv, room_of(1));
-  land(prefill_worker, decode, cargo::kv, room_of(1));
-  land(prefill_worker, decode, cargo::kv, room_of(1)); // again
+    finish_downloads(prefill, owner, transfer_kind::kv, room_of(1));
+  finish_downloads(prefill_worker, decode, transfer_kind::kv, room_of(1));
+  finish_downloads(prefill_worker, decode, transfer_kind::kv, room_of(1)); // again
   CHECK_FALSE(has_order(decode));
   CHECK(board_says(decode, room_of(1)) == admission::done);
   CHECK(board_says(decode_worker, room_of(1)) == admission::pending);
-  land(prefill_worker, decode_worker, cargo::kv, room_of(1));
-  expect<landed>().from(decode_worker).to(decode);
+  finish_downloads(prefill_worker, decode_worker, transfer_kind::kv, room_of(1));
+  expect<arrived>().from(decode_worker).to(decode);
   votes(1);
   is_joined(1);
 }
@@ -205,7 +205,7 @@ TEST_CASE_FIXTURE(decode_cell,
   }
   SUBCASE("its bytes") { // it had begun before it was asked
     for (const auto owner : members)
-      land(prefill_worker, owner, cargo::kv, room_of(1));
+      finish_downloads(prefill_worker, owner, transfer_kind::kv, room_of(1));
   }
   SUBCASE("its end") {
     lose({writers.begin(), writers.end()}, generation{2});
@@ -253,7 +253,7 @@ TEST_CASE_FIXTURE(decode_cell, "C25: what has not come within room_ms after the 
   is_granted(1);
   hands_over(1);
   for (const auto writer : writers)
-    land(writer, decode, cargo::kv, room_of(1));
+    finish_downloads(writer, decode, transfer_kind::kv, room_of(1));
   pass(900ms);
   CHECK(count(message_type::error, decode, front) == 0);
   pass(200ms);
@@ -267,11 +267,11 @@ TEST_CASE_FIXTURE(
   reserves(1);
   is_granted(1);
   for (const auto owner : members)
-    CHECK(expected_landing(prefill, owner, room_of(1)).has_value());
+    CHECK(expected_arrival(prefill, owner, room_of(1)).has_value());
   cancels(1);
   ends_when_given_back(1);
   for (const auto owner : members)
-    CHECK_FALSE(expected_landing(prefill_worker, owner, room_of(1)).has_value());
+    CHECK_FALSE(expected_arrival(prefill_worker, owner, room_of(1)).has_value());
 }
 
 TEST_CASE_FIXTURE(decode_cell,

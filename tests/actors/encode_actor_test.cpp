@@ -55,9 +55,9 @@ struct encode_cell : role_rig {
   }
   void is_acknowledged() { expect<ack>().from(leader).to(front); }
   void writes_pixels(std::uint64_t request) {
-    land(front, leader, cargo::pixels, room_of(request));
-    land(front, encode_worker, cargo::pixels, room_of(request));
-    expect<landed>().from(encode_worker).to(leader);
+    finish_downloads(front, leader, transfer_kind::pixels, room_of(request));
+    finish_downloads(front, encode_worker, transfer_kind::pixels, room_of(request));
+    expect<arrived>().from(encode_worker).to(leader);
   }
   void grants(std::uint64_t request, std::uint32_t part, generation born = generation{1}) {
     say(receivers.at(part), leader,
@@ -88,11 +88,11 @@ TEST_CASE_FIXTURE(encode_cell,
                   "K4: the tower of a mesh runs once the worker, too, has its pixels, and says so itself") {
   orders(1);
   is_acknowledged();
-  land(front, leader, cargo::pixels, room_of(1));
+  finish_downloads(front, leader, transfer_kind::pixels, room_of(1));
   CHECK_FALSE(has_order(leader));
-  land(front, encode_worker, cargo::pixels, room_of(1));
+  finish_downloads(front, encode_worker, transfer_kind::pixels, room_of(1));
   CHECK_FALSE(has_order(leader));
-  expect<landed>().from(encode_worker).to(leader);
+  expect<arrived>().from(encode_worker).to(leader);
   runs_tower(1);
   ends_tower(1);
   CHECK(credits_held() == 4);

@@ -26,7 +26,7 @@ using namespace std::chrono_literals;
 struct company_rank {
   gpu::step_runner::parts runs;
   std::optional<gpu::plan_channel> plans;
-  base::busy_sign turn;
+  base::progress_counter turn;
   protocols::duration nap = 50ms;
 };
 
@@ -49,7 +49,7 @@ public:
       mesh_lanes.insert(mesh_lanes.end(), mesh.begin(), mesh.end());
     }
     for (std::uint32_t place = 0; place < size; ++place) {
-      boards.push_back(std::make_unique<actors::admission_board>());
+      boards.push_back(std::make_unique<actors::admission_table>());
       models.push_back(std::make_shared<counting_model>(
           gpu::models::shard{tensor_parallel, cell.mesh_rank_of(place), pipeline_parallel, cell.stage_of(place)}));
       auto& part = parts.emplace_back();
@@ -152,7 +152,7 @@ public:
   std::uint32_t size;
   std::vector<std::shared_ptr<gpu::group_lanes>> lanes;
   std::vector<std::shared_ptr<gpu::group_lanes>> mesh_lanes; ///< of a cell of several stages
-  std::vector<std::unique_ptr<actors::admission_board>> boards;
+  std::vector<std::unique_ptr<actors::admission_table>> boards;
   std::vector<std::shared_ptr<counting_model>> models;
   std::vector<company_rank> parts; ///< by place, as what follows
   std::vector<std::unique_ptr<actors::rank_context>> contexts;

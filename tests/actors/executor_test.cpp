@@ -115,7 +115,7 @@ TEST_CASE("B15: the mesh votes by its minimum, and a room that one rank does not
 
 TEST_CASE("K13: leader and workers of a mesh show that they turn while they wait, and rest once they have left") {
   executor_company company{2, 2};
-  base::busy_signs signs{company.size};
+  base::progress_table signs{company.size};
   for (auto& part : company.parts) {
     part.turn = signs.claim("an executor stands still between two steps");
     part.nap = 5ms;

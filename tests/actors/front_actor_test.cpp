@@ -100,8 +100,9 @@ struct one_pixel_slot : front_scene {
     small.limits.pixel_slots = 1;
     return small;
   }
-  void grants_slot(std::uint32_t tenancy) {
-    say(ranks::encode, front, grant_pixels{.slots = {{slot_index{0}, generation{tenancy}}}, .born = generation{1}});
+  void grants_slot(std::uint32_t lease_generation) {
+    say(ranks::encode, front,
+        grant_pixels{.slots = {{slot_index{0}, generation{lease_generation}}}, .born = generation{1}});
   }
 };
 

@@ -79,7 +79,7 @@ TEST_CASE("K12: frames that come before their role is there are done in order wh
   rig.say(front, decode, order(1));
   rig.say(front, decode, order(2));
   rig.say(front, decode, cancel{request_id{1}, "the client left"});
-  rig.land(prefill, decode, cargo::kv, room_id{101}); // nobody has granted anything: of nobody
+  rig.finish_downloads(prefill, decode, transfer_kind::kv, room_id{101}); // nobody has granted anything: of nobody
   CHECK(rig.count(message_type::ack, decode, front) == 0);
   rig.come(decode);
   CHECK(rig.expect<ack>().from(decode).to(front).request == request_id{1});
@@ -107,7 +107,7 @@ TEST_CASE("K4: a frame of a rank that may not say it goes to nobody, the front h
                    .length = 0,
                    .digest = 0}); // a prefill leader's
   is_refused(decode, decode_worker, 2);
-  rig.say(rank_id{12}, decode, landed{request_id{3}, room_id{103}}); // of another cell
+  rig.say(rank_id{12}, decode, arrived{request_id{3}, room_id{103}}); // of another cell
   is_refused(decode, rank_id{12}, 3);
   rig.say(ranks::other_prefill, prefill, release{request_id{4}}); // of another cell's leader
   is_refused(prefill, ranks::other_prefill, 4);
@@ -118,7 +118,7 @@ TEST_CASE("K4: a frame of a rank that may not say it goes to nobody, the front h
                        .parts = 2,
                        .prompt_tokens = 8,
                        .blocks = {},
-                       .tenancy = generation{1},
+                       .lease_generation = generation{1},
                        .dtype = element_type::f32,
                        .born = generation{1},
                        .valid_ms = 1000});
@@ -154,7 +154,7 @@ TEST_CASE("C46: every role actor lives on when ranks are lost, and when frames o
         rig.lose({rank}, generation{2});
         rig.reap({rank});
         for (const auto type :
-             {message_type::cancel, message_type::landed, message_type::shipped, message_type::release,
+             {message_type::cancel, message_type::arrived, message_type::kv_sent, message_type::release,
               message_type::rows_returned, message_type::blocks_returned, message_type::revoke_rows,
               message_type::revoke_blocks, message_type::rows_quiet, message_type::blocks_quiet, message_type::ack})
           if (!takers_of(rig.plan, type, rank, real).empty())

@@ -61,7 +61,7 @@ struct prefill_cell : role_rig {
                        .parts = 2,
                        .prompt_tokens = blocks * limits::kv_block_tokens,
                        .blocks = {},
-                       .tenancy = generation{1},
+                       .lease_generation = generation{1},
                        .dtype = element_type::f32,
                        .born = born,
                        .valid_ms = valid_ms};
@@ -163,7 +163,7 @@ TEST_CASE_FIXTURE(prefill_cell, "K15: a part that failed while another was on it
 
     const result<void> fails = fail(fault::transfer_failed, "the card says so");
     complete(writes[failed_first ? 2 : 3], fails);
-    CHECK(count(message_type::shipped, prefill_worker, prefill) == 0); // one is under way still
+    CHECK(count(message_type::kv_sent, prefill_worker, prefill) == 0); // one is under way still
     complete(writes[failed_first ? 3 : 2]);
     const auto said = expect<shipped>().from(prefill_worker).to(prefill);
     CHECK(said.code == static_cast<std::uint16_t>(fault::transfer_failed));
@@ -195,7 +195,7 @@ TEST_CASE_FIXTURE(prefill_cell, "C30: a write that the engine refuses at once fa
 TEST_CASE_FIXTURE(prefill_cell, "C15: a request that is cancelled in any phase leaves the whole cell to the next one") {
   enum class phase { gathering, voting, running, stopped, shipping };
   std::uint64_t request = 0;
-  for (const auto at : {phase::gathering, phase::voting, phase::running, phase::stopped, phase::shipping}) {
+  for (const auto at : {phase::gathering, phase::voting, phase::running, phase::stopped, phase::sending}) {
     CAPTURE(static_cast<int>(at));
     const auto id = ++request;
     drop_frames();
@@ -205,8 +205,8 @@ TEST_CASE_FIXTURE(prefill_cell, "C15: a request that is cancelled in any phase l
     std::optional<prefill_leader_machine::run_prefill> run;
     if (at != phase::gathering) {
       for (const auto rank : members)
-        land(ranks::encode, rank, cargo::rows, row_room(id));
-      expect<landed>().from(prefill_worker).to(prefill);
+        finish_downloads(ranks::encode, rank, transfer_kind::rows, row_room(id));
+      expect<arrived>().from(prefill_worker).to(prefill);
       expect_order<room_vote>(prefill);
     }
     if (at >= phase::running) {

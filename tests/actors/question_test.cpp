@@ -42,7 +42,7 @@ TEST_CASE("A5: a question passes every role actor, from a client's first frame t
   CHECK_FALSE(rig.has_order(ranks::encode));
   rig.arrive(pixels_of_worker);
   rig.complete(pixels_of_worker);
-  rig.expect<landed>().from(encode_worker).to(ranks::encode);
+  rig.expect<arrived>().from(encode_worker).to(ranks::encode);
   const auto tower = rig.expect_order<encode_machine::run_tower>(ranks::encode);
   CHECK(tower.item.room == ordered.room);
   rig.tell(ranks::encode, encoded{ordered.room, nullptr});
@@ -55,7 +55,7 @@ TEST_CASE("A5: a question passes every role actor, from a client's first frame t
   rig.tell(ranks::encode, step_machine::tower_ended{ordered.room, rig.now(), rig.now()});
   CHECK(rig.expect<timing>().from(ranks::encode).to(front).part == phase::encode);
   CHECK(rig.expect<timing>().from(ranks::encode).to(front).part == phase::rows);
-  rig.expect<landed>().from(prefill_worker).to(prefill);
+  rig.expect<arrived>().from(prefill_worker).to(prefill);
 
   // The prompt, and its keys and values: each rank of prefill writes to both stages of decode.
   const auto vote = rig.expect_order<room_vote>(prefill);
@@ -86,7 +86,7 @@ TEST_CASE("A5: a question passes every role actor, from a client's first frame t
   CHECK(rig.expect<timing>().from(prefill).to(front).part == phase::kv);
 
   // The answer.
-  rig.expect<landed>().from(decode_worker).to(decode);
+  rig.expect<arrived>().from(decode_worker).to(decode);
   CHECK(rig.expect_order<room_vote>(decode).rooms == std::vector{reserved.room});
   rig.tell(decode, step_machine::voted{request, {admission::done}});
   CHECK(rig.expect_order<decode_leader_machine::join_batch>(decode).first_token == 11);

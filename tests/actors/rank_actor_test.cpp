@@ -44,7 +44,7 @@ private:
     return on([this](actors::run_atom) {
       in_.entered.set_value();
       in_.go_on.get_future().wait_for(patience);
-      get_on();
+      note_progress();
       in_.got_on.set_value();
       in_.end.get_future().wait_for(patience);
       quit();
@@ -58,7 +58,7 @@ private:
 
 TEST_CASE("C4: an actor in the middle of a message is seen at work, and seen to get on in a long one") {
   actors::rank_context rank;
-  rank.turns = std::make_unique<base::busy_signs>(1);
+  rank.turns = std::make_unique<base::progress_table>(1);
   scene in;
   caf::actor_system_config config;
   config.set("scheduler.max-threads", std::size_t{1});
@@ -79,7 +79,7 @@ TEST_CASE("C4: an actor in the middle of a message is seen at work, and seen to 
 
 TEST_CASE("K13: a message that waits and is not begun counts as no progress, and an actor without one is at rest") {
   actors::rank_context rank;
-  rank.turns = std::make_unique<base::busy_signs>(2);
+  rank.turns = std::make_unique<base::progress_table>(2);
   scene first;
   scene second;
   caf::actor_system_config config;
@@ -109,7 +109,7 @@ TEST_CASE("K13: a message that waits and is not begun counts as no progress, and
 
 TEST_CASE("K13: the clock of an actor system shows that it turns, and is never at rest") {
   actors::rank_context rank;
-  rank.turns = std::make_unique<base::busy_signs>(1);
+  rank.turns = std::make_unique<base::progress_table>(1);
   caf::actor_system_config config;
   config.set("scheduler.max-threads", std::size_t{1});
   caf::actor_system system{config};

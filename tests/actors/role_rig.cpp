@@ -130,7 +130,7 @@ void role_rig::make(rank_id self, const cluster_spec& spec) {
       rank.links[peer.id] = system_.spawn<link_actor>(rank, peer.id);
       caf::anon_send(rank.links[peer.id], relink{peer.id.value});
     }
-  rank.landings = std::make_shared<fabric::landing_board>();
+  rank.arrivals = std::make_shared<fabric::arrival_table>();
   one.executor = executor_of(one, static_cast<executor_order*>(nullptr));
 }
 
@@ -164,8 +164,8 @@ void role_rig::come(rank_id self) {
   settle();
 }
 
-std::optional<fabric::landing_board::landing> role_rig::expected_landing(rank_id from, rank_id to, room_id room) {
-  return here(to).context.landings->take(from, completion_data(cargo::kv, room));
+std::optional<fabric::arrival_table::arrival> role_rig::expected_arrival(rank_id from, rank_id to, room_id room) {
+  return here(to).context.arrivals->take(from, completion_data(transfer_kind::kv, room));
 }
 
 void role_rig::settle() {
@@ -233,7 +233,7 @@ result<void> role_rig::scripted_transfers::post(fabric::write_request request, f
   ++asked;
   if (refuses)
     return fail(*refuses, "as the script says");
-  if (auto holds = judge_lease(request.lease, rig->born_.at(request.to), rig->now_); !holds)
+  if (auto holds = check_lease(request.lease, rig->born_.at(request.to), rig->now_); !holds)
     return holds;
   posted.push_back({self, std::move(request), source_ready.moment()});
   return {};
@@ -251,7 +251,7 @@ posted_write role_rig::expect_write(rank_id from, rank_id to) {
 void role_rig::arrive(const posted_write& what) {
   if (!real_.contains(what.what.to))
     return;
-  transfer_events_of(here(what.what.to).context).on_landed(what.from, what.what.completion_data);
+  transfer_events_of(here(what.what.to).context).on_arrived(what.from, what.what.completion_data);
   settle();
 }
 
@@ -260,8 +260,8 @@ void role_rig::complete(const posted_write& what, result<void> how) {
   settle();
 }
 
-void role_rig::land(rank_id from, rank_id to, cargo what, room_id room) {
-  transfer_events_of(here(to).context).on_landed(from, completion_data(what, room));
+void role_rig::finish_downloads(rank_id from, rank_id to, transfer_kind what, room_id room) {
+  transfer_events_of(here(to).context).on_arrived(from, completion_data(what, room));
   settle();
 }
 
@@ -280,7 +280,7 @@ void role_rig::regain(const std::vector<rank_id>& who, generation born) {
     born_[rank] = born;
   }
   if (real_.contains(ranks::front))
-    tell(ranks::front, regained{who});
+    tell(ranks::front, recovered{who});
 }
 
 void role_rig::reap(const std::vector<rank_id>& who) {

@@ -17,7 +17,7 @@
 #include <doctest/doctest.h>
 
 #include "actors/rank_context.hpp"
-#include "actors/serve/admission_board.hpp"
+#include "actors/serve/admission_table.hpp"
 #include "actors/serve/ingest_actor.hpp"
 #include "fabric/lanes/link_queues.hpp"
 #include "protocols/serve/client_messages.hpp"
@@ -158,7 +158,7 @@ public:
   /// The role of a `late` rank is there from now on.
   void come(protocols::rank_id rank);
   /// Over a lane that reaches no device's memory: where `to` expects what `from` will write for the room.
-  std::optional<fabric::landing_board::landing> expected_landing(protocols::rank_id from, protocols::rank_id to,
+  std::optional<fabric::arrival_table::arrival> expected_arrival(protocols::rank_id from, protocols::rank_id to,
                                                                  protocols::room_id room);
 
   /// The next write that `from` has posted; it must go to `to`.
@@ -170,7 +170,8 @@ public:
   /// The writer learns of its end.
   void complete(const posted_write& what, protocols::result<void> how = {});
   /// A scripted rank's write is complete here.
-  void land(protocols::rank_id from, protocols::rank_id to, actors::cargo what, protocols::room_id room);
+  void finish_downloads(protocols::rank_id from, protocols::rank_id to, actors::transfer_kind what,
+                        protocols::room_id room);
   /// Every `post` of this rank is refused so.
   void refuse_writes(protocols::rank_id from, std::optional<protocols::fault> how) {
     here(from).transfers.refuses = how;
@@ -237,7 +238,7 @@ private:
   };
   struct real_rank {
     actors::rank_context context;
-    actors::admission_board board;
+    actors::admission_table board;
     scripted_links links;
     scripted_transfers transfers;
     std::deque<executor_order> orders;

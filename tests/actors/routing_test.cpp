@@ -68,19 +68,20 @@ TEST_CASE_FIXTURE(fixture, "K12: a frame for a role that is not there yet is no 
   CHECK(got.body == credits);
 }
 
-TEST_CASE_FIXTURE(fixture, "K4: an encode leader hears from its worker that pixels have landed, and from nobody else") {
+TEST_CASE_FIXTURE(fixture,
+                  "K4: an encode leader hears from its worker that pixels have arrived, and from nobody else") {
   rank.self = rank_id{1};
   std::promise<envelope<error>> complaint;
   rank.links[rank_id{0}] = first_of(system, complaint);
-  std::promise<envelope<landed>> heard;
+  std::promise<envelope<arrived>> heard;
   rank.roles->publish(role_kind::encode, first_of(system, heard));
 
-  CHECK(arrives(rank, rank_id{3}, landed{request_id{7}, room_id{8}})); // goes to nobody, and the front is told
+  CHECK(arrives(rank, rank_id{3}, arrived{request_id{7}, room_id{8}})); // goes to nobody, and the front is told
   auto told = complaint.get_future();
   REQUIRE(told.wait_for(20s) == std::future_status::ready);
   CHECK(told.get().body.request == request_id{7});
 
-  CHECK(arrives(rank, rank_id{2}, landed{request_id{}, room_id{9}}));
+  CHECK(arrives(rank, rank_id{2}, arrived{request_id{}, room_id{9}}));
   auto letter = heard.get_future();
   REQUIRE(letter.wait_for(20s) == std::future_status::ready);
   CHECK(letter.get().body.room == room_id{9});

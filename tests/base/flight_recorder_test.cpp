@@ -122,7 +122,7 @@ TEST_CASE("C8: the ring keeps the newest records and counts those it wrote over"
   flight_recorder recorder;
   REQUIRE(recorder.open(folder.file(), somebody(), 64));
   for (std::uint64_t i = 0; i < 1000; ++i)
-    recorder.note({.item = i, .action = flight_action::landed});
+    recorder.note({.item = i, .action = flight_action::arrived});
 
   const auto story = story_of(folder.file());
   REQUIRE(story.records.size() == 64);
@@ -193,7 +193,7 @@ TEST_CASE("C8: records of a process that was killed while it wrote are readable"
       ::_exit(1);
     const flight_span inside{sum(1), recorder};
     for (std::uint64_t i = 0;; ++i) // until it is killed
-      recorder.note({.item = i, .amount = ~i, .action = flight_action::landed});
+      recorder.note({.item = i, .amount = ~i, .action = flight_action::arrived});
   }
   const auto view = [&] {
     const auto deadline = base::now() + std::chrono::seconds{20};
@@ -206,7 +206,7 @@ TEST_CASE("C8: records of a process that was killed while it wrote are readable"
   }();
   for (int i = 0; i < 200; ++i) // while it writes: what is there is whole
     for (const auto& record : story_of(folder.file()).records)
-      if (record.action == flight_action::landed)
+      if (record.action == flight_action::arrived)
         REQUIRE(record.amount == ~record.item);
   ::kill(child, SIGKILL);
   REQUIRE(::waitpid(child, nullptr, 0) == child);

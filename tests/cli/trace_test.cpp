@@ -92,7 +92,7 @@ TEST_CASE("J2: the timeline shows collectives, frames, transfers and steps of al
   const auto shown = trace(here, {"--last", "100000"});
   CHECK(shown.exit_code == 0);
   for (const auto* wanted :
-       {"all_reduce_sum of group prefill.0, call ", "phase prefill", "a transfer to rank", "bytes landed of rank",
+       {"all_reduce_sum of group prefill.0, call ", "phase prefill", "a transfer to rank", "bytes arrived of rank",
         "submit to rank", "handover of rank", "announcing a plan", "awaiting a plan from rank 2 of group prefill.0",
         "the step to grouped", "reached ready", "making the group lane with rank", "supervisor", "started rank 4",
         "ended rank 0 by exit code 0"})

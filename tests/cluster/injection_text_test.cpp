@@ -36,9 +36,9 @@ std::string problem_of(std::string_view text) {
 
 TEST_CASE("a rule reads the same as words and as JSON") {
   const auto words = rule_of("rank=prefill.0/t1,action=delay,ms=20,skip=3,times=0,peer=decode.0,channel=control,"
-                             "message=shipped,point=group.entered");
+                             "message=kv_sent,point=group.entered");
   const auto json = rule_of(R"({"rank": "prefill.0/t1", "action": "delay", "ms": 20, "skip": 3, "times": 0,
-                                "peer": "decode.0", "channel": "control", "message": "shipped",
+                                "peer": "decode.0", "channel": "control", "message": "kv_sent",
                                 "point": "group.entered"})");
   REQUIRE_MESSAGE(words, words.error().what);
   REQUIRE_MESSAGE(json, json.error().what);
@@ -51,7 +51,7 @@ TEST_CASE("a rule reads the same as words and as JSON") {
   CHECK(words->rule.times == 0);
   CHECK(words->rule.peer == rank_id{4});
   CHECK(words->rule.channel == static_cast<std::uint8_t>(channel_kind::control));
-  CHECK(words->rule.message == static_cast<std::uint16_t>(message_type::shipped));
+  CHECK(words->rule.message == static_cast<std::uint16_t>(message_type::kv_sent));
 }
 
 TEST_CASE("the supervisor can be struck, and a message is delivered from whom it seems to come") {

@@ -32,8 +32,8 @@ TEST_CASE("a message's fields in order are its payload: numbers, texts, lists an
   CHECK(read_back<release>("[5]") == release{.request = request_id{5}});
   CHECK(read_back<grant_pixels>("[[[3, 1], [4, 2]]]") ==
         grant_pixels{.slots = {{slot_index{3}, generation{1}}, {slot_index{4}, generation{2}}}});
-  CHECK(read_back<shipped>("[5, 6, 16, \"late\"]") ==
-        shipped{.request = request_id{5}, .room = room_id{6}, .code = 16, .message = "late"});
+  CHECK(read_back<kv_sent>("[5, 6, 16, \"late\"]") ==
+        kv_sent{.request = request_id{5}, .room = room_id{6}, .code = 16, .message = "late"});
   CHECK(read_back<handover>("[5, 6, -1, -3, 17, 18446744073709551615]") == handover{.request = request_id{5},
                                                                                     .room = room_id{6},
                                                                                     .first_token = -1,
@@ -47,9 +47,9 @@ TEST_CASE("a message's fields in order are its payload: numbers, texts, lists an
 
 TEST_CASE("a message's fields may stand by their names, and those that came later may be left out") {
   CHECK(read_back<release>(R"({"request": 5})") == release{.request = request_id{5}});
-  CHECK(read_back<shipped>(R"({"message": "late", "code": 16, "room": 6, "request": 5})") ==
-        shipped{.request = request_id{5}, .room = room_id{6}, .code = 16, .message = "late"});
-  CHECK(read_back<grant_pixels>(R"({"slots": [[3, 1], {"tenancy": 2, "slot": 4}]})") ==
+  CHECK(read_back<kv_sent>(R"({"message": "late", "code": 16, "room": 6, "request": 5})") ==
+        kv_sent{.request = request_id{5}, .room = room_id{6}, .code = 16, .message = "late"});
+  CHECK(read_back<grant_pixels>(R"({"slots": [[3, 1], {"lease_generation": 2, "slot": 4}]})") ==
         grant_pixels{.slots = {{slot_index{3}, generation{1}}, {slot_index{4}, generation{2}}}});
   const auto asked = read_back<reserve_kv>(R"({"request": 1, "room": 2, "prompt_tokens": 3, "max_tokens": 4,
       "sampling": {"temperature": 0.5, "top_p": 1, "seed": 7}, "end_tokens": [9, 8], "prefill_cell": 1,
@@ -79,9 +79,9 @@ TEST_CASE("fields that are no such message's are refused, each with its place") 
         "release: unknown field 'reqest'; did you mean 'request'?");
   CHECK(problem_of(message_type::release, R"({"request": 5, "request": 6})") ==
         "release: field 'request' is written twice");
-  CHECK(problem_of(message_type::landed, R"({"request": 5})") == "landed: field 'room' is missing");
-  CHECK(problem_of(message_type::landed, R"({"request": "x", "room": 1})") ==
-        "landed: field 'request' is a number that fits, not \"x\"");
+  CHECK(problem_of(message_type::arrived, R"({"request": 5})") == "arrived: field 'room' is missing");
+  CHECK(problem_of(message_type::arrived, R"({"request": "x", "room": 1})") ==
+        "arrived: field 'request' is a number that fits, not \"x\"");
   CHECK(problem_of(message_type::grant_pixels, R"({"slots": [{"slot": 3, "tenant": 1}]})")
             .find("in field 'slots': unknown field 'tenant'") != std::string::npos);
   CHECK(problem_of(message_type::release, "[").find("fields:1:") != std::string::npos);

@@ -21,7 +21,7 @@ using namespace troupe;
 using namespace troupe::cluster;
 using troupe::tests::run_directory;
 using namespace std::chrono_literals;
-using verdict = protocols::pulse_judge::verdict;
+using verdict = protocols::liveness_judge::liveness;
 
 namespace {
 

@@ -1,5 +1,5 @@
 /// A process that plays a rank's part of the control protocol and misbehaves where it is told to:
-/// `--do RANK:MOMENT:ACTION`. A moment is a life state that the rank has just reported, or "agreeing" or "readmitting".
+/// `--do RANK:MOMENT:ACTION`. A moment is a life state that the rank has just reported, or "agreeing" or "rejoining".
 /// `RANK+:MOMENT:ACTION` is for the generations after the first.
 #include <poll.h>
 #include <signal.h>
@@ -139,10 +139,10 @@ private:
       report(decoded<protocols::proceed>(frame).next);
     else if (type == message_type::lost)
       std::printf("lost: %s\n", decoded<protocols::lost>(frame).cause.c_str()), std::fflush(stdout);
-    else if (type == message_type::readmit)
-      admit(decoded<protocols::readmit>(frame));
-    else if (type == message_type::regained)
-      std::printf("regained %zu\n", decoded<protocols::regained>(frame).ranks.size()), std::fflush(stdout);
+    else if (type == message_type::rejoin)
+      admit(decoded<protocols::rejoin>(frame));
+    else if (type == message_type::recovered)
+      std::printf("recovered %zu\n", decoded<protocols::recovered>(frame).ranks.size()), std::fflush(stdout);
     else if (type == message_type::shutdown)
       end(decoded<protocols::shutdown>(frame));
   }
@@ -181,11 +181,11 @@ private:
     reached(protocols::name(state));
   }
 
-  void admit(const protocols::readmit& order) {
+  void admit(const protocols::rejoin& order) {
     std::printf("admits generation %u\n", order.ranks.at(0).born.value), std::fflush(stdout);
-    reached("readmitting");
-    send(protocols::readmitted{order.ranks.at(0).born, 1});
-    send(protocols::readmitted{order.ranks.at(0).born});
+    reached("rejoining");
+    send(protocols::rejoined{order.ranks.at(0).born, 1});
+    send(protocols::rejoined{order.ranks.at(0).born});
   }
 
   void end(const protocols::shutdown& order) {

@@ -178,7 +178,7 @@ TEST_CASE("C46: a cell that dies is started again with a new generation while th
         std::string::npos);
   CHECK(stage.shown[1].find("generation 2") != std::string::npos);
   for (const auto* line : {":0:front lost: rank 3", ":1:encode.0 lost: rank 3", ":0:front admits generation 2",
-                           ":2:prefill.0 admits generation 2", ":0:front regained 1"})
+                           ":2:prefill.0 admits generation 2", ":0:front recovered 1"})
     CHECK_MESSAGE(stage.has_line(line), line);
   const auto status = cluster::parse_job_status(text_of(stage.job / "status.json"));
   CHECK(status->ranks.at(3).generation == 2);
@@ -189,10 +189,10 @@ TEST_CASE("C46: a rank that stayed and dies while it admits another is started a
   scene stage;
   stage.victim = 3;
   stage.stop_when_shown = "ready again after";
-  const auto outcome = stage.play(spec_of(one_of_each, twice), {"2:readmitting:die"});
+  const auto outcome = stage.play(spec_of(one_of_each, twice), {"2:rejoining:die"});
 
   CHECK(outcome.code == exit_code::done);
-  CHECK(stage.has_line(":0:front regained 2"));
+  CHECK(stage.has_line(":0:front recovered 2"));
   const auto status = cluster::parse_job_status(text_of(stage.job / "status.json"));
   CHECK(status->ranks.at(3).generation == 3);
   CHECK(status->ranks.at(2).generation == 3);
@@ -203,7 +203,7 @@ TEST_CASE("K14: a rank that stayed and does not admit the newcomer is the one th
   scene stage;
   stage.victim = 3;
   stage.stop_when_shown = "ready again after";
-  const auto outcome = stage.play(spec_of(one_of_each, twice), {"2:readmitting:hang"});
+  const auto outcome = stage.play(spec_of(one_of_each, twice), {"2:rejoining:hang"});
 
   CHECK(outcome.code == exit_code::done);
   const auto lost =

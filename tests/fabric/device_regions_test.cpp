@@ -58,13 +58,13 @@ struct pair_on_device {
 
 } // namespace
 
-TEST_CASE("I25: a write between regions of a device lands once the device has carried it out") {
+TEST_CASE("I25: a write between regions of a device arrives once the device has carried it out") {
   pair_on_device with;
   std::fill(with.writer.of_device.bytes.begin(), with.writer.of_device.bytes.end(), std::byte{42});
 
   REQUIRE(with.write(with.writer.of_device.id, with.reader.of_device.id, {{0, 16, 32}, {64, 128, 8}}));
 
-  REQUIRE(with.reader.log.wait_landed(1));
+  REQUIRE(with.reader.log.wait_arrived(1));
   REQUIRE(with.writer.log.wait_delivered(1));
   CHECK(with.writer.log.delivered().front().outcome);
   for (std::size_t i = 0; i < 256; ++i)
@@ -80,7 +80,7 @@ TEST_CASE("I25: what the device reports ends that write alone, and a write betwe
   REQUIRE(with.write(with.writer.of_device.id, with.reader.of_device.id, {{0, 0, 8}}));
   REQUIRE(with.writer.log.wait_delivered(1));
   CHECK(with.writer.log.delivered().front().outcome.error().code == fault::executor_failed);
-  CHECK(with.reader.log.landed().empty());
+  CHECK(with.reader.log.arrived().empty());
 
   REQUIRE(with.write(with.writer.of_host.id, with.reader.of_host.id, {{0, 0, 8}}));
   REQUIRE(with.writer.log.wait_delivered(2));
@@ -103,11 +103,11 @@ TEST_CASE("E12, E16: a write stands behind the event of what it reads, and holds
   REQUIRE(with.write(with.writer.of_device.id, with.reader.of_device.id, {{0, 16, 32}}, ready_event::behind(computed)));
   // What is computed meanwhile is what the peer gets: a copy that had begun at once would have taken zeros.
   std::fill(with.writer.of_device.bytes.begin(), with.writer.of_device.bytes.end(), std::byte{42});
-  CHECK(with.reader.log.landed().empty());
+  CHECK(with.reader.log.arrived().empty());
   computed->passed = true;
   computed.reset();
 
-  REQUIRE(with.reader.log.wait_landed(1));
+  REQUIRE(with.reader.log.wait_arrived(1));
   REQUIRE(with.writer.log.wait_delivered(1));
   CHECK(with.reader.of_device.bytes[16] == std::byte{42});
   REQUIRE(with.write(with.writer.of_device.id, with.reader.of_device.id, {{0, 16, 32}})); // the one before is let go of
@@ -134,7 +134,7 @@ TEST_CASE("K1: a write that was posted in time is not begun when its lease has e
                                     .deadline = within(patience),
                                     .cookie = 12},
                                    ready_event::already()));
-  CHECK_FALSE(with.reader.log.wait_landed(1, until - base::now())); // the first one stands before it
+  CHECK_FALSE(with.reader.log.wait_arrived(1, until - base::now())); // the first one stands before it
   computed->passed = true;
 
   REQUIRE(with.writer.log.wait_delivered(2));

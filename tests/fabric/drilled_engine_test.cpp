@@ -74,7 +74,7 @@ struct two_parties {
 TEST_CASE_FIXTURE(two_parties, "a completion that is lost is told to nobody, and the next one is") {
   REQUIRE(injector.add(rule_of(drill_action::lose_completion)));
   REQUIRE(writer.write(reader, 11));
-  REQUIRE(reader.log.wait_landed(1));
+  REQUIRE(reader.log.wait_arrived(1));
   REQUIRE(writer.write(reader, 12));
   REQUIRE(writer.log.wait_delivered(1));
   CHECK(writer.log.delivered().size() == 1);
@@ -90,28 +90,28 @@ TEST_CASE_FIXTURE(two_parties, "a completion that is delayed comes later, with i
   CHECK(writer.log.delivered()[0].outcome.has_value());
 }
 
-TEST_CASE_FIXTURE(two_parties, "a landing that is lost is not told, though the bytes are there") {
+TEST_CASE_FIXTURE(two_parties, "an arrival that is lost is not told, though the bytes are there") {
   writer.regions[0].bytes[5] = std::byte{42};
-  REQUIRE(injector.add(rule_of(drill_action::lose_landing)));
+  REQUIRE(injector.add(rule_of(drill_action::lose_arrival)));
   REQUIRE(writer.write(reader, 11));
   REQUIRE(writer.log.wait_delivered(1));
   REQUIRE(writer.write(reader, 12));
-  REQUIRE(reader.log.wait_landed(1));
-  CHECK(reader.log.landed()[0].data == 12);
+  REQUIRE(reader.log.wait_arrived(1));
+  CHECK(reader.log.arrived()[0].data == 12);
   CHECK(reader.regions[0].bytes[5] == std::byte{42});
 }
 
 TEST_CASE_FIXTURE(
     two_parties, "I24: a write that is made again is told to the reader twice, to the writer once, and moves no byte") {
   REQUIRE(writer.write(reader, 11));
-  REQUIRE(reader.log.wait_landed(1));
+  REQUIRE(reader.log.wait_arrived(1));
   REQUIRE(writer.log.wait_delivered(1)); // until then the source is the engine's
   writer.regions[0].bytes[5] = std::byte{42};
   REQUIRE(injector.add(rule_of(drill_action::repeat_write)));
   REQUIRE(writer.write(reader, 12));
-  REQUIRE(reader.log.wait_landed(3));
-  const auto landed = reader.log.landed();
-  CHECK(std::count_if(landed.begin(), landed.end(), [](const auto& each) { return each.data == 11; }) == 2);
+  REQUIRE(reader.log.wait_arrived(3));
+  const auto arrived = reader.log.arrived();
+  CHECK(std::count_if(arrived.begin(), arrived.end(), [](const auto& each) { return each.data == 11; }) == 2);
   REQUIRE(writer.log.wait_delivered(2));
   CHECK(writer.log.delivered().size() == 2);
 }
@@ -119,12 +119,12 @@ TEST_CASE_FIXTURE(
 TEST_CASE_FIXTURE(two_parties,
                   "a write that is shifted brings other bytes than those that it should, and says that all went well") {
   REQUIRE(writer.write(reader, 11)); // the first of a rank is never struck
-  REQUIRE(reader.log.wait_landed(1));
+  REQUIRE(reader.log.wait_arrived(1));
   REQUIRE(writer.log.wait_delivered(1)); // until then the source is the engine's
   writer.regions[0].bytes[5] = std::byte{42};
   REQUIRE(injector.add(rule_of(drill_action::shift_write)));
   REQUIRE(writer.write(reader, 12));
-  REQUIRE(reader.log.wait_landed(2));
+  REQUIRE(reader.log.wait_arrived(2));
   REQUIRE(writer.log.wait_delivered(2));
   CHECK(writer.log.delivered()[1].outcome.has_value());
   CHECK(reader.regions[0].bytes[5] == std::byte{0});

@@ -1,5 +1,5 @@
 // What a stranger can do at the ports of a fabric engine: connect, be silent, speak libfabric's own frames, knock
-// without the job's token. Nothing of it lands, none of it is held for long.
+// without the job's token. Nothing of it arrives, none of it is held for long.
 
 #include <dirent.h>
 #include <netinet/in.h>
@@ -9,7 +9,7 @@
 #include <cstring>
 #include <set>
 
-#include "fabric/ofi/fabric_door.hpp"
+#include "fabric/ofi/fabric_listener.hpp"
 #include "fabric/ofi/fabric_session.hpp"
 #include "fabric/socket_address.hpp"
 #include "tests/fabric/transfer_harness.hpp"
@@ -87,16 +87,16 @@ struct two_ranks {
     REQUIRE(writer.log.wait_delivered(1));
     const auto outcome = writer.log.delivered()[0].outcome;
     REQUIRE_MESSAGE(outcome, to_string(outcome.error()));
-    REQUIRE(reader.log.wait_landed(1));
-    CHECK(reader.log.landed().size() == 1);
-    CHECK(reader.log.landed()[0].data == data);
+    REQUIRE(reader.log.wait_arrived(1));
+    CHECK(reader.log.arrived().size() == 1);
+    CHECK(reader.log.arrived()[0].data == data);
   }
 
   std::uint16_t door_of_reader() const { return port_of(*network_address(reader.engine->address())); }
 };
 
-/// What tcp;ofi_rxm of libfabric 1.17 says first, and what it then took for a landing without any key.
-std::vector<std::byte> forged_landing() {
+/// What tcp;ofi_rxm of libfabric 1.17 says first, and what it then took for an arrival without any key.
+std::vector<std::byte> forged_arrival() {
   std::vector<std::byte> bytes(56);
   const std::array<std::uint8_t, 4> version{3, 0, 0, 24};
   std::memcpy(bytes.data(), version.data(), version.size());
@@ -155,7 +155,7 @@ std::span<const std::byte> bytes_of_note(const Note& note) {
 
 } // namespace
 
-TEST_CASE("K5: nobody connects to the port where libfabric listens, and forged landings at any port land nowhere") {
+TEST_CASE("K5: nobody connects to the port where libfabric listens, and forged arrivals at any port arrive nowhere") {
   two_ranks job;
   job.check_write(11);
   const auto ports = listening_ports();
@@ -164,11 +164,11 @@ TEST_CASE("K5: nobody connects to the port where libfabric listens, and forged l
   for (const auto port : ports) {
     const auto stranger = begin_to_connect(port);
     closed += becomes(stranger, POLLOUT, 300ms) ? 0 : 1; // the kernel drops what it sends: there is nothing to wait for
-    pester(port, forged_landing());
+    pester(port, forged_arrival());
   }
   CHECK(closed == 2);
   job.check_write(12);
-  CHECK(job.writer.log.landed().empty());
+  CHECK(job.writer.log.arrived().empty());
 }
 
 TEST_CASE(
@@ -243,8 +243,8 @@ TEST_CASE("K5: from the right address, libfabric's endpoint takes nobody without
   auto to = *network_address(job.reader.engine->address());
   set_port(to, static_cast<std::uint16_t>(heard.port));
   REQUIRE(::connect(socket.get(), to.get(), to.size) == 0);
-  pester(static_cast<std::uint16_t>(heard.port), forged_landing());
-  const auto words = forged_landing();
+  pester(static_cast<std::uint16_t>(heard.port), forged_arrival());
+  const auto words = forged_arrival();
   REQUIRE(::send(socket.get(), words.data(), words.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(words.size()));
   std::array<char, 64> said{};
   pollfd watched{socket.get(), POLLIN, 0};
@@ -301,7 +301,7 @@ TEST_CASE("K5: silent strangers at a door are bounded in number and time, and a 
       ::send(strangers.back().get(), "TROU", 4, MSG_NOSIGNAL | MSG_DONTWAIT);
   }
   job.check_write(16); // the first of this job: it has to knock at that door
-  CHECK(open_descriptors() < before + strangers.size() + fabric_door::newcomers_max + 8);
+  CHECK(open_descriptors() < before + strangers.size() + fabric_listener::newcomers_max + 8);
   strangers.clear();
   const auto patient_until = within(patience);
   while (open_descriptors() > before + 8 && base::now() < patient_until)
@@ -329,7 +329,7 @@ TEST_CASE("K5: a peer's connection ends with its generation, and an older one is
     return from.log.delivered().back().outcome;
   };
   REQUIRE(write(first, 1));
-  REQUIRE(reader.log.wait_landed(1));
+  REQUIRE(reader.log.wait_arrived(1));
 
   second.attach(reader);
   reader.attach(second);
@@ -338,9 +338,9 @@ TEST_CASE("K5: a peer's connection ends with its generation, and an older one is
   REQUIRE(!late);
   CHECK(first.log.wait_gone());
   REQUIRE(write(second, 3));
-  REQUIRE(reader.log.wait_landed(2));
-  CHECK(reader.log.landed().size() == 2);
-  CHECK(reader.log.landed()[1].data == 3);
+  REQUIRE(reader.log.wait_arrived(2));
+  CHECK(reader.log.arrived().size() == 2);
+  CHECK(reader.log.arrived()[1].data == 3);
 }
 
 TEST_CASE("K5: who listens where a peer was, and does not know the token, is not believed and learns nothing") {

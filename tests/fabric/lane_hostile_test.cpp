@@ -253,7 +253,7 @@ TEST_CASE("memory of another size, or that could shrink under us, makes no lane"
   }
   SUBCASE("not memory at all") {
     auto kit = std::move(*fabric::make_shared_memory_kit(small));
-    std::swap(kit.memory, kit.accepts_bell);
+    std::swap(kit.memory, kit.accepts_doorbell);
     CHECK_FALSE(make_from(std::move(kit)));
   }
 }

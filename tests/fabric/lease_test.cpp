@@ -46,9 +46,9 @@ TEST_CASE("K1: on every lane a write under a lease of another generation, or one
     CHECK(refused_with({generation{3}, base::now()}) == fault::stale_grant);
     CHECK(refused_with({}) == fault::stale_grant);
     CHECK(refused_with({generation{3}, within(patience)}) == fault{});
-    REQUIRE(with.reader.log.wait_landed(1));
+    REQUIRE(with.reader.log.wait_arrived(1));
     with.reader.engine->stop();
-    CHECK(with.reader.log.landed().size() == 1);
+    CHECK(with.reader.log.arrived().size() == 1);
   }
 }
 
@@ -73,10 +73,10 @@ TEST_CASE("K1: on every lane a lease that ends in the middle of a write ends it,
     // What is read after it would bring this.
     std::fill(bytes.begin(), bytes.end(), std::byte{2});
     REQUIRE(with.writer.engine->post(with.write(0, {generation{3}, within(patience)}), ready_event::already()));
-    REQUIRE(with.reader.log.wait_landed(1)); // the second alone is told of
+    REQUIRE(with.reader.log.wait_arrived(1)); // the second alone is told of
     const auto target = with.reader.regions[0].bytes;
     CHECK(std::find(target.begin(), target.end(), std::byte{2}) == target.end());
     with.reader.engine->stop();
-    CHECK(with.reader.log.landed().size() == 1);
+    CHECK(with.reader.log.arrived().size() == 1);
   }
 }

@@ -20,7 +20,7 @@ struct staged_pair {
   struct side {
     event_log log;
     std::shared_ptr<pretended_memory> memory = std::make_shared<pretended_memory>();
-    std::shared_ptr<landing_board> landings = std::make_shared<landing_board>();
+    std::shared_ptr<arrival_table> arrivals = std::make_shared<arrival_table>();
     std::unique_ptr<transfer_engine> engine;
     local_region of_device, of_host;
     protocols::endpoint at;
@@ -47,7 +47,7 @@ struct staged_pair {
             : make_shared_memory_engine({.self = one.at.rank, .born = one.at.born, .unix_path = one.at.unix_path});
     REQUIRE_MESSAGE(lane, to_string(lane.error()));
     one.at.fabric_address = (*lane)->address();
-    one.engine = std::make_unique<staged_engine>(*std::move(lane), one.memory, one.landings, queue_max);
+    one.engine = std::make_unique<staged_engine>(*std::move(lane), one.memory, one.arrivals, queue_max);
     one.of_device = *one.engine->register_region(region_bytes, memory_kind::device);
     one.of_host = *one.engine->register_region(region_bytes);
     REQUIRE(one.engine->start(one.log.events()));
@@ -67,7 +67,7 @@ struct staged_pair {
   }
 
   void expect(std::vector<write_piece> pieces) {
-    reader.landings->expect(rank_id{0}, room, {reader.of_device.id, std::move(pieces)});
+    reader.arrivals->expect(rank_id{0}, room, {reader.of_device.id, std::move(pieces)});
   }
 
   /// Which bytes of the reader's device have come from the writer's.
@@ -83,14 +83,14 @@ struct staged_pair {
 } // namespace
 
 TEST_CASE(
-    "I31: what one device computed stands in the other's memory when it is said to have landed, whatever the lane") {
+    "I31: what one device computed stands in the other's memory when it is said to have arrived, whatever the lane") {
   for (const auto lane : {bulk_kind::shared_memory, bulk_kind::fabric}) {
     CAPTURE(name_of(lane));
     staged_pair with{lane};
     with.expect({{128, 128, 32}});
     REQUIRE(with.write(with.writer.of_device, with.reader.of_device, {{0, 128, 32}}));
-    REQUIRE(with.reader.log.wait_landed(1));
-    CHECK(with.reader.log.landed().front().data == room);
+    REQUIRE(with.reader.log.wait_arrived(1));
+    CHECK(with.reader.log.arrived().front().data == room);
     CHECK(with.has_come(128, 160));
     REQUIRE(with.writer.log.wait_delivered(1));
     CHECK(with.writer.log.delivered().front().outcome);
@@ -101,13 +101,13 @@ TEST_CASE(
 TEST_CASE("rows of a device go to a peer that reads them in the host's memory, and pixels as ever") {
   staged_pair with;
   REQUIRE(with.write(with.writer.of_device, with.reader.of_host, {{16, 0, 8}}));
-  REQUIRE(with.reader.log.wait_landed(1));
+  REQUIRE(with.reader.log.wait_arrived(1));
   CHECK(with.reader.of_host.bytes[0] == std::byte{42});
   CHECK(with.reader.of_host.bytes[8] == std::byte{});
 
   with.writer.of_host.bytes[0] = std::byte{3};
   REQUIRE(with.write(with.writer.of_host, with.reader.of_host, {{0, 100, 1}}));
-  REQUIRE(with.reader.log.wait_landed(2));
+  REQUIRE(with.reader.log.wait_arrived(2));
   CHECK(with.reader.of_host.bytes[100] == std::byte{3});
 }
 
@@ -120,11 +120,11 @@ TEST_CASE("E12, E16: the copy out of the device stands behind the event of what 
   REQUIRE(with.write(with.writer.of_device, with.reader.of_device, {{0, 0, 8}}, ready_event::behind(computed)));
   // What is computed meanwhile is what the peer gets: a copy that had begun at once would have taken zeros.
   std::fill(with.writer.of_device.bytes.begin(), with.writer.of_device.bytes.end(), std::byte{42});
-  CHECK(with.reader.log.landed().empty());
+  CHECK(with.reader.log.arrived().empty());
   computed->passed = true;
   computed.reset();
 
-  REQUIRE(with.reader.log.wait_landed(1));
+  REQUIRE(with.reader.log.wait_arrived(1));
   CHECK(with.has_come(0, 8));
   with.writer.engine->stop();
   CHECK(held.expired());
@@ -137,7 +137,7 @@ TEST_CASE("what several peers get is copied out once, and again when the device 
     computed->passed = true;
     for (int peer = 0; peer < 3; ++peer)
       REQUIRE(with.write(with.writer.of_device, with.reader.of_host, {{16, 16, 8}}, ready_event::behind(computed)));
-    REQUIRE(with.reader.log.wait_landed(with.posted));
+    REQUIRE(with.reader.log.wait_arrived(with.posted));
     REQUIRE(with.writer.log.wait_delivered(with.posted));
     CHECK(with.writer.memory->begun == copies);
     CHECK(with.reader.of_host.bytes[23] == std::byte{42});
@@ -148,18 +148,18 @@ TEST_CASE("D11, I24: a word that comes again, or of a room that has ended, moves
   staged_pair with;
   with.expect({{0, 0, 16}});
   REQUIRE(with.write(with.writer.of_device, with.reader.of_device, {{0, 0, 16}}));
-  REQUIRE(with.reader.log.wait_landed(1));
+  REQUIRE(with.reader.log.wait_arrived(1));
   REQUIRE(with.writer.log.wait_delivered(1));
   with.reader.of_device.bytes[15] = std::byte{9}; // a step has written behind the prompt meanwhile
   REQUIRE(with.write(with.writer.of_device, with.reader.of_device, {{0, 0, 16}}));
-  REQUIRE(with.reader.log.wait_landed(2)); // the role is told, and judges
+  REQUIRE(with.reader.log.wait_arrived(2)); // the role is told, and judges
   REQUIRE(with.writer.log.wait_delivered(2));
   CHECK(with.reader.of_device.bytes[15] == std::byte{9});
 
   with.expect({{32, 32, 16}});
-  with.reader.landings->forget(room);
+  with.reader.arrivals->forget(room);
   REQUIRE(with.write(with.writer.of_device, with.reader.of_device, {{0, 32, 16}}));
-  REQUIRE(with.reader.log.wait_landed(3));
+  REQUIRE(with.reader.log.wait_arrived(3));
   CHECK(with.reader.of_device.bytes[32] == std::byte{});
 }
 
@@ -172,15 +172,15 @@ TEST_CASE("I24: a write that is late ends by its deadline, and the next goes out
   REQUIRE(with.write(with.writer.of_device, with.reader.of_device, {{8, 8, 8}}));
   REQUIRE(with.writer.log.wait_delivered(2));
   CHECK(with.writer.log.delivered().back().outcome.error().code == fault::executor_failed);
-  CHECK(with.reader.log.landed().empty());
+  CHECK(with.reader.log.arrived().empty());
 
   never->passed = true;
   with.expect({{16, 16, 8}});
-  for (std::size_t i = 3; with.reader.log.landed().empty() && i < 10; ++i) {
+  for (std::size_t i = 3; with.reader.log.arrived().empty() && i < 10; ++i) {
     REQUIRE(with.write(with.writer.of_device, with.reader.of_device, {{16, 16, 8}}));
     REQUIRE(with.writer.log.wait_delivered(i));
     if (with.writer.log.delivered().back().outcome)
-      REQUIRE(with.reader.log.wait_landed(1));
+      REQUIRE(with.reader.log.wait_arrived(1));
   }
   CHECK(with.has_come(16, 24));
 }
@@ -199,7 +199,7 @@ TEST_CASE("I25: what a device reports ends that write alone, and what did not re
   REQUIRE(with.writer.log.wait_delivered(2));
   CHECK(with.writer.log.delivered().back().outcome);
   REQUIRE(with.write(with.writer.of_host, with.reader.of_host, {{0, 0, 8}})); // another's goes on
-  REQUIRE(with.reader.log.wait_landed(1));
+  REQUIRE(with.reader.log.wait_arrived(1));
   CHECK(with.has_come(0, 0));
 }
 
@@ -208,7 +208,7 @@ TEST_CASE("what cannot be is refused by name: more than is pinned, a place outsi
   staged_pair with{bulk_kind::shared_memory, 1};
   const auto& [source, target] = std::tie(with.writer.of_device, with.reader.of_device);
   auto lane = *make_shared_memory_engine({.self = rank_id{3}, .born = generation{1}, .unix_path = fresh_path()});
-  staged_engine unstarted{std::move(lane), with.reader.memory, with.reader.landings};
+  staged_engine unstarted{std::move(lane), with.reader.memory, with.reader.arrivals};
   CHECK(unstarted.register_region(8192, memory_kind::device).error().code == fault::no_memory);
 
   CHECK(with.write(source, target, {{250, 0, 8}}).error().code == fault::out_of_bounds);

@@ -4,7 +4,7 @@
 #include <cstring>
 #include <thread>
 
-#include "fabric/transfers/transfer_door.hpp"
+#include "fabric/transfers/transfer_listener.hpp"
 #include "fabric/transfers/transfer_socket.hpp"
 #include "tests/fabric/transfer_harness.hpp"
 
@@ -49,7 +49,7 @@ void on_every_lane(Body body) {
 
 } // namespace
 
-TEST_CASE("I31: a write of several pieces lands byte for byte, and both sides are told once") {
+TEST_CASE("I31: a write of several pieces arrives byte for byte, and both sides are told once") {
   on_every_lane([](bulk_kind kind) {
     party writer{kind, 1, {8192}};
     party reader{kind, 2, {4096, 8192}};
@@ -69,12 +69,12 @@ TEST_CASE("I31: a write of several pieces lands byte for byte, and both sides ar
                                     ready_event::already());
     REQUIRE_MESSAGE(posted, to_string(posted.error()));
     REQUIRE(writer.log.wait_delivered(1));
-    REQUIRE(reader.log.wait_landed(1));
+    REQUIRE(reader.log.wait_arrived(1));
 
     CHECK(writer.log.delivered()[0].cookie == 42);
     CHECK(writer.log.delivered()[0].outcome.has_value());
-    CHECK(reader.log.landed()[0].from == writer.rank);
-    CHECK(reader.log.landed()[0].data == 0x0000'dead'beef'0001);
+    CHECK(reader.log.arrived()[0].from == writer.rank);
+    CHECK(reader.log.arrived()[0].data == 0x0000'dead'beef'0001);
     CHECK(same(target.subspan(4096, 100), source.subspan(0, 100)));
     CHECK(same(target.subspan(0, 4000), source.subspan(101, 4000)));
     CHECK(target[8191] == source[8191]);
@@ -84,7 +84,7 @@ TEST_CASE("I31: a write of several pieces lands byte for byte, and both sides ar
     writer.engine->stop();
     reader.engine->stop();
     CHECK(writer.log.delivered().size() == 1);
-    CHECK(reader.log.landed().size() == 1);
+    CHECK(reader.log.arrived().size() == 1);
   });
 }
 
@@ -116,7 +116,7 @@ TEST_CASE("I25: a write that leaves a region is refused before a byte is written
     reader.engine->stop();
     CHECK(untouched(reader.regions[0].bytes));
     CHECK(writer.log.delivered().empty());
-    CHECK(reader.log.landed().empty());
+    CHECK(reader.log.arrived().empty());
   });
 }
 
@@ -168,10 +168,10 @@ TEST_CASE(
       .self = rank_id{1}, .born = generation{1}, .job_token = {}, .unix_path = fresh_path()};
   auto listening = listening_socket::at_unix(mute.unix_path, SOCK_SEQPACKET);
   REQUIRE(listening);
-  transfer_door owner{mute, std::move(*listening)};
-  const auto bell = transfer_bell::create();
-  REQUIRE(bell);
-  const auto joined = owner.connect(asker.endpoint(), *bell, within(patience));
+  transfer_listener owner{mute, std::move(*listening)};
+  const auto doorbell = transfer_doorbell::create();
+  REQUIRE(doorbell);
+  const auto joined = owner.connect(asker.endpoint(), *doorbell, within(patience));
   REQUIRE(joined);
   REQUIRE(asker.engine->attach_peer({.rank = mute.self,
                                      .born = mute.born,
@@ -221,9 +221,9 @@ TEST_CASE("I31: a write to the rank itself is a copy and the same two events") {
                      ready_event::already()));
     REQUIRE(one.log.wait_delivered(1));
 
-    REQUIRE(one.log.landed().size() == 1);
-    CHECK(one.log.landed()[0].from == one.rank);
-    CHECK(one.log.landed()[0].data == 5);
+    REQUIRE(one.log.arrived().size() == 1);
+    CHECK(one.log.arrived()[0].from == one.rank);
+    CHECK(one.log.arrived()[0].data == 5);
     CHECK(one.log.delivered()[0].cookie == 6);
     CHECK(one.log.delivered()[0].outcome.has_value());
     CHECK(same(target.subspan(1), source.first(source.size() - 1)));
@@ -245,10 +245,10 @@ TEST_CASE("a write without bytes still tells both sides") {
                            .deadline = within(patience)},
                           ready_event::already()));
     REQUIRE(writer.log.wait_delivered(2));
-    REQUIRE(reader.log.wait_landed(2));
+    REQUIRE(reader.log.wait_arrived(2));
     CHECK(writer.log.delivered()[0].outcome.has_value());
     CHECK(writer.log.delivered()[1].outcome.has_value());
-    CHECK(reader.log.landed()[1].data == 9);
+    CHECK(reader.log.arrived()[1].data == 9);
   });
 }
 
@@ -329,10 +329,10 @@ TEST_CASE("an engine that is attached and has worked uses no CPU while nothing f
                          .deadline = within(patience)},
                         ready_event::already()));
     REQUIRE(writer.log.wait_delivered(1));
-    REQUIRE(reader.log.wait_landed(1));
+    REQUIRE(reader.log.wait_arrived(1));
 
     const auto before = cpu_time();
-    REQUIRE(!reader.log.wait_landed(2, 300ms));
+    REQUIRE(!reader.log.wait_arrived(2, 300ms));
     const auto used = cpu_time() - before;
 
     CHECK(used.count() < 5000);
@@ -354,7 +354,7 @@ TEST_CASE("a peer that stops is reported once, and a newer generation of it can 
   REQUIRE(writer.post(
       {.to = second.rank, .source_region = 1, .target_region = 1, .pieces = {{0, 0, 8}}, .deadline = within(patience)},
       ready_event::already()));
-  REQUIRE(second.log.wait_landed(1));
+  REQUIRE(second.log.wait_arrived(1));
   CHECK(writer.log.gone().size() == 1);
 }
 
@@ -443,7 +443,7 @@ TEST_CASE("an unknown provider is refused with the providers that there are") {
   CHECK_MESSAGE(made.error().what.find("tcp on lo") != std::string::npos, made.error().what);
 }
 
-TEST_CASE("C31, C47: a poisoned write over libfabric fails alone, the peer lives and the next write lands") {
+TEST_CASE("C31, C47: a poisoned write over libfabric fails alone, the peer lives and the next write arrives") {
   party writer{bulk_kind::fabric, 1, {4096}};
   party reader{bulk_kind::fabric, 2, {4096}};
   writer.attach(reader);
@@ -471,7 +471,7 @@ TEST_CASE("C31, C47: a poisoned write over libfabric fails alone, the peer lives
   REQUIRE(!writer.log.delivered()[1].outcome);
   CHECK(writer.log.delivered()[1].outcome.error().code == fault::transfer_failed);
   CHECK(writer.log.delivered()[2].outcome.has_value());
-  REQUIRE(reader.log.wait_landed(2));
+  REQUIRE(reader.log.wait_arrived(2));
   writer.engine->stop();
   CHECK(writer.log.gone().empty());
 }
@@ -502,6 +502,6 @@ TEST_CASE("K1: nothing is written under a lease that has ended, or of another ge
   }
   CHECK(untouched(reader.regions[0].bytes));
   REQUIRE(write_under({generation{3}, within(patience)}));
-  REQUIRE(reader.log.wait_landed(1));
+  REQUIRE(reader.log.wait_arrived(1));
   CHECK(same(writer.regions[0].bytes, reader.regions[0].bytes));
 }

@@ -37,7 +37,7 @@ public:
     std::uint64_t cookie;
     protocols::result<void> outcome;
   };
-  struct landing {
+  struct arrival {
     rank_id from;
     std::uint64_t data;
   };
@@ -51,9 +51,9 @@ public:
                 [this](std::uint64_t cookie, protocols::result<void> outcome) {
                   add(delivered_, {cookie, std::move(outcome)});
                 },
-            .on_landed =
+            .on_arrived =
                 [this](rank_id from, std::uint64_t data) {
-                  add(landed_, {from, data});
+                  add(arrived_, {from, data});
                 },
             .on_peer_gone =
                 [this](rank_id peer, protocols::failure cause) {
@@ -62,17 +62,17 @@ public:
   }
 
   bool wait_delivered(std::size_t count) { return wait(delivered_, count); }
-  bool wait_landed(std::size_t count, protocols::duration time = patience) { return wait(landed_, count, time); }
+  bool wait_arrived(std::size_t count, protocols::duration time = patience) { return wait(arrived_, count, time); }
   bool wait_gone() { return wait(gone_, 1); }
 
   std::vector<delivery> delivered() { return copy(delivered_); }
-  std::vector<landing> landed() { return copy(landed_); }
+  std::vector<arrival> arrived() { return copy(arrived_); }
   std::vector<departure> gone() { return copy(gone_); }
 
   void forget() {
     const std::lock_guard lock{mutex_};
     delivered_.clear();
-    landed_.clear();
+    arrived_.clear();
     gone_.clear();
   }
 
@@ -97,7 +97,7 @@ private:
   std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<delivery> delivered_;
-  std::vector<landing> landed_;
+  std::vector<arrival> arrived_;
   std::vector<departure> gone_;
 };
 

@@ -117,7 +117,7 @@ struct offer {
 };
 
 enum class command : std::uint32_t {
-  await, ///< `argument` landings in all; answers with their completion data
+  await, ///< `argument` arrivals in all; answers with their completion data
   dump,  ///< answers with the bytes of the first region
   echo   ///< writes its first region into the parent's second, completion data `argument`; answers when delivered
 };
@@ -236,10 +236,10 @@ TEST_CASE(child_case* doctest::skip()) {
   for (order given; parent.receive_value(given);) {
     switch (given.what) {
     case command::await: {
-      REQUIRE(self.log.wait_landed(given.argument));
+      REQUIRE(self.log.wait_arrived(given.argument));
       std::vector<std::uint64_t> data;
-      for (const auto& landing : self.log.landed())
-        data.push_back(landing.data);
+      for (const auto& arrival : self.log.arrived())
+        data.push_back(arrival.data);
       REQUIRE(data.size() == given.argument);
       parent.send(std::as_bytes(std::span{data}));
       break;
@@ -309,9 +309,9 @@ TEST_CASE("J12: two processes, random sizes, offsets and orders: every byte of t
         std::uint64_t delivered = 0;
         REQUIRE(peer.says().receive_value(delivered));
         REQUIRE(delivered == 1);
-        REQUIRE(self.log.wait_landed(round + 1));
-        CHECK(self.log.landed()[round].from == rank_id{peer_rank});
-        CHECK(self.log.landed()[round].data == round);
+        REQUIRE(self.log.wait_arrived(round + 1));
+        CHECK(self.log.arrived()[round].from == rank_id{peer_rank});
+        CHECK(self.log.arrived()[round].data == round);
         REQUIRE(std::memcmp(self.regions[1].bytes.data(), expected.data(), region_bytes) == 0);
       }
       std::vector<bool> seen(told.size());

@@ -3,7 +3,7 @@
 #include <thread>
 
 #include "fabric/transfers/copy_line.hpp"
-#include "runtime/base/busy_sign.hpp"
+#include "runtime/base/progress_counter.hpp"
 #include "tests/fabric/pretended_device.hpp"
 #include "tests/fabric/transfer_harness.hpp"
 
@@ -14,7 +14,7 @@ using namespace troupe::fabric::testing;
 namespace {
 
 /// True once the sign has grown three times, its owner never at rest.
-bool turns(const base::busy_signs& signs, std::size_t place) {
+bool turns(const base::progress_table& signs, std::size_t place) {
   const auto until = base::now() + patience;
   for (int grown = 0; grown < 3; ++grown) {
     const auto before = signs.at(place).turn;
@@ -34,7 +34,7 @@ bool turns(const base::busy_signs& signs, std::size_t place) {
 TEST_CASE("K13: the thread of a transfer engine shows that it turns while nothing moves, and rests once it has ended") {
   for (const auto kind : {bulk_kind::shared_memory, bulk_kind::fabric}) {
     CAPTURE(name_of(kind));
-    base::busy_signs signs{1};
+    base::progress_table signs{1};
     event_log log;
     auto engine =
         kind == bulk_kind::fabric
@@ -50,7 +50,7 @@ TEST_CASE("K13: the thread of a transfer engine shows that it turns while nothin
 }
 
 TEST_CASE("K13: a line of copies shows that it turns while nothing is in line") {
-  base::busy_signs signs{1};
+  base::progress_table signs{1};
   pretended_memory device;
   copy_line line{device.make_copies(), 4};
   line.be_watched({&signs, 5ms});

@@ -40,15 +40,15 @@ TEST_CASE("CUDA: what a device does not end in time is a timeout that names devi
   std::vector<float> untouched(64 * 64, 7.0F);
   on.cuda->download(*on.on_cuda, a.cuda, std::as_writable_bytes(std::span{untouched}));
 
-  const auto late = on.on_cuda->synchronize(base::now() + 50ms, gpu::patience::nap);
+  const auto late = on.on_cuda->synchronize(base::now() + 50ms, gpu::wait_policy::backoff);
   REQUIRE_FALSE(late);
   CHECK(late.error().code == fault::timeout);
   CHECK(late.error().what == "cuda:0 has not ended what it was given, past layer 16");
-  CHECK(on.on_cuda->synchronize(base::now() + long_wait, gpu::patience::nap).error() == late.error());
+  CHECK(on.on_cuda->synchronize(base::now() + long_wait, gpu::wait_policy::backoff).error() == late.error());
   CHECK(untouched == std::vector<float>(64 * 64, 7.0F));
 
   const auto other = on.cuda->make_stream(); // the device itself comes back
-  CHECK(other->synchronize(base::now() + long_wait, gpu::patience::nap));
+  CHECK(other->synchronize(base::now() + long_wait, gpu::wait_policy::backoff));
 }
 
 TEST_CASE("CUDA: a copy stands behind the event of what it reads, on the device (E12, E16)") {

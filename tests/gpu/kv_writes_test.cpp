@@ -42,8 +42,9 @@ struct degree {
 
 } // namespace
 
-TEST_CASE("I16, I31: keys and values land where the other side's layout has them, whatever the two degrees, and go on "
-          "from there to the device") {
+TEST_CASE(
+    "I16, I31: keys and values arrive where the other side's layout has them, whatever the two degrees, and go on "
+    "from there to the device") {
   const auto facts = facts_of(4, 4);
   const degree degrees[]{{1, 1}, {2, 1}, {4, 1}, {1, 2}, {2, 2}};
   const std::vector<block_index> from{block_index{3}, block_index{0}, block_index{2}};
@@ -79,7 +80,7 @@ TEST_CASE("I16, I31: keys and values land where the other side's layout has them
             REQUIRE(piece.target_offset + piece.bytes <= pools[receiver].size());
             std::memcpy(pools[receiver].data() + piece.target_offset, pool.data() + piece.source_offset, piece.bytes);
           }
-          for (const auto& piece : gpu::models::kv_landing(mine, theirs, to)) {
+          for (const auto& piece : gpu::models::kv_arrival(mine, theirs, to)) {
             REQUIRE(piece.source_offset == piece.target_offset);
             REQUIRE(piece.target_offset + piece.bytes <= devices[receiver].size());
             std::memcpy(devices[receiver].data() + piece.target_offset, pools[receiver].data() + piece.source_offset,

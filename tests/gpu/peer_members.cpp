@@ -307,7 +307,7 @@ private:
     const auto tell = [this](auto mine, auto whole) { return all_.exchange(self_, mine, whole); };
     if (skips) {
       for (std::uint32_t each = 0; each < gpu::join_exchanges; ++each)
-        must(gpu::exchange(gpu::collectives_seat{self_, all_.count(), tell}, std::array<std::byte, 128>{}));
+        must(gpu::exchange(gpu::group_member{self_, all_.count(), tell}, std::array<std::byte, 128>{}));
     } else {
       const auto joined = must(gpu::join_collectives(device(), {self_, all_.count(), tell}));
       const auto settled = joined->settle(base::now() + 500ms);

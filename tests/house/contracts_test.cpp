@@ -107,7 +107,8 @@ citing citing_of(const std::vector<source_file>& files) {
 constexpr std::string_view sections_kept = "BCDGK";
 
 /// What is wrong with these sections: a label is cited in code and by a test, or it waits, and not both.
-findings judge_sections(const std::set<std::string>& known, const std::set<std::string>& waiting, const citing& found) {
+findings validate_sections(const std::set<std::string>& known, const std::set<std::string>& waiting,
+                           const citing& found) {
   findings wrong;
   for (const auto& label : known) {
     if (sections_kept.find(label[0]) == std::string_view::npos)
@@ -130,7 +131,7 @@ findings judge_sections(const std::set<std::string>& known, const std::set<std::
 TEST_CASE("every contract of groups, failures, replay and capture is enforced and tested, or waits for something") {
   const auto list = read_text(root() / "deploy/docs/CONTRACTS.md");
   report(
-      judge_sections(labels_of_list(list), waiting_of_list(list), citing_of(sources())),
+      validate_sections(labels_of_list(list), waiting_of_list(list), citing_of(sources())),
       "A promise that nothing keeps, or that no test breaks, is a wish: cite it where it is enforced and in the name "
       "of the test that breaks it, or say what it waits for (deploy/docs/CONTRACTS.md, What waits).");
 }
@@ -139,10 +140,10 @@ TEST_CASE("the rule of sections finds what is planted") {
   const std::set<std::string> known{"A1", "B1", "B2", "C1", "D1"};
   const auto found = citing_of({read_cpp("fabric/x.cpp", "// B1, C1\n"),
                                 read_cpp("tests/x_test.cpp", "TEST_CASE(\"B1: a\") {}\nTEST_CASE(\"D1: b\") {}\n")});
-  CHECK(judge_sections(known, {"B2"}, found) ==
+  CHECK(validate_sections(known, {"B2"}, found) ==
         findings{"C1 is cited in code and not by a test, and does not wait for anything",
                  "D1 is not cited in code and by a test, and does not wait for anything"});
-  CHECK(judge_sections(known, {"B1", "B2", "C1", "D1", "D99"}, found) ==
+  CHECK(validate_sections(known, {"B1", "B2", "C1", "D1", "D99"}, found) ==
         findings{"B1 is enforced and tested, and still stands under what waits", "D99 waits, and is no contract"});
   CHECK(waiting_of_list("- **B2** x\n\n## What waits\n\n- B2 waits for NCCL: y\n") == std::set<std::string>{"B2"});
 }

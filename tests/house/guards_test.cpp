@@ -93,7 +93,7 @@ std::size_t count_of(std::string_view part, std::string_view text) {
 
 /// `text_of`: of a file of the checkout; nothing where there is none.
 template <class TextOf>
-findings judge_rows(const std::vector<guard_row>& rows, const cases& known, TextOf text_of) {
+findings validate_rows(const std::vector<guard_row>& rows, const cases& known, TextOf text_of) {
   findings found;
   std::set<std::string> labels;
   std::set<std::string> seen;
@@ -131,11 +131,11 @@ findings judge_rows(const std::vector<guard_row>& rows, const cases& known, Text
 TEST_CASE("every guard that tools/guards takes away stands in the source, and its test is there") {
   findings found;
   const auto rows = read_rows(read_text(root() / "tests/guards.json"), found);
-  std::ranges::move(judge_rows(rows, all_cases(sources()),
-                               [](const std::string& path) {
-                                 const bool there = std::filesystem::is_regular_file(root() / path);
-                                 return there ? std::optional{read_text(root() / path)} : std::nullopt;
-                               }),
+  std::ranges::move(validate_rows(rows, all_cases(sources()),
+                                  [](const std::string& path) {
+                                    const bool there = std::filesystem::is_regular_file(root() / path);
+                                    return there ? std::optional{read_text(root() / path)} : std::nullopt;
+                                  }),
                     std::back_inserter(found));
   report(found, "A row of tests/guards.json says which test fails when a guard is taken away. Where code or test have "
                 "changed, the row follows; where the guard is gone, so is its promise.");
@@ -155,7 +155,7 @@ TEST_CASE("the rule of guards finds what is planted") {
     for (std::size_t number = 1; number <= labels_kept; ++number)
       rows.push_back({"K" + std::to_string(number), "x", "gpu/x.cpp", "if (a)", "K" + std::to_string(number),
                       "test_gpu", "K2: b"});
-    return judge_rows(rows, known, text_of);
+    return validate_rows(rows, known, text_of);
   };
   const guard_row good{"K1", "a is asked", "gpu/x.cpp", "if (a)", "if (true)", "test_gpu", "K1: a sentence*"};
   CHECK(judged(good).empty());
@@ -173,9 +173,9 @@ TEST_CASE("the rule of guards finds what is planted") {
         findings{place + "0 test cases of test_gpu are named K3: b"});
   CHECK(with([](guard_row& row) { row.test = "K*"; }) == findings{place + "2 test cases of test_gpu are named K*"});
   CHECK(with([](guard_row& row) { row.replacement = row.old; }).size() == 1);
-  CHECK(judge_rows({good, good}, known, text_of).front() ==
+  CHECK(validate_rows({good, good}, known, text_of).front() ==
         "row 2 (K1, a is asked): another row takes the same guard away");
-  CHECK(judge_rows({good}, known, text_of).size() == labels_kept - 1);
+  CHECK(validate_rows({good}, known, text_of).size() == labels_kept - 1);
 
   findings found;
   CHECK(read_rows("[{\"label\": \"K1\", \"what\": 7}]", found).size() == 1);

@@ -41,7 +41,7 @@ struct leader_fixture {
   decode_leader_machine::effects vote_done(std::uint64_t request) {
     (void)machine.on_reserve(order(request), at(0ms));
     (void)machine.on_handover(news_of(request), at(1ms));
-    (void)machine.on_landed({request_id{request}, kv_room}, 0, at(1ms));
+    (void)machine.on_arrived({request_id{request}, kv_room}, 0, at(1ms));
     return machine.on_vote(request_id{request}, {admission::done}, at(2ms));
   }
 };
@@ -53,7 +53,7 @@ struct member_fixture {
                          .room = kv_room,
                          .prompt_tokens = 20,
                          .blocks = {block_index{0}, block_index{1}},
-                         .tenancy = generation{1},
+                         .lease_generation = generation{1},
                          .prefill_cell = prefill_cell,
                          .deadline_ms = 1000};
 };
@@ -66,10 +66,10 @@ TEST_CASE_FIXTURE(leader_fixture,
   std::vector<decode_leader_machine::vote> votes;
   SUBCASE("token first") {
     CHECK(machine.on_handover(news_of(1), at(1ms)).empty());
-    votes = only<decode_leader_machine::vote>(machine.on_landed({request_id{1}, kv_room}, 0, at(2ms)));
+    votes = only<decode_leader_machine::vote>(machine.on_arrived({request_id{1}, kv_room}, 0, at(2ms)));
   }
   SUBCASE("bytes first") {
-    CHECK(machine.on_landed({request_id{1}, kv_room}, 0, at(1ms)).empty());
+    CHECK(machine.on_arrived({request_id{1}, kv_room}, 0, at(1ms)).empty());
     votes = only<decode_leader_machine::vote>(machine.on_handover(news_of(1), at(2ms)));
   }
   REQUIRE(votes.size() == 1);
@@ -96,7 +96,7 @@ TEST_CASE_FIXTURE(leader_fixture, "a hand-over that comes before there are block
   CHECK(machine.on_handover(news_of(2), at(4ms)).empty());
   (void)machine.on_left(request_id{1}, at(5ms));
   (void)machine.on_quiet({request_id{1}}, 0, at(5ms));
-  CHECK(only<decode_leader_machine::vote>(machine.on_landed({request_id{2}, room_id{9}}, 0, at(6ms))).size() == 1);
+  CHECK(only<decode_leader_machine::vote>(machine.on_arrived({request_id{2}, room_id{9}}, 0, at(6ms))).size() == 1);
 }
 
 TEST_CASE_FIXTURE(leader_fixture, "F6: a hand-over of another prompt ends its request by name, and joins nothing") {
@@ -123,7 +123,7 @@ TEST_CASE_FIXTURE(leader_fixture, "F6: a hand-over of another prompt ends its re
       CHECK(sent<error>(effects)[0].first == front_rank);
       CHECK(fault_from(sent<error>(effects)[0].second.code) == fault::prompt_mismatch);
       CHECK(sent<release>(effects).size() == 1);
-      CHECK(one.on_landed({request_id{1}, kv_room}, 0, at(2ms)).empty()); // nobody votes on it
+      CHECK(one.on_arrived({request_id{1}, kv_room}, 0, at(2ms)).empty()); // nobody votes on it
       CHECK(one.requests() == 0);
     }
 }
@@ -133,7 +133,7 @@ TEST_CASE_FIXTURE(leader_fixture, "F6: the prompt that was asked for is admitted
   asked.prompt_digest = news_of(1).digest;
   (void)machine.on_reserve(asked, at(0ms));
   (void)machine.on_handover(news_of(1), at(1ms));
-  CHECK(only<decode_leader_machine::vote>(machine.on_landed({request_id{1}, kv_room}, 0, at(1ms))).size() == 1);
+  CHECK(only<decode_leader_machine::vote>(machine.on_arrived({request_id{1}, kv_room}, 0, at(1ms))).size() == 1);
   CHECK(only<decode_leader_machine::join_batch>(vote_done(2)).size() == 1);
 }
 
@@ -182,17 +182,17 @@ TEST_CASE("K2: blocks of a mesh are lent again when the last of its ranks is qui
 }
 
 TEST_CASE_FIXTURE(member_fixture, "K2: a member is quiet when each writer has written, returned its grant or is gone") {
-  enum class word { landed, returned, gone };
-  for (const auto first : {word::landed, word::returned, word::gone})
-    for (const auto second : {word::landed, word::returned, word::gone})
+  enum class word { arrived, returned, gone };
+  for (const auto first : {word::arrived, word::returned, word::gone})
+    for (const auto second : {word::arrived, word::returned, word::gone})
       for (const bool before : {true, false}) { // before or after the request's end
         decode_member_machine one{
             plan, decode_cell, decode_rank, {.rooms_max = 4, .overlap = {{prefill_cell, {0, 1}}}}};
         (void)one.on_reserve_blocks(reserve, at(0ms));
         const auto hear = [&](rank_id from, word what) {
           switch (what) {
-          case word::landed:
-            return one.on_kv_landed(kv_room, from, at(1ms));
+          case word::arrived:
+            return one.on_kv_arrived(kv_room, from, at(1ms));
           case word::returned:
             return one.on_returned(from, {request_id{1}, kv_room, true});
           case word::gone:
@@ -246,12 +246,13 @@ TEST_CASE_FIXTURE(member_fixture,
   CHECK(sent<blocks_quiet>(machine.on_tick(at(now += 100ms))).size() == 1);
 }
 
-TEST_CASE_FIXTURE(member_fixture, "K2: memory that rests after an aborted write is not freed by bytes that land late") {
+TEST_CASE_FIXTURE(member_fixture,
+                  "K2: memory that rests after an aborted write is not freed by bytes that arrive late") {
   (void)machine.on_reserve_blocks(reserve, at(0ms));
   (void)machine.on_release(request_id{1}, at(0ms));
   (void)machine.on_returned(prefill_worker, {request_id{1}, kv_room, true});
   (void)machine.on_returned(prefill_leader, {request_id{1}, kv_room, false});
-  CHECK(sent<blocks_quiet>(machine.on_kv_landed(kv_room, prefill_leader, at(1ms))).empty());
+  CHECK(sent<blocks_quiet>(machine.on_kv_arrived(kv_room, prefill_leader, at(1ms))).empty());
 }
 
 TEST_CASE_FIXTURE(
@@ -262,17 +263,17 @@ TEST_CASE_FIXTURE(
   CHECK(grants[0].first == prefill_leader);
   CHECK(grants[1].first == prefill_worker);
 
-  CHECK(machine.on_kv_landed(kv_room, prefill_worker, at(1ms)).empty());
-  CHECK(machine.on_kv_landed(kv_room, prefill_worker, at(1ms)).empty()); // D10: twice is once
-  const auto news = machine.on_kv_landed(kv_room, prefill_leader, at(2ms));
-  CHECK(sent<landed>(news).size() == 1);
+  CHECK(machine.on_kv_arrived(kv_room, prefill_worker, at(1ms)).empty());
+  CHECK(machine.on_kv_arrived(kv_room, prefill_worker, at(1ms)).empty()); // D10: twice is once
+  const auto news = machine.on_kv_arrived(kv_room, prefill_leader, at(2ms));
+  CHECK(sent<arrived>(news).size() == 1);
   CHECK(only<decode_member_machine::set_admission>(news).at(0).status == admission::done);
 }
 
 TEST_CASE_FIXTURE(member_fixture, "D11: bytes of a released request meet a tombstone") {
   (void)machine.on_reserve_blocks(reserve, at(0ms));
   CHECK(only<decode_member_machine::forget_admission>(machine.on_release(request_id{1}, at(1ms))).size() == 1);
-  CHECK(machine.on_kv_landed(kv_room, prefill_leader, at(2ms)).empty());
+  CHECK(machine.on_kv_arrived(kv_room, prefill_leader, at(2ms)).empty());
   CHECK(machine.on_reserve_blocks(reserve, at(3ms)).empty());
 }
 

@@ -48,7 +48,7 @@ edge_machine started(rank_id self, generation born = first) {
 }
 
 fault refusal(const edge_machine& edges, const lane_name& which, generation born) {
-  const auto judged = edges.judge_hello(which.peer, born, for_lane(which));
+  const auto judged = edges.validate_hello(which.peer, born, for_lane(which));
   REQUIRE_FALSE(judged);
   return judged.error().code;
 }
@@ -66,7 +66,7 @@ TEST_CASE("B9: every lane of the plan has two ends, and one of them makes it") {
       const lane_name from_there{rank.id, which.channel, which.group};
       CHECK(there.planned().contains(from_there));
       CHECK(here.begins(which) != there.begins(from_there));
-      CHECK(here.judge_hello(which.peer, first, for_lane(which)).has_value() == there.begins(from_there));
+      CHECK(here.validate_hello(which.peer, first, for_lane(which)).has_value() == there.begins(from_there));
       ++lanes;
     }
   }
@@ -92,21 +92,21 @@ TEST_CASE("B9: a hello for an edge that the plan does not have, or from the wron
   CHECK(refusal(edges, {encode_rank, channel_kind::tokens, {}}, first) == fault::wrong_rank);
   CHECK(refusal(edges, control_of(rank_id{99}), first) == fault::wrong_rank);
   CHECK(refusal(edges, control_of(decode_rank), first) == fault::wrong_rank); // this rank connects
-  CHECK(edges.judge_hello(decode_rank, second, for_lane(control_of(decode_rank))));
+  CHECK(edges.validate_hello(decode_rank, second, for_lane(control_of(decode_rank))));
 }
 
 TEST_CASE("B9: a good hello that comes to nothing leaves its edge free, one that becomes a lane takes it once") {
   auto edges = started(decode_rank);
   const auto control = control_of(prefill_leader);
   const auto hello = for_lane(control);
-  CHECK(edges.judge_hello(prefill_leader, first, hello));
-  CHECK(edges.judge_hello(prefill_leader, first, hello)); // what came of the first is not known, or nothing
+  CHECK(edges.validate_hello(prefill_leader, first, hello));
+  CHECK(edges.validate_hello(prefill_leader, first, hello)); // what came of the first is not known, or nothing
 
   edges.on_begun(control, first);
 
   CHECK(refusal(edges, control, first) == fault::wrong_sequence);
-  CHECK(edges.judge_hello(prefill_worker, first, for_lane(control_of(prefill_worker))));
-  CHECK(edges.judge_hello(prefill_leader, second, hello));
+  CHECK(edges.validate_hello(prefill_worker, first, for_lane(control_of(prefill_worker))));
+  CHECK(edges.validate_hello(prefill_leader, second, hello));
 }
 
 TEST_CASE("D2: an edge of a later generation, or news of one, shuts out what an earlier one says") {
@@ -121,7 +121,7 @@ TEST_CASE("D2: an edge of a later generation, or news of one, shuts out what an 
   REQUIRE(edges.on_lost({.ranks = {prefill_leader}, .next = first, .cause = {}})); // late
   CHECK(edges.known(prefill_leader) == second);
   CHECK(refusal(edges, group, first) == fault::stale_generation);
-  CHECK(edges.judge_hello(prefill_leader, second, for_lane(group)));
+  CHECK(edges.validate_hello(prefill_leader, second, for_lane(group)));
   CHECK_FALSE(edges.is_news(prefill_leader, first)); // nor is the end of its lanes
   CHECK(edges.is_news(prefill_leader, second));
 }
@@ -178,11 +178,11 @@ TEST_CASE("D2: a loss drops the lanes that nobody has taken, but those of the ge
   CHECK(edges.on_lost({.ranks = {rank_id{99}}, .next = second, .cause = {}}).error().code == fault::bad_value);
 }
 
-TEST_CASE("K14: a readmission takes every lane to the newcomers and no other, in bounded time") {
+TEST_CASE("K14: a rejoin takes every lane to the newcomers and no other, in bounded time") {
   auto edges = started(front_rank);
   edges.on_unmade(encode_rank, fault::timeout);
-  const readmit order{{end_of(prefill_leader, second), end_of(prefill_worker, second)}};
-  const auto begun = edges.on_readmit(order, at(5s));
+  const rejoin order{{end_of(prefill_leader, second), end_of(prefill_worker, second)}};
+  const auto begun = edges.on_rejoin(order, at(5s));
   REQUIRE(begun);
   CHECK(begun->ranks == std::set{prefill_leader, prefill_worker});
   CHECK(begun->lanes == std::vector{control_of(prefill_leader), control_of(prefill_worker)});
@@ -191,7 +191,7 @@ TEST_CASE("K14: a readmission takes every lane to the newcomers and no other, in
   CHECK(edges.listed(prefill_leader) == second);
   CHECK_FALSE(edges.begins(control_of(prefill_leader)));
 
-  const auto wrong = edges.on_readmit({{end_of(decode_rank, third), end_of(rank_id{99}, third)}}, at(7s));
+  const auto wrong = edges.on_rejoin({{end_of(decode_rank, third), end_of(rank_id{99}, third)}}, at(7s));
   CHECK(wrong.error().code == fault::bad_value);
   CHECK(edges.listed(decode_rank) == first);
 }

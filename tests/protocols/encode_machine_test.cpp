@@ -2,7 +2,7 @@
 
 #include <doctest/doctest.h>
 
-#include "protocols/serve/serve_judge.hpp"
+#include "protocols/serve/validate_message.hpp"
 #include "serve_fixture.hpp"
 
 using namespace troupe::protocols;
@@ -177,7 +177,7 @@ TEST_CASE_FIXTURE(fixture, "I39: a pixel slot is lent again only after the tower
   const auto credit = sent<grant_pixels>(machine.on_encoded(room, at(1ms)));
   REQUIRE(credit.size() == 1);
   CHECK(credit[0].second.slots.at(0).slot == slots[0].slot);
-  CHECK(credit[0].second.slots.at(0).tenancy != slots[0].tenancy);
+  CHECK(credit[0].second.slots.at(0).lease_generation != slots[0].lease_generation);
   const auto stale = sent<error>(machine.on_encode(order(slots[0], room_id{9}), at(2ms)));
   REQUIRE(stale.size() == 1);
   CHECK(fault_from(stale[0].second.code) == fault::stale_grant);
@@ -185,14 +185,14 @@ TEST_CASE_FIXTURE(fixture, "I39: a pixel slot is lent again only after the tower
 
 TEST_CASE_FIXTURE(
     fixture, "K2, K3: the pixel slot of a picture that ends early is lent again by the front's word or its bytes") {
-  enum class end { cancelled, too_large, buried };
-  enum class word { landed, settled, unsettled };
-  for (const auto how : {end::cancelled, end::too_large, end::buried})
-    for (const auto what : {word::landed, word::settled, word::unsettled}) {
+  enum class end { cancelled, too_large, retired };
+  enum class word { arrived, settled, unsettled };
+  for (const auto how : {end::cancelled, end::too_large, end::retired})
+    for (const auto what : {word::arrived, word::settled, word::unsettled}) {
       encode_machine one{plan, encode_cell, bounds()};
       const auto pixels = sent<grant_pixels>(one.start()).at(0).second.slots.at(0);
       auto wanted = order(pixels);
-      if (how == end::buried) { // what came first has waited for its order in vain
+      if (how == end::retired) { // what came first has waited for its order in vain
         (void)one.on_grant(prefill_leader, grant(0), at(0ms));
         (void)one.on_tick(at(1000ms));
       }
@@ -203,8 +203,8 @@ TEST_CASE_FIXTURE(
         CHECK(sent<grant_pixels>(one.on_cancel(request_id{1}, at(1002ms))).empty());
       CHECK(sent<grant_pixels>(one.on_tick(at(100s))).empty()); // silence is not gone
       CHECK(one.pixel_slots_lent() == 2);
-      const auto credit = what == word::landed ? one.on_pixels(room, 0, at(100s))
-                                               : one.on_pixels_returned({request_id{1}, room, what == word::settled});
+      const auto credit = what == word::arrived ? one.on_pixels(room, 0, at(100s))
+                                                : one.on_pixels_returned({request_id{1}, room, what == word::settled});
       if (what == word::unsettled) {
         CHECK(sent<grant_pixels>(credit).empty());
         std::size_t credits = 0;
@@ -214,7 +214,7 @@ TEST_CASE_FIXTURE(
         CHECK(credits == 1);
       } else {
         REQUIRE(sent<grant_pixels>(credit).size() == 1);
-        CHECK(sent<grant_pixels>(credit)[0].second.slots.at(0).tenancy != pixels.tenancy);
+        CHECK(sent<grant_pixels>(credit)[0].second.slots.at(0).lease_generation != pixels.lease_generation);
       }
     }
 }
@@ -410,7 +410,7 @@ TEST_CASE("I4: a worker of a mesh says to its leader, and to nobody else, that a
     const encode_member_machine worker{cell};
     const auto said = worker.on_pixels(room);
     CHECK(said.size() == 1);
-    CHECK(sent<landed>(said) == std::vector{std::pair{cell.leader(), landed{request_id{}, room}}});
-    CHECK(judge_message(plan, cell.leader(), cell.ranks[1], landed{request_id{}, room}).has_value());
+    CHECK(sent<arrived>(said) == std::vector{std::pair{cell.leader(), arrived{request_id{}, room}}});
+    CHECK(validate_message(plan, cell.leader(), cell.ranks[1], arrived{request_id{}, room}).has_value());
   }
 }

@@ -20,8 +20,8 @@ template <class... Messages>
 struct type_list {};
 using every_message =
     type_list<hello, welcome, refuse, joined, roster, agree, verdict, proceed, progress, leave, region, launch, lost,
-              readmit, readmitted, regained, heartbeat, submit, encode, mesh_plan, tokens, timing, reserve_kv,
-              reserve_rows, reserve_blocks, grant_rows, grant_blocks, grant_pixels, landed, shipped, handover, release,
+              rejoin, rejoined, recovered, heartbeat, submit, encode, mesh_plan, tokens, timing, reserve_kv,
+              reserve_rows, reserve_blocks, grant_rows, grant_blocks, grant_pixels, arrived, kv_sent, handover, release,
               revoke_rows, revoke_blocks, pixels_returned, rows_returned, blocks_returned, rows_quiet, blocks_quiet,
               shutdown, error, ack, nack, cancel, ask, picture_chunk, accepted, answer, finished, refused, withdraw,
               inject, injected>;

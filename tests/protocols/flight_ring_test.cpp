@@ -68,7 +68,7 @@ struct ring_file {
 };
 
 flight_record note_of(std::uint64_t item) {
-  return {.time_ns = static_cast<std::int64_t>(item), .item = item, .action = flight_action::landed};
+  return {.time_ns = static_cast<std::int64_t>(item), .item = item, .action = flight_action::arrived};
 }
 
 } // namespace

@@ -389,7 +389,7 @@ TEST_CASE("Clocks of two hosts are placed by the wall clocks that were read besi
   c.at(1).steady_ns = 500 * ms;
   c.at(2).steady_ns = 1100 * ms; // the same host, its wall clock has been set meanwhile
   for (const std::uint32_t rank : {0u, 1u, 2u})
-    c.at(rank).records = {{.time_ns = 600 * ms, .action = flight_action::landed}};
+    c.at(rank).records = {{.time_ns = 600 * ms, .action = flight_action::arrived}};
   align_clocks(c.stories);
   CHECK(c.at(0).records[0].time_ns == 600 * ms);
   CHECK(c.at(1).records[0].time_ns == 1100 * ms);

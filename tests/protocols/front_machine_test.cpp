@@ -54,9 +54,9 @@ void deliver_pixels(front_machine& front, const cluster_plan& plan, const front_
       (void)front.on_pixels_written(write.room, front_machine::write_end::delivered, {}, now);
 }
 
-grant_pixels credit(std::uint32_t slot, std::uint32_t tenancy = 1) {
+grant_pixels credit(std::uint32_t slot, std::uint32_t lease_generation = 1) {
   grant_pixels one;
-  one.slots = {{slot_index{slot}, generation{tenancy}}};
+  one.slots = {{slot_index{slot}, generation{lease_generation}}};
   return one;
 }
 
@@ -453,13 +453,13 @@ TEST_CASE("D11: what comes after the end is dropped, also from a rank that never
 TEST_CASE("C37: what has ended is remembered, so much of it and no more, and the oldest is forgotten first") {
   tombstones ended;
   for (std::uint64_t id = 1; id <= tombstones::kept_max; ++id)
-    ended.bury(id);
-  ended.bury(1); // once is enough
-  CHECK(ended.buried(1));
-  ended.bury(tombstones::kept_max + 1);
-  CHECK_FALSE(ended.buried(1));
-  CHECK(ended.buried(2));
-  CHECK(ended.buried(tombstones::kept_max + 1));
+    ended.retire(id);
+  ended.retire(1); // once is enough
+  CHECK(ended.retired(1));
+  ended.retire(tombstones::kept_max + 1);
+  CHECK_FALSE(ended.retired(1));
+  CHECK(ended.retired(2));
+  CHECK(ended.retired(tombstones::kept_max + 1));
 }
 
 TEST_CASE("what can never be served is refused at once, with what would be valid") {
@@ -598,7 +598,7 @@ TEST_CASE("C46, D1: a request that has said nothing is served anew when its cell
   CHECK(front.in_flight() == 0);
   CHECK(front.waiting() == 3); // for the cell
 
-  const auto back = sent<submit>(front.on_regained({{prefill_worker}}, at(2ms)));
+  const auto back = sent<submit>(front.on_recovered({{prefill_worker}}, at(2ms)));
   REQUIRE(back.size() == 2);
   CHECK(front.request_of(back[0].second.request) == request_id{1});
   CHECK(front.request_of(back[1].second.request) == request_id{2});

@@ -136,14 +136,14 @@ private:
     const auto [cell, slot] = *which;
     lent_.erase(which);
     grant_pixels credit;
-    credit.slots = {{slot, generation{++tenancy_}}};
+    credit.slots = {{slot, generation{++lease_generation_}}};
     carry_out(front_.on_pixel_credits(plan_.cell(cell).leader(), credit, now_));
   }
 
   void grant_all(cell_id cell) {
     grant_pixels credits;
     for (std::uint32_t slot = 0; slot < pixel_slots; ++slot)
-      credits.slots.push_back({slot_index{slot}, generation{++tenancy_}});
+      credits.slots.push_back({slot_index{slot}, generation{++lease_generation_}});
     carry_out(front_.on_pixel_credits(plan_.cell(cell).leader(), credits, now_));
   }
 
@@ -166,7 +166,7 @@ private:
     }
     if (plan_.cell(cell).role == role_kind::encode)
       grant_all(cell);
-    carry_out(front_.on_regained({ranks}, now_));
+    carry_out(front_.on_recovered({ranks}, now_));
   }
 
   void carry_out(const front_machine::effects& effects) {
@@ -211,7 +211,7 @@ private:
   std::set<std::pair<cell_id, slot_index>> lent_;
   std::uint64_t asked_ = 0;
   std::uint64_t attempt_last_ = 0;
-  std::uint32_t tenancy_ = 0;
+  std::uint32_t lease_generation_ = 0;
 };
 
 } // namespace

@@ -71,16 +71,16 @@ TEST_CASE("A26: the bytes of life messages are these") {
                "00000000");
   check_golden(lost{.ranks = {rank_id{3}, rank_id{4}}, .next = generation{2}, .cause = "c"},
                "02000000 03000000 04000000 02000000 01000000 63");
-  check_golden(readmit{.ranks = {{.rank = rank_id{3},
-                                  .born = generation{2},
-                                  .unix_path = "/run/r3",
-                                  .tcp_address = "",
-                                  .tcp_port = 0,
-                                  .fabric_address = {}}}},
+  check_golden(rejoin{.ranks = {{.rank = rank_id{3},
+                                 .born = generation{2},
+                                 .unix_path = "/run/r3",
+                                 .tcp_address = "",
+                                 .tcp_port = 0,
+                                 .fabric_address = {}}}},
                "01000000 03000000 02000000 07000000 2f72756e2f7233 00000000 0000 00000000");
-  check_golden(readmitted{.born = generation{2}, .begun = 1}, "02000000"
-                                                              "01000000");
-  check_golden(regained{.ranks = {rank_id{3}}}, "01000000 03000000");
+  check_golden(rejoined{.born = generation{2}, .begun = 1}, "02000000"
+                                                            "01000000");
+  check_golden(recovered{.ranks = {rank_id{3}}}, "01000000 03000000");
 }
 
 TEST_CASE("A26: the bytes of liveness messages are these") {
@@ -143,7 +143,7 @@ TEST_CASE("A26: the bytes of rooms messages are these") {
                               .room = room_id{9},
                               .prompt_tokens = 17,
                               .blocks = {block_index{3}, block_index{4}},
-                              .tenancy = generation{6},
+                              .lease_generation = generation{6},
                               .prefill_cell = cell_id{1},
                               .deadline_ms = 1000},
                "0500000000000000 0900000000000000 11000000 02000000 03000000 04000000 06000000 01000000 e8030000");
@@ -166,7 +166,7 @@ TEST_CASE("A26: the bytes of rooms messages are these") {
                             .parts = 2,
                             .prompt_tokens = 17,
                             .blocks = {block_index{3}},
-                            .tenancy = generation{6},
+                            .lease_generation = generation{6},
                             .dtype = element_type::f32,
                             .born = generation{3},
                             .valid_ms = 1000},
@@ -175,8 +175,8 @@ TEST_CASE("A26: the bytes of rooms messages are these") {
   check_golden(
       grant_pixels{.slots = {{slot_index{1}, generation{2}}, {slot_index{3}, generation{4}}}, .born = generation{5}},
       "02000000 01000000 02000000 03000000 04000000 05000000");
-  check_golden(landed{.request = request_id{5}, .room = room_id{8}}, "0500000000000000 0800000000000000");
-  check_golden(shipped{.request = request_id{5}, .room = room_id{9}, .code = 21, .message = "no"},
+  check_golden(arrived{.request = request_id{5}, .room = room_id{8}}, "0500000000000000 0800000000000000");
+  check_golden(kv_sent{.request = request_id{5}, .room = room_id{9}, .code = 21, .message = "no"},
                "0500000000000000 0900000000000000 1500 02000000 6e6f");
   check_golden(handover{.request = request_id{5},
                         .room = room_id{9},

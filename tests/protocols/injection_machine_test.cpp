@@ -20,13 +20,13 @@ injection_rule rule_of(drill_action action, std::string point = {}) {
   if (action == drill_action::slow || action == drill_action::delay || action == drill_action::delay_completion)
     rule.ms = 10;
   if (action == drill_action::deliver)
-    rule.message = static_cast<std::uint16_t>(message_type::landed);
+    rule.message = static_cast<std::uint16_t>(message_type::arrived);
   return rule;
 }
 
 constexpr injection_machine::frame_place outgoing{.peer = rank_id{2},
                                                   .channel = static_cast<std::uint8_t>(channel_kind::control),
-                                                  .message = static_cast<std::uint16_t>(message_type::landed),
+                                                  .message = static_cast<std::uint16_t>(message_type::arrived),
                                                   .outgoing = true};
 
 } // namespace
@@ -55,14 +55,14 @@ TEST_CASE("every action has a name of its own and a target") {
   CHECK(target_of(drill_action::kill) == drill_target::process);
   CHECK(target_of(drill_action::hang_device) == drill_target::process);
   CHECK(target_of(drill_action::corrupt) == drill_target::frame);
-  CHECK(target_of(drill_action::lose_landing) == drill_target::write);
+  CHECK(target_of(drill_action::lose_arrival) == drill_target::write);
   CHECK(target_of(drill_action::deliver) == drill_target::message);
   CHECK_FALSE(is_valid(drill_action{9}));
 }
 
 TEST_CASE("a rule that cannot be carried out is refused, with what is wrong with it") {
   const auto refused = [](injection_rule rule) {
-    const auto judged = judge_rule(rule);
+    const auto judged = validate_rule(rule);
     return judged ? std::string{} : judged.error().what;
   };
   CHECK(refused(rule_of(drill_action::kill, "grup.entered")).find("grup.entered") != std::string::npos);
@@ -99,7 +99,7 @@ TEST_CASE("a frame rule counts the frames that it is about, and no others") {
   auto rule = rule_of(drill_action::drop);
   rule.peer = rank_id{2};
   rule.channel = static_cast<std::uint8_t>(channel_kind::control);
-  rule.message = static_cast<std::uint16_t>(message_type::landed);
+  rule.message = static_cast<std::uint16_t>(message_type::arrived);
   rule.skip = 1;
   REQUIRE(rules.add(rule));
 
@@ -110,7 +110,7 @@ TEST_CASE("a frame rule counts the frames that it is about, and no others") {
   other.channel = static_cast<std::uint8_t>(channel_kind::group);
   CHECK_FALSE(rules.on_frame(other));
   other = outgoing;
-  other.message = static_cast<std::uint16_t>(message_type::shipped);
+  other.message = static_cast<std::uint16_t>(message_type::kv_sent);
   CHECK_FALSE(rules.on_frame(other));
   other = outgoing;
   other.outgoing = false;
@@ -140,9 +140,9 @@ TEST_CASE("a write rule strikes at its own moment alone") {
                                                  {drill_action::shift_write, moment::posted},
                                                  {drill_action::lose_completion, moment::delivered},
                                                  {drill_action::delay_completion, moment::delivered},
-                                                 {drill_action::lose_landing, moment::landed}};
+                                                 {drill_action::lose_arrival, moment::arrived}};
   for (const auto& [action, when] : all)
-    for (const auto at : {moment::posted, moment::delivered, moment::landed}) {
+    for (const auto at : {moment::posted, moment::delivered, moment::arrived}) {
       injection_machine rules;
       REQUIRE(rules.add(rule_of(action)));
       CHECK(rules.on_write(rank_id{1}, at).has_value() == (at == when));

@@ -17,7 +17,7 @@ cell_id decode_cell_of(const cluster_plan& plan) {
   return plan.cells_of(role_kind::decode)[0];
 }
 
-enum class when { queued, before_pixels, tower, rows, voting, running, shipping };
+enum class when { queued, before_pixels, tower, rows, voting, running, sending };
 enum class late {
   nobody,
   front_to_prefill,
@@ -44,7 +44,7 @@ const char* words(when what) {
     return "voting";
   case when::running:
     return "in the forward";
-  case when::shipping:
+  case when::sending:
     return "keys and values on their way";
   }
   return "";
@@ -97,7 +97,7 @@ void wait_for(company& all, when stage) {
       return !all.has_posted(memory::rows) && !all.is_running(encode_leader);
     case when::running:
       return all.is_running(prefill);
-    case when::shipping:
+    case when::sending:
       return all.has_posted(memory::blocks);
     }
     return true;
@@ -129,7 +129,7 @@ TEST_CASE("K1, K2: whatever a request was at when it was cancelled, whoever is l
           "no other tenant, and its memory is lent again") {
   std::size_t cells = 0;
   for (const auto stage :
-       {when::queued, when::before_pixels, when::tower, when::rows, when::voting, when::running, when::shipping})
+       {when::queued, when::before_pixels, when::tower, when::rows, when::voting, when::running, when::sending})
     for (const auto who : {late::nobody, late::front_to_prefill, late::front_to_decode, late::front_to_encode,
                            late::prefill_leader, late::prefill_member, late::encode_rank, late::engine})
       for (const auto next : {then::same_generation, then::encode_killed, then::prefill_killed, then::decode_killed})

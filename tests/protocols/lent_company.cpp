@@ -267,7 +267,7 @@ void company::copy(rank_id rank) {
     return true;
   });
   for (auto& one : due) {
-    auto outcome = judge_lease(one.under, born_.at(one.to), now);
+    auto outcome = check_lease(one.under, born_.at(one.to), now);
     if (outcome) {
       ++written_;
       const auto lender = plan.cell(plan.cells_on(one.to).front()).leader();
@@ -277,7 +277,7 @@ void company::copy(rank_id rank) {
                             std::to_string(static_cast<int>(one.what)) + "/" + std::to_string(place) + " of rank " +
                             std::to_string(one.to.value) + ", which is lent to " + std::to_string(tenant.value) +
                             " at " + std::to_string(now.time_since_epoch() / 1ms) + " ms");
-      local(one.to, 1ms, [this, one] { landed_at(one); });
+      local(one.to, 1ms, [this, one] { arrived_at(one); });
     } else {
       ++refused_;
     }
@@ -285,19 +285,19 @@ void company::copy(rank_id rank) {
   }
 }
 
-void company::landed_at(const write& one) {
+void company::arrived_at(const write& one) {
   auto& self = ranks_.at(one.to);
   if (one.what == memory::pixels) {
     const auto& cell = plan.cell(plan.cells_on(one.to).front());
     if (self.encode)
       perform(one.to, self.encode->on_pixels(one.room, *cell.place_of(one.to), now));
     else
-      send(one.to, cell.leader(), landed{request_id{}, one.room});
+      send(one.to, cell.leader(), arrived{request_id{}, one.room});
   } else if (one.what == memory::rows) {
     if (self.prefill_member)
-      perform(one.to, self.prefill_member->on_rows_landed(one.room, one.from, now));
+      perform(one.to, self.prefill_member->on_rows_arrived(one.room, one.from, now));
   } else if (self.decode_member) {
-    perform(one.to, self.decode_member->on_kv_landed(one.room, one.from, now));
+    perform(one.to, self.decode_member->on_kv_arrived(one.room, one.from, now));
   }
 }
 
@@ -393,16 +393,16 @@ void company::take(rank_id self, rank_id from, const serve_message& message) {
         } else if constexpr (std::is_same_v<Message, grant_pixels>) {
           for (const auto& slot : m.slots)
             credits_[plan.cells_on(from).front()].emplace_back(slot, m.born);
-        } else if constexpr (std::is_same_v<Message, landed>) {
+        } else if constexpr (std::is_same_v<Message, arrived>) {
           if (rank.encode)
             perform(self, rank.encode->on_pixels(m.room, place(), now));
           else if (rank.prefill)
-            perform(self, rank.prefill->on_landed(m, place(), now));
+            perform(self, rank.prefill->on_arrived(m, place(), now));
           else if (rank.decode)
-            perform(self, rank.decode->on_landed(m, place(), now));
-        } else if constexpr (std::is_same_v<Message, shipped>) {
+            perform(self, rank.decode->on_arrived(m, place(), now));
+        } else if constexpr (std::is_same_v<Message, kv_sent>) {
           if (rank.prefill)
-            perform(self, rank.prefill->on_shipped(m, place(), now));
+            perform(self, rank.prefill->on_kv_sent(m, place(), now));
         } else if constexpr (std::is_same_v<Message, handover>) {
           if (rank.decode)
             perform(self, rank.decode->on_handover(m, now));

@@ -175,7 +175,7 @@ private:
 
   /// The engine: asks for the lease, copies, tells both ends.
   void copy(rank_id rank);
-  void landed_at(const write& one);
+  void arrived_at(const write& one);
   void delivered(const write& one, const result<void>& outcome);
 
   void tick(rank_id rank);

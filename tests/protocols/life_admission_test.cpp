@@ -86,11 +86,11 @@ struct company {
   }
   void take_order(const std::vector<rank_id>& ranks, time_point now) {
     for (const auto rank : ranks)
-      REQUIRE(machine.on_readmitted(rank, {machine.born(newcomer), 1}, now)->empty());
+      REQUIRE(machine.on_rejoined(rank, {machine.born(newcomer), 1}, now)->empty());
   }
   void admit(const std::vector<rank_id>& ranks, time_point now) {
     for (const auto rank : ranks)
-      REQUIRE(machine.on_readmitted(rank, {machine.born(newcomer), 0}, now));
+      REQUIRE(machine.on_rejoined(rank, {machine.born(newcomer), 0}, now));
   }
   effects complain(rank_id from, rank_id of, fault code, std::string where, time_point now) {
     return machine.on_error(from,
@@ -270,7 +270,7 @@ TEST_CASE("K14: the only one that gets no edge where others got theirs is at fau
   c.take_order(c.all_but({encode_0}), at(10s));
   SUBCASE("one of them") {
     c.admit(c.all_but({encode_0, prefill_t1, decode_0}), at(11s));
-    c.complain(prefill_t1, encode_0, fault::timeout, "readmission", at(15s));
+    c.complain(prefill_t1, encode_0, fault::timeout, "rejoin", at(15s));
     CHECK(c.machine.on_tick(at(15s) + grace).empty()); // decode.0 has not said how it went
     c.admit({decode_0}, at(16s));
     const auto out = c.machine.on_tick(at(16s));
@@ -281,27 +281,27 @@ TEST_CASE("K14: the only one that gets no edge where others got theirs is at fau
   SUBCASE("all that have an edge to it") {
     c.admit({encode_1, decode_0, rank_id{6}}, at(11s)); // have none to another encode cell
     for (const auto rank : {front, prefill_t0, prefill_t1})
-      c.complain(rank, encode_0, fault::timeout, "readmission", at(15s));
+      c.complain(rank, encode_0, fault::timeout, "rejoin", at(15s));
     CHECK(c.machine.on_tick(at(15s) + grace - 1ns).empty());
     c.machine.on_tick(at(15s) + grace);
     CHECK(c.machine.current() == life::state::aborting); // the newcomer's one restart was its own death
   }
   SUBCASE("the front alone, which is never given up for what a newcomer does not do") {
     c.admit(c.all_but({encode_0, front}), at(11s));
-    c.complain(front, encode_0, fault::timeout, "readmission", at(15s));
+    c.complain(front, encode_0, fault::timeout, "rejoin", at(15s));
     c.machine.on_tick(at(15s) + grace);
     CHECK(c.machine.take_blamed()->rank == encode_0);
   }
   SUBCASE("two of them") {
     c.admit(c.all_but({encode_0, prefill_t1, decode_0}), at(11s));
-    c.complain(prefill_t1, encode_0, fault::timeout, "readmission", at(15s));
-    c.complain(decode_0, encode_0, fault::timeout, "readmission", at(15s));
+    c.complain(prefill_t1, encode_0, fault::timeout, "rejoin", at(15s));
+    c.complain(decode_0, encode_0, fault::timeout, "rejoin", at(15s));
     c.machine.on_tick(at(15s) + grace);
     CHECK(c.machine.take_blamed()->rank == encode_0);
   }
   SUBCASE("one of them, because the newcomer has died") {
     c.admit(c.all_but({encode_0, prefill_t1}), at(11s));
-    c.complain(prefill_t1, encode_0, fault::peer_gone, "readmission", at(12s));
+    c.complain(prefill_t1, encode_0, fault::peer_gone, "rejoin", at(12s));
     c.machine.on_end(encode_0, killed, at(12s));
     CHECK(c.machine.current() == life::state::aborting);
     CHECK(c.machine.take_blamed()->rank == encode_0);
@@ -310,7 +310,7 @@ TEST_CASE("K14: the only one that gets no edge where others got theirs is at fau
     c.machine.on_end(decode_0, killed, at(11s));
     c.machine.on_end(encode_0, killed, at(11s));
     c.join({encode_0, decode_0}, generation{3}, at(11s));
-    c.complain(prefill_t1, encode_0, fault::timeout, "readmission", at(11s)); // of the order before
+    c.complain(prefill_t1, encode_0, fault::timeout, "rejoin", at(11s)); // of the order before
     c.take_order({prefill_t1}, at(11s));
     CHECK(c.machine.on_tick(at(11s) + grace).empty());
   }
@@ -318,15 +318,15 @@ TEST_CASE("K14: the only one that gets no edge where others got theirs is at fau
 
 TEST_CASE("K14: a rank that stayed names the newcomer that it did not reach, and itself where it reached them all") {
   const failure late{fault::timeout, "no edge"};
-  const auto of_peer = refuse_to_readmit(prefill_t1, decode_0, late);
+  const auto of_peer = refuse_to_rejoin(prefill_t1, decode_0, late);
   CHECK(of_peer.origin == decode_0);
-  CHECK(of_peer.where == readmission_words);
+  CHECK(of_peer.where == rejoin_words);
 
   company c;
   c.return_of({encode_0}, at(10s));
   c.take_order(c.all_but({encode_0}), at(10s));
   c.admit(c.all_but({encode_0, prefill_t1}), at(10s));
-  const auto own = refuse_to_readmit(prefill_t1, std::nullopt, {fault::no_memory, "a region"});
+  const auto own = refuse_to_rejoin(prefill_t1, std::nullopt, {fault::no_memory, "a region"});
   CHECK(c.machine.on_error(prefill_t1, own, at(10s)).empty());
   const auto out = c.machine.on_tick(at(10s) + limits::first_cause_grace);
   REQUIRE(told(out).size() == 1);

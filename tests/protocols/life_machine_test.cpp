@@ -502,17 +502,16 @@ TEST_CASE("C46: a new generation takes the steps of a start, and gets work once 
   roster everybody{{cluster::reachable(0), c.reborn(1), c.reborn(2), cluster::reachable(3)}};
   const std::string both = "prefill.0/t0, prefill.0/t1";
   CHECK(c.join_again() == effects{life::report{both + " joined"}, life::to_ranks{c.unit, everybody}});
-  CHECK(c.agree_again() == effects{life::to_ranks{c.unit, verdict{true, {}}},
-                                   life::to_ranks{c.others, readmit{{c.reborn(1), c.reborn(2)}}},
-                                   life::report{both + " agreed"},
-                                   life::to_ranks{c.unit, proceed{life_state::grouped}}});
+  CHECK(c.agree_again() ==
+        effects{life::to_ranks{c.unit, verdict{true, {}}}, life::to_ranks{c.others, rejoin{{c.reborn(1), c.reborn(2)}}},
+                life::report{both + " agreed"}, life::to_ranks{c.unit, proceed{life_state::grouped}}});
   CHECK(c.reach_again(life_state::grouped).back() == life::effect{life::to_ranks{c.unit, proceed{life_state::warm}}});
   CHECK(c.reach_again(life_state::warm).empty()); // ranks 0 and 3 have not made their edges
-  CHECK(c.machine.on_readmitted(rank_id{0}, {generation{2}}, at(12s))->empty());
-  CHECK(c.machine.on_readmitted(rank_id{3}, {generation{2}}, at(12s))->back() ==
+  CHECK(c.machine.on_rejoined(rank_id{0}, {generation{2}}, at(12s))->empty());
+  CHECK(c.machine.on_rejoined(rank_id{3}, {generation{2}}, at(12s))->back() ==
         life::effect{life::to_ranks{c.unit, proceed{life_state::ready}}});
   CHECK(c.reach_again(life_state::ready) == effects{life::news{both + " ready again after 2000 ms, generation 2"},
-                                                    life::to_ranks{{rank_id{0}}, regained{c.unit}}});
+                                                    life::to_ranks{{rank_id{0}}, recovered{c.unit}}});
   CHECK(c.machine.current() == life::state::ready);
   CHECK(c.machine.on_tick(at(1h)).empty());
 }
@@ -592,7 +591,7 @@ TEST_CASE("C3: a drain during a recovery waits for nobody who is not there") {
   c.end(2, killed, at(10s));
 
   CHECK(c.stop("sigterm", at(10s)).back() == life::effect{life::to_all{shutdown{true, "sigterm"}}});
-  CHECK(c.end(1, killed, at(10s)).empty()); // condemned: neither news nor restarted
+  CHECK(c.end(1, killed, at(10s)).empty()); // killed: neither news nor restarted
   CHECK(c.end(3, orderly, at(10s)).empty());
   CHECK(c.end(0, orderly, at(10s)) == effects{life::cluster_ended{life::outcome::drained, {}}});
 }
@@ -628,7 +627,7 @@ TEST_CASE("C15, C43: a complaint about a generation that has gone costs its succ
   c.reach_again(life_state::grouped);
   c.reach_again(life_state::warm);
   for (const std::uint32_t stayed : {0u, 3u})
-    REQUIRE(c.machine.on_readmitted(rank_id{stayed}, {generation{2}}, at(12s)));
+    REQUIRE(c.machine.on_rejoined(rank_id{stayed}, {generation{2}}, at(12s)));
   c.reach_again(life_state::ready);
   REQUIRE(c.machine.current() == life::state::ready);
   SUBCASE("while it serves") {}

@@ -41,8 +41,8 @@ struct leader_fixture {
   /// The picture's rows are everywhere and the mesh has been asked.
   void gather() {
     (void)machine.on_submit(work(1, true), at(0ms));
-    (void)machine.on_landed({request_id{1}, picture_room}, 0, at(1ms));
-    REQUIRE(only<prefill_leader_machine::vote>(machine.on_landed({request_id{1}, picture_room}, 1, at(1ms))).size() ==
+    (void)machine.on_arrived({request_id{1}, picture_room}, 0, at(1ms));
+    REQUIRE(only<prefill_leader_machine::vote>(machine.on_arrived({request_id{1}, picture_room}, 1, at(1ms))).size() ==
             1);
   }
 };
@@ -62,7 +62,7 @@ struct member_fixture {
             .parts = 1,
             .prompt_tokens = 20,
             .blocks = std::vector<block_index>(blocks, block_index{5}),
-            .tenancy = generation{1},
+            .lease_generation = generation{1},
             .dtype = element_type::f32,
             .born = generation{1},
             .valid_ms = 1000};
@@ -82,8 +82,8 @@ TEST_CASE_FIXTURE(leader_fixture,
   CHECK(reserved[1].first == prefill_worker);
   CHECK(reserved[0].second.slot == reserved[1].second.slot);
 
-  CHECK(machine.on_landed({request_id{1}, picture_room}, 0, at(1ms)).empty());
-  const auto votes = only<prefill_leader_machine::vote>(machine.on_landed({request_id{1}, picture_room}, 1, at(2ms)));
+  CHECK(machine.on_arrived({request_id{1}, picture_room}, 0, at(1ms)).empty());
+  const auto votes = only<prefill_leader_machine::vote>(machine.on_arrived({request_id{1}, picture_room}, 1, at(2ms)));
   REQUIRE(votes.size() == 1);
   CHECK(votes[0].rooms == std::vector<room_id>{picture_room});
 
@@ -93,7 +93,7 @@ TEST_CASE_FIXTURE(leader_fixture,
   CHECK(runs[0].blocks.size() == 2);
 }
 
-TEST_CASE("D19: of two pictures one lands twice: only the other is still awaited") {
+TEST_CASE("D19: of two pictures one arrives twice: only the other is still awaited") {
   const auto plan = reader_plan();
   prefill_leader_machine machine{
       plan, prefill_cell, {.front = front_rank, .kv_blocks = 4, .row_slots = 2, .requests_max = 4}};
@@ -104,10 +104,10 @@ TEST_CASE("D19: of two pictures one lands twice: only the other is still awaited
   CHECK(sent<reserve_rows>(machine.on_submit(both, at(0ms))).size() == 4);
   for (int again = 0; again < 2; ++again)
     for (const auto place : {0u, 1u})
-      CHECK(machine.on_landed({request_id{1}, picture_room}, place, at(1ms)).empty());
+      CHECK(machine.on_arrived({request_id{1}, picture_room}, place, at(1ms)).empty());
 
-  CHECK(machine.on_landed({request_id{1}, room_id{70}}, 0, at(2ms)).empty());
-  const auto votes = only<prefill_leader_machine::vote>(machine.on_landed({request_id{1}, room_id{70}}, 1, at(2ms)));
+  CHECK(machine.on_arrived({request_id{1}, room_id{70}}, 0, at(2ms)).empty());
+  const auto votes = only<prefill_leader_machine::vote>(machine.on_arrived({request_id{1}, room_id{70}}, 1, at(2ms)));
   REQUIRE(votes.size() == 1);
   CHECK(votes[0].rooms.size() == 2);
 }
@@ -137,8 +137,8 @@ TEST_CASE_FIXTURE(leader_fixture,
   CHECK(sent<handover>(handed)[0].second.first_token == 42);
   CHECK(sent<handover>(handed)[0].second.position_delta == -3);
 
-  CHECK(machine.on_shipped({request_id{1}, kv_room, 0, {}}, 0, at(2ms)).empty());
-  const auto effects = machine.on_shipped({request_id{1}, kv_room, 0, {}}, 1, at(2ms));
+  CHECK(machine.on_kv_sent({request_id{1}, kv_room, 0, {}}, 0, at(2ms)).empty());
+  const auto effects = machine.on_kv_sent({request_id{1}, kv_room, 0, {}}, 1, at(2ms));
   CHECK(sent<release>(effects).size() == 2);
   const auto runs = only<prefill_leader_machine::run_prefill>(effects);
   REQUIRE(runs.size() == 1);
@@ -146,9 +146,9 @@ TEST_CASE_FIXTURE(leader_fixture,
 }
 
 TEST_CASE_FIXTURE(leader_fixture,
-                  "C25: rows that do not land within the request's time fail it, and their slot rests") {
+                  "C25: rows that do not arrive within the request's time fail it, and their slot rests") {
   (void)machine.on_submit(work(1, true), at(0ms));
-  (void)machine.on_landed({request_id{1}, picture_room}, 0, at(1ms));
+  (void)machine.on_arrived({request_id{1}, picture_room}, 0, at(1ms));
   const auto effects = machine.on_tick(at(1000ms));
   REQUIRE(sent<error>(effects).size() == 1);
   CHECK(sent<error>(effects)[0].second.message.find("1 of 2") != std::string::npos);
@@ -178,8 +178,8 @@ TEST_CASE_FIXTURE(
   const auto after = machine.on_prefilled(request_id{1}, 42, 0, 0, at(4ms));
   CHECK(sent<handover>(after).empty());
   CHECK(sent<release>(after).size() == 2);
-  (void)machine.on_shipped({request_id{1}, kv_room, static_cast<std::uint16_t>(fault::cancelled), {}}, 0, at(5ms));
-  (void)machine.on_shipped({request_id{1}, kv_room, static_cast<std::uint16_t>(fault::cancelled), {}}, 1, at(5ms));
+  (void)machine.on_kv_sent({request_id{1}, kv_room, static_cast<std::uint16_t>(fault::cancelled), {}}, 0, at(5ms));
+  (void)machine.on_kv_sent({request_id{1}, kv_room, static_cast<std::uint16_t>(fault::cancelled), {}}, 1, at(5ms));
   CHECK(machine.requests() == 0);
 }
 
@@ -188,7 +188,7 @@ TEST_CASE_FIXTURE(leader_fixture, "D11: a submit of a request that has ended is 
   CHECK(machine.on_submit(work(1, false), at(1ms)).empty());
 }
 
-TEST_CASE_FIXTURE(member_fixture, "I12: a member grants its rows, and tells its leader once when they have landed") {
+TEST_CASE_FIXTURE(member_fixture, "I12: a member grants its rows, and tells its leader once when they have arrived") {
   const reserve_rows order{.request = request_id{1},
                            .room = picture_room,
                            .slot = {slot_index{2}, generation{3}},
@@ -203,14 +203,14 @@ TEST_CASE_FIXTURE(member_fixture, "I12: a member grants its rows, and tells its 
   CHECK(grants[0].second.parts == 2);
   CHECK(machine.on_reserve_rows(order, at(1ms)).empty()); // D10
 
-  const auto news = machine.on_rows_landed(picture_room, encode_rank, at(2ms));
+  const auto news = machine.on_rows_arrived(picture_room, encode_rank, at(2ms));
   REQUIRE(only<prefill_member_machine::set_admission>(news).size() == 1);
   CHECK(only<prefill_member_machine::set_admission>(news)[0].status == admission::done);
-  CHECK(sent<landed>(news).at(0).first == prefill_leader);
-  CHECK(machine.on_rows_landed(picture_room, encode_rank, at(3ms)).empty());
+  CHECK(sent<arrived>(news).at(0).first == prefill_leader);
+  CHECK(machine.on_rows_arrived(picture_room, encode_rank, at(3ms)).empty());
 }
 
-TEST_CASE_FIXTURE(member_fixture, "a member whose rows do not land says failed when the mesh votes") {
+TEST_CASE_FIXTURE(member_fixture, "a member whose rows do not arrive says failed when the mesh votes") {
   (void)machine.on_reserve_rows({request_id{1}, picture_room, {slot_index{2}, generation{3}}, 4, encode_cell, 1000},
                                 at(0ms));
   const auto said = only<prefill_member_machine::set_admission>(machine.on_tick(at(1000ms)));
@@ -228,7 +228,7 @@ TEST_CASE_FIXTURE(member_fixture, "I14: keys and values are written when both th
     CHECK(prefill().empty());
     CHECK(only<prefill_member_machine::write_blocks>(machine.on_grant(decode_rank, grant(), at(6ms))).size() == 1);
   }
-  const auto done = sent<shipped>(machine.on_written(kv_room, 0, {}, at(7ms)));
+  const auto done = sent<kv_sent>(machine.on_written(kv_room, 0, {}, at(7ms)));
   REQUIRE(done.size() == 1);
   CHECK(done[0].second.code == 0);
 }
@@ -245,7 +245,7 @@ TEST_CASE_FIXTURE(member_fixture,
   other.dtype = element_type::bf16;
   const auto effects = machine.on_grant(decode_rank, other, at(6ms));
   CHECK(only<prefill_member_machine::write_blocks>(effects).empty());
-  const auto told = sent<shipped>(effects).at(0).second;
+  const auto told = sent<kv_sent>(effects).at(0).second;
   CHECK(fault_from(told.code) == fault::span_mismatch);
   CHECK(told.message == "decode part 0 keeps keys and values as bf16, this rank as f32");
 }
@@ -254,27 +254,27 @@ TEST_CASE_FIXTURE(member_fixture, "I18: a grant of too few blocks fails the room
   (void)prefill();
   const auto effects = machine.on_grant(decode_rank, grant(1), at(6ms));
   CHECK(only<prefill_member_machine::write_blocks>(effects).empty());
-  CHECK(fault_from(sent<shipped>(effects).at(0).second.code) == fault::span_mismatch);
+  CHECK(fault_from(sent<kv_sent>(effects).at(0).second.code) == fault::span_mismatch);
 }
 
 TEST_CASE_FIXTURE(member_fixture, "C15: a release while a write is on its way is answered when the write has ended") {
   (void)prefill();
   (void)machine.on_grant(decode_rank, grant(), at(6ms));
-  CHECK(sent<shipped>(machine.on_release(request_id{1}, at(7ms))).empty());
-  CHECK(sent<shipped>(machine.on_written(kv_room, 0, {}, at(8ms))).size() == 1);
+  CHECK(sent<kv_sent>(machine.on_release(request_id{1}, at(7ms))).empty());
+  CHECK(sent<kv_sent>(machine.on_written(kv_room, 0, {}, at(8ms))).size() == 1);
 }
 
 TEST_CASE_FIXTURE(member_fixture, "C48: a decode rank that never grants fails the room by its deadline") {
   (void)prefill();
   CHECK(machine.on_tick(at(1004ms)).empty());
-  const auto news = sent<shipped>(machine.on_tick(at(1005ms)));
+  const auto news = sent<kv_sent>(machine.on_tick(at(1005ms)));
   REQUIRE(news.size() == 1);
   CHECK(fault_from(news[0].second.code) == fault::timeout);
 }
 
 TEST_CASE_FIXTURE(member_fixture, "a forward that ends after its request was released ships nothing and says so") {
   (void)machine.on_release(request_id{1}, at(0ms));
-  const auto news = sent<shipped>(prefill());
+  const auto news = sent<kv_sent>(prefill());
   REQUIRE(news.size() == 1);
   CHECK(fault_from(news[0].second.code) == fault::cancelled);
 }
@@ -323,7 +323,7 @@ struct two_parts {
             .parts = 2,
             .prompt_tokens = 20,
             .blocks = {block_index{5}, block_index{6}},
-            .tenancy = generation{1},
+            .lease_generation = generation{1},
             .dtype = element_type::f32,
             .born = generation{1},
             .valid_ms = valid_ms};
@@ -347,9 +347,9 @@ TEST_CASE_FIXTURE(two_parts, "K15: a part that failed is a failure of the whole,
                      : one.machine.on_written(kv_room, 1 - failing, {}, at(6ms));
       };
       const auto before = end(fails_first);
-      CHECK(sent<shipped>(before).empty()); // the other part still reads the blocks
+      CHECK(sent<kv_sent>(before).empty()); // the other part still reads the blocks
       const auto after = end(!fails_first);
-      const auto news = sent<shipped>(after);
+      const auto news = sent<kv_sent>(after);
       REQUIRE(news.size() == 1);
       CHECK(fault_from(news[0].second.code) == fault::transfer_failed);
       const auto word = sent<blocks_returned>(fails_first ? before : after);
@@ -363,7 +363,7 @@ TEST_CASE_FIXTURE(two_parts, "K15: after a part has failed no other is begun, an
   (void)machine.on_grant(first, grant(0), at(0ms));
   (void)prefill();
   const auto news = machine.on_written(kv_room, 0, fail(fault::peer_gone, "cut"), at(6ms));
-  CHECK(fault_from(sent<shipped>(news).at(0).second.code) == fault::peer_gone);
+  CHECK(fault_from(sent<kv_sent>(news).at(0).second.code) == fault::peer_gone);
   const auto late = machine.on_grant(second, grant(1), at(7ms));
   CHECK(only<prefill_member_machine::write_blocks>(late).empty());
   CHECK(sent<blocks_returned>(late).size() == 1);
@@ -373,8 +373,8 @@ TEST_CASE_FIXTURE(two_parts, "K15: of two parts that failed the first failure is
   (void)machine.on_grant(first, grant(0), at(0ms));
   (void)machine.on_grant(second, grant(1), at(0ms));
   REQUIRE(only<prefill_member_machine::write_blocks>(prefill()).size() == 2);
-  CHECK(sent<shipped>(machine.on_written(kv_room, 1, fail(fault::transfer_failed, "cut"), at(6ms))).empty());
-  const auto news = sent<shipped>(machine.on_written(kv_room, 0, fail(fault::peer_gone), at(7ms)));
+  CHECK(sent<kv_sent>(machine.on_written(kv_room, 1, fail(fault::transfer_failed, "cut"), at(6ms))).empty());
+  const auto news = sent<kv_sent>(machine.on_written(kv_room, 0, fail(fault::peer_gone), at(7ms)));
   REQUIRE(news.size() == 1);
   CHECK(fault_from(news[0].second.code) == fault::transfer_failed);
   CHECK(news[0].second.message.find("part 1: cut") != std::string::npos);
@@ -384,7 +384,7 @@ TEST_CASE_FIXTURE(leader_fixture, "K15: of two ranks of the mesh that failed the
   (void)machine.on_submit(work(1, false), at(0ms));
   (void)machine.on_prefilled(request_id{1}, 5, 0, 0, at(1ms));
   const auto ends = [&](std::uint32_t place, fault code) {
-    return sent<error>(machine.on_shipped(
+    return sent<error>(machine.on_kv_sent(
         {.request = request_id{1}, .room = kv_room, .code = static_cast<std::uint16_t>(code), .message = "cut"}, place,
         at(2ms)));
   };
@@ -419,7 +419,7 @@ TEST_CASE("K15: a part that is granted after another has failed is not begun whi
                              .parts = 3,
                              .prompt_tokens = 20,
                              .blocks = {block_index{5}, block_index{6}},
-                             .tenancy = generation{1},
+                             .lease_generation = generation{1},
                              .dtype = element_type::f32,
                              .born = generation{1},
                              .valid_ms = 1000},
@@ -432,15 +432,15 @@ TEST_CASE("K15: a part that is granted after another has failed is not begun whi
   const auto late = grant(2);
   CHECK(only<prefill_member_machine::write_blocks>(late).empty());
   CHECK(sent<blocks_returned>(late).size() == 1);
-  CHECK(sent<shipped>(late).empty()); // part 1 is on its way
-  CHECK(sent<shipped>(machine.on_written(kv_room, 1, {}, at(7ms))).size() == 1);
+  CHECK(sent<kv_sent>(late).empty()); // part 1 is on its way
+  CHECK(sent<kv_sent>(machine.on_written(kv_room, 1, {}, at(7ms))).size() == 1);
 }
 
 TEST_CASE_FIXTURE(two_parts, "K1: keys and values are written under no lease that has ended") {
   (void)machine.on_grant(first, grant(0), at(0ms));
   (void)machine.on_grant(second, grant(1, 10), at(0ms));
   const auto effects = prefill(10ms);
-  const auto told = sent<shipped>(machine.on_written(kv_room, 0, {}, at(11ms)));
+  const auto told = sent<kv_sent>(machine.on_written(kv_room, 0, {}, at(11ms)));
   CHECK(only<prefill_member_machine::write_blocks>(effects).size() == 1); // part 0 was asked first
   REQUIRE(told.size() == 1);
   CHECK(fault_from(told[0].second.code) == fault::stale_grant);
@@ -467,8 +467,8 @@ TEST_CASE_FIXTURE(two_parts,
   }
   const auto after = prefill();
   CHECK(only<prefill_member_machine::write_blocks>(after).empty());
-  REQUIRE(sent<shipped>(after).size() == 1);
-  CHECK(sent<shipped>(after)[0].second.code != 0);
+  REQUIRE(sent<kv_sent>(after).size() == 1);
+  CHECK(sent<kv_sent>(after)[0].second.code != 0);
 }
 
 TEST_CASE_FIXTURE(two_parts, "K1: a grant that was under way while its owner was lost opens nothing") {
@@ -512,7 +512,7 @@ TEST_CASE_FIXTURE(leader_fixture, "K8: a prompt that carries its own fault ends 
     CHECK(sent<release>(effects).size() == 2);
     CHECK(one.ended(request_id{1}) == !ran_whole); // what is on its way is kept until it is there (C23)
     for (const auto place : {0u, 1u})
-      (void)one.on_shipped({.request = request_id{1}, .room = kv_room, .code = 0, .message = {}}, place, at(2ms));
+      (void)one.on_kv_sent({.request = request_id{1}, .room = kv_room, .code = 0, .message = {}}, place, at(2ms));
     CHECK(one.ended(request_id{1}));
     CHECK(only<prefill_leader_machine::run_prefill>(one.on_submit(work(2, false, 64), at(3ms))).size() == 1);
   }

@@ -118,11 +118,11 @@ TEST_CASE("C10: a rank that was not told to leave does not leave") {
 }
 
 TEST_CASE("K14: edges to a newcomer are left for the next recovery and for the end, and for nothing else") {
-  for (const auto order : {message_type::lost, message_type::readmit, message_type::shutdown})
-    CHECK(supersedes_readmission(order));
-  for (const auto order : {message_type::inject, message_type::regained, message_type::roster, message_type::verdict,
+  for (const auto order : {message_type::lost, message_type::rejoin, message_type::shutdown})
+    CHECK(supersedes_rejoin(order));
+  for (const auto order : {message_type::inject, message_type::recovered, message_type::roster, message_type::verdict,
                            message_type::proceed, message_type::heartbeat})
-    CHECK_FALSE(supersedes_readmission(order));
+    CHECK_FALSE(supersedes_rejoin(order));
 }
 
 namespace {
@@ -277,19 +277,19 @@ TEST_CASE("C3: a stub leaves as soon as it is told to") {
 
 TEST_CASE("K14: a rank that stayed says that it has taken the order to admit, and then how it went") {
   auto rank = serving();
-  const readmit order{{endpoint{
+  const rejoin order{{endpoint{
       .rank = decode_rank, .born = generation{4}, .unix_path = "r5", .tcp_address = {}, .fabric_address = {}}}};
-  CHECK(rank.on_readmit({}).error().code == fault::bad_value);
-  CHECK(rank.on_readmit(order).value() == readmitted{generation{4}, 1});
-  using answer = std::variant<readmitted, error>;
-  CHECK(rank.on_admitted(order, {}, std::nullopt) == answer{readmitted{generation{4}, 0}});
+  CHECK(rank.on_rejoin({}).error().code == fault::bad_value);
+  CHECK(rank.on_rejoin(order).value() == rejoined{generation{4}, 1});
+  using answer = std::variant<rejoined, error>;
+  CHECK(rank.on_admitted(order, {}, std::nullopt) == answer{rejoined{generation{4}, 0}});
   CHECK_FALSE(rank.on_admitted(order, fail(fault::cancelled), std::nullopt));
 
   const failure late{fault::timeout, "no edge from decode.0"};
   CHECK(rank.on_admitted(order, tl::unexpected{late}, decode_rank) ==
-        answer{refuse_to_readmit(prefill_leader, decode_rank, late)});
+        answer{refuse_to_rejoin(prefill_leader, decode_rank, late)});
   CHECK(rank.on_admitted(order, tl::unexpected{late}, std::nullopt) ==
-        answer{refuse_to_readmit(prefill_leader, std::nullopt, late)});
+        answer{refuse_to_rejoin(prefill_leader, std::nullopt, late)});
   CHECK_FALSE(rank.must_leave(at(1h))); // it goes on with what it has
 }
 

@@ -89,7 +89,7 @@ TEST_CASE("K4: what any machine of any cluster sends is heard, and nothing is al
 TEST_CASE("K4: a rank of role all is told by the sender's role who takes what it says to itself") {
   const auto plan = plan_of({pool(role_kind::all)});
   const rank_id self{0};
-  auto takers = takers_of(plan, message_type::landed, self, self, role_kind::prefill);
+  auto takers = takers_of(plan, message_type::arrived, self, self, role_kind::prefill);
   CHECK(takers.take_first() == role_kind::prefill);
   CHECK(takers.empty());
   takers = takers_of(plan, message_type::cancel, self, self, role_kind::front);

@@ -13,7 +13,7 @@
 #include "protocols/serve/front_machine.hpp"
 #include "protocols/serve/prefill_machine.hpp"
 #include "protocols/serve/prompt_digest.hpp"
-#include "protocols/serve/serve_judge.hpp"
+#include "protocols/serve/validate_message.hpp"
 #include "serve_fixture.hpp"
 
 namespace troupe::protocols {
@@ -184,7 +184,7 @@ private:
   void arrive(role_kind role, rank_id from, const send_message& what) {
     const auto type = std::visit([](const auto& m) { return m.type; }, what.body);
     const bool same_rank = what.to == from;
-    auto takers = judge_message(plan_, what.to, from, what.body, same_rank ? std::optional{role} : std::nullopt);
+    auto takers = validate_message(plan_, what.to, from, what.body, same_rank ? std::optional{role} : std::nullopt);
     if (!takers) {
       refusals_.push_back(to_string(takers.error()));
       return;
@@ -237,17 +237,17 @@ private:
   void hear(const cell_plan& at, rank_id, rank_id, const handover& m) {
     perform(at.id, decode_.at(at.id)->on_handover(m, now_));
   }
-  void hear(const cell_plan& at, rank_id, rank_id from, const shipped& m) {
-    perform(at.id, prefill_.at(at.id)->on_shipped(m, *at.place_of(from), now_));
+  void hear(const cell_plan& at, rank_id, rank_id from, const kv_sent& m) {
+    perform(at.id, prefill_.at(at.id)->on_kv_sent(m, *at.place_of(from), now_));
   }
-  void hear(const cell_plan& at, rank_id, rank_id from, const landed& m) {
+  void hear(const cell_plan& at, rank_id, rank_id from, const arrived& m) {
     const auto place = *at.place_of(from);
     if (at.role == role_kind::encode)
       perform(at.id, encode_.at(at.id)->on_pixels(m.room, place, now_));
     else if (at.role == role_kind::prefill)
-      perform(at.id, prefill_.at(at.id)->on_landed(m, place, now_));
+      perform(at.id, prefill_.at(at.id)->on_arrived(m, place, now_));
     else
-      perform(at.id, decode_.at(at.id)->on_landed(m, place, now_));
+      perform(at.id, decode_.at(at.id)->on_arrived(m, place, now_));
   }
   void hear(const cell_plan& at, rank_id self, rank_id, const release& m) {
     if (at.role == role_kind::prefill)
@@ -318,7 +318,7 @@ private:
         if (how == front_machine::write_end::delivered && place == 0)
           perform(cell.id, encode_.at(cell.id)->on_pixels(room, 0, now_));
         else if (how == front_machine::write_end::delivered)
-          send(role_kind::encode, cell.ranks[place], {cell.leader(), landed{request_id{}, room}});
+          send(role_kind::encode, cell.ranks[place], {cell.leader(), arrived{request_id{}, room}});
         perform(front_cell(), front_->on_pixels_written(room, how, {fault::transfer_failed, "drawn"}, now_));
       });
   }
@@ -332,7 +332,7 @@ private:
     later([this, &cell, write] {
       const auto ended = outcome();
       if (ended)
-        perform_at(write.to, prefill_members_.at(write.to)->on_rows_landed(write.room, cell.leader(), now_));
+        perform_at(write.to, prefill_members_.at(write.to)->on_rows_arrived(write.room, cell.leader(), now_));
       perform(cell.id, encode_.at(cell.id)->on_written(write.room, write.part, ended, now_));
     });
   }
@@ -363,7 +363,7 @@ private:
       const auto to = plan_.cell(write.decode_cell).ranks[write.part];
       const auto ended = outcome();
       if (ended)
-        perform_at(to, decode_members_.at(to)->on_kv_landed(write.room, self, now_));
+        perform_at(to, decode_members_.at(to)->on_kv_arrived(write.room, self, now_));
       perform_at(self, prefill_members_.at(self)->on_written(write.room, write.part, ended, now_));
     });
   }

@@ -28,7 +28,7 @@ TEST_CASE("I27: a pool lends each slot once and says when none is left") {
   CHECK(pool.available() == 0);
 }
 
-TEST_CASE("I24: a reference is stale as soon as its tenancy has ended") {
+TEST_CASE("I24: a reference is stale as soon as its lease_generation has ended") {
   slot_pool_machine pool{1};
   const auto old = *pool.acquire();
   REQUIRE(pool.release(old));

@@ -13,7 +13,7 @@ time_point at(duration since_start) {
   return time_point{since_start};
 }
 
-using verdict = pulse_judge::verdict;
+using verdict = liveness_judge::liveness;
 using trouble = watchdog_machine::trouble;
 
 /// heartbeat 200 ms, suspect 1 s, kill 2 s, progress 4 s; everybody lives until told otherwise.
@@ -52,7 +52,7 @@ struct rank {
 } // namespace
 
 TEST_CASE("C4: a pulse that stands still is suspected, then given up, and a new beat clears it") {
-  pulse_judge judge{{.suspect = 1s, .silent = 2s, .look = 400ms}};
+  liveness_judge judge{{.suspect = 1s, .silent = 2s, .look = 400ms}};
   CHECK(judge.on_look(5, at(0s)) == verdict::alive);
   for (auto now = 200ms; now < 1000ms; now += 200ms)
     CHECK(judge.on_look(5, at(now)) == verdict::alive);
@@ -65,7 +65,7 @@ TEST_CASE("C4: a pulse that stands still is suspected, then given up, and a new 
 }
 
 TEST_CASE("C4, C13: one that could run and is not let run has more time, and not for ever") {
-  pulse_judge judge{{.suspect = 1s, .silent = 2s, .look = 400ms, .starved = 8s}};
+  liveness_judge judge{{.suspect = 1s, .silent = 2s, .look = 400ms, .starved = 8s}};
   CHECK(judge.on_look(5, at(0s)) == verdict::alive);
   CHECK(judge.excuse(true) == verdict::alive);
   for (auto now = 200ms; now < 2000ms; now += 200ms)
@@ -80,7 +80,7 @@ TEST_CASE("C4, C13: one that could run and is not let run has more time, and not
   CHECK(judge.excuse(true) == verdict::silent);
   CHECK(judge.on_look(6, at(8200ms)) == verdict::alive);
 
-  pulse_judge strict{{.suspect = 1s, .silent = 2s, .look = 400ms}};
+  liveness_judge strict{{.suspect = 1s, .silent = 2s, .look = 400ms}};
   (void)strict.on_look(5, at(0s));
   for (auto now = 400ms; now <= 2000ms; now += 400ms)
     (void)strict.on_look(5, at(now));
@@ -88,7 +88,7 @@ TEST_CASE("C4, C13: one that could run and is not let run has more time, and not
 }
 
 TEST_CASE("C4: time in which the judge itself was stopped is nobody's silence") {
-  pulse_judge judge{{.suspect = 1s, .silent = 2s, .look = 400ms}};
+  liveness_judge judge{{.suspect = 1s, .silent = 2s, .look = 400ms}};
   CHECK(judge.on_look(5, at(0s)) == verdict::alive);
   CHECK(judge.on_look(5, at(1h)) == verdict::alive);
   CHECK(judge.silent_for() == 400ms);

@@ -26,7 +26,7 @@ class no_host final : public gpu::collective_backend {
   result receive(std::uint32_t, std::span<std::byte>, protocols::time_point) override { return {}; }
 };
 
-inline gpu::collectives_seat seat_of(std::uint32_t self, forked_members& all) {
+inline gpu::group_member seat_of(std::uint32_t self, forked_members& all) {
   return {self, all.count(), [self, &all](auto mine, auto whole) { return all.exchange(self, mine, whole); }};
 }
 

@@ -180,7 +180,7 @@ template <class After>
 outcome decode(bench::random_model& with, std::uint32_t rows, std::uint32_t context, step_marks* marks,
                const After& after) {
   const auto model = std::make_shared<lent_model>(with.model(), marks);
-  const actors::admission_board board;
+  const actors::admission_table board;
   std::vector<clock_type::time_point> ends;
   ends.reserve(steps + 8);
   actors::rank_context rank;

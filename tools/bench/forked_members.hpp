@@ -74,7 +74,7 @@ public:
     }
   }
 
-  /// As gpu::collectives_seat wants it.
+  /// As gpu::group_member wants it.
   protocols::result<void> exchange(std::uint32_t self, std::span<const std::byte> mine, std::span<std::byte> all) {
     std::ranges::copy(mine, board_->pieces.at(self).begin());
     meet();

@@ -98,7 +98,7 @@ void read_writes(other_side& writer) {
   auto engine = make_engine(1);
   const auto region = must(engine->register_region(region_bytes, fabric::memory_kind::device));
   must(engine->start({.on_delivered = [](std::uint64_t, const protocols::result<void>&) {},
-                      .on_landed = [](protocols::rank_id, std::uint64_t) {},
+                      .on_arrived = [](protocols::rank_id, std::uint64_t) {},
                       .on_peer_gone = [](protocols::rank_id, const protocols::failure&) {}}));
   writer.put(region.id);
   must(engine->attach_peer(endpoint_of(0), base::now() + 10s));
@@ -117,7 +117,7 @@ void bench_writes(other_side& reader) {
                             delivered.fetch_add(1);
                             delivered.notify_one();
                           },
-                      .on_landed = [](protocols::rank_id, std::uint64_t) {},
+                      .on_arrived = [](protocols::rank_id, std::uint64_t) {},
                       .on_peer_gone = [](protocols::rank_id, const protocols::failure&) {}}));
   const auto target = reader.take<std::uint32_t>();
   must(engine->attach_peer(endpoint_of(1), base::now() + 10s));

@@ -44,25 +44,25 @@ double median(std::vector<double> of) {
 
 /// One end.
 struct side {
-  std::shared_ptr<fabric::landing_board> landings = std::make_shared<fabric::landing_board>();
+  std::shared_ptr<fabric::arrival_table> arrivals = std::make_shared<fabric::arrival_table>();
   std::unique_ptr<fabric::transfer_engine> engine;
   fabric::local_region of_device, of_host;
-  std::atomic<std::uint64_t> landed = 0;
+  std::atomic<std::uint64_t> arrived = 0;
 
   side(std::uint32_t rank, const std::string& device) {
     engine = std::make_unique<fabric::staged_engine>(
         must(fabric::fabric_engine::create({.self = protocols::rank_id{rank}, .born = protocols::generation{1}})),
-        must(gpu::open_device_memory(device)), landings);
+        must(gpu::open_device_memory(device)), arrivals);
     const auto begun = base::now();
     of_device = must(engine->register_region(region_bytes, fabric::memory_kind::device));
     std::printf("%s: a region of 4 GiB with its mirror registered in %.2f s\n", device.c_str(),
                 std::chrono::duration<double>(base::now() - begun).count());
     of_host = must(engine->register_region(region_bytes));
     must(engine->start({.on_delivered = [](std::uint64_t, protocols::result<void> end) { must(std::move(end)); },
-                        .on_landed =
+                        .on_arrived =
                             [this](protocols::rank_id, std::uint64_t) {
-                              landed.fetch_add(1);
-                              landed.notify_one();
+                              arrived.fetch_add(1);
+                              arrived.notify_one();
                             },
                         .on_peer_gone = [](protocols::rank_id, const protocols::failure&) {}}));
   }
@@ -117,8 +117,8 @@ double write(side& from, side& to, const hand_over& what, bool of_device) {
   std::vector<double> taken;
   for (int round = 0; round <= what.rounds; ++round) {
     if (of_device)
-      to.landings->expect(protocols::rank_id{0}, room, {to.of_device.id, pieces});
-    const auto before = to.landed.load();
+      to.arrivals->expect(protocols::rank_id{0}, room, {to.of_device.id, pieces});
+    const auto before = to.arrived.load();
     const auto begun = base::now();
     must(from.engine->post({.to = protocols::rank_id{1},
                             .source_region = of_device ? from.of_device.id : from.of_host.id,
@@ -128,7 +128,7 @@ double write(side& from, side& to, const hand_over& what, bool of_device) {
                             .lease = {protocols::generation{1}, begun + 30s},
                             .deadline = begun + 30s},
                            fabric::ready_event::already()));
-    to.landed.wait(before);
+    to.arrived.wait(before);
     if (round > 0)
       taken.push_back(std::chrono::duration<double>(base::now() - begun).count());
   }

@@ -209,16 +209,16 @@ samples eventfd_wake(std::size_t rounds) {
   int companion[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM, 0, companion) != 0)
     give_up("no socketpair");
-  const auto ring = [](int bell) {
+  const auto ring = [](int doorbell) {
     const std::uint64_t one = 1;
-    if (::write(bell, &one, sizeof one) != sizeof one)
+    if (::write(doorbell, &one, sizeof one) != sizeof one)
       ::_exit(1);
   };
-  const auto wait = [](int bell, int socket) {
-    pollfd fds[] = {{bell, POLLIN, 0}, {socket, POLLIN | POLLRDHUP, 0}};
+  const auto wait = [](int doorbell, int socket) {
+    pollfd fds[] = {{doorbell, POLLIN, 0}, {socket, POLLIN | POLLRDHUP, 0}};
     std::uint64_t rings = 0;
     ::poll(fds, 2, -1);
-    if (::read(bell, &rings, sizeof rings) != sizeof rings)
+    if (::read(doorbell, &rings, sizeof rings) != sizeof rings)
       ::_exit(1);
   };
   return beside(

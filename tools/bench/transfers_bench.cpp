@@ -182,7 +182,7 @@ void engine_reader(bulk_kind kind, pipe_end& parent) {
   auto engine = make(kind, 2);
   const auto region = must(engine->register_region(region_bytes));
   must(engine->start({.on_delivered = [](std::uint64_t, protocols::result<void>) {},
-                      .on_landed = [](protocols::rank_id, std::uint64_t) {},
+                      .on_arrived = [](protocols::rank_id, std::uint64_t) {},
                       .on_peer_gone = [](protocols::rank_id, protocols::failure) {}}));
   offer own;
   own.set_name(engine->address());
@@ -206,7 +206,7 @@ figures engine_writer(bulk_kind kind, std::size_t mebibytes) {
                             delivered.fetch_add(1);
                             delivered.notify_one();
                           },
-                      .on_landed = [](protocols::rank_id, std::uint64_t) {},
+                      .on_arrived = [](protocols::rank_id, std::uint64_t) {},
                       .on_peer_gone = [](protocols::rank_id, protocols::failure) {}}));
   const auto there = reader.talks->take<offer>();
   offer own;

@@ -95,7 +95,7 @@ std::string label_of(matrix_role role, const cluster_plan& plan) {
 
 std::string_view action_of(matrix_fault fault, matrix_role role) {
   const bool reads = fault == matrix_fault::completion_lost && role == matrix_role::decode; // it is written to
-  return reads ? "lose_landing" : row_of(fault).action;
+  return reads ? "lose_arrival" : row_of(fault).action;
 }
 
 /// Clusters by the names of their folders; the first lies in the matrix's own.

@@ -9,7 +9,7 @@
 #include <fmt/format.h>
 
 #include "runtime/base/clock.hpp"
-#include "runtime/cluster/control_door.hpp"
+#include "runtime/cluster/control_listener.hpp"
 #include "runtime/cluster/spec_file.hpp"
 #include "tools/troupe/drill_cluster.hpp"
 #include "tools/troupe/drill_folder.hpp"

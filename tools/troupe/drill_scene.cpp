@@ -5,7 +5,7 @@
 #include <fmt/format.h>
 
 #include "runtime/base/clock.hpp"
-#include "runtime/cluster/control_door.hpp"
+#include "runtime/cluster/control_listener.hpp"
 
 namespace troupe::tools {
 

@@ -6,7 +6,7 @@
 #include <memory>
 
 #include "runtime/base/clock.hpp"
-#include "runtime/cluster/control_door.hpp"
+#include "runtime/cluster/control_listener.hpp"
 #include "runtime/cluster/injection_text.hpp"
 #include "tools/troupe/commands.hpp"
 #include "tools/troupe/job.hpp"
@@ -76,7 +76,7 @@ Actions: {}
 Examples:
   troupe inject reader rank=decode.0,action=kill
   troupe inject reader rank=prefill.0/t1,action=wedge,point=group.entered,skip=40
-  troupe inject reader rank=encode.0,action=drop,peer=prefill.0/t0,message=landed
+  troupe inject reader rank=encode.0,action=drop,peer=prefill.0/t0,message=arrived
 
 Exit codes: 0 on its way, 2 usage, 4 no such job, 5 refused.)",
                               keys, actions));

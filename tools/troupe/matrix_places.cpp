@@ -82,7 +82,7 @@ matrix_place place_of_request(matrix_role role, drill_phase phase, bool encode_m
   case drill_phase::header:
     return of("front.submitted", "encode.stepping", "", "");
   case drill_phase::payload:
-    return of("front.pixels_posted", "encode.rows_posted", "prefill.blocks_posted", "decode.landed");
+    return of("front.pixels_posted", "encode.rows_posted", "prefill.blocks_posted", "decode.arrived");
   case drill_phase::emitted:
     return of("front.emitted", "encode.delivered", "prefill.delivered", "decode.emitted");
   case drill_phase::spawn:

@@ -8,7 +8,7 @@
 #include <fmt/format.h>
 
 #include "runtime/base/clock.hpp"
-#include "runtime/cluster/control_door.hpp"
+#include "runtime/cluster/control_listener.hpp"
 #include "tools/troupe/walk_causes.hpp"
 #include "tools/troupe/walk_moves.hpp"
 

@@ -43,7 +43,7 @@ std::vector<std::string_view> slow_points(const rank_plan& rank) {
   case role_kind::prefill:
     return {step, step, step, step, "group.entered", "prefill.preflight", "prefill.blocks_posted", "prefill.delivered"};
   case role_kind::decode:
-    return {step, step, "group.entered", "decode.preflight", "decode.landed"};
+    return {step, step, "group.entered", "decode.preflight", "decode.arrived"};
   case role_kind::all:
   case role_kind::stub:
     break;

@@ -272,10 +272,10 @@ result<void> text_decoder::begin(std::span<const sequence> batch, stage_hops* ho
     return tl::unexpected(shape.error());
   auto& passed = passed_[++begun_ % passed_.size()];
   if (passed)
-    if (auto ended = stream_->await(*passed, base::now() + step_max_, patience::nap); !ended)
+    if (auto ended = stream_->await(*passed, base::now() + step_max_, wait_policy::backoff); !ended)
       return ended;
   passed = stream_->make_event(); // the one before may be held by a transfer
-  how_ = shape->tokens == shape->sequences ? patience::spin : patience::nap;
+  how_ = shape->tokens == shape->sequences ? wait_policy::spin : wait_policy::backoff;
   const auto with = scratch_.place([&](scratch& from) { return describe(from, *shape); });
   if (!with)
     return tl::unexpected(with.error());
@@ -311,7 +311,7 @@ result<void> text_decoder::begin(std::span<const sequence> batch, stage_hops* ho
       run_->download(*stream_, with->logits, std::as_writable_bytes(logits));
   }
   stream_->record(*passed);
-  return rows_read ? stream_->await(*rows_read, base::now() + step_max_, patience::nap) : result<void>{};
+  return rows_read ? stream_->await(*rows_read, base::now() + step_max_, wait_policy::backoff) : result<void>{};
 }
 
 result<void> text_decoder::gather_replicas(group& mesh, std::span<protocols::replica> all) {

@@ -120,7 +120,7 @@ private:
   scratch scratch_;
   std::array<std::shared_ptr<stream_event>, 2> passed_; ///< behind the newest passes, by `begun_`
   std::uint64_t begun_ = 0;                             ///< passes
-  patience how_ = patience::nap;                        ///< to wait for the newest
+  wait_policy how_ = wait_policy::backoff;              ///< to wait for the newest
   // Tables of a step on the host; their capacity stays.
   std::vector<std::int32_t> ids_, slots_, first_, context_, blocks_, last_;
   std::vector<float> cos_, sin_;

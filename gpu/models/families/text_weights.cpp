@@ -62,7 +62,7 @@ result<std::unique_ptr<text_model>> text_decoder::load(const model_config& confi
       std::move(run), part, layout, kv, element, step_max);
   if (!model)
     return model;
-  if (auto done = stream->synchronize(base::now() + protocols::limits::device_deadline, patience::nap); !done)
+  if (auto done = stream->synchronize(base::now() + protocols::limits::device_deadline, wait_policy::backoff); !done)
     return tl::unexpected(done.error());
   return model;
 }

@@ -42,7 +42,7 @@ result<std::unique_ptr<vision_model>> vision_tower::load(const model_config& con
   shard_loader loader{files, plan_vision(config), *tower->run_, *stream, part};
   if (auto loaded = tower->load_weights(loader); !loaded)
     return tl::unexpected(loaded.error());
-  if (auto done = stream->synchronize(base::now() + limits::device_deadline, patience::nap); !done)
+  if (auto done = stream->synchronize(base::now() + limits::device_deadline, wait_policy::backoff); !done)
     return tl::unexpected(done.error());
   return tower;
 }
@@ -313,7 +313,7 @@ result<void> vision_tower::begin(const picture& which, group* mesh) {
 }
 
 result<void> vision_tower::finish() {
-  return stream_->synchronize(base::now() + step_max_, patience::nap);
+  return stream_->synchronize(base::now() + step_max_, wait_policy::backoff);
 }
 
 std::shared_ptr<const stream_event> vision_tower::ready() const {

@@ -1,10 +1,10 @@
-#include "protocols/cluster/pulse_judge.hpp"
+#include "protocols/cluster/liveness_judge.hpp"
 
 #include <algorithm>
 
 namespace troupe::protocols {
 
-pulse_judge::verdict pulse_judge::on_look(std::uint64_t pulse, time_point now) noexcept {
+liveness_judge::liveness liveness_judge::on_look(std::uint64_t pulse, time_point now) noexcept {
   const bool fresh = !last_look_ || pulse != pulse_;
   silent_for_ = fresh ? duration{} : silent_for_ + std::clamp<duration>(now - *last_look_, duration{}, within_.look);
   pulse_ = pulse;
@@ -12,10 +12,10 @@ pulse_judge::verdict pulse_judge::on_look(std::uint64_t pulse, time_point now) n
   return excuse(false);
 }
 
-pulse_judge::verdict pulse_judge::excuse(bool starved) const noexcept {
+liveness_judge::liveness liveness_judge::excuse(bool starved) const noexcept {
   if (silent_for_ >= (starved ? std::max(within_.silent, within_.starved) : within_.silent))
-    return verdict::silent;
-  return silent_for_ >= within_.suspect ? verdict::suspected : verdict::alive;
+    return liveness::silent;
+  return silent_for_ >= within_.suspect ? liveness::suspected : liveness::alive;
 }
 
 } // namespace troupe::protocols

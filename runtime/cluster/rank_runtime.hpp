@@ -14,7 +14,7 @@
 
 #include "actors/executor_actor.hpp"
 #include "actors/rank_context.hpp"
-#include "actors/serve/admission_board.hpp"
+#include "actors/serve/admission_table.hpp"
 #include "fabric/lanes/connect.hpp"
 #include "fabric/lanes/wire.hpp"
 #include "fabric/transfers/transfer.hpp"
@@ -30,7 +30,7 @@ namespace troupe::cluster {
 /// ready): sockets and memory first, the model next, then edges and groups with the others, then the actors.
 /// Contract: B1, B3, B20, I23, I25.
 /// Threads: the rank's main thread. Errors of each step end the rank.
-class rank_world {
+class rank_runtime {
 public:
   struct events {
     std::function<void(const protocols::failure& cause, const std::string& where)> on_failure; ///< any thread
@@ -39,11 +39,11 @@ public:
     std::function<void()> on_drained; ///< the front's thread
   };
 
-  rank_world(const protocols::launch& start, protocols::cluster_spec spec, protocols::cluster_plan plan,
-             protocols::rank_id self, std::string spec_digest, events calls);
-  ~rank_world();
-  rank_world(const rank_world&) = delete;
-  rank_world& operator=(const rank_world&) = delete;
+  rank_runtime(const protocols::launch& start, protocols::cluster_spec spec, protocols::cluster_plan plan,
+               protocols::rank_id self, std::string spec_digest, events calls);
+  ~rank_runtime();
+  rank_runtime(const rank_runtime&) = delete;
+  rank_runtime& operator=(const rank_runtime&) = delete;
 
   /// Listens and registers memory. Errors: config_invalid.
   protocols::result<protocols::endpoint> open();
@@ -63,17 +63,17 @@ public:
   protocols::result<void> lose(const protocols::lost& news);
   /// Makes this side's half of the edges to a new generation: takes the lanes that its ranks connect, attaches memory.
   /// `urgent` ends the wait: the supervisor has something newer to say. Errors: timeout, peer_gone, cancelled.
-  protocols::result<void> readmit(const protocols::readmit& order, const std::function<bool()>& urgent);
+  protocols::result<void> rejoin(const protocols::rejoin& order, const std::function<bool()>& urgent);
   /// Front: cells that were lost serve again.
-  void regain(const protocols::regained& news);
+  void regain(const protocols::recovered& news);
   /// Leaders tell their members, threads end, sockets close.
   void stop();
 
-  /// Who stood in the way when `group` or `readmit` failed: the other end of the edge that could not be made.
+  /// Who stood in the way when `group` or `rejoin` failed: the other end of the edge that could not be made.
   std::optional<protocols::rank_id> unreached() const;
 
   /// Where the main thread says that it is at work.
-  base::busy_sign watch_main_thread() { return context_.turns->claim("the rank's main thread stands still"); }
+  base::progress_counter watch_main_thread() { return context_.turns->claim("the rank's main thread stands still"); }
   /// Every thread that waits for work turns at least so often: well within what the watchdog allows (K13).
   std::chrono::milliseconds nap() const noexcept;
 
@@ -136,8 +136,8 @@ private:
   protocols::result<void> make_lanes(const protocols::roster& everybody, protocols::time_point deadline);
   void make_links();
   bool begins(const lane_name& which) const;
-  protocols::result<void> judge_hello(protocols::rank_id peer, protocols::generation born,
-                                      const protocols::hello& said) const;
+  protocols::result<void> validate_hello(protocols::rank_id peer, protocols::generation born,
+                                         const protocols::hello& said) const;
   void note_begun(protocols::rank_id peer, protocols::generation born, const protocols::hello& said);
   protocols::result<std::unique_ptr<fabric::lane>> take_lane(const lane_name& which, protocols::time_point deadline,
                                                              const std::function<bool()>& urgent = {});
@@ -151,7 +151,7 @@ private:
   // rank_roles.cpp
   protocols::result<void> load_roles(protocols::time_point deadline);
   protocols::result<std::shared_ptr<actors::cell_steps>>
-  make_steps(const protocols::cell_plan& cell, const actors::admission_board& board, protocols::time_point deadline);
+  make_steps(const protocols::cell_plan& cell, const actors::admission_table& board, protocols::time_point deadline);
   protocols::result<void> give_model(const protocols::cell_plan& cell, gpu::step_runner::parts& runs);
   actors::executor_actor::token_sink token_sink();
   void start_roles();
@@ -188,7 +188,7 @@ private:
 
   struct role_parts {
     protocols::cell_id cell;
-    actors::admission_board board;
+    actors::admission_table board;
     std::shared_ptr<actors::cell_steps> steps; ///< the main thread's until the executor runs
     caf::actor executor;
   };

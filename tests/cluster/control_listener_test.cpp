@@ -1,4 +1,4 @@
-#include "runtime/cluster/control_door.hpp"
+#include "runtime/cluster/control_listener.hpp"
 
 #include <doctest/doctest.h>
 #include <poll.h>
@@ -19,7 +19,7 @@
 using namespace troupe;
 using namespace troupe::protocols;
 using namespace std::chrono_literals;
-using cluster::control_door;
+using cluster::control_listener;
 
 namespace {
 
@@ -34,7 +34,7 @@ inject order_of(std::uint32_t rank) {
 class open_door {
 public:
   open_door() {
-    auto door = control_door::open(path());
+    auto door = control_listener::open(path());
     REQUIRE_MESSAGE(door, door.error().what);
     door_.emplace(std::move(*door));
     serving_ = std::thread{[this] { serve(); }};
@@ -67,7 +67,7 @@ private:
     }
   }
   tests::run_directory here_;
-  std::optional<control_door> door_;
+  std::optional<control_listener> door_;
   std::atomic<bool> done_ = false;
   std::atomic<protocols::duration> later_{};
   std::thread serving_;
@@ -123,7 +123,7 @@ TEST_CASE("K5: silent clients are bounded in number and time, and an order goes 
   const auto address = fabric::unix_address(door.path());
   REQUIRE(address);
   std::vector<base::unique_fd> silent;
-  for (std::size_t i = 0; i < 2 * control_door::clients_max; ++i) {
+  for (std::size_t i = 0; i < 2 * control_listener::clients_max; ++i) {
     silent.emplace_back(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
     REQUIRE(::connect(silent.back().get(), address->get(), address->size) == 0);
   }
@@ -133,7 +133,7 @@ TEST_CASE("K5: silent clients are bounded in number and time, and an order goes 
   // Those that waited for a place are let in when the first have gone, at a time that only the door's thread knows.
   pollfd last{silent.back().get(), POLLIN | POLLRDHUP, 0};
   for (int passed = 1; passed <= 100 && ::poll(&last, 1, 100) == 0; ++passed)
-    door.let_pass(passed * control_door::client_patience);
+    door.let_pass(passed * control_listener::client_patience);
   CHECK(last.revents != 0);
   CHECK(door.order(1));
 }
@@ -143,7 +143,7 @@ TEST_CASE("faults are taken only where the spec allows drills, for ranks that ar
   const auto plan = make_plan(spec);
   REQUIRE(plan);
   const auto judged = [&](const inject& order) {
-    const auto done = cluster::judge_injection(spec, *plan, order);
+    const auto done = cluster::validate_injection(spec, *plan, order);
     return done ? std::string{} : done.error().what;
   };
   CHECK(judged(order_of(1)) == "the spec of this job does not say \"drills\": true");

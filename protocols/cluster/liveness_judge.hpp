@@ -14,7 +14,7 @@ namespace troupe::protocols {
 /// obeys and serves later, where a restart would only add to the load; so it has more time, and not for ever.
 /// Contract: C4, C13. Source: an accrual detector was rejected: what is watched is on the same host or one lane away,
 /// and an operator must be able to say from the spec after how long a rank is given up.
-class pulse_judge {
+class liveness_judge {
 public:
   struct bounds {
     duration suspect{};
@@ -22,14 +22,14 @@ public:
     duration look{};    ///< at most this much is counted between two looks
     duration starved{}; ///< what one that could run and is not let run has in place of `silent`; less: `silent`
   };
-  enum class verdict { alive, suspected, silent };
+  enum class liveness { alive, suspected, silent };
 
-  explicit pulse_judge(const bounds& within) : within_(within) {}
+  explicit liveness_judge(const bounds& within) : within_(within) {}
 
   /// What the number is now. Never allocates.
-  verdict on_look(std::uint64_t pulse, time_point now) noexcept;
-  /// The verdict of the last look on one of whom it is known whether it is `starved`: it could run, and is not let.
-  verdict excuse(bool starved) const noexcept;
+  liveness on_look(std::uint64_t pulse, time_point now) noexcept;
+  /// The liveness of the last look on one of whom it is known whether it is `starved`: it could run, and is not let.
+  liveness excuse(bool starved) const noexcept;
   /// Nothing is watched until the next look: what is watched has a right to be still.
   void rest() noexcept { last_look_.reset(); }
 

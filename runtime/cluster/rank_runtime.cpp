@@ -1,4 +1,4 @@
-#include "runtime/cluster/rank_world.hpp"
+#include "runtime/cluster/rank_runtime.hpp"
 
 #include <sys/socket.h>
 #include <unistd.h>
@@ -52,8 +52,8 @@ result<void> timed(start_part part, const Act& act) {
 
 } // namespace
 
-rank_world::rank_world(const launch& start, cluster_spec spec, cluster_plan plan, rank_id self, std::string spec_digest,
-                       events calls)
+rank_runtime::rank_runtime(const launch& start, cluster_spec spec, cluster_plan plan, rank_id self,
+                           std::string spec_digest, events calls)
     : calls_(std::move(calls)), run_directory_(start.run_directory), spec_digest_(std::move(spec_digest)),
       edges_(plan, self, start.born, recovery_deadlines{spec.timeouts}) {
   context_.spec = std::move(spec);
@@ -63,7 +63,7 @@ rank_world::rank_world(const launch& start, cluster_spec spec, cluster_plan plan
   context_.model = context_.spec.model_path;
   context_.wire = &wire_;
   context_.fail_rank = calls_.on_failure;
-  context_.turns = std::make_unique<base::busy_signs>(context_.plan.ranks.size() + watched_max);
+  context_.turns = std::make_unique<base::progress_table>(context_.plan.ranks.size() + watched_max);
   signs_ = std::vector<fabric::wire::peer_signs>(context_.plan.ranks.size());
   identity_ = {.rank = self, .born = start.born, .job_token = start.job_token, .build = build_id()};
   config_.set("scheduler.policy", caf::atom("sharing"));
@@ -72,22 +72,22 @@ rank_world::rank_world(const launch& start, cluster_spec spec, cluster_plan plan
   system_ = std::make_unique<caf::actor_system>(config_);
 }
 
-rank_world::~rank_world() {
+rank_runtime::~rank_runtime() {
   stop();
 }
 
-bool rank_world::role_here(role_kind role) const {
+bool rank_runtime::role_here(role_kind role) const {
   return cell_here(role) != nullptr;
 }
 
-const cell_plan* rank_world::cell_here(role_kind role) const {
+const cell_plan* rank_runtime::cell_here(role_kind role) const {
   for (const auto id : context_.plan.cells_on(context_.self))
     if (context_.plan.cell(id).role == role)
       return &context_.plan.cell(id);
   return nullptr;
 }
 
-result<endpoint> rank_world::open() {
+result<endpoint> rank_runtime::open() {
   const auto& lanes = context_.spec.lanes;
   const auto number = std::to_string(context_.self.value);
   const bool over_tcp = lanes.control == control_lane::tcp;
@@ -106,7 +106,7 @@ result<endpoint> rank_world::open() {
       identity_,
       {.frame_bytes_max = context_.spec.limits.frame_bytes_max,
        .in_flight_bytes_max = 2 * std::size_t{context_.spec.limits.frame_bytes_max}},
-      [this](rank_id peer, generation born, const hello& said) { return judge_hello(peer, born, said); },
+      [this](rank_id peer, generation born, const hello& said) { return validate_hello(peer, born, said); },
       [this](rank_id peer, generation born, const hello& said) { note_begun(peer, born, said); });
   if (!opened)
     return tl::unexpected<failure>{opened.error()};
@@ -137,8 +137,8 @@ result<endpoint> rank_world::open() {
     if (!engine)
       return tl::unexpected<failure>{engine.error()};
     if (by_way_of_host()) {
-      context_.landings = std::make_shared<fabric::landing_board>();
-      engine = std::make_unique<fabric::staged_engine>(*std::move(engine), device_memory_, context_.landings);
+      context_.arrivals = std::make_shared<fabric::arrival_table>();
+      engine = std::make_unique<fabric::staged_engine>(*std::move(engine), device_memory_, context_.arrivals);
     }
     transfers_ = fabric::record_transfers(fabric::drilled(*std::move(engine)));
     context_.transfers = transfers_.get();
@@ -162,7 +162,7 @@ result<endpoint> rank_world::open() {
 }
 
 /// Which GPU is this rank's, and its memory as peers can be given it.
-result<void> rank_world::find_device() {
+result<void> rank_runtime::find_device() {
   const auto& place = context_.plan_of_self().device;
   if (on_device()) {
     const auto count = gpu::count_devices(place.kind);
@@ -182,19 +182,19 @@ result<void> rank_world::find_device() {
   return {};
 }
 
-std::chrono::milliseconds rank_world::nap() const noexcept {
+std::chrono::milliseconds rank_runtime::nap() const noexcept {
   return std::clamp(std::chrono::milliseconds{context_.spec.timeouts.progress_ms / 8}, std::chrono::milliseconds{1},
                     nap_max);
 }
 
-void rank_world::start_watchdog() {
+void rank_runtime::start_watchdog() {
   base::flight().beat(); // from here on silence tells
   const auto watchdog = system_->spawn<actors::watchdog_actor, caf::detached>(context_, signs_);
   caf::anon_send(watchdog, actors::run_atom::value);
   system_->spawn<actors::clock_actor>(context_, nap());
 }
 
-result<std::vector<parity_fact>> rank_world::facts() {
+result<std::vector<parity_fact>> rank_runtime::facts() {
   std::vector<parity_fact> out{
       {"build", identity_.build},       {"wire", std::to_string(wire_version)},
       {"spec", spec_digest_},           {"groups", describe_groups(context_.plan)},
@@ -227,7 +227,7 @@ result<std::vector<parity_fact>> rank_world::facts() {
 }
 
 /// What was read since the files' digests were taken is what was stated of them (K11).
-result<void> rank_world::check_files() const {
+result<void> rank_runtime::check_files() const {
   if (model_files_fact(context_.model) == files_)
     return {};
   return fail(fault::config_invalid, fmt::format("{}: its files were replaced while they were read; valid here: files "
@@ -237,7 +237,7 @@ result<void> rank_world::check_files() const {
 
 /// What this rank captures and how it is cut, as every rank of its pool does: one that runs a collective by itself
 /// while another has it in a graph would hang both, minutes later (G1, G2, G4, G13).
-std::optional<parity_fact> rank_world::capture_fact() const {
+std::optional<parity_fact> rank_runtime::capture_fact() const {
   std::string text;
   if (const auto* const cell = cell_here(role_kind::decode); cell != nullptr && cell->pipeline_parallel == 1) {
     if (!on_device() || devices_of(cell->ranks).size() == cell->ranks.size())
@@ -252,7 +252,7 @@ std::optional<parity_fact> rank_world::capture_fact() const {
 
 /// Of a rank that computes: binds the ranks of its pool, which serve the same requests. What cannot be stated here
 /// because the device cannot be used is said by name when its operations are opened.
-std::optional<parity_fact> rank_world::numerics_fact() const {
+std::optional<parity_fact> rank_runtime::numerics_fact() const {
   if (!has_model() || !(role_here(role_kind::encode) || role_here(role_kind::prefill) || role_here(role_kind::decode)))
     return std::nullopt;
   auto stated = gpu::numerics_of(device_);
@@ -261,7 +261,7 @@ std::optional<parity_fact> rank_world::numerics_fact() const {
   return parity_fact{"numerics of " + context_.plan_of_self().pool, *std::move(stated)};
 }
 
-result<void> rank_world::group(const roster& everybody, time_point deadline) {
+result<void> rank_runtime::group(const roster& everybody, time_point deadline) {
   TROUPE_FAULT_POINT("rank.grouping");
   std::set<rank_id> all;
   for (const auto& rank : context_.plan.ranks)
@@ -291,7 +291,7 @@ result<void> rank_world::group(const roster& everybody, time_point deadline) {
   return {};
 }
 
-result<void> rank_world::warm() {
+result<void> rank_runtime::warm() {
   TROUPE_FAULT_POINT("rank.warming");
   for (const auto id : context_.plan.cells_on(context_.self)) // in plan order, as every member of the cell does
     if (const auto found = roles_.find(context_.plan.cell(id).role); found != roles_.end())
@@ -300,7 +300,7 @@ result<void> rank_world::warm() {
   return {};
 }
 
-result<void> rank_world::serve() {
+result<void> rank_runtime::serve() {
   for (auto& [kind, one] : roles_)
     caf::anon_send(one->executor, actors::run_atom::value);
   if (const auto* const encode = context_.roles->find(role_kind::encode))
@@ -316,12 +316,12 @@ result<void> rank_world::serve() {
   return {};
 }
 
-void rank_world::drain() {
+void rank_runtime::drain() {
   if (const auto* const front = context_.roles->find(role_kind::front))
     caf::anon_send(*front, actors::drain_atom::value);
 }
 
-result<void> rank_world::lose(const lost& news) {
+result<void> rank_runtime::lose(const lost& news) {
   {
     const std::lock_guard lock{mutex_};
     if (auto good = edges_.on_lost(news); !good)
@@ -346,16 +346,16 @@ result<void> rank_world::lose(const lost& news) {
   return {};
 }
 
-void rank_world::regain(const regained& news) {
+void rank_runtime::regain(const recovered& news) {
   if (const auto* const front = context_.roles->find(role_kind::front))
     caf::anon_send(*front, news);
 }
 
-result<void> rank_world::readmit(const protocols::readmit& order, const std::function<bool()>& urgent) {
+result<void> rank_runtime::rejoin(const protocols::rejoin& order, const std::function<bool()>& urgent) {
   result<edge_machine::admission> begun;
   {
     const std::lock_guard lock{mutex_};
-    begun = edges_.on_readmit(order, base::now());
+    begun = edges_.on_rejoin(order, base::now());
   }
   if (!begun)
     return tl::unexpected<failure>{begun.error()};
@@ -374,7 +374,7 @@ result<void> rank_world::readmit(const protocols::readmit& order, const std::fun
   return attach_memory(begun->ranks, begun->by, urgent);
 }
 
-void rank_world::stop() {
+void rank_runtime::stop() {
   if (stopping_)
     return;
   stopping_ = true;

@@ -1,6 +1,6 @@
 // Decides outside protocols: a client is a socket that may be anybody's
 
-#include "runtime/cluster/control_door.hpp"
+#include "runtime/cluster/control_listener.hpp"
 
 #include <sys/socket.h>
 
@@ -31,23 +31,23 @@ bool is_owner(int socket) {
 
 } // namespace
 
-result<void> judge_injection(const cluster_spec& spec, const cluster_plan& plan, const inject& order) {
+result<void> validate_injection(const cluster_spec& spec, const cluster_plan& plan, const inject& order) {
   if (!spec.drills)
     return fail(fault::invalid_request, "the spec of this job does not say \"drills\": true");
   if (order.rank != supervisor_rank && order.rank.value >= plan.ranks.size())
     return fail(fault::invalid_request,
                 fmt::format("there is no rank {}; the last one is {}", order.rank.value, plan.ranks.size() - 1));
-  return judge_rule(order.rule);
+  return validate_rule(order.rule);
 }
 
-result<control_door> control_door::open(const std::string& path) {
+result<control_listener> control_listener::open(const std::string& path) {
   auto socket = fabric::listening_socket::at_unix(path, SOCK_STREAM);
   if (!socket)
     return tl::unexpected<failure>{std::move(socket.error())};
-  return control_door{std::move(*socket)};
+  return control_listener{std::move(*socket)};
 }
 
-void control_door::accept_waiting(time_point now) {
+void control_listener::accept_waiting(time_point now) {
   while (clients_.size() < clients_max) {
     auto socket = listening_.accept();
     if (!socket)
@@ -60,7 +60,7 @@ void control_door::accept_waiting(time_point now) {
 }
 
 /// Reads one client's orders. False: it is let go.
-bool control_door::serve(client& from, const handler& on_inject, time_point now) {
+bool control_listener::serve(client& from, const handler& on_inject, time_point now) {
   fabric::lane& lane = *from.lane;
   while (true) { // ends with what the client has sent, which its lane bounds
     const auto frame = lane.peek();
@@ -86,12 +86,12 @@ bool control_door::serve(client& from, const handler& on_inject, time_point now)
   }
 }
 
-void control_door::step(const handler& on_inject, time_point now) {
+void control_listener::step(const handler& on_inject, time_point now) {
   accept_waiting(now);
   std::erase_if(clients_, [&](client& each) { return !serve(each, on_inject, now); });
 }
 
-std::vector<int> control_door::waitables() const {
+std::vector<int> control_listener::waitables() const {
   std::vector<int> fds;
   if (clients_.size() < clients_max)
     fds.push_back(listening_.waits_on());

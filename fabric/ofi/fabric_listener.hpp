@@ -69,7 +69,7 @@ struct fabric_guest {
 /// bytes of a note, for `newcomer_patience`. There are at most `newcomers_max` newcomers; while there are that many,
 /// each has only `crowded_patience`.
 /// Threads: the engine's. Never blocks.
-class fabric_door {
+class fabric_listener {
 public:
   static constexpr std::size_t newcomers_max = 64;
   static constexpr protocols::duration newcomer_patience = std::chrono::seconds{2};
@@ -79,7 +79,7 @@ public:
   using generation_of = std::function<protocols::generation(protocols::rank_id)>;
 
   /// Listens on a free port of the host in `at`, and sends guests to `endpoint_port`. Errors: config_invalid.
-  static protocols::result<fabric_door> open(fabric_identity self, socket_address at, std::uint16_t endpoint_port);
+  static protocols::result<fabric_listener> open(fabric_identity self, socket_address at, std::uint16_t endpoint_port);
 
   const socket_address& address() const noexcept { return address_; }
 
@@ -96,7 +96,8 @@ private:
     std::size_t filled = 0;
   };
 
-  fabric_door(fabric_identity self, socket_address address, std::uint16_t endpoint_port, listening_socket listening);
+  fabric_listener(fabric_identity self, socket_address address, std::uint16_t endpoint_port,
+                  listening_socket listening);
 
   void accept(protocols::time_point now);
   protocols::result<void> judge(const knock_note& said, const generation_of& lowest) const;

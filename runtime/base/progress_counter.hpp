@@ -32,10 +32,10 @@ struct shown_work {
 /// tells what waits for it, so that work which was queued and is not begun counts too. Steps of an executor are not
 /// said here but in the flight recorder, whose progress counts every layer. Contract: K13, C4. Threads: one at a time
 /// says, any looks. One that was made without a place says nothing to nobody.
-class busy_sign {
+class progress_counter {
 public:
-  busy_sign() = default;
-  explicit busy_sign(shown_work* place) noexcept : place_(place) {}
+  progress_counter() = default;
+  explicit progress_counter(shown_work* place) noexcept : place_(place) {}
 
   /// At work from here on, or waiting; whether it was at work before. Working on counts as getting on.
   bool set(bool working) noexcept {
@@ -59,22 +59,22 @@ private:
 
 /// The signs of one rank, with what its watchdog says of one that stands still.
 /// Threads: any; nothing is locked or allocated once it is made.
-class busy_signs {
+class progress_table {
 public:
   struct view {
     bool works = false; ///< in the middle of something, or something waits for it
     std::uint64_t turn = 0;
   };
 
-  explicit busy_signs(std::size_t signs_max) : places_(signs_max) {}
+  explicit progress_table(std::size_t signs_max) : places_(signs_max) {}
 
   /// `stuck`: a literal. A sign without a place, which is not watched, when all are taken.
-  busy_sign claim(const char* stuck = "an actor does not come back from a message") noexcept {
+  progress_counter claim(const char* stuck = "an actor does not come back from a message") noexcept {
     const auto taken = taken_.fetch_add(1);
     if (taken >= places_.size())
       return {};
     places_[taken].stuck.store(stuck, std::memory_order_relaxed);
-    return busy_sign{&places_[taken]};
+    return progress_counter{&places_[taken]};
   }
   std::size_t size() const noexcept { return places_.size(); }
   view at(std::size_t place) const noexcept {
@@ -92,10 +92,12 @@ private:
 
 /// How the threads of a component are to be watched: each claims a sign, and turns at least every `nap`.
 struct watching {
-  busy_signs* signs = nullptr; ///< none: nobody watches
+  progress_table* signs = nullptr; ///< none: nobody watches
   protocols::duration nap = std::chrono::seconds{1};
 
-  busy_sign claim(const char* stuck) const noexcept { return signs == nullptr ? busy_sign{} : signs->claim(stuck); }
+  progress_counter claim(const char* stuck) const noexcept {
+    return signs == nullptr ? progress_counter{} : signs->claim(stuck);
+  }
 };
 
 } // namespace troupe::base

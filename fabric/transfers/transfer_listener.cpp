@@ -1,6 +1,6 @@
 // Decides outside protocols: a stranger is a socket until it has shown the job's token
 
-#include "fabric/transfers/transfer_door.hpp"
+#include "fabric/transfers/transfer_listener.hpp"
 
 #include <openssl/crypto.h>
 #include <sys/socket.h>
@@ -28,7 +28,7 @@ std::string who(rank_id rank, protocols::generation born) {
   return "rank " + std::to_string(rank.value) + " of generation " + std::to_string(born.value);
 }
 
-/// What a greeting carries: a ring to write into and a bell to ring.
+/// What a greeting carries: a ring to write into and a doorbell to ring.
 result<peer_pointer> make_peer(received_note said, unique_fd socket, transfer_ring incoming) {
   if (!said.files[0] || !said.files[1])
     return fail(fault::bad_value, "a greeting without its descriptors");
@@ -41,16 +41,16 @@ result<peer_pointer> make_peer(received_note said, unique_fd socket, transfer_ri
   made->socket = std::move(socket);
   made->incoming = std::move(incoming);
   made->outgoing = std::move(*outgoing);
-  made->bell = transfer_bell{std::move(said.files[1])};
+  made->doorbell = transfer_doorbell{std::move(said.files[1])};
   return made;
 }
 
 } // namespace
 
-transfer_door::transfer_door(const shared_memory_options& self, listening_socket listening)
+transfer_listener::transfer_listener(const shared_memory_options& self, listening_socket listening)
     : self_(self), listening_(std::move(listening)) {}
 
-transfer_note transfer_door::note_of(note_kind kind, rank_id to, protocols::generation to_born) const {
+transfer_note transfer_listener::note_of(note_kind kind, rank_id to, protocols::generation to_born) const {
   return {.kind = kind,
           .from = self_.self.value,
           .from_born = self_.born.value,
@@ -60,7 +60,7 @@ transfer_note transfer_door::note_of(note_kind kind, rank_id to, protocols::gene
 }
 
 /// Both sides judge: a stranger could listen at a peer's path as well as knock at ours.
-result<void> transfer_door::judge(const transfer_note& said) const {
+result<void> transfer_listener::judge(const transfer_note& said) const {
   if (CRYPTO_memcmp(said.job_token.data(), self_.job_token.data(), self_.job_token.size()) != 0)
     return fail(fault::wrong_job, "the job's token is another one");
   if (said.to != self_.self.value)
@@ -70,8 +70,8 @@ result<void> transfer_door::judge(const transfer_note& said) const {
   return {};
 }
 
-result<peer_pointer> transfer_door::connect(const protocols::endpoint& to, const transfer_bell& own_bell,
-                                            protocols::time_point deadline) const {
+result<peer_pointer> transfer_listener::connect(const protocols::endpoint& to, const transfer_doorbell& own_doorbell,
+                                                protocols::time_point deadline) const {
   auto incoming = transfer_ring::create();
   if (!incoming)
     return tl::unexpected{std::move(incoming.error())};
@@ -79,7 +79,7 @@ result<peer_pointer> transfer_door::connect(const protocols::endpoint& to, const
   if (!socket)
     return fail(socket.error().code, who(to.rank, to.born) + ": " + socket.error().what);
 
-  const std::array files{incoming->file(), own_bell.file()};
+  const std::array files{incoming->file(), own_doorbell.file()};
   if (auto sent = send_note(socket->get(), note_of(note_kind::hello, to.rank, to.born), files); !sent)
     return tl::unexpected{std::move(sent.error())};
   if (!wait_readable(socket->get(), deadline))
@@ -103,23 +103,24 @@ result<peer_pointer> transfer_door::connect(const protocols::endpoint& to, const
   return make_peer(std::move(**heard), std::move(*socket), std::move(*incoming));
 }
 
-void transfer_door::watch(std::vector<pollfd>& watched) const {
+void transfer_listener::watch(std::vector<pollfd>& watched) const {
   for (const newcomer& from : newcomers_)
     watched.push_back({from.socket.get(), POLLIN, 0});
   watched.push_back({newcomers_.size() < newcomers_max ? listening_.waits_on() : -1, POLLIN, 0});
 }
 
-int transfer_door::patience_ms(int otherwise) const noexcept {
+int transfer_listener::patience_ms(int otherwise) const noexcept {
   return newcomers_.empty() ? otherwise : std::min(otherwise, newcomer_look_ms);
 }
 
-std::vector<peer_pointer> transfer_door::step(std::span<const pollfd> watched, const transfer_bell& own_bell,
-                                              const generation_of& attached) {
+std::vector<peer_pointer> transfer_listener::step(std::span<const pollfd> watched,
+                                                  const transfer_doorbell& own_doorbell,
+                                                  const generation_of& attached) {
   std::vector<peer_pointer> welcomed;
   for (std::size_t i = 0; i < newcomers_.size(); ++i) {
     if (watched[i].revents == 0)
       continue;
-    if (auto made = hear(newcomers_[i], own_bell, attached))
+    if (auto made = hear(newcomers_[i], own_doorbell, attached))
       welcomed.push_back(std::move(*made));
     newcomers_[i].socket.reset(); // the peer's now, or refused
   }
@@ -132,13 +133,13 @@ std::vector<peer_pointer> transfer_door::step(std::span<const pollfd> watched, c
   return welcomed;
 }
 
-void transfer_door::accept() {
+void transfer_listener::accept() {
   if (auto socket = listening_.accept())
     newcomers_.push_back({std::move(socket), base::now() + note_patience});
 }
 
-result<peer_pointer> transfer_door::hear(newcomer& from, const transfer_bell& own_bell,
-                                         const generation_of& attached) const {
+result<peer_pointer> transfer_listener::hear(newcomer& from, const transfer_doorbell& own_doorbell,
+                                             const generation_of& attached) const {
   auto heard = receive_note(from.socket.get());
   if (!heard)
     return tl::unexpected{std::move(heard.error())};
@@ -163,7 +164,7 @@ result<peer_pointer> transfer_door::hear(newcomer& from, const transfer_bell& ow
   auto incoming = transfer_ring::create();
   if (!incoming)
     return tl::unexpected{std::move(incoming.error())};
-  const std::array files{incoming->file(), own_bell.file()};
+  const std::array files{incoming->file(), own_doorbell.file()};
   auto made = make_peer(std::move(**heard), std::move(from.socket), std::move(*incoming));
   if (!made)
     return made;
@@ -172,7 +173,7 @@ result<peer_pointer> transfer_door::hear(newcomer& from, const transfer_bell& ow
   return made;
 }
 
-void transfer_door::close() noexcept {
+void transfer_listener::close() noexcept {
   newcomers_.clear();
   if (!listening_)
     return; // the path may be another engine's by now

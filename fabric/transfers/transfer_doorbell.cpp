@@ -1,4 +1,4 @@
-#include "fabric/transfers/transfer_bell.hpp"
+#include "fabric/transfers/transfer_doorbell.hpp"
 
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -9,20 +9,20 @@
 
 namespace troupe::fabric {
 
-protocols::result<transfer_bell> transfer_bell::create() {
+protocols::result<transfer_doorbell> transfer_doorbell::create() {
   base::unique_fd file{::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)};
   if (!file)
     return protocols::fail(protocols::fault::no_memory, "eventfd: " + std::generic_category().message(errno));
-  return transfer_bell{std::move(file)};
+  return transfer_doorbell{std::move(file)};
 }
 
-// Both calls fail only with EAGAIN, which means that the bell is in the wanted state already.
-void transfer_bell::ring() const noexcept {
+// Both calls fail only with EAGAIN, which means that the doorbell is in the wanted state already.
+void transfer_doorbell::ring() const noexcept {
   const std::uint64_t one = 1;
   [[maybe_unused]] const auto written = ::write(file_.get(), &one, sizeof one);
 }
 
-void transfer_bell::hush() const noexcept {
+void transfer_doorbell::hush() const noexcept {
   std::uint64_t count = 0;
   [[maybe_unused]] const auto read = ::read(file_.get(), &count, sizeof count);
 }

@@ -16,8 +16,8 @@ namespace troupe::protocols {
 /// roles of this rank that take the message. `as`: the role that sends, where sender and receiver are one rank.
 /// Contract: A8, A10, A15, B5, C42, I18, K4.
 /// Errors: wrong_rank (a sender or an addressee whose part it is not), bad_value (what it names is not in the plan).
-result<role_set> judge_message(const cluster_plan& plan, rank_id self, rank_id from, const serve_message& message,
-                               std::optional<role_kind> as = std::nullopt);
+result<role_set> validate_message(const cluster_plan& plan, rank_id self, rank_id from, const serve_message& message,
+                                  std::optional<role_kind> as = std::nullopt);
 
 /// The request that a message is about, for the front to be told of; 0 when it is about none.
 request_id request_of(const serve_message& message);

@@ -1,4 +1,4 @@
-#include "runtime/base/busy_sign.hpp"
+#include "runtime/base/progress_counter.hpp"
 
 #include <doctest/doctest.h>
 
@@ -7,7 +7,7 @@
 using namespace troupe;
 
 TEST_CASE("C4: a sign is odd while its owner is at work, grows with what gets done, and rests between") {
-  base::busy_signs all{2};
+  base::progress_table all{2};
   auto sign = all.claim("it stands still");
   CHECK_FALSE(all.at(0).works);
   CHECK_FALSE(sign.set(true));
@@ -35,7 +35,7 @@ TEST_CASE("K13: whoever has work that waits is not at rest, at work or not") {
     bool is_waiting() const noexcept override { return any; }
     bool any = false;
   } orders;
-  base::busy_signs all{1};
+  base::progress_table all{1};
   auto sign = all.claim("it does not begin");
   sign.watch(&orders);
   CHECK_FALSE(all.at(0).works);

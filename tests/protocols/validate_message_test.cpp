@@ -1,4 +1,4 @@
-#include "protocols/serve/serve_judge.hpp"
+#include "protocols/serve/validate_message.hpp"
 
 #include <doctest/doctest.h>
 
@@ -15,7 +15,7 @@ using namespace std::chrono_literals;
 namespace {
 
 fault refusal(rank_id self, rank_id from, const serve_message& message) {
-  const auto judged = judge_message(reader_plan(), self, from, message);
+  const auto judged = validate_message(reader_plan(), self, from, message);
   REQUIRE_FALSE(judged);
   return judged.error().code;
 }
@@ -35,7 +35,7 @@ submit good_submit() {
 
 TEST_CASE("A8: work comes from the front to a leader, and names cells that the plan has") {
   const auto plan = reader_plan();
-  CHECK(judge_message(plan, prefill_leader, front_rank, good_submit()));
+  CHECK(validate_message(plan, prefill_leader, front_rank, good_submit()));
   CHECK(refusal(prefill_leader, decode_rank, good_submit()) == fault::wrong_rank);
   CHECK(refusal(prefill_worker, front_rank, good_submit()) == fault::wrong_rank);
   CHECK(refusal(prefill_leader, rank_id{99}, good_submit()) == fault::wrong_rank);
@@ -59,7 +59,7 @@ TEST_CASE("C42: a grant is believed only from the rank whose place it names") {
   grant_rows grant;
   grant.part = 1;
   grant.parts = 2;
-  CHECK(judge_message(plan, encode_rank, prefill_worker, grant));
+  CHECK(validate_message(plan, encode_rank, prefill_worker, grant));
   CHECK(refusal(encode_rank, prefill_leader, grant) == fault::wrong_rank);
   CHECK(refusal(front_rank, prefill_worker, grant) == fault::wrong_rank);
 }
@@ -75,17 +75,17 @@ TEST_CASE("B17: pictures are ordered by the front from the leader of an encode c
   order.height = order.width = 32;
   order.tokens = 4;
   order.prefill_cell = plan.cells_of(role_kind::prefill).front();
-  CHECK(judge_message(plan, rank_id{1}, front_rank, order));
-  CHECK(judge_message(plan, rank_id{2}, front_rank, order).error().code == fault::wrong_rank);
-  CHECK(judge_message(plan, rank_id{1}, rank_id{3}, order).error().code == fault::wrong_rank);
+  CHECK(validate_message(plan, rank_id{1}, front_rank, order));
+  CHECK(validate_message(plan, rank_id{2}, front_rank, order).error().code == fault::wrong_rank);
+  CHECK(validate_message(plan, rank_id{1}, rank_id{3}, order).error().code == fault::wrong_rank);
 }
 
 TEST_CASE("B5: what a leader tells its cell comes from that leader, what members answer goes to it") {
   const auto plan = reader_plan();
-  CHECK(judge_message(plan, prefill_worker, prefill_leader, release{}));
+  CHECK(validate_message(plan, prefill_worker, prefill_leader, release{}));
   CHECK(refusal(prefill_worker, decode_rank, release{}) == fault::wrong_rank);
-  CHECK(judge_message(plan, prefill_leader, prefill_worker, landed{}));
-  CHECK(refusal(prefill_leader, encode_rank, landed{}) == fault::wrong_rank);
+  CHECK(validate_message(plan, prefill_leader, prefill_worker, arrived{}));
+  CHECK(refusal(prefill_leader, encode_rank, arrived{}) == fault::wrong_rank);
   CHECK(refusal(encode_rank, prefill_leader, cancel{}) == fault::wrong_rank);
 }
 
@@ -128,7 +128,7 @@ struct everybody {
       plan, cell_id{4}, decode_rank, {.rooms_max = 8, .overlap = {{cell_id{3}, {0, 1}}}}};
 
   void tell(rank_id self, rank_id from, const serve_message& message, time_point now) {
-    if (!judge_message(plan, self, from, message))
+    if (!validate_message(plan, self, from, message))
       return;
     const auto place = plan.cell(cell_id{3}).place_of(from);
     std::visit(
@@ -157,12 +157,12 @@ struct everybody {
             (void)front.on_error(from, m, now);
           else if constexpr (std::is_same_v<Message, ack>)
             front.on_ack(from, m);
-          else if constexpr (std::is_same_v<Message, landed>) {
+          else if constexpr (std::is_same_v<Message, arrived>) {
             if (self == prefill_leader && place)
-              (void)prefill.on_landed(m, *place, now);
-          } else if constexpr (std::is_same_v<Message, shipped>) {
+              (void)prefill.on_arrived(m, *place, now);
+          } else if constexpr (std::is_same_v<Message, kv_sent>) {
             if (place)
-              (void)prefill.on_shipped(m, *place, now);
+              (void)prefill.on_kv_sent(m, *place, now);
           } else if constexpr (std::is_same_v<Message, release>)
             (void)(self == prefill_worker ? member.on_release(m.request, now).size()
                                           : decode_member.on_release(m.request, now).size());
@@ -216,7 +216,7 @@ TEST_CASE("A10: whatever a rank sends to whomever, it is refused or taken, and n
     const auto message =
         any_message(random(), seed + static_cast<std::uint64_t>(turn), static_cast<serve_message*>(nullptr));
     INFO("seed ", seed, ", turn ", turn);
-    taken += judge_message(cluster.plan, self, from, message) ? 1 : 0;
+    taken += validate_message(cluster.plan, self, from, message) ? 1 : 0;
     REQUIRE_NOTHROW(cluster.tell(self, from, message, now));
     if (turn % 100 == 0) {
       (void)cluster.front.on_tick(now);

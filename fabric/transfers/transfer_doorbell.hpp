@@ -7,15 +7,15 @@ namespace troupe::fabric {
 
 /// What wakes an engine's thread out of its one poll: an eventfd, so that it can be waited for together with sockets
 /// and handed to peers.
-class transfer_bell {
+class transfer_doorbell {
 public:
-  transfer_bell() noexcept = default;
-  explicit transfer_bell(base::unique_fd file) noexcept : file_(std::move(file)) {}
+  transfer_doorbell() noexcept = default;
+  explicit transfer_doorbell(base::unique_fd file) noexcept : file_(std::move(file)) {}
 
   /// Errors: no_memory (no descriptor left).
-  static protocols::result<transfer_bell> create();
+  static protocols::result<transfer_doorbell> create();
 
-  /// Any thread. Never blocks; a bell that rings already stays so.
+  /// Any thread. Never blocks; a doorbell that rings already stays so.
   void ring() const noexcept;
   /// The owner's thread, after it woke.
   void hush() const noexcept;

@@ -11,7 +11,7 @@ namespace troupe::actors {
 /// A room that is not on the board has ended here, so the answer is `failed`: the request must not enter a collective.
 /// Contract: B15.
 /// Threads: any; held for a few instructions, once a request and never in a decode step.
-class admission_board {
+class admission_table {
 public:
   void set(protocols::room_id room, protocols::admission status) {
     const std::lock_guard lock{mutex_};

@@ -1,4 +1,4 @@
-#include "protocols/serve/serve_judge.hpp"
+#include "protocols/serve/validate_message.hpp"
 
 #include <algorithm>
 
@@ -94,8 +94,8 @@ struct names_the_plan {
 
 } // namespace
 
-result<role_set> judge_message(const cluster_plan& plan, rank_id self, rank_id from, const serve_message& message,
-                               std::optional<role_kind> as) {
+result<role_set> validate_message(const cluster_plan& plan, rank_id self, rank_id from, const serve_message& message,
+                                  std::optional<role_kind> as) {
   const asker ask{plan, from};
   const auto type = std::visit([](const auto& m) { return m.type; }, message);
   const auto takers = takers_of(plan, type, from, self, as);

@@ -18,11 +18,11 @@ namespace troupe::cluster {
 /// done stands in the supervisor's flight record; what it means is the life machine's.
 /// Their end is this object's end: with the launcher goes the death pipe.
 /// Contract: C3, C45. Threads: the supervisor's.
-class rank_company {
+class rank_processes {
 public:
   /// All must outlive this.
-  rank_company(const protocols::cluster_plan& plan, const protocols::cluster_spec& spec, const job_paths& paths,
-               base::flight_recorder& record)
+  rank_processes(const protocols::cluster_plan& plan, const protocols::cluster_spec& spec, const job_paths& paths,
+                 base::flight_recorder& record)
       : plan_(plan), spec_(spec), paths_(paths), record_(record) {}
 
   /// One process after the other, in plan order. Errors: those of the launcher; those started before are there.

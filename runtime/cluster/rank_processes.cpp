@@ -1,4 +1,4 @@
-#include "runtime/cluster/rank_company.hpp"
+#include "runtime/cluster/rank_processes.hpp"
 
 #include <utility>
 
@@ -19,7 +19,7 @@ constexpr std::size_t last_words_bytes_max = 400;
 
 } // namespace
 
-result<void> rank_company::start_all(rank_launcher::job_data how) {
+result<void> rank_processes::start_all(rank_launcher::job_data how) {
   auto launcher = rank_launcher::make(std::move(how));
   if (!launcher)
     return tl::unexpected{launcher.error()};
@@ -38,7 +38,7 @@ result<void> rank_company::start_all(rank_launcher::job_data how) {
   return {};
 }
 
-result<void> rank_company::start_again(rank_id rank, generation born) {
+result<void> rank_processes::start_again(rank_id rank, generation born) {
   auto started = launcher_->launch(plan_.rank(rank), born);
   if (!started)
     return tl::unexpected{started.error()};
@@ -48,30 +48,30 @@ result<void> rank_company::start_again(rank_id rank, generation born) {
   return {};
 }
 
-void rank_company::beat() noexcept {
+void rank_processes::beat() noexcept {
   record_.beat();
   if (launcher_)
     launcher_->beat();
 }
 
-void rank_company::kill(rank_id rank) {
+void rank_processes::kill(rank_id rank) {
   record_.note({.peer = rank, .action = flight_action::killed});
   at(rank).kill();
 }
 
-rank_pulse::sight rank_company::look_at(rank_id rank, time_point now) {
+rank_pulse::sight rank_processes::look_at(rank_id rank, time_point now) {
   const auto& one = at(rank);
   return one.running() && !one.was_killed() ? pulses_[rank.value].look(one.pid(), now) : rank_pulse::sight{};
 }
 
-bool rank_company::is_starved(rank_id rank) const {
+bool rank_processes::is_starved(rank_id rank) const {
   if (rank.value >= ranks_.size())
     return false;
   const auto& one = *ranks_[rank.value];
   return one.running() && state_of_thread(one.pid(), lanes_thread) == thread_state::runnable;
 }
 
-void rank_company::note_end(const supervised_rank& rank) {
+void rank_processes::note_end(const supervised_rank& rank) {
   const bool by_signal = rank.end()->how == rank_end::kind::signalled;
   record_.note({.item = static_cast<std::uint64_t>(rank.end()->number),
                 .peer = rank.plan().id,
@@ -79,7 +79,7 @@ void rank_company::note_end(const supervised_rank& rank) {
                 .action = flight_action::ended});
 }
 
-std::string rank_company::last_words(const supervised_rank& rank, generation born) const {
+std::string rank_processes::last_words(const supervised_rank& rank, generation born) const {
   const auto& end = *rank.end();
   if (end.how != rank_end::kind::exited || end.is_orderly() || end.is_consequence())
     return {};
@@ -87,18 +87,18 @@ std::string rank_company::last_words(const supervised_rank& rank, generation bor
   return story ? base::one_line(protocols::last_words(*story), last_words_bytes_max) : std::string{};
 }
 
-void rank_company::note_spawned(rank_id rank, generation born) {
+void rank_processes::note_spawned(rank_id rank, generation born) {
   record_.note({.item = static_cast<std::uint64_t>(at(rank).pid()),
                 .number = born.value,
                 .peer = rank,
                 .action = flight_action::spawned});
 }
 
-void rank_company::note_sent(rank_id to, message_type type) {
+void rank_processes::note_sent(rank_id to, message_type type) {
   record_.note({.peer = to, .operation = static_cast<std::uint16_t>(type), .action = flight_action::frame_sent});
 }
 
-rank_pulse rank_company::pulse_of(rank_id rank, generation born) const {
+rank_pulse rank_processes::pulse_of(rank_id rank, generation born) const {
   return {base::flight_file(paths_.flight_folder(), rank, born), spec_.timeouts};
 }
 

@@ -1,6 +1,6 @@
 // Decides outside protocols: a stranger is a socket until it has shown the job's token
 
-#include "fabric/ofi/fabric_door.hpp"
+#include "fabric/ofi/fabric_listener.hpp"
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -90,13 +90,13 @@ bool send_note(int socket, const knock_note& note) {
 
 // ---- the door ------------------------------------------------------------------------------------------------------
 
-fabric_door::fabric_door(fabric_identity self, socket_address address, std::uint16_t endpoint_port,
-                         listening_socket listening)
+fabric_listener::fabric_listener(fabric_identity self, socket_address address, std::uint16_t endpoint_port,
+                                 listening_socket listening)
     : self_(self), address_(std::move(address)), endpoint_port_(endpoint_port), listening_(std::move(listening)) {
   newcomers_.reserve(newcomers_max);
 }
 
-result<fabric_door> fabric_door::open(fabric_identity self, socket_address at, std::uint16_t endpoint_port) {
+result<fabric_listener> fabric_listener::open(fabric_identity self, socket_address at, std::uint16_t endpoint_port) {
   set_port(at, 0);
   auto socket = listening_socket::at_network(at, "");
   if (!socket)
@@ -106,18 +106,18 @@ result<fabric_door> fabric_door::open(fabric_identity self, socket_address at, s
   auto bound = own_address(socket->file());
   if (!bound)
     return tl::unexpected{std::move(bound.error())};
-  return fabric_door{self, *std::move(bound), endpoint_port, *std::move(socket)};
+  return fabric_listener{self, *std::move(bound), endpoint_port, *std::move(socket)};
 }
 
-void fabric_door::watch(std::vector<pollfd>& watched) const {
+void fabric_listener::watch(std::vector<pollfd>& watched) const {
   if (newcomers_.size() < newcomers_max)
     watched.push_back({listening_.waits_on(), POLLIN, 0});
   for (const newcomer& from : newcomers_)
     watched.push_back({from.socket.get(), POLLIN, 0});
 }
 
-void fabric_door::step(protocols::time_point now, const generation_of& lowest,
-                       const std::function<result<void>(fabric_guest)>& admit) {
+void fabric_listener::step(protocols::time_point now, const generation_of& lowest,
+                           const std::function<result<void>(fabric_guest)>& admit) {
   accept(now);
   const auto patience = newcomers_.size() == newcomers_max ? crowded_patience : newcomer_patience;
   std::erase_if(newcomers_, [&](newcomer& from) {
@@ -128,7 +128,7 @@ void fabric_door::step(protocols::time_point now, const generation_of& lowest,
   });
 }
 
-void fabric_door::accept(protocols::time_point now) {
+void fabric_listener::accept(protocols::time_point now) {
   while (newcomers_.size() < newcomers_max) {
     auto socket = listening_.accept();
     if (!socket)
@@ -138,7 +138,7 @@ void fabric_door::accept(protocols::time_point now) {
 }
 
 /// Nothing but the proof is looked at before the proof is right.
-result<void> fabric_door::judge(const knock_note& said, const generation_of& lowest) const {
+result<void> fabric_listener::judge(const knock_note& said, const generation_of& lowest) const {
   if (said.magic != knock_note::magic_of_build || said.kind != knock_kind::knock)
     return fail(fault::bad_magic);
   if (!is_same(said.shown, proof_of(self_.job_token, said)))
@@ -150,8 +150,8 @@ result<void> fabric_door::judge(const knock_note& said, const generation_of& low
   return {};
 }
 
-void fabric_door::answer(const newcomer& to, const generation_of& lowest,
-                         const std::function<result<void>(fabric_guest)>& admit) const {
+void fabric_listener::answer(const newcomer& to, const generation_of& lowest,
+                             const std::function<result<void>(fabric_guest)>& admit) const {
   const knock_note said = note_in(to.bytes);
   auto judgement = judge(said, lowest);
   if (!judgement && judgement.error().code == fault::bad_magic)
