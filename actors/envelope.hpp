@@ -10,6 +10,7 @@
 #include "fabric/transfers/device_memory.hpp"
 #include "protocols/serve/encode_machine.hpp"
 #include "protocols/serve/serve_message.hpp"
+#include "protocols/serve/serve_program.hpp"
 #include "protocols/serve/step_machine.hpp"
 #include "protocols/time.hpp"
 
@@ -23,9 +24,9 @@ struct envelope {
   Message body;
 };
 
-/// What a one-sided write carries; the low two bits of its completion data, so that the bytes find their actor.
-enum class transfer_kind : std::uint8_t { pixels = 1, rows = 2, kv = 3 };
+using protocols::transfer_kind;
 
+/// The low two bits of a write's completion data are its transfer kind, so that the bytes find their actor.
 inline std::uint64_t completion_data(transfer_kind what, protocols::room_id room) noexcept {
   return room.value << 2 | static_cast<std::uint64_t>(what);
 }

@@ -77,7 +77,7 @@ private:
 
   bounds most_;
   std::mutex mutex_;
-  std::array<place, static_cast<std::size_t>(protocols::role_kind::stub) + 1> places_; ///< by role
+  std::array<place, protocols::roles_max> places_; ///< by role
   std::atomic<std::uint64_t> dropped_ = 0;
 };
 

@@ -1,8 +1,10 @@
 // Decides outside protocols: runs on the wire's thread, before any machine has the message
 
+#include <algorithm>
 #include <optional>
 
 #include "actors/rank_context.hpp"
+#include "protocols/serve/serve_program.hpp"
 #include "protocols/serve/validate_message.hpp"
 #include "protocols/wire/codec.hpp"
 #include "runtime/base/log.hpp"
@@ -99,29 +101,22 @@ std::uint64_t cookie_of(transfer_kind what, room_id room, std::uint32_t part) no
 
 /// A role that is not there yet has granted nothing and posted nothing: what the data plane tells of it is of nobody.
 fabric::transfer_events transfer_events_of(const rank_context& rank) {
-  const auto receiver = [&rank](transfer_kind what) -> const caf::actor* {
-    const auto role = what == transfer_kind::pixels ? role_kind::encode
-                      : what == transfer_kind::rows ? role_kind::prefill
-                                                    : role_kind::decode;
-    return rank.roles->find(role);
-  };
-  const auto sender = [&rank](transfer_kind what) -> const caf::actor* {
-    const auto role = what == transfer_kind::pixels ? role_kind::front
-                      : what == transfer_kind::rows ? role_kind::encode
-                                                    : role_kind::prefill;
-    return rank.roles->find(role);
+  const auto actor_of = [&rank](transfer_kind what, role_kind transfer_row::*end) -> const caf::actor* {
+    const auto& rows = serve_program().transfers;
+    const auto row = std::ranges::find(rows, static_cast<std::uint8_t>(what), &transfer_row::kind);
+    return row == rows.end() ? nullptr : rank.roles->find((*row).*end);
   };
   return {.on_delivered =
-              [sender](std::uint64_t cookie, result<void> outcome) {
+              [actor_of](std::uint64_t cookie, result<void> outcome) {
                 const auto [what, room] = from_completion_data(cookie & ((std::uint64_t{1} << 50) - 1));
-                if (const auto* const actor = sender(what))
+                if (const auto* const actor = actor_of(what, &transfer_row::sender))
                   caf::anon_send(*actor, write_completed{what, room, static_cast<std::uint32_t>(cookie >> 50),
                                                          std::move(outcome)});
               },
           .on_arrived =
-              [receiver](rank_id from, std::uint64_t data) {
+              [actor_of](rank_id from, std::uint64_t data) {
                 const auto [what, room] = from_completion_data(data);
-                if (const auto* const actor = receiver(what))
+                if (const auto* const actor = actor_of(what, &transfer_row::receiver))
                   caf::anon_send(*actor, write_arrived{what, from, room});
               },
           // Each write to it fails with its own event, and its control lane says the same to the rank.

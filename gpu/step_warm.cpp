@@ -3,6 +3,7 @@
 
 #include "gpu/step_runner.hpp"
 #include "protocols/limits.hpp"
+#include "protocols/serve/roles.hpp"
 #include "runtime/base/flight_recorder.hpp"
 
 /// The first step of a cell: every collective once and the smallest shapes once, so that the first request pays for
@@ -27,7 +28,7 @@ result<void> step_runner::warm(const mesh_plan& plan, step_outcome& out) {
     if (auto done = warm_prompts(plan, out); !done)
       return done;
     part.reset();
-    if (parts_.cell.role == role_kind::decode && !pipelined())
+    if (parts_.cell.role == serve_role::decode && !pipelined())
       if (auto done = open_running(plan); !done)
         return done;
   }
@@ -56,7 +57,7 @@ result<void> step_runner::warm_group(const mesh_plan& plan) {
 result<void> step_runner::warm_prompts(const mesh_plan& plan, step_outcome& out) {
   if (auto done = warm_prompt(plan, 2, out); !done)
     return done;
-  if (parts_.steps_ahead == 0 || parts_.cell.role != role_kind::prefill)
+  if (parts_.steps_ahead == 0 || parts_.cell.role != serve_role::prefill)
     return {};
   const auto whole = static_cast<std::uint32_t>(
       std::min<std::uint64_t>({limits::prefill_chunk_tokens, parts_.facts.context_max,

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "gpu/models/kv_writes.hpp"
+#include "protocols/serve/roles.hpp"
 #include "runtime/base/fault_point.hpp"
 
 namespace troupe::actors {
@@ -20,7 +21,7 @@ decode_member_machine::options member_options(const rank_context& rank, const ce
           .rooms_max = rank.spec.limits.role_requests_max(),
           .kv_dtype = rank.spec.model_dtype,
           .overlap =
-              gpu::models::overlapping_cells(rank.facts, layout_here(rank, cell), rank.plan, role_kind::prefill)};
+              gpu::models::overlapping_cells(rank.facts, layout_here(rank, cell), rank.plan, serve_role::prefill)};
 }
 
 } // namespace
@@ -101,7 +102,7 @@ void decode_actor::expect_arrival(rank_id writer, const grant_blocks& grant) {
   const auto blocks = (std::size_t{grant.prompt_tokens} + limits::kv_block_tokens - 1) / limits::kv_block_tokens;
   const auto of_prompt = std::span{grant.blocks}.first(std::min(blocks, grant.blocks.size()));
   for (const auto id : rank_.plan.cells_on(writer))
-    if (const auto& cell = rank_.plan.cell(id); cell.role == role_kind::prefill)
+    if (const auto& cell = rank_.plan.cell(id); cell.role == serve_role::prefill)
       rank_.arrivals->expect(
           writer, completion_data(transfer_kind::kv, grant.room),
           {.region = rank_.regions.at("kv.decode").id,

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "actors/periods.hpp"
+#include "protocols/serve/roles.hpp"
 #include "protocols/wire/codec.hpp"
 #include "runtime/base/fault_point.hpp"
 
@@ -16,7 +17,7 @@ namespace {
 
 front_machine::options options_of(const rank_context& rank) {
   const auto& spec = rank.spec;
-  const auto encode_cells = static_cast<std::uint32_t>(rank.plan.cells_of(role_kind::encode).size());
+  const auto encode_cells = static_cast<std::uint32_t>(rank.plan.cells_of(serve_role::encode).size());
   return {.in_flight_max = spec.limits.in_flight_max,
           .context_max = rank.facts.context_max,
           .kv_tokens_max = spec.limits.kv_tokens_max / limits::kv_block_tokens * limits::kv_block_tokens,
@@ -199,7 +200,7 @@ void front_actor::perform(front_machine::effects what) {
   std::vector<write_completed> refused;
   for (auto& effect : what) {
     if (auto* const message = std::get_if<send_message>(&effect))
-      deliver(rank_, role_kind::front, std::move(*message));
+      deliver(rank_, serve_role::front, std::move(*message));
     else if (const auto* const pixels = std::get_if<front_machine::write_pixels>(&effect))
       write_pixels(*pixels, refused);
     else if (const auto* const token = std::get_if<front_machine::emit_token>(&effect))

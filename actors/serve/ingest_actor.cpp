@@ -2,6 +2,7 @@
 
 #include "actors/periods.hpp"
 #include "actors/serve/reader_actor.hpp"
+#include "protocols/serve/roles.hpp"
 
 namespace troupe::actors {
 
@@ -105,7 +106,7 @@ void ingest_actor::give_up(const ingest_machine::give_up& what) {
 }
 
 void ingest_actor::answer(ingested what) {
-  caf::anon_send(*rank_.roles->find(role_kind::front), std::move(what));
+  caf::anon_send(*rank_.roles->find(serve_role::front), std::move(what));
 }
 
 } // namespace troupe::actors

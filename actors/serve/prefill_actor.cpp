@@ -1,6 +1,7 @@
 #include "actors/serve/prefill_actor.hpp"
 
 #include "gpu/models/kv_writes.hpp"
+#include "protocols/serve/roles.hpp"
 #include "runtime/base/assert.hpp"
 #include "runtime/base/fault_point.hpp"
 
@@ -17,7 +18,7 @@ prefill_member_machine::options member_options(const rank_context& rank, const c
           .room_deadline = std::chrono::milliseconds{rank.spec.timeouts.room_ms},
           .rooms_max = rank.spec.limits.role_requests_max() * limits::pictures_per_request_max,
           .kv_dtype = rank.spec.model_dtype,
-          .overlap = gpu::models::overlapping_cells(rank.facts, layout, rank.plan, role_kind::decode)};
+          .overlap = gpu::models::overlapping_cells(rank.facts, layout, rank.plan, serve_role::decode)};
 }
 
 } // namespace

@@ -4,6 +4,7 @@
 #include "gpu/models/pictures/picture.hpp"
 #include "gpu/models/shard_plan.hpp"
 #include "protocols/cluster/cluster_spec.hpp"
+#include "protocols/serve/roles.hpp"
 
 namespace troupe::gpu::models {
 
@@ -23,7 +24,7 @@ public:
   std::uint64_t fingerprint() const override { return files_->fingerprint(); }
 
   result<std::unique_ptr<vision_model>> load_vision(const shard& part) override {
-    if (auto valid = check_layout(config_.facts, protocols::role_kind::encode, part.tensor_parallel, 1); !valid)
+    if (auto valid = check_layout(config_.facts, protocols::serve_role::encode, part.tensor_parallel, 1); !valid)
       return tl::unexpected(valid.error());
     if (auto loaded = load_operations(); !loaded)
       return tl::unexpected(loaded.error());
@@ -33,7 +34,7 @@ public:
   result<std::unique_ptr<text_model>> load_text(const shard& part, const kv_layout& layout,
                                                 std::span<std::byte> kv) override {
     if (auto valid =
-            check_layout(config_.facts, protocols::role_kind::decode, part.tensor_parallel, part.pipeline_parallel);
+            check_layout(config_.facts, protocols::serve_role::decode, part.tensor_parallel, part.pipeline_parallel);
         !valid)
       return tl::unexpected(valid.error());
     if (auto loaded = load_operations(); !loaded)

@@ -4,6 +4,7 @@
 #include "gpu/models/model.hpp"
 #include "protocols/cluster/cluster_spec.hpp"
 #include "protocols/limits.hpp"
+#include "protocols/serve/roles.hpp"
 
 /// How a model is cut: by heads and columns over a mesh, by layers over stages.
 namespace troupe::gpu::models {
@@ -12,6 +13,7 @@ using protocols::fail;
 using protocols::fault;
 using protocols::result;
 using protocols::role_kind;
+namespace serve_role = protocols::serve_role;
 using protocols::limits::kv_block_tokens;
 
 namespace {
@@ -46,14 +48,14 @@ result<void> check_mesh(const model_facts& facts, std::span<const cut> cuts, std
 
 result<void> check_layout(const model_facts& facts, role_kind role, std::uint32_t tensor_parallel,
                           std::uint32_t pipeline_parallel) {
-  const bool text = role == role_kind::prefill || role == role_kind::decode || role == role_kind::all;
-  const bool vision = role == role_kind::encode || role == role_kind::all;
+  const bool text = role == serve_role::prefill || role == serve_role::decode || role == serve_role::all;
+  const bool vision = role == serve_role::encode || role == serve_role::all;
   if (!text && !vision)
     return {};
-  if (role == role_kind::encode && !facts.has_vision)
+  if (role == serve_role::encode && !facts.has_vision)
     return fail(fault::config_invalid, facts.name + " (" + facts.architecture +
                                            ") has no vision tower; valid here: no " + "pool of role encode");
-  if (role == role_kind::all && !facts.has_vision)
+  if (role == serve_role::all && !facts.has_vision)
     return fail(fault::config_invalid, facts.name + " (" + facts.architecture +
                                            ") has no vision tower, which a rank of role all has a part in; valid here: "
                                            "pools of role front, prefill and decode");

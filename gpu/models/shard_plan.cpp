@@ -1,5 +1,6 @@
 #include "gpu/models/shard_plan.hpp"
 
+#include "protocols/serve/roles.hpp"
 #include <algorithm>
 #include <charconv>
 #include <numeric>
@@ -166,7 +167,7 @@ result<std::uint64_t> weight_bytes(const std::filesystem::path& folder, protocol
   const auto config = read_config(folder);
   if (!config)
     return tl::unexpected(config.error());
-  const bool tower = role == protocols::role_kind::encode;
+  const bool tower = role == protocols::serve_role::encode;
   const auto [first, last] = layers_of(config->facts, part);
   const std::string layers = config->text.prefix + "layers.";
   std::uint64_t elements = 0;

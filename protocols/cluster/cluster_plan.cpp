@@ -4,6 +4,8 @@
 #include <charconv>
 #include <map>
 
+#include "protocols/cluster/program.hpp"
+
 namespace troupe::protocols {
 
 namespace {
@@ -15,16 +17,12 @@ std::string quoted(const pool_spec& pool) {
   return "pool \"" + pool.name + '"';
 }
 
-std::size_t pools_of(const cluster_spec& spec, role_kind role) {
-  return static_cast<std::size_t>(std::ranges::count(spec.pools, role, &pool_spec::role));
-}
-
 bool is_one_rank(const pool_spec& pool) {
   return pool.cells == 1 && pool.tensor_parallel == 1 && pool.pipeline_parallel == 1;
 }
 
 /// Sizes of each pool and of all; the first check bounds the factors, so that the product cannot overflow.
-result<void> validate_sizes(const cluster_spec& spec) {
+result<void> validate_sizes(const cluster_spec& spec, const program& of) {
   std::uint64_t ranks = 0;
   for (const auto& pool : spec.pools) {
     for (const auto factor : {pool.cells, pool.tensor_parallel, pool.pipeline_parallel})
@@ -35,8 +33,7 @@ result<void> validate_sizes(const cluster_spec& spec) {
     ranks += std::uint64_t{pool.cells} * pool.tensor_parallel * pool.pipeline_parallel;
     if (std::ranges::count(spec.pools, pool.name, &pool_spec::name) > 1)
       return fail(fault::config_invalid, quoted(pool) + " stands twice: names of pools are unique");
-    const bool single = pool.role == role_kind::front || pool.role == role_kind::all;
-    if (single && !is_one_rank(pool))
+    if (of.row(pool.role).one_rank && !is_one_rank(pool))
       return fail(fault::config_invalid, quoted(pool) + ": role " + std::string{name(pool.role)} +
                                              " takes one cell of one rank (cells, tensor_parallel and "
                                              "pipeline_parallel are 1)");
@@ -47,38 +44,31 @@ result<void> validate_sizes(const cluster_spec& spec) {
   return {};
 }
 
-result<void> validate_roles(const cluster_spec& spec) {
-  constexpr auto valid = "; valid are: one front pool with prefill and decode pools (and encode pools for pictures), "
-                         "one pool of role all, or pools of role stub";
-  const auto alone = [&](role_kind role) {
-    return fail(fault::config_invalid, "role " + std::string{name(role)} + " stands beside other pools" + valid);
-  };
+result<void> validate_roles(const cluster_spec& spec, const program& of) {
+  const auto valid = "; valid are: " + std::string{of.layouts};
   if (spec.pools.empty())
-    return fail(fault::config_invalid, std::string{"no pool, so no rank at all"} + valid);
-
-  const auto stubs = pools_of(spec, role_kind::stub);
+    return fail(fault::config_invalid, "no pool, so no rank at all" + valid);
+  for (const auto& pool : spec.pools)
+    if (pool.role != role_kind::stub && of.find(pool.role) == nullptr)
+      return fail(fault::config_invalid, quoted(pool) + ": role " + std::string{name(pool.role)} +
+                                             " is not one of program " + std::string{of.name} + valid);
+  const auto stubs = static_cast<std::size_t>(std::ranges::count(spec.pools, role_kind::stub, &pool_spec::role));
+  if (stubs == spec.pools.size())
+    return {};
   if (stubs > 0)
-    return stubs == spec.pools.size() ? result<void>{} : alone(role_kind::stub);
-  if (pools_of(spec, role_kind::all) > 0)
-    return spec.pools.size() == 1 ? result<void>{} : alone(role_kind::all);
-
-  if (pools_of(spec, role_kind::front) > 1)
-    return fail(fault::config_invalid, std::string{"two pools of role front"} + valid);
-  for (const auto role : {role_kind::front, role_kind::prefill, role_kind::decode})
-    if (pools_of(spec, role) == 0)
-      return fail(fault::config_invalid, "no pool of role " + std::string{name(role)} + valid);
-  return {};
+    return fail(fault::config_invalid, "role stub stands beside other pools" + valid);
+  return of.validate_pools(spec);
 }
 
 /// "prefill.0"; a pool that cannot have a second cell goes by its own name.
-std::string cell_name(const pool_spec& pool, std::uint32_t cell) {
-  const bool single = pool.role == role_kind::front || pool.role == role_kind::all;
-  return single ? pool.name : pool.name + '.' + std::to_string(cell);
+std::string cell_name(const program& of, const pool_spec& pool, std::uint32_t cell) {
+  return of.row(pool.role).one_rank ? pool.name : pool.name + '.' + std::to_string(cell);
 }
 
 /// "prefill.0/s0t1"; what a cell has only one of is left out.
-std::string rank_label(const pool_spec& pool, std::uint32_t cell, std::uint32_t stage, std::uint32_t mesh_rank) {
-  auto label = cell_name(pool, cell);
+std::string rank_label(const program& of, const pool_spec& pool, std::uint32_t cell, std::uint32_t stage,
+                       std::uint32_t mesh_rank) {
+  auto label = cell_name(of, pool, cell);
   if (pool.ranks_per_cell() > 1)
     label += '/';
   if (pool.pipeline_parallel > 1)
@@ -118,8 +108,8 @@ void add_cell(cluster_plan& plan, const pool_spec& pool, std::uint32_t cell_in_p
     for (std::uint32_t mesh_rank = 0; mesh_rank < pool.tensor_parallel; ++mesh_rank) {
       const rank_id id{static_cast<std::uint32_t>(plan.ranks.size())};
       members.push_back(id);
-      plan.ranks.push_back(
-          {id, pool.role, pool.name, cell_in_pool, stage, mesh_rank, rank_label(pool, cell_in_pool, stage, mesh_rank)});
+      plan.ranks.push_back({id, pool.role, pool.name, cell_in_pool, stage, mesh_rank,
+                            rank_label(*plan.of, pool, cell_in_pool, stage, mesh_rank)});
     }
   const auto add_job = [&](role_kind job) {
     auto& cell = plan.cells.emplace_back();
@@ -128,22 +118,21 @@ void add_cell(cluster_plan& plan, const pool_spec& pool, std::uint32_t cell_in_p
     cell.ranks = members;
     cell.tensor_parallel = pool.tensor_parallel;
     cell.pipeline_parallel = pool.pipeline_parallel;
-    add_groups(plan, cell, cell_name(pool, cell_in_pool));
+    add_groups(plan, cell, cell_name(*plan.of, pool, cell_in_pool));
   };
-  if (pool.role != role_kind::all) {
+  const auto jobs = plan.of->row(pool.role).jobs;
+  if (jobs.empty())
     add_job(pool.role);
-    return;
-  }
-  for (const auto job : {role_kind::front, role_kind::encode, role_kind::prefill, role_kind::decode})
+  for (const auto job : jobs)
     add_job(job);
 }
 
-bool exchange_messages(const rank_plan& a, const rank_plan& b, rank_id front) {
-  const auto roles_are = [&](role_kind one, role_kind other) {
-    return (a.role == one && b.role == other) || (a.role == other && b.role == one);
+bool exchange_messages(const program& of, const rank_plan& a, const rank_plan& b, rank_id front) {
+  const auto meet = [&](const contact& each) {
+    return (a.role == each.one && b.role == each.other) || (a.role == each.other && b.role == each.one);
   };
-  return a.id == front || b.id == front || roles_are(role_kind::encode, role_kind::prefill) ||
-         roles_are(role_kind::prefill, role_kind::decode) || (a.cell_in_pool == b.cell_in_pool && a.pool == b.pool);
+  return a.id == front || b.id == front || std::ranges::any_of(of.contacts, meet) ||
+         (a.cell_in_pool == b.cell_in_pool && a.pool == b.pool);
 }
 
 /// The lower id connects.
@@ -157,16 +146,14 @@ void add_edges(cluster_plan& plan) {
   const auto front = plan.front();
   for (std::size_t low = 0; low < plan.ranks.size(); ++low)
     for (std::size_t high = low + 1; high < plan.ranks.size(); ++high)
-      if (exchange_messages(plan.ranks[low], plan.ranks[high], front))
+      if (exchange_messages(*plan.of, plan.ranks[low], plan.ranks[high], front))
         plan.edges.push_back(edge_between(plan.ranks[low].id, plan.ranks[high].id));
 
-  for (const auto decode : plan.cells_of(role_kind::decode))
-    if (const auto leader = plan.cell(decode).leader(); leader != front)
+  if (plan.of->streams == role_kind::stub)
+    return;
+  for (const auto cell : plan.cells_of(plan.of->streams))
+    if (const auto leader = plan.cell(cell).leader(); leader != front)
       plan.token_edges.push_back(edge_between(leader, front));
-}
-
-bool computes(role_kind role) {
-  return role != role_kind::front && role != role_kind::stub;
 }
 
 /// "cpu"; "cuda", whose ranks stand in line; "cuda:2", whose ranks count on from there.
@@ -190,7 +177,7 @@ result<void> place_on_devices(cluster_plan& plan, const cluster_spec& spec) {
   std::map<std::string, std::uint32_t> taken; // of the line, of the cluster's numbers, of each pool's own: how many
   std::optional<std::string> kind;
   for (auto& rank : plan.ranks) {
-    if (!computes(rank.role))
+    if (!plan.of->row(rank.role).computes)
       continue;
     const auto& own = std::ranges::find(spec.pools, rank.pool, &pool_spec::name)->device;
     const bool as_cluster = own == "cluster";
@@ -241,17 +228,20 @@ std::vector<cell_id> cluster_plan::cells_on(rank_id rank) const {
 }
 
 rank_id cluster_plan::front() const {
-  const auto found = std::ranges::find(cells, role_kind::front, &cell_plan::role);
+  const auto found = of == nullptr ? cells.end() : std::ranges::find(cells, of->front, &cell_plan::role);
   return found == cells.end() ? ranks.front().id : found->leader();
 }
 
 result<cluster_plan> make_plan(const cluster_spec& spec) {
-  if (auto judged = validate_roles(spec); !judged)
-    return tl::unexpected{judged.error()};
-  if (auto judged = validate_sizes(spec); !judged)
-    return tl::unexpected{judged.error()};
-
   cluster_plan plan;
+  plan.of = find_program(spec.program);
+  if (plan.of == nullptr)
+    return fail(fault::config_invalid, "program \"" + spec.program + "\" is not known; valid here: " + program_names());
+  if (auto valid = validate_roles(spec, *plan.of); !valid)
+    return tl::unexpected{valid.error()};
+  if (auto valid = validate_sizes(spec, *plan.of); !valid)
+    return tl::unexpected{valid.error()};
+
   for (const auto& pool : spec.pools)
     for (std::uint32_t cell = 0; cell < pool.cells; ++cell)
       add_cell(plan, pool, cell);

@@ -37,10 +37,10 @@ struct rank_plan {
   bool operator==(const rank_plan&) const = default;
 };
 
-/// Ranks that live and die together and do one job. A rank of role `all` is a cell of each of the jobs.
+/// Ranks that live and die together and do one job. A rank whose role has several jobs is a cell of each.
 struct cell_plan {
   cell_id id;
-  role_kind role = role_kind::stub; ///< front, encode, prefill, decode or stub; never all
+  role_kind role = role_kind::stub; ///< the job, never a role that stands for several
   std::vector<rank_id> ranks;       ///< stage by stage: ranks[stage * tensor_parallel + mesh_rank]
   std::uint32_t tensor_parallel = 1;
   std::uint32_t pipeline_parallel = 1;
@@ -74,19 +74,22 @@ struct edge_plan {
   bool operator==(const edge_plan&) const = default;
 };
 
+struct program;
+
 struct cluster_plan {
+  const program* of = nullptr; ///< whose roles these are; set by `make_plan`
   std::vector<rank_plan> ranks;
   std::vector<cell_plan> cells;
   std::vector<group_plan> groups;
   std::vector<edge_plan> edges;       ///< control channels, sorted; includes the pairs that carry tokens
-  std::vector<edge_plan> token_edges; ///< decode leader's executor to the front
+  std::vector<edge_plan> token_edges; ///< a leader's executor to the front, beside mailboxes
 
   const rank_plan& rank(rank_id id) const { return ranks.at(id.value); }
   const cell_plan& cell(cell_id id) const { return cells.at(id.value); }
   const group_plan& group(group_id id) const { return groups.at(id.value); }
   /// Cells of `role`, in plan order.
   std::vector<cell_id> cells_of(role_kind role) const;
-  /// The jobs that `rank` takes part in, in plan order (four cells for a rank of role all).
+  /// The jobs that `rank` takes part in, in plan order (several cells for a rank whose role has several jobs).
   std::vector<cell_id> cells_on(rank_id rank) const;
   rank_id front() const; ///< leader of the front cell; the first stub where there is none
 
@@ -94,10 +97,10 @@ struct cluster_plan {
 };
 
 /// Expands pools in the order written; ids are stable.
-/// Edges: front with every rank; encode ranks with prefill ranks; prefill ranks with decode ranks; ranks of one cell
-/// with each other; stubs with the first stub only.
-/// Errors: config_invalid with what would be valid (no front, two fronts, a missing role, `all` beside other roles or
-/// with tensor or pipeline parallel, no rank at all, more than limits::ranks_max).
+/// Edges: the front with every rank; ranks of roles in contact (program.hpp); ranks of one cell with each other; stubs
+/// with the first stub only.
+/// Errors: config_invalid with what would be valid (a program that is not known, pools that make no cluster of it, more
+/// than limits::ranks_max).
 result<cluster_plan> make_plan(const cluster_spec& spec);
 
 /// One line a group, in order: what the parity handshake compares.

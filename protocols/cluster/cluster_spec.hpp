@@ -1,38 +1,30 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <string>
 #include <vector>
 
+#include "protocols/cluster/role.hpp"
 #include "protocols/element_type.hpp"
 #include "protocols/limits.hpp"
 
 /// What a user may set, as values; `runtime/cluster/spec_file` reads and judges the JSON form.
 namespace troupe::protocols {
 
-enum class role_kind : std::uint8_t {
-  front = 1,   ///< takes requests, keeps the ledger, emits tokens
-  encode = 2,  ///< vision tower
-  prefill = 3, ///< text model over a prompt
-  decode = 4,  ///< text model token by token
-  all = 5,     ///< one rank that does everything
-  stub = 6,    ///< joins, agrees, idles: measures the runtime alone
-};
-std::string_view name(role_kind role) noexcept;
-
 enum class control_lane : std::uint8_t { automatic, shared_memory, tcp };
 enum class bulk_lane : std::uint8_t { automatic, shared_memory, fabric };
 
 enum class restart_policy : std::uint8_t {
-  none, ///< its loss ends the cluster
   cell, ///< it is started again, with every cell that shares a rank with it
+  none, ///< its loss ends the cluster
 };
 
 struct pool_spec {
   std::string name;
-  role_kind role = role_kind::front;
+  role_kind role = role_kind::stub;
   std::uint32_t cells = 1;
   std::uint32_t tensor_parallel = 1;
   std::uint32_t pipeline_parallel = 1;
@@ -92,10 +84,8 @@ struct cluster_spec {
     std::uint16_t tcp_port = 0; ///< first port; rank r listens on tcp_port + r; 0: any free port
   } lanes;
 
-  struct restart_section { ///< what becomes of a cell that failed
-    restart_policy encode = restart_policy::cell;
-    restart_policy prefill = restart_policy::cell;
-    restart_policy decode = restart_policy::cell;
+  struct restart_section {                      ///< what becomes of a cell that failed
+    std::array<restart_policy, roles_max> of{}; ///< by number of the role; only for roles that may be restarted
     std::uint32_t intensity = 3;
     std::uint32_t window_s = 60;
   } restart;

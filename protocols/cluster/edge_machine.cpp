@@ -1,5 +1,6 @@
 #include "protocols/cluster/edge_machine.hpp"
 
+#include "protocols/cluster/program.hpp"
 #include <algorithm>
 #include <iterator>
 
@@ -32,7 +33,7 @@ edge_machine::edge_machine(const cluster_plan& plan, rank_id self, generation bo
     : self_(self), born_(born), waits_(waits), label_(plan.rank(self).label), planned_(lanes_of(plan, self)),
       listed_(plan.ranks.size()), known_(plan.ranks.size()) {
   for (const auto id : plan.cells_on(self))
-    is_front_ = is_front_ || plan.cell(id).role == role_kind::front;
+    is_front_ = is_front_ || plan.cell(id).role == plan.of->front;
 }
 
 edge_machine::driver edge_machine::driver_of(const lane_name& which) const {

@@ -427,9 +427,8 @@ void life_machine::begin_drain(effects& out, const std::string& reason, time_poi
 }
 
 bool life_machine::front_has_requests() const {
-  const auto role = plan_.rank(plan_.front()).role;
   const auto& front = ranks_[plan_.front().value];
-  return (role == role_kind::front || role == role_kind::all) && !front.ended && front.at >= life_state::ready;
+  return plan_.rank(plan_.front()).role != role_kind::stub && !front.ended && front.at >= life_state::ready;
 }
 
 void life_machine::begin_abort(effects& out, outcome how, std::string cause, time_point now,

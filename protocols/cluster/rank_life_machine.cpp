@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "protocols/cluster/life_machine.hpp"
+#include "protocols/cluster/program.hpp"
 #include "protocols/limits.hpp"
 
 namespace troupe::protocols {
@@ -41,7 +42,7 @@ void rank_life_machine::on_launch(const cluster_plan& plan) {
   for (const auto& cell : plan.cells) {
     if (!cell.place_of(self_))
       continue;
-    is_front_ = is_front_ || cell.role == role_kind::front;
+    is_front_ = is_front_ || cell.role == plan.of->front;
     for (const auto member : cell.ranks)
       one_fate_[member.value] = true;
   }

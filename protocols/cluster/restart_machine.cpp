@@ -3,24 +3,15 @@
 #include <chrono>
 #include <set>
 
+#include "protocols/cluster/program.hpp"
+
 namespace troupe::protocols {
 
 namespace {
 
-restart_policy policy_of(const cluster_spec::restart_section& restarts, role_kind role) {
-  switch (role) {
-  case role_kind::encode:
-    return restarts.encode;
-  case role_kind::prefill:
-    return restarts.prefill;
-  case role_kind::decode:
-    return restarts.decode;
-  case role_kind::front:
-  case role_kind::all:
-  case role_kind::stub:
-    return restart_policy::none;
-  }
-  return restart_policy::none;
+bool is_restarted(const cluster_plan& plan, const cluster_spec::restart_section& policy, role_kind role) {
+  return plan.of != nullptr && plan.of->row(role).restarts &&
+         policy.of[static_cast<std::size_t>(role)] == restart_policy::cell;
 }
 
 } // namespace
@@ -40,7 +31,7 @@ std::vector<rank_id> restart_machine::unit_of(rank_id rank) const {
         }
   }
   for (const auto& cell : plan_.cells)
-    if (unit.contains(cell.leader()) && policy_of(policy_, cell.role) == restart_policy::none)
+    if (unit.contains(cell.leader()) && !is_restarted(plan_, policy_, cell.role))
       return {};
   return {unit.begin(), unit.end()};
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "protocols/ids.hpp"
+#include "protocols/serve/message_types.hpp"
 #include "protocols/serve/request_messages.hpp"
 #include "protocols/wire/frame.hpp"
 
@@ -15,7 +16,7 @@ namespace troupe::protocols {
 
 /// Client to front; then `picture_chunk` frames until `picture_bytes` of each picture have been sent.
 struct ask {
-  static constexpr auto type = message_type::ask;
+  static constexpr auto type = serve_type::ask;
   std::uint64_t tag = 0; ///< the client's own, from 1; stands in every reply
   std::string prompt;
   std::vector<std::string> picture_names; ///< for error lines
@@ -31,7 +32,7 @@ struct ask {
 };
 
 struct picture_chunk {
-  static constexpr auto type = message_type::picture_chunk;
+  static constexpr auto type = serve_type::picture_chunk;
   std::uint64_t tag = 0;
   std::uint32_t picture = 0;
   std::vector<std::byte> bytes;
@@ -44,7 +45,7 @@ struct picture_chunk {
 };
 
 struct accepted {
-  static constexpr auto type = message_type::accepted;
+  static constexpr auto type = serve_type::accepted;
   std::uint64_t tag = 0;
   request_id request;
   std::uint32_t prompt_tokens = 0;
@@ -57,7 +58,7 @@ struct accepted {
 };
 
 struct answer {
-  static constexpr auto type = message_type::answer;
+  static constexpr auto type = serve_type::answer;
   std::uint64_t tag = 0;
   std::uint32_t index = 0;
   token_id id = 0;
@@ -83,7 +84,7 @@ struct phase_time {
 };
 
 struct finished {
-  static constexpr auto type = message_type::finished;
+  static constexpr auto type = serve_type::finished;
   std::uint64_t tag = 0;
   finish_reason reason = finish_reason::none;
   std::string message; ///< first cause when failed
@@ -101,7 +102,7 @@ struct finished {
 };
 
 struct refused {
-  static constexpr auto type = message_type::refused;
+  static constexpr auto type = serve_type::refused;
   std::uint64_t tag = 0; ///< 0: the connection, which ends; clients count from 1
   std::uint16_t code = 0;
   std::string message;
@@ -116,7 +117,7 @@ struct refused {
 /// Client to front: the question of that tag is not wanted any more, whatever has become of it by now. It is answered
 /// with `finished`, or has ended before. Contract: C15, K9.
 struct withdraw {
-  static constexpr auto type = message_type::withdraw;
+  static constexpr auto type = serve_type::withdraw;
   std::uint64_t tag = 0;
 
   template <class Self, class Archive>

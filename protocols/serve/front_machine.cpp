@@ -1,5 +1,6 @@
 #include "protocols/serve/front_machine.hpp"
 
+#include "protocols/serve/roles.hpp"
 #include <algorithm>
 #include <cmath>
 #include <utility>
@@ -24,9 +25,9 @@ front_machine::front_machine(const cluster_plan& plan, options bounds)
       cells.push_back({.id = id, .blocks = 0, .rows = 0, .credits = {}, .is = presence::serving});
     return cells;
   };
-  encode_cells_ = load_of(role_kind::encode);
-  prefill_cells_ = load_of(role_kind::prefill);
-  decode_cells_ = load_of(role_kind::decode);
+  encode_cells_ = load_of(serve_role::encode);
+  prefill_cells_ = load_of(serve_role::prefill);
+  decode_cells_ = load_of(serve_role::decode);
 }
 
 std::optional<failure> front_machine::judge(const request& wanted) const {
@@ -135,8 +136,8 @@ bool front_machine::has_part(const entry& attempt, rank_id from, const error& pr
   const auto in = [&](cell_id cell) {
     const auto& of = plan_.cell(cell);
     const bool of_another = problem.where != name(of.role) &&
-                            (problem.where == name(role_kind::encode) || problem.where == name(role_kind::prefill) ||
-                             problem.where == name(role_kind::decode));
+                            (problem.where == name(serve_role::encode) || problem.where == name(serve_role::prefill) ||
+                             problem.where == name(serve_role::decode));
     return of.place_of(from).has_value() && !of_another;
   };
   return in(attempt.decode) || (attempt.prefill && in(*attempt.prefill)) ||

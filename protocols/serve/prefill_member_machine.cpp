@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "protocols/serve/prefill_machine.hpp"
+#include "protocols/serve/roles.hpp"
 
 namespace troupe::protocols {
 
@@ -91,7 +92,7 @@ prefill_member_machine::effects prefill_member_machine::on_grant(rank_id from, c
   const auto cells = plan_.cells_on(from);
   const bool known = std::any_of(cells.begin(), cells.end(), [&](cell_id cell) {
     const auto& one = plan_.cell(cell);
-    return one.role == role_kind::decode && one.place_of(from) == grant.part && one.ranks.size() == grant.parts;
+    return one.role == serve_role::decode && one.place_of(from) == grant.part && one.ranks.size() == grant.parts;
   });
   if (!known || lost_.is_of_the_past(from, grant.born))
     return out;

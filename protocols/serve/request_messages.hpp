@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "protocols/ids.hpp"
+#include "protocols/serve/message_types.hpp"
 #include "protocols/transfers/slot_ref.hpp"
 #include "protocols/wire/frame.hpp"
 
@@ -69,7 +70,7 @@ struct token_event {
 
 /// Front to prefill leader.
 struct submit {
-  static constexpr auto type = message_type::submit;
+  static constexpr auto type = serve_type::submit;
   request_id request;
   std::vector<token_id> prompt; ///< with image tokens already repeated
   std::vector<picture_item> pictures;
@@ -89,7 +90,7 @@ struct submit {
 /// Front to encode leader: the pixels are (or will be) in `pixels` of every rank of the cell, RGB u8 [height, width,
 /// 3].
 struct encode {
-  static constexpr auto type = message_type::encode;
+  static constexpr auto type = serve_type::encode;
   request_id request;
   room_id room;
   slot_ref pixels;
@@ -110,7 +111,7 @@ struct encode {
 
 /// Decode leader to front, a step at a time.
 struct tokens {
-  static constexpr auto type = message_type::tokens;
+  static constexpr auto type = serve_type::tokens;
   std::vector<token_event> events;
 
   template <class Self, class Archive>
@@ -136,7 +137,7 @@ std::string_view name(phase part) noexcept;
 
 /// Any rank to the front: how long a phase of a request took (steady clock of that host).
 struct timing {
-  static constexpr auto type = message_type::timing;
+  static constexpr auto type = serve_type::timing;
   request_id request;
   phase part = phase::ingest;
   std::int64_t began_ns = 0;
@@ -150,7 +151,7 @@ struct timing {
 };
 
 struct ack {
-  static constexpr auto type = message_type::ack;
+  static constexpr auto type = serve_type::ack;
   request_id request;
 
   template <class Self, class Archive>
@@ -161,7 +162,7 @@ struct ack {
 };
 
 struct nack {
-  static constexpr auto type = message_type::nack;
+  static constexpr auto type = serve_type::nack;
   request_id request;
   std::uint16_t code = 0;
   std::string message;
@@ -174,7 +175,7 @@ struct nack {
 };
 
 struct cancel {
-  static constexpr auto type = message_type::cancel;
+  static constexpr auto type = serve_type::cancel;
   request_id request;
   std::string reason;
 

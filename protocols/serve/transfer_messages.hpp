@@ -6,6 +6,7 @@
 
 #include "protocols/element_type.hpp"
 #include "protocols/ids.hpp"
+#include "protocols/serve/message_types.hpp"
 #include "protocols/serve/request_messages.hpp"
 #include "protocols/transfers/slot_ref.hpp"
 #include "protocols/wire/frame.hpp"
@@ -16,7 +17,7 @@ namespace troupe::protocols {
 
 /// Front to decode leader: keep room for the prompt's keys and values and for the answer.
 struct reserve_kv {
-  static constexpr auto type = message_type::reserve_kv;
+  static constexpr auto type = serve_type::reserve_kv;
   request_id request;
   room_id room;
   std::uint32_t prompt_tokens = 0;
@@ -38,7 +39,7 @@ struct reserve_kv {
 
 /// Prefill leader to its workers: grant your rows of this slot to the encode cell.
 struct reserve_rows {
-  static constexpr auto type = message_type::reserve_rows;
+  static constexpr auto type = serve_type::reserve_rows;
   request_id request;
   room_id room;
   slot_ref slot;
@@ -56,7 +57,7 @@ struct reserve_rows {
 
 /// Decode leader to its workers: these blocks are the request's; grant them to the prefill cell.
 struct reserve_blocks {
-  static constexpr auto type = message_type::reserve_blocks;
+  static constexpr auto type = serve_type::reserve_blocks;
   request_id request;
   room_id room;
   std::uint32_t prompt_tokens = 0;
@@ -77,7 +78,7 @@ struct reserve_blocks {
 /// Prefill rank to encode leader: write these rows there. A lease (lease.hpp): it holds for `valid_ms` from its
 /// arrival, and for the memory of that generation of the rank. Contract: I11, I13, I18, K1.
 struct grant_rows {
-  static constexpr auto type = message_type::grant_rows;
+  static constexpr auto type = serve_type::grant_rows;
   request_id request;
   room_id room;
   std::uint32_t part = 0;  ///< place of the granting rank in its cell
@@ -102,7 +103,7 @@ struct grant_rows {
 /// Decode rank to each prefill rank whose heads or layers it holds. A lease, as `grant_rows`.
 /// Contract: K1.
 struct grant_blocks {
-  static constexpr auto type = message_type::grant_blocks;
+  static constexpr auto type = serve_type::grant_blocks;
   request_id request;
   room_id room;
   std::uint32_t part = 0;
@@ -127,7 +128,7 @@ struct grant_blocks {
 /// end of its own: it holds until the front has used it, for the memory of that generation of the cell.
 /// Contract: K1.
 struct grant_pixels {
-  static constexpr auto type = message_type::grant_pixels;
+  static constexpr auto type = serve_type::grant_pixels;
   std::vector<slot_ref> slots;
   generation born = {}; ///< of the cell's ranks, which are of one generation
 
@@ -141,7 +142,7 @@ struct grant_pixels {
 
 /// Mesh worker to its leader: all bytes of this room are here.
 struct arrived {
-  static constexpr auto type = message_type::arrived;
+  static constexpr auto type = serve_type::arrived;
   request_id request;
   room_id room;
 
@@ -154,7 +155,7 @@ struct arrived {
 
 /// Prefill rank to its leader: my part of the keys and values is delivered (or will never be).
 struct kv_sent {
-  static constexpr auto type = message_type::kv_sent;
+  static constexpr auto type = serve_type::kv_sent;
   request_id request;
   room_id room;
   std::uint16_t code = 0; ///< 0 or a `fault`
@@ -169,7 +170,7 @@ struct kv_sent {
 
 /// Last prefill stage's leader to decode leader; stored before the room's status flips (F14).
 struct handover {
-  static constexpr auto type = message_type::handover;
+  static constexpr auto type = serve_type::handover;
   request_id request;
   room_id room;
   token_id first_token = 0;
@@ -186,7 +187,7 @@ struct handover {
 
 /// Leader to worker: the request has ended; a member answers with `rows_quiet` or `blocks_quiet` (F13).
 struct release {
-  static constexpr auto type = message_type::release;
+  static constexpr auto type = serve_type::release;
   request_id request;
 
   template <class Self, class Archive>
@@ -210,8 +211,8 @@ struct revoke {
   }
   bool operator==(const revoke&) const = default;
 };
-using revoke_rows = revoke<message_type::revoke_rows>;     ///< prefill rank to encode leader
-using revoke_blocks = revoke<message_type::revoke_blocks>; ///< decode rank to prefill rank
+using revoke_rows = revoke<serve_type::revoke_rows>;     ///< prefill rank to encode leader
+using revoke_blocks = revoke<serve_type::revoke_blocks>; ///< decode rank to prefill rank
 
 /// Writer to owner of lent memory: nothing more of this room will be begun. Said when asked (`revoke`), and unasked
 /// when a grant will not be used or a write under it has failed. The first of one room counts. Contract: K2.
@@ -228,9 +229,9 @@ struct returned {
   }
   bool operator==(const returned&) const = default;
 };
-using pixels_returned = returned<message_type::pixels_returned>; ///< front to encode leader
-using rows_returned = returned<message_type::rows_returned>;     ///< encode leader to prefill rank
-using blocks_returned = returned<message_type::blocks_returned>; ///< prefill rank to decode rank
+using pixels_returned = returned<serve_type::pixels_returned>; ///< front to encode leader
+using rows_returned = returned<serve_type::rows_returned>;     ///< encode leader to prefill rank
+using blocks_returned = returned<serve_type::blocks_returned>; ///< prefill rank to decode rank
 
 /// Member to its leader: the request has ended here, and nobody can write any more into what this rank lent for it.
 /// Contract: K2.
@@ -245,7 +246,7 @@ struct quiet {
   }
   bool operator==(const quiet&) const = default;
 };
-using rows_quiet = quiet<message_type::rows_quiet>;     ///< of a prefill cell
-using blocks_quiet = quiet<message_type::blocks_quiet>; ///< of a decode cell
+using rows_quiet = quiet<serve_type::rows_quiet>;     ///< of a prefill cell
+using blocks_quiet = quiet<serve_type::blocks_quiet>; ///< of a decode cell
 
 } // namespace troupe::protocols

@@ -1,5 +1,6 @@
 #include "protocols/serve/validate_message.hpp"
 
+#include "protocols/serve/roles.hpp"
 #include <algorithm>
 
 namespace troupe::protocols {
@@ -36,8 +37,8 @@ private:
 struct stands_where_it_says {
   const asker& ask;
 
-  bool operator()(const grant_rows& m) const { return ask.from_place(role_kind::prefill, m.part, m.parts); }
-  bool operator()(const grant_blocks& m) const { return ask.from_place(role_kind::decode, m.part, m.parts); }
+  bool operator()(const grant_rows& m) const { return ask.from_place(serve_role::prefill, m.part, m.parts); }
+  bool operator()(const grant_blocks& m) const { return ask.from_place(serve_role::decode, m.part, m.parts); }
 
   template <class Message>
   bool operator()(const Message&) const {
@@ -64,27 +65,27 @@ struct names_the_plan {
       return bad(std::to_string(m.prompt.size()) + " prompt tokens and " + std::to_string(m.pictures.size()) +
                  " pictures; at least 1, at most " + std::to_string(limits::pictures_per_request_max));
     for (const auto& each : m.pictures) {
-      if (auto known = cell_is(ask, each.encode_cell, role_kind::encode); !known)
+      if (auto known = cell_is(ask, each.encode_cell, serve_role::encode); !known)
         return known;
       if (each.tokens == 0 || std::uint64_t{each.first_token} + each.tokens > m.prompt.size())
         return bad("a picture's tokens " + std::to_string(each.first_token) + " + " + std::to_string(each.tokens) +
                    " lie outside the prompt");
     }
-    return cell_is(ask, m.decode_cell, role_kind::decode);
+    return cell_is(ask, m.decode_cell, serve_role::decode);
   }
   result<void> operator()(const encode& m) const {
     if (m.height == 0 || m.width == 0 || m.tokens == 0)
       return bad("a picture of " + std::to_string(m.height) + " x " + std::to_string(m.width) + " pixels, " +
                  std::to_string(m.tokens) + " tokens");
-    return cell_is(ask, m.prefill_cell, role_kind::prefill);
+    return cell_is(ask, m.prefill_cell, serve_role::prefill);
   }
   result<void> operator()(const reserve_kv& m) const {
     if (m.prompt_tokens == 0 || m.max_tokens == 0)
       return bad("room for " + std::to_string(m.prompt_tokens) + " + " + std::to_string(m.max_tokens) + " tokens");
-    return cell_is(ask, m.prefill_cell, role_kind::prefill);
+    return cell_is(ask, m.prefill_cell, serve_role::prefill);
   }
-  result<void> operator()(const reserve_rows& m) const { return cell_is(ask, m.encode_cell, role_kind::encode); }
-  result<void> operator()(const reserve_blocks& m) const { return cell_is(ask, m.prefill_cell, role_kind::prefill); }
+  result<void> operator()(const reserve_rows& m) const { return cell_is(ask, m.encode_cell, serve_role::encode); }
+  result<void> operator()(const reserve_blocks& m) const { return cell_is(ask, m.prefill_cell, serve_role::prefill); }
 
   template <class Message>
   result<void> operator()(const Message&) const {

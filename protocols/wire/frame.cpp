@@ -1,6 +1,7 @@
 #include "protocols/wire/frame.hpp"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstddef>
 #include <cstring>
@@ -8,6 +9,8 @@
 
 #define XXH_INLINE_ALL // 56 bytes are hashed for every frame: the call would cost as much as the hash
 #include <xxhash.h>
+
+#include "protocols/programs.hpp"
 
 namespace troupe::protocols {
 
@@ -39,120 +42,47 @@ std::uint64_t checksum_of(const std::byte* header, std::span<const std::byte> pa
   return XXH3_64bits_withSeed(payload.data(), payload.size(), seed);
 }
 
+constexpr std::array shared_messages{
+    message_row{message_type::hello, "hello"},         message_row{message_type::welcome, "welcome"},
+    message_row{message_type::refuse, "refuse"},       message_row{message_type::joined, "joined"},
+    message_row{message_type::roster, "roster"},       message_row{message_type::agree, "agree"},
+    message_row{message_type::verdict, "verdict"},     message_row{message_type::proceed, "proceed"},
+    message_row{message_type::progress, "progress"},   message_row{message_type::leave, "leave"},
+    message_row{message_type::region, "region"},       message_row{message_type::launch, "launch"},
+    message_row{message_type::lost, "lost"},           message_row{message_type::rejoin, "rejoin"},
+    message_row{message_type::rejoined, "rejoined"},   message_row{message_type::recovered, "recovered"},
+    message_row{message_type::heartbeat, "heartbeat"}, message_row{message_type::collective, "collective"},
+    message_row{message_type::shutdown, "shutdown"},   message_row{message_type::error, "error"},
+    message_row{message_type::inject, "inject"},       message_row{message_type::injected, "injected"},
+};
+
+using name_table = std::array<std::string_view, message_types_max>; // by number: every frame looks its type up
+
+void enter(name_table& names, std::span<const message_row> rows) {
+  for (const auto& row : rows)
+    names.at(static_cast<std::size_t>(row.type)) = row.name;
+}
+
+name_table& names() noexcept {
+  static auto table = [] {
+    name_table all{};
+    enter(all, shared_messages);
+    for (const auto of_a_program : built_in_messages())
+      enter(all, of_a_program);
+    return all;
+  }();
+  return table;
+}
+
 } // namespace
 
 std::string_view name(message_type type) noexcept {
-  switch (type) {
-  case message_type::hello:
-    return "hello";
-  case message_type::welcome:
-    return "welcome";
-  case message_type::refuse:
-    return "refuse";
-  case message_type::joined:
-    return "joined";
-  case message_type::roster:
-    return "roster";
-  case message_type::agree:
-    return "agree";
-  case message_type::verdict:
-    return "verdict";
-  case message_type::proceed:
-    return "proceed";
-  case message_type::progress:
-    return "progress";
-  case message_type::leave:
-    return "leave";
-  case message_type::region:
-    return "region";
-  case message_type::launch:
-    return "launch";
-  case message_type::lost:
-    return "lost";
-  case message_type::rejoin:
-    return "rejoin";
-  case message_type::rejoined:
-    return "rejoined";
-  case message_type::recovered:
-    return "recovered";
-  case message_type::heartbeat:
-    return "heartbeat";
-  case message_type::submit:
-    return "submit";
-  case message_type::encode:
-    return "encode";
-  case message_type::mesh_plan:
-    return "mesh_plan";
-  case message_type::tokens:
-    return "tokens";
-  case message_type::timing:
-    return "timing";
-  case message_type::collective:
-    return "collective";
-  case message_type::reserve_kv:
-    return "reserve_kv";
-  case message_type::reserve_rows:
-    return "reserve_rows";
-  case message_type::reserve_blocks:
-    return "reserve_blocks";
-  case message_type::grant_rows:
-    return "grant_rows";
-  case message_type::grant_blocks:
-    return "grant_blocks";
-  case message_type::grant_pixels:
-    return "grant_pixels";
-  case message_type::arrived:
-    return "arrived";
-  case message_type::kv_sent:
-    return "kv_sent";
-  case message_type::handover:
-    return "handover";
-  case message_type::release:
-    return "release";
-  case message_type::revoke_rows:
-    return "revoke_rows";
-  case message_type::revoke_blocks:
-    return "revoke_blocks";
-  case message_type::pixels_returned:
-    return "pixels_returned";
-  case message_type::rows_returned:
-    return "rows_returned";
-  case message_type::blocks_returned:
-    return "blocks_returned";
-  case message_type::rows_quiet:
-    return "rows_quiet";
-  case message_type::blocks_quiet:
-    return "blocks_quiet";
-  case message_type::shutdown:
-    return "shutdown";
-  case message_type::error:
-    return "error";
-  case message_type::ack:
-    return "ack";
-  case message_type::nack:
-    return "nack";
-  case message_type::cancel:
-    return "cancel";
-  case message_type::ask:
-    return "ask";
-  case message_type::picture_chunk:
-    return "picture_chunk";
-  case message_type::accepted:
-    return "accepted";
-  case message_type::answer:
-    return "answer";
-  case message_type::finished:
-    return "finished";
-  case message_type::refused:
-    return "refused";
-  case message_type::withdraw:
-    return "withdraw";
-  case message_type::inject:
-    return "inject";
-  case message_type::injected:
-    return "injected";
-  }
-  return {};
+  const auto number = static_cast<std::size_t>(type);
+  return number < message_types_max ? names()[number] : std::string_view{};
+}
+
+void add_message_names(std::span<const message_row> rows) {
+  enter(names(), rows);
 }
 
 bool is_known(message_type type) noexcept {

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 #include "protocols/fault.hpp"
 #include "protocols/ids.hpp"
@@ -14,7 +15,8 @@ namespace troupe::protocols {
 inline constexpr std::uint32_t frame_magic = 0x50555254; ///< "TRUP" as its bytes stand on the wire
 inline constexpr std::uint16_t wire_version = 1;
 
-/// What a frame carries. The hundreds digit is the family; numbers are append-only.
+/// What a frame carries: the messages that are of no program. The hundreds digit is the family; numbers are
+/// append-only. A program's own types have numbers that it names (`add_message_names`).
 enum class message_type : std::uint16_t {
   // life
   hello = 100,
@@ -35,49 +37,23 @@ enum class message_type : std::uint16_t {
   recovered = 115,
   // liveness
   heartbeat = 200,
-  // work
-  submit = 300,
-  encode = 301,
-  mesh_plan = 302,
-  tokens = 303,
-  timing = 304,
   collective = 305, ///< bytes of a host collective; only on a group's own lanes
-  // rooms
-  reserve_kv = 400,
-  reserve_rows = 401,
-  reserve_blocks = 402,
-  grant_rows = 403,
-  grant_blocks = 404,
-  grant_pixels = 405,
-  arrived = 406,
-  kv_sent = 407,
-  handover = 408,
-  release = 409,
-  revoke_rows = 410,
-  revoke_blocks = 411,
-  pixels_returned = 412,
-  rows_returned = 413,
-  blocks_returned = 414,
-  rows_quiet = 415,
-  blocks_quiet = 416,
   // ends
   shutdown = 500,
   error = 501,
-  ack = 502,
-  nack = 503,
-  cancel = 504,
-  // clients of the front
-  ask = 600,
-  picture_chunk = 601,
-  accepted = 602,
-  answer = 603,
-  finished = 604,
-  refused = 605,
-  withdraw = 606,
   // drills
   inject = 700,
   injected = 701,
 };
+
+/// A message of a program.
+struct message_row {
+  message_type type{};
+  std::string_view name;
+};
+/// Makes types known, before the first frame is read. Their numbers are below `message_types_max`.
+void add_message_names(std::span<const message_row> rows);
+inline constexpr std::size_t message_types_max = 1024;
 
 bool is_known(message_type type) noexcept;
 std::string_view name(message_type type) noexcept; ///< empty for a type that is not known

@@ -6,7 +6,6 @@
 #include <filesystem>
 
 #include "actors/link_actor.hpp"
-#include "actors/serve/front_actor.hpp"
 #include "fabric/lanes/drilled_lane.hpp"
 #include "protocols/wire/codec.hpp"
 #include "runtime/base/clock.hpp"
@@ -183,7 +182,7 @@ void rank_runtime::make_links() {
 result<void> rank_runtime::on_control_frame(rank_id peer, const frame_view& frame) {
   TROUPE_FAULT_POINT("link.received");
   if (frame.header.type != message_type::region)
-    return actors::accept_frame(context_, frame);
+    return program_->accept_frame(frame);
   region told;
   if (auto read = decode_payload(frame.payload, told); !read)
     return read;
@@ -213,14 +212,6 @@ public:
 private:
   std::atomic<std::size_t>& taken_;
 };
-
-/// Says why as far as the socket takes it at once, and lets go.
-void refuse_client(fabric::lane& with, const std::string& why) {
-  base::log_warning("client refused: {}", why);
-  std::vector<std::byte> payload;
-  encode_payload(refused{.tag = 0, .code = static_cast<std::uint16_t>(fault::queue_full), .message = why}, payload);
-  [[maybe_unused]] const auto told = with.try_send({.type = refused::type}, payload);
-}
 
 std::size_t open_descriptors() {
   std::error_code unknown;
@@ -260,44 +251,34 @@ void rank_runtime::on_client(base::unique_fd socket, bool crowded) {
   auto lane = fabric::make_stream_lane(
       socket.release(), context_.self, generation{1}, client_rank, generation{1},
       {.frame_bytes_max = limits::frame_bytes_max_default, .in_flight_bytes_max = limits::frame_bytes_max_default * 2});
+  // Says why as far as the socket takes it at once, and lets go.
+  const auto refuse_client = [&](const std::string& why) {
+    base::log_warning("client refused: {}", why);
+    const auto [type, payload] = program_->refusal({fault::queue_full, why});
+    [[maybe_unused]] const auto told = lane->try_send({.type = type}, payload);
+  };
   if (crowded)
-    return refuse_client(*lane, "no descriptor is left for it (ulimit -n)");
+    return refuse_client("no descriptor is left for it (ulimit -n)");
   if (clients_ >= clients_max_)
-    return refuse_client(*lane, std::to_string(clients_max_) +
-                                    " clients are connected, the most that this front takes (limits::clients_max, or "
-                                    "what ulimit -n leaves)");
+    return refuse_client(std::to_string(clients_max_) +
+                         " clients are connected, the most that this front takes (limits::clients_max, or "
+                         "what ulimit -n leaves)");
   // The handlers need the key that `add` is about to give.
   const auto key = std::make_shared<fabric::wire::key>(0);
   const auto place = std::make_shared<client_place>(clients_);
-  *key = wire_.add(std::move(lane),
-                   {.on_frame = [this, key, place](const frame_view& frame) { return on_client_frame(*key, frame); },
-                    .on_gone =
-                        [this, key](const failure& cause) {
-                          if (cause.code != fault::peer_gone)
-                            base::log_warning("client refused: {}", to_string(cause));
-                          caf::anon_send(*context_.roles->find(role_kind::front), actors::client_gone{*key});
-                        }},
-                   nullptr,
-                   {.queue_bytes_max = limits::client_queue_bytes_max,
-                    .unhandled_max = limits::client_frames_max,
-                    .frame_within = limits::client_frame_deadline});
-}
-
-result<void> rank_runtime::on_client_frame(fabric::wire::key client, const frame_view& frame) {
-  const auto& front = *context_.roles->find(role_kind::front); // there before clients are accepted
-  const auto take = [&]<class Message>(Message body) -> result<void> {
-    if (auto read = decode_payload(frame.payload, body); !read)
-      return read;
-    caf::anon_send(front, actors::from_client<Message>{client, std::move(body)});
-    return {};
-  };
-  if (frame.header.type == ask::type)
-    return take(ask{});
-  if (frame.header.type == picture_chunk::type)
-    return take(picture_chunk{});
-  if (frame.header.type == withdraw::type)
-    return take(withdraw{});
-  return fail(fault::unknown_type, std::string{name(frame.header.type)} + " from a client");
+  *key = wire_.add(
+      std::move(lane),
+      {.on_frame = [this, key, place](const frame_view& frame) { return program_->accept_client_frame(*key, frame); },
+       .on_gone =
+           [this, key](const failure& cause) {
+             if (cause.code != fault::peer_gone)
+               base::log_warning("client refused: {}", to_string(cause));
+             program_->client_gone(*key);
+           }},
+      nullptr,
+      {.queue_bytes_max = limits::client_queue_bytes_max,
+       .unhandled_max = limits::client_frames_max,
+       .frame_within = limits::client_frame_deadline});
 }
 
 } // namespace troupe::cluster

@@ -5,7 +5,7 @@
 #include <fmt/format.h>
 
 #include "fabric/transfers/device_memory.hpp"
-#include "gpu/models/kv_writes.hpp"
+#include "protocols/cluster/program.hpp"
 #include "protocols/wire/codec.hpp"
 #include "runtime/base/log.hpp"
 #include "runtime/cluster/rank_runtime.hpp"
@@ -16,12 +16,6 @@ namespace troupe::cluster {
 using namespace protocols;
 
 namespace {
-
-constexpr std::uint64_t page = 4096;
-
-std::uint64_t whole_pages(std::uint64_t bytes) noexcept {
-  return (bytes + page - 1) / page * page;
-}
 
 /// What the kernel would give without taking it from a process; without end, where it does not say.
 std::uint64_t host_memory_left() {
@@ -51,54 +45,16 @@ struct sum_of_needs {
 
 } // namespace
 
-std::vector<rank_runtime::wanted_region> rank_runtime::regions_of_mine() const {
-  const auto& facts = context_.facts;
-  const auto& bounds = context_.spec.limits;
-  const auto pixels = whole_pages(facts.picture_bytes_max());
-  const auto rows = whole_pages(std::uint64_t{facts.picture_tokens_max()} * facts.row_elements() * sizeof(float));
-  const auto encode_cells = static_cast<std::uint32_t>(context_.plan.cells_of(role_kind::encode).size());
-  const auto where_computed = on_device() ? fabric::memory_kind::device : fabric::memory_kind::host;
-  // A prompt's rows are read once: where they arrive in the host's memory, they are read from there.
-  const auto where_read = by_way_of_host() ? fabric::memory_kind::host : where_computed;
-
-  std::vector<wanted_region> wanted;
-  const auto add = [&](const char* purpose, std::uint32_t slots, std::uint64_t bytes, fabric::memory_kind kind) {
-    if (slots * bytes > 0)
-      wanted.push_back({purpose, slots, bytes, kind});
-  };
-  if (facts.has_vision && role_here(role_kind::front))
-    add("staging", encode_cells * bounds.pixel_slots, pixels, fabric::memory_kind::host);
-  if (const auto* const cell = cell_here(role_kind::encode)) {
-    add("pixels", bounds.pixel_slots, pixels, fabric::memory_kind::host);
-    if (cell->leader() == context_.self)
-      add("tower", bounds.row_slots, rows, where_computed);
-  }
-  for (const auto role : {role_kind::prefill, role_kind::decode})
-    if (const auto* const cell = cell_here(role)) {
-      const auto layout = gpu::models::layout_at(facts, context_.spec, *cell, *cell->place_of(context_.self));
-      if (role == role_kind::prefill && facts.has_vision)
-        add("rows", bounds.row_slots, rows, where_read);
-      add(role == role_kind::prefill ? "kv.prefill" : "kv.decode", layout.blocks, layout.block_bytes(), where_computed);
-    }
-  return wanted;
-}
-
 /// Said before anything is loaded, with the sum: what is needed beside it is small and the libraries' own.
-result<void> rank_runtime::check_device_room(const std::vector<wanted_region>& wanted) const {
+result<void> rank_runtime::check_device_room(const std::vector<actors::wanted_region>& wanted) const {
   if (!on_device())
     return {};
   sum_of_needs needed;
-  for (const auto id : context_.plan.cells_on(context_.self)) {
-    const auto& cell = context_.plan.cell(id);
-    if (cell.role == role_kind::front || (cell.role == role_kind::encode && !context_.facts.has_vision))
-      continue;
-    const auto bytes =
-        gpu::models::weight_bytes(context_.model, cell.role, gpu::models::shard_at(cell, *cell.place_of(context_.self)),
-                                  gpu::models::element_of(context_.spec.model_dtype));
-    if (!bytes)
-      return tl::unexpected<failure>{bytes.error()};
-    needed.add("weights (" + std::string{name(cell.role)} + ")", *bytes);
-  }
+  const auto weights = program_->weights();
+  if (!weights)
+    return tl::unexpected<failure>{weights.error()};
+  for (const auto& [what, bytes] : *weights)
+    needed.add(what, bytes);
   for (const auto& region : wanted)
     if (region.kind == fabric::memory_kind::device)
       needed.add(region.purpose, region.slots * region.slot_bytes);
@@ -112,7 +68,7 @@ result<void> rank_runtime::check_device_room(const std::vector<wanted_region>& w
 }
 
 /// Mirrors are as large as what they mirror, and pinned: a host that has too little would end some process for it.
-result<void> rank_runtime::check_host_room(const std::vector<wanted_region>& wanted) const {
+result<void> rank_runtime::check_host_room(const std::vector<actors::wanted_region>& wanted) const {
   if (!by_way_of_host())
     return {};
   sum_of_needs needed;
@@ -130,13 +86,13 @@ result<void> rank_runtime::check_host_room(const std::vector<wanted_region>& wan
 }
 
 result<void> rank_runtime::register_regions() {
-  const auto wanted = regions_of_mine();
+  const auto wanted = program_->regions();
   if (auto fits = check_device_room(wanted).and_then([&] { return check_host_room(wanted); }); !fits)
     return fits;
   for (const auto& region : wanted) {
     auto made = transfers_->register_region(region.slots * region.slot_bytes, region.kind);
     if (!made)
-      return fail(made.error().code, std::string{"memory for "} + region.purpose + ": " + made.error().what);
+      return fail(made.error().code, "memory for " + region.purpose + ": " + made.error().what);
     made->card.slot_bytes = region.slot_bytes;
     context_.regions.emplace(region.purpose, *made);
   }
@@ -145,30 +101,21 @@ result<void> rank_runtime::register_regions() {
 
 std::vector<std::pair<rank_id, std::string>> rank_runtime::writers_of_mine() const {
   std::vector<std::pair<rank_id, std::string>> out;
-  const auto add = [&](rank_id writer, const char* purpose) {
-    if (context_.regions.contains(purpose))
-      out.emplace_back(writer, purpose);
-  };
-  add(context_.plan.front(), "pixels");
-  for (const auto id : context_.plan.cells_of(role_kind::encode))
-    add(context_.plan.cell(id).leader(), "rows");
-  for (const auto id : context_.plan.cells_of(role_kind::prefill))
-    for (const auto rank : context_.plan.cell(id).ranks)
-      add(rank, "kv.decode");
+  for (const auto& row : context_.plan.of->regions)
+    if (context_.regions.contains(std::string{row.purpose}))
+      for (const auto& rank : context_.plan.ranks)
+        if (stands_at(context_.plan, rank.id, row.writer))
+          out.emplace_back(rank.id, row.purpose);
   return out;
 }
 
 std::vector<std::pair<rank_id, std::string>> rank_runtime::written_by_me() const {
   std::vector<std::pair<rank_id, std::string>> out;
-  const auto add = [&](const char* source, role_kind receivers, const char* purpose) {
-    if (context_.regions.contains(source))
-      for (const auto id : context_.plan.cells_of(receivers))
-        for (const auto rank : context_.plan.cell(id).ranks)
-          out.emplace_back(rank, purpose);
-  };
-  add("staging", role_kind::encode, "pixels");
-  add("tower", role_kind::prefill, "rows");
-  add("kv.prefill", role_kind::decode, "kv.decode");
+  for (const auto& row : context_.plan.of->regions)
+    if (context_.regions.contains(std::string{row.source}))
+      for (const auto& rank : context_.plan.ranks)
+        if (stands_at(context_.plan, rank.id, row.owner))
+          out.emplace_back(rank.id, row.purpose);
   return out;
 }
 

@@ -8,14 +8,11 @@
 #include <fmt/format.h>
 
 #include "actors/clock_actor.hpp"
-#include "actors/serve/front_actor.hpp"
 #include "actors/watchdog_actor.hpp"
 #include "fabric/transfers/drilled_engine.hpp"
 #include "fabric/transfers/recorded_transfers.hpp"
 #include "fabric/transfers/staged_engine.hpp"
 #include "gpu/backend.hpp"
-#include "gpu/models/kv_writes.hpp"
-#include "gpu/models/text_io.hpp"
 #include "runtime/base/assert.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/digest.hpp"
@@ -70,21 +67,25 @@ rank_runtime::rank_runtime(const launch& start, cluster_spec spec, cluster_plan 
   config_.set("scheduler.max-threads", scheduler_threads);
   config_.set("scheduler.max-throughput", messages_a_turn);
   system_ = std::make_unique<caf::actor_system>(config_);
+  const auto make_program = actors::find_rank_program(context_.spec.program);
+  TROUPE_ASSERT("program", make_program != nullptr);
+  program_ = make_program(context_, *this);
 }
 
 rank_runtime::~rank_runtime() {
   stop();
 }
 
-bool rank_runtime::role_here(role_kind role) const {
-  return cell_here(role) != nullptr;
+bool rank_runtime::is_front() const {
+  return context_.plan.rank(context_.plan.front()).role != role_kind::stub && context_.plan.front() == context_.self;
 }
 
-const cell_plan* rank_runtime::cell_here(role_kind role) const {
-  for (const auto id : context_.plan.cells_on(context_.self))
-    if (context_.plan.cell(id).role == role)
-      return &context_.plan.cell(id);
-  return nullptr;
+std::size_t rank_runtime::devices_of(std::span<const rank_id> ranks) const {
+  return devices_among(ranks).size();
+}
+
+result<void> rank_runtime::send_to_front(message_type type, std::span<const std::byte> payload, time_point deadline) {
+  return fabric::send(*token_lane_, {.type = type}, payload, deadline);
 }
 
 result<endpoint> rank_runtime::open() {
@@ -146,7 +147,7 @@ result<endpoint> rank_runtime::open() {
     if (auto done = timed(start_part::memory, [&] { return register_regions(); }); !done)
       return tl::unexpected<failure>{done.error()};
     endpoint_.fabric_address = transfers_->address();
-    if (auto done = transfers_->start(actors::transfer_events_of(context_)); !done)
+    if (auto done = transfers_->start(program_->transfer_events()); !done)
       return tl::unexpected<failure>{done.error()};
   }
   wire_.beat(std::chrono::milliseconds{context_.spec.timeouts.heartbeat_ms}, [] {
@@ -201,24 +202,11 @@ result<std::vector<parity_fact>> rank_runtime::facts() {
       {"device", context_.spec.device}, {"threads", std::to_string(context_.spec.limits.threads)},
       environment_fact(environ)};
   base::log_info("environment: {}", out.back().value.empty() ? "nothing set that matters" : out.back().value);
-  if (auto captured = capture_fact())
-    out.push_back(*std::move(captured));
-  if (auto numbers = numerics_fact()) {
-    base::log_info("{}: {}", numbers->key, numbers->value);
-    out.push_back(*std::move(numbers));
-  }
   if (has_model()) {
-    const base::flight_span reading{record_of(start_part::files)};
-    auto folder =
-        gpu::models::open_folder(context_.model, {.device = device_,
-                                                  .threads = context_.spec.limits.threads,
-                                                  .element = gpu::models::element_of(context_.spec.model_dtype),
-                                                  .step_max = step_max(),
-                                                  .captures = &context_.captures});
-    if (!folder)
-      return tl::unexpected<failure>{folder.error()};
-    folder_ = *std::move(folder);
-    out.push_back({"model", base::hex(folder_->fingerprint())});
+    auto stated = program_->facts();
+    if (!stated)
+      return tl::unexpected<failure>{stated.error()};
+    std::ranges::move(*stated, std::back_inserter(out));
     if (auto same = check_files(); !same)
       return tl::unexpected<failure>{same.error()};
     out.push_back(files_);
@@ -235,32 +223,6 @@ result<void> rank_runtime::check_files() const {
                                                  context_.model.string()));
 }
 
-/// What this rank captures and how it is cut, as every rank of its pool does: one that runs a collective by itself
-/// while another has it in a graph would hang both, minutes later (G1, G2, G4, G13).
-std::optional<parity_fact> rank_runtime::capture_fact() const {
-  std::string text;
-  if (const auto* const cell = cell_here(role_kind::decode); cell != nullptr && cell->pipeline_parallel == 1) {
-    if (!on_device() || devices_of(cell->ranks).size() == cell->ranks.size())
-      text += fmt::format("steps of powers of two up to {} rows, sums inside\n", context_.spec.limits.batch_max);
-  }
-  if (role_here(role_kind::encode))
-    text += fmt::format("towers of the last {} sizes of pictures\n", limits::tower_sizes_max);
-  if (text.empty())
-    return std::nullopt;
-  return parity_fact{"capture of " + context_.plan_of_self().pool, context_.captures ? std::move(text) : "nothing"};
-}
-
-/// Of a rank that computes: binds the ranks of its pool, which serve the same requests. What cannot be stated here
-/// because the device cannot be used is said by name when its operations are opened.
-std::optional<parity_fact> rank_runtime::numerics_fact() const {
-  if (!has_model() || !(role_here(role_kind::encode) || role_here(role_kind::prefill) || role_here(role_kind::decode)))
-    return std::nullopt;
-  auto stated = gpu::numerics_of(device_);
-  if (!stated)
-    return std::nullopt;
-  return parity_fact{"numerics of " + context_.plan_of_self().pool, *std::move(stated)};
-}
-
 result<void> rank_runtime::group(const roster& everybody, time_point deadline) {
   TROUPE_FAULT_POINT("rank.grouping");
   std::set<rank_id> all;
@@ -271,40 +233,20 @@ result<void> rank_runtime::group(const roster& everybody, time_point deadline) {
                 [&] { return make_lanes(everybody, deadline).and_then([&] { return attach_memory(all, deadline); }); });
       !done)
     return done;
-  if (auto done = load_roles(deadline); !done)
-    return done;
-  if (is_front()) {
-    auto words = gpu::models::tokenizer::open(context_.model);
-    if (!words)
-      return tl::unexpected<failure>{words.error()};
-    auto ingest = system_->spawn<actors::ingest_actor, caf::detached>(context_, *words);
-    context_.roles->publish(
-        role_kind::front,
-        system_->spawn<actors::front_actor>(context_, actors::front_actor::parts{.words = *std::move(words),
-                                                                                 .ingest = std::move(ingest),
-                                                                                 .on_drained = calls_.on_drained}));
-    if (auto same = check_files(); !same)
-      return same;
-  }
-  start_roles();
+  if (has_model())
+    if (auto done = program_->load(deadline); !done)
+      return done;
   take_deliveries(context_, calls_.on_peer_gone);
   return {};
 }
 
 result<void> rank_runtime::warm() {
   TROUPE_FAULT_POINT("rank.warming");
-  for (const auto id : context_.plan.cells_on(context_.self)) // in plan order, as every member of the cell does
-    if (const auto found = roles_.find(context_.plan.cell(id).role); found != roles_.end())
-      if (auto done = found->second->steps->warm(); !done)
-        return done;
-  return {};
+  return program_->warm();
 }
 
 result<void> rank_runtime::serve() {
-  for (auto& [kind, one] : roles_)
-    caf::anon_send(one->executor, actors::run_atom::value);
-  if (const auto* const encode = context_.roles->find(role_kind::encode))
-    caf::anon_send(*encode, actors::start_atom::value);
+  program_->serve();
   if (is_front()) {
     auto clients = fabric::listening_socket::at_unix(run_directory_ + "/front.sock", SOCK_STREAM);
     if (!clients)
@@ -317,8 +259,7 @@ result<void> rank_runtime::serve() {
 }
 
 void rank_runtime::drain() {
-  if (const auto* const front = context_.roles->find(role_kind::front))
-    caf::anon_send(*front, actors::drain_atom::value);
+  program_->drain();
 }
 
 result<void> rank_runtime::lose(const lost& news) {
@@ -339,16 +280,12 @@ result<void> rank_runtime::lose(const lost& news) {
       return true;
     });
   }
-  // Requests of the front go elsewhere; whoever holds a grant of theirs forgets it (K1).
-  for (const auto role : {role_kind::front, role_kind::encode, role_kind::prefill, role_kind::decode})
-    if (const auto* const found = context_.roles->find(role))
-      caf::anon_send(*found, news);
+  program_->lose(news);
   return {};
 }
 
 void rank_runtime::regain(const recovered& news) {
-  if (const auto* const front = context_.roles->find(role_kind::front))
-    caf::anon_send(*front, news);
+  program_->recover(news);
 }
 
 result<void> rank_runtime::rejoin(const protocols::rejoin& order, const std::function<bool()>& urgent) {
@@ -367,10 +304,7 @@ result<void> rank_runtime::rejoin(const protocols::rejoin& order, const std::fun
       return tl::unexpected<failure>{at_edge_with(which.peer, lane.error())};
     adopt(which, *std::move(lane));
   }
-  for (const auto role : {role_kind::prefill, role_kind::decode})
-    if (const auto* const found = context_.roles->find(role))
-      caf::anon_send(*found, actors::writers_gone{{begun->ranks.begin(), begun->ranks.end()},
-                                                  bytes_may_arrive(context_.spec.lanes.bulk)});
+  program_->writers_gone(begun->ranks, bytes_may_arrive(context_.spec.lanes.bulk));
   return attach_memory(begun->ranks, begun->by, urgent);
 }
 
@@ -378,9 +312,7 @@ void rank_runtime::stop() {
   if (stopping_)
     return;
   stopping_ = true;
-  for (auto& [kind, one] : roles_)
-    if (one->executor)
-      caf::anon_send(one->executor, actors::stop_atom::value);
+  program_->stop();
   wire_.stop();
   if (transfers_)
     transfers_->stop();

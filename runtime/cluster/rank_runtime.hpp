@@ -12,14 +12,12 @@
 
 #include <caf/all.hpp>
 
-#include "actors/executor_actor.hpp"
 #include "actors/rank_context.hpp"
-#include "actors/serve/admission_table.hpp"
+#include "actors/rank_program.hpp"
 #include "fabric/lanes/connect.hpp"
 #include "fabric/lanes/wire.hpp"
 #include "fabric/transfers/transfer.hpp"
 #include "gpu/group.hpp"
-#include "gpu/models/model.hpp"
 #include "protocols/cluster/edge_machine.hpp"
 #include "protocols/cluster/life_messages.hpp"
 #include "protocols/wire/edge_messages.hpp"
@@ -30,7 +28,7 @@ namespace troupe::cluster {
 /// ready): sockets and memory first, the model next, then edges and groups with the others, then the actors.
 /// Contract: B1, B3, B20, I23, I25.
 /// Threads: the rank's main thread. Errors of each step end the rank.
-class rank_runtime {
+class rank_runtime final : private actors::rank_services {
 public:
   struct events {
     std::function<void(const protocols::failure& cause, const std::string& where)> on_failure; ///< any thread
@@ -75,16 +73,14 @@ public:
   /// Where the main thread says that it is at work.
   base::progress_counter watch_main_thread() { return context_.turns->claim("the rank's main thread stands still"); }
   /// Every thread that waits for work turns at least so often: well within what the watchdog allows (K13).
-  std::chrono::milliseconds nap() const noexcept;
+  std::chrono::milliseconds nap() const noexcept override;
 
-  const std::string& device() const noexcept { return device_; } ///< once opened
+  const std::string& device() const noexcept override { return device_; } ///< once opened
 
 private:
   using lane_name = protocols::lane_name;
 
-  bool role_here(protocols::role_kind role) const;
-  bool is_front() const { return role_here(protocols::role_kind::front); }
-  const protocols::cell_plan* cell_here(protocols::role_kind role) const;
+  bool is_front() const;
   bool has_model() const noexcept { return !context_.spec.model_path.empty(); }
 
   std::string transfer_socket(protocols::rank_id rank) const {
@@ -92,26 +88,26 @@ private:
   }
 
   void start_watchdog();
-  std::optional<protocols::parity_fact> numerics_fact() const;
-  std::optional<protocols::parity_fact> capture_fact() const;
-  protocols::result<void> check_files() const;
+  // What the program may ask of its rank.
+  caf::actor_system& system() override { return *system_; }
+  std::size_t devices_of(std::span<const protocols::rank_id> ranks) const override;
+  protocols::result<actors::cell_groups> join(const protocols::cell_plan& cell,
+                                              const std::function<protocols::result<void>()>& load,
+                                              protocols::time_point deadline) override; // rank_groups.cpp
+  protocols::result<void> send_to_front(protocols::message_type type, std::span<const std::byte> payload,
+                                        protocols::time_point deadline) override;
+  protocols::result<void> check_files() const override;
+  void drained() override { calls_.on_drained(); }
 
   // rank_memory.cpp
   protocols::result<void> register_regions();
-  struct wanted_region {
-    const char* purpose;
-    std::uint32_t slots;
-    std::uint64_t slot_bytes;
-    fabric::memory_kind kind;
-  };
-  std::vector<wanted_region> regions_of_mine() const;
-  protocols::result<void> check_device_room(const std::vector<wanted_region>& wanted) const;
-  protocols::result<void> check_host_room(const std::vector<wanted_region>& wanted) const;
+  protocols::result<void> check_device_room(const std::vector<actors::wanted_region>& wanted) const;
+  protocols::result<void> check_host_room(const std::vector<actors::wanted_region>& wanted) const;
   protocols::result<void> find_device();
   protocols::result<void> give_device(gpu::group& group);
   protocols::duration step_max() const { return std::chrono::milliseconds{context_.spec.timeouts.collective_ms}; }
   /// GPUs that these have between them.
-  std::set<std::string> devices_of(std::span<const protocols::rank_id> ranks) const;
+  std::set<std::string> devices_among(std::span<const protocols::rank_id> ranks) const;
   void warn_of_turns(const gpu::group& group) const;
   bool on_device() const { return context_.plan_of_self().device.kind != "cpu"; }
   /// The bulk lane reaches no GPU's memory: regions there have mirrors of the host
@@ -146,15 +142,6 @@ private:
   protocols::result<void> on_control_frame(protocols::rank_id peer, const protocols::frame_view& frame);
   std::size_t find_room_for_clients() const;
   void on_client(base::unique_fd socket, bool crowded);
-  protocols::result<void> on_client_frame(fabric::wire::key client, const protocols::frame_view& frame);
-
-  // rank_roles.cpp
-  protocols::result<void> load_roles(protocols::time_point deadline);
-  protocols::result<std::shared_ptr<actors::cell_steps>>
-  make_steps(const protocols::cell_plan& cell, const actors::admission_table& board, protocols::time_point deadline);
-  protocols::result<void> give_model(const protocols::cell_plan& cell, gpu::step_runner::parts& runs);
-  actors::executor_actor::token_sink token_sink();
-  void start_roles();
 
   actors::rank_context context_;
   events calls_;
@@ -169,7 +156,6 @@ private:
   unsigned device_count_ = 0;                            ///< of the GPUs of this machine
   std::shared_ptr<fabric::device_memory> device_memory_; ///< null on the cpu
   std::unique_ptr<fabric::transfer_engine> transfers_;
-  std::unique_ptr<gpu::models::model_folder> folder_;
   protocols::parity_fact files_;         ///< of the model folder, from before the first was read
   std::atomic<std::size_t> clients_ = 0; ///< whose links the wire holds
   std::size_t clients_max_ = 0;          ///< constant once clients are accepted
@@ -184,15 +170,8 @@ private:
   std::map<lane_name, fabric::wire::key> wired_; ///< lanes that the wire drives
   std::vector<fabric::wire::peer_signs> signs_;  ///< by rank
   std::unique_ptr<fabric::lane> token_lane_;     ///< decode leader's executor to the front
-  std::vector<std::byte> token_bytes_;
 
-  struct role_parts {
-    protocols::cell_id cell;
-    actors::admission_table board;
-    std::shared_ptr<actors::cell_steps> steps; ///< the main thread's until the executor runs
-    caf::actor executor;
-  };
-  std::map<protocols::role_kind, std::unique_ptr<role_parts>> roles_;
+  std::unique_ptr<actors::rank_program> program_; ///< before the actors, which use it until they end
   caf::actor_system_config config_;
   std::unique_ptr<caf::actor_system> system_;
   bool stopping_ = false;

@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include "gpu/models/text_io.hpp"
+#include "protocols/cluster/program.hpp"
 
 namespace troupe::cluster {
 
@@ -30,7 +31,7 @@ protocols::result<model_check> check_model(const loaded_spec& loaded) {
 
   std::vector<std::string> problems;
   for (const auto& pool : spec.pools) {
-    if (pool.role == protocols::role_kind::stub || pool.role == protocols::role_kind::front)
+    if (!protocols::find_program(spec.program)->row(pool.role).computes)
       continue;
     const auto layout = gpu::models::check_layout(*facts, pool.role, pool.tensor_parallel, pool.pipeline_parallel);
     if (!layout)

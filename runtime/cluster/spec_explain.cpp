@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "protocols/serve/roles.hpp"
 #include "runtime/cluster/spec_keys.hpp"
 
 namespace troupe::cluster {
@@ -93,7 +94,7 @@ std::string explain_values(const loaded_spec& loaded) {
 }
 
 std::string explain_plan(const cluster_spec& spec, const cluster_plan& plan) {
-  using protocols::role_kind;
+  namespace serve_role = protocols::serve_role;
   std::string out =
       fmt::format("{}: {} in {}, {} on {}, {}\n", spec.name, counted(plan.ranks.size(), "rank"),
                   counted(spec.pools.size(), "pool"), spec.program, spec.device, protocols::name(spec.model_dtype));
@@ -115,10 +116,10 @@ std::string explain_plan(const cluster_spec& spec, const cluster_plan& plan) {
   if (!plan.groups.empty())
     out += fmt::format("  collectives              {}\n", control_lane_of(spec));
   const auto bulk = alone ? std::string{"within the rank"} : bulk_lane_of(spec);
-  if (has(plan, role_kind::encode))
+  if (has(plan, serve_role::encode))
     out += fmt::format("  pictures front->encode   {}\n  rows encode->prefill     {}\n", bulk, bulk);
   const bool on_gpus = std::ranges::any_of(plan.ranks, [](const auto& rank) { return rank.device.kind == "cuda"; });
-  if (has(plan, role_kind::decode))
+  if (has(plan, serve_role::decode))
     out += fmt::format("  keys, values to decode   {}\n", !on_gpus || alone ? bulk
                                                           : spec.lanes.bulk == bulk_lane::fabric
                                                               ? bulk + ", by way of the host's memory"

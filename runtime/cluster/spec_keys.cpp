@@ -1,5 +1,6 @@
 #include "runtime/cluster/spec_keys.hpp"
 
+#include "protocols/cluster/program.hpp"
 #include "runtime/cluster/key_makers.hpp"
 
 namespace troupe::cluster {
@@ -50,6 +51,13 @@ pool_key pool_device_key() {
   return key;
 }
 
+std::vector<std::string_view> names_of_programs() {
+  std::vector<std::string_view> names;
+  for (const auto* const each : protocols::programs())
+    names.push_back(each->name);
+  return names;
+}
+
 std::vector<spec_section> make_sections() {
   namespace limits = protocols::limits;
   constexpr std::uint64_t frame_least = limits::picture_chunk_bytes + limits::frame_header_bytes + 64;
@@ -61,7 +69,7 @@ std::vector<spec_section> make_sections() {
   sections.push_back(
       {"",
        "The cluster.",
-       {version_key(), name_key(), choice<spec>("program", {"serve"}, "What the ranks run.", FIELD(program)),
+       {version_key(), name_key(), choice<spec>("program", names_of_programs(), "What the ranks run.", FIELD(program)),
         device_key(), entry<spec>("drills", "Ranks accept injected faults.", FIELD(drills))}});
   sections.push_back(
       {"model",
@@ -126,23 +134,30 @@ std::vector<spec_section> make_sections() {
   // "one" is what an encode pool's "cell" was once called.
   const std::vector<std::pair<std::string_view, restart_policy>> policies{
       {"cell", restart_policy::cell}, {"none", restart_policy::none}, {"one", restart_policy::cell}};
-  sections.push_back(
-      {"restart",
-       "What is started again when a rank has died.",
-       {named<spec, restart_policy>("encode", policies, "In an encode pool.", FIELD(restart.encode)),
-        named<spec, restart_policy>("prefill", policies, "In a prefill pool.", FIELD(restart.prefill)),
-        named<spec, restart_policy>("decode", policies, "In a decode pool.", FIELD(restart.decode)),
-        whole<spec>("intensity", {0, 1000}, "Restarts allowed within the window.", FIELD(restart.intensity)),
-        whole<spec>("window_s", {1, 86'400}, "Length of the window, in seconds.", FIELD(restart.window_s))}});
+  spec_section restart{"restart", "What is started again when a rank has died.", {}};
+  for (const auto* const each : protocols::programs())
+    for (const auto& row : each->roles)
+      if (row.restarts)
+        restart.keys.push_back(named<spec, restart_policy>(
+            row.name, policies,
+            "What becomes of a cell of this role.", [number = static_cast<std::size_t>(row.role)](auto&& of) -> auto& {
+              return of.restart.of[number];
+            }));
+  restart.keys.push_back(
+      whole<spec>("intensity", {0, 1000}, "Restarts allowed within the window.", FIELD(restart.intensity)));
+  restart.keys.push_back(
+      whole<spec>("window_s", {1, 86'400}, "Length of the window, in seconds.", FIELD(restart.window_s)));
+  sections.push_back(std::move(restart));
   return sections;
 }
 
 std::vector<pool_key> make_pool_keys() {
   using pool = pool_spec;
   std::vector<std::pair<std::string_view, role_kind>> roles;
-  for (const auto role :
-       {role_kind::front, role_kind::encode, role_kind::prefill, role_kind::decode, role_kind::all, role_kind::stub})
-    roles.emplace_back(protocols::name(role), role);
+  for (const auto* const each : protocols::programs())
+    for (const auto& row : each->roles)
+      roles.emplace_back(row.name, row.role);
+  roles.emplace_back(protocols::name(role_kind::stub), role_kind::stub);
   return {required(named<pool, role_kind>("role", std::move(roles), "What each rank of the pool does.", FIELD(role))),
           whole<pool>("cells", {1, 4096}, "Cells that do the same job.", FIELD(cells)),
           whole<pool>("tensor_parallel", {1, 64}, "Ranks that share each layer.", FIELD(tensor_parallel)),

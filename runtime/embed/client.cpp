@@ -17,6 +17,7 @@
 #include "fabric/lanes/connect.hpp"
 #include "fabric/socket_address.hpp"
 #include "protocols/limits.hpp"
+#include "protocols/serve/message_types.hpp"
 #include "protocols/wire/codec.hpp"
 #include "runtime/base/clock.hpp"
 
@@ -39,13 +40,13 @@ result<event> decode(const frame_view& frame) {
 
 /// A frame of any other type has no business on this connection.
 result<event> decode_event(const frame_view& frame) {
-  if (frame.header.type == message_type::accepted)
+  if (frame.header.type == serve_type::accepted)
     return decode<accepted>(frame);
-  if (frame.header.type == message_type::answer)
+  if (frame.header.type == serve_type::answer)
     return decode<answer>(frame);
-  if (frame.header.type == message_type::finished)
+  if (frame.header.type == serve_type::finished)
     return decode<finished>(frame);
-  if (frame.header.type == message_type::refused)
+  if (frame.header.type == serve_type::refused)
     return decode<refused>(frame);
   return fail(fault::unknown_type, "the front sent a frame that is no reply");
 }

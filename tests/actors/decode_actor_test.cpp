@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 
+#include "protocols/serve/message_types.hpp"
+#include "protocols/serve/roles.hpp"
 #include "tests/actors/role_rig.hpp"
 
 using namespace troupe;
@@ -32,7 +34,7 @@ struct decode_cell : role_rig {
                    .max_tokens = 28,
                    .sampling = {},
                    .end_tokens = {63},
-                   .prefill_cell = plan.cells_of(role_kind::prefill)[0],
+                   .prefill_cell = plan.cells_of(serve_role::prefill)[0],
                    .deadline_ms = deadline_ms,
                    .prompt_digest = 77});
     expect<ack>().from(decode).to(front);
@@ -43,7 +45,7 @@ struct decode_cell : role_rig {
       for (const auto writer : writers)
         CHECK(expect<grant_blocks>().from(owner).to(writer).blocks.size() == 8);
   }
-  bool has_blocks() { return count(message_type::reserve_blocks, decode, decode_worker) > 0; }
+  bool has_blocks() { return count(serve_type::reserve_blocks, decode, decode_worker) > 0; }
   void hands_over(std::uint64_t request, std::uint64_t digest = 77) {
     say(prefill, decode,
         handover{.request = request_id{request},
@@ -196,7 +198,7 @@ TEST_CASE_FIXTURE(decode_cell,
     say(prefill, owner, blocks_returned{request_id{1}, room_of(1), true});
   }
   pass(30s);
-  CHECK(count(message_type::blocks_quiet, decode_worker, decode) == 0);
+  CHECK(count(serve_type::blocks_quiet, decode_worker, decode) == 0);
   CHECK_FALSE(has_blocks());
 
   SUBCASE("its word") {
@@ -211,7 +213,7 @@ TEST_CASE_FIXTURE(decode_cell,
     lose({writers.begin(), writers.end()}, generation{2});
     for (const auto owner : members) // too late to count: who says so is about to die
       say(prefill_worker, owner, blocks_returned{request_id{1}, room_of(1), true});
-    CHECK(count(message_type::blocks_quiet, decode_worker, decode) == 0);
+    CHECK(count(serve_type::blocks_quiet, decode_worker, decode) == 0);
     reap({writers.begin(), writers.end()});
   }
   CHECK_FALSE(has_blocks()); // the worker has not said so to its leader
@@ -231,7 +233,7 @@ TEST_CASE_FIXTURE(decode_cell, "I24: bytes that a network card may still deliver
       say(writer, owner, blocks_returned{request_id{1}, room_of(1), false});
     }
   pass(limits::slot_quarantine - 1s);
-  CHECK(count(message_type::blocks_quiet, decode_worker, decode) == 0);
+  CHECK(count(serve_type::blocks_quiet, decode_worker, decode) == 0);
   pass(2s);
   expect<blocks_quiet>().from(decode_worker).to(decode);
   is_granted(2);

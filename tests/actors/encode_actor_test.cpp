@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 
+#include "protocols/serve/message_types.hpp"
+#include "protocols/serve/roles.hpp"
 #include "tests/actors/role_rig.hpp"
 
 using namespace troupe;
@@ -36,7 +38,7 @@ struct encode_cell : role_rig {
   }
   /// What came back of them since.
   std::size_t credits_held() {
-    while (count(message_type::grant_pixels, leader, front) > 0)
+    while (count(serve_type::grant_pixels, leader, front) > 0)
       for (const auto& slot : expect<grant_pixels>().from(leader).to(front).slots)
         credits.push_back(slot);
     return credits.size();
@@ -50,7 +52,7 @@ struct encode_cell : role_rig {
                           .width = 4,
                           .tokens = tokens,
                           .content_hash = 0,
-                          .prefill_cell = plan.cells_of(role_kind::prefill)[0],
+                          .prefill_cell = plan.cells_of(serve_role::prefill)[0],
                           .deadline_ms = deadline_ms});
   }
   void is_acknowledged() { expect<ack>().from(leader).to(front); }
@@ -184,7 +186,7 @@ TEST_CASE_FIXTURE(encode_cell, "C15: a picture that is cancelled in any phase gi
       complete(each);
     CHECK(credits_held() == 4);
     if (at == phase::writing) {
-      CHECK(count(message_type::rows_returned, leader, prefill) == 0); // written whole
+      CHECK(count(serve_type::rows_returned, leader, prefill) == 0); // written whole
     } else {
       CHECK(expect<rows_returned>().from(leader).to(prefill).settled);
       grants(id, 1); // late

@@ -15,6 +15,7 @@
 
 #include "actors/executor_actor.hpp"
 #include "fabric/lanes/connect.hpp"
+#include "protocols/serve/roles.hpp"
 #include "tests/actors/counting_model.hpp"
 
 /// A cell whose ranks are executors of this process, with real groups over shared-memory lanes.
@@ -37,7 +38,7 @@ public:
   explicit executor_company(std::uint32_t tensor_parallel, std::uint32_t pipeline_parallel = 1,
                             protocols::duration deadline = 10s)
       : size(tensor_parallel * pipeline_parallel), ends(size), prefilled(size), moments(size) {
-    cell.role = protocols::role_kind::decode;
+    cell.role = protocols::serve_role::decode;
     cell.tensor_parallel = tensor_parallel;
     cell.pipeline_parallel = pipeline_parallel;
     for (std::uint32_t place = 0; place < size; ++place)

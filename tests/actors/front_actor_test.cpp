@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include "actors/serve/front_actor.hpp"
+#include "protocols/serve/message_types.hpp"
 #include "tests/actors/role_rig.hpp"
 
 using namespace troupe;
@@ -38,20 +39,19 @@ struct front_scene : role_rig {
     expect<accepted>().from(front).to_client(of);
   }
   bool has_started() {
-    return count(message_type::submit, front, ranks::prefill) +
-               count(message_type::submit, front, ranks::other_prefill) >
+    return count(serve_type::submit, front, ranks::prefill) + count(serve_type::submit, front, ranks::other_prefill) >
            0;
   }
   /// The orders of the next attempt; every leader acknowledges.
   attempt starts() {
     attempt one;
     for (const auto leader : {ranks::decode, ranks::other_decode})
-      if (one.decode == rank_id{} && count(message_type::reserve_kv, front, leader) > 0) {
+      if (one.decode == rank_id{} && count(serve_type::reserve_kv, front, leader) > 0) {
         one.decode = leader;
         one.id = expect<reserve_kv>().from(front).to(leader).request;
       }
     for (const auto leader : {ranks::prefill, ranks::other_prefill})
-      if (one.prefill == rank_id{} && count(message_type::submit, front, leader) > 0) {
+      if (one.prefill == rank_id{} && count(serve_type::submit, front, leader) > 0) {
         one.prefill = leader;
         for (const auto& each : expect<submit>().from(front).to(leader).pictures) {
           const auto encode = plan.cell(each.encode_cell).leader();

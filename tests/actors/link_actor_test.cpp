@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 
+#include "protocols/serve/message_types.hpp"
+#include "protocols/serve/roles.hpp"
 #include "protocols/serve/routes.hpp"
 #include "tests/actors/role_rig.hpp"
 
@@ -39,7 +41,7 @@ std::string as_text(const role_rig& rig) {
 TEST_CASE("A26: a link whose queue is full ends the rank by the link's name, and one whose peer is dead drops what it "
           "is given") {
   role_rig rig{{decode}};
-  REQUIRE(rig.plan.cell(cell_id{3}).role == role_kind::prefill);
+  REQUIRE(rig.plan.cell(cell_id{3}).role == serve_role::prefill);
   SUBCASE("full") {
     rig.break_link(decode, decode_worker.value, fault::queue_full);
     rig.say(front, decode, order(1));
@@ -55,7 +57,7 @@ TEST_CASE("A26: a link whose queue is full ends the rank by the link's name, and
     rig.say(front, decode, order(1));
     CHECK(rig.failures.empty());
     rig.mend_link(decode, decode_worker.value);
-    CHECK(rig.count(message_type::reserve_blocks, decode, decode_worker) == 0); // of a generation that is no more (D4)
+    CHECK(rig.count(serve_type::reserve_blocks, decode, decode_worker) == 0); // of a generation that is no more (D4)
   }
   rig.expect<ack>().from(decode).to(front); // the other links are as they were
   rig.say(front, decode, order(2));
@@ -71,7 +73,7 @@ TEST_CASE("A26: a link that was given the lane of a new generation posts there, 
   CHECK(rig.expect<ack>().from(decode).to(front).request == request_id{1});
   CHECK(rig.expect<ack>().from(decode).to_client().request == request_id{2});
   CHECK(rig.expect<ack>().from(decode).to_client().request == request_id{3});
-  CHECK(rig.count(message_type::ack, decode, front) == 0);
+  CHECK(rig.count(serve_type::ack, decode, front) == 0);
 }
 
 TEST_CASE("K12: frames that come before their role is there are done in order when it is, and break no edge") {
@@ -80,7 +82,7 @@ TEST_CASE("K12: frames that come before their role is there are done in order wh
   rig.say(front, decode, order(2));
   rig.say(front, decode, cancel{request_id{1}, "the client left"});
   rig.finish_downloads(prefill, decode, transfer_kind::kv, room_id{101}); // nobody has granted anything: of nobody
-  CHECK(rig.count(message_type::ack, decode, front) == 0);
+  CHECK(rig.count(serve_type::ack, decode, front) == 0);
   rig.come(decode);
   CHECK(rig.expect<ack>().from(decode).to(front).request == request_id{1});
   CHECK(rig.expect<ack>().from(decode).to(front).request == request_id{2});
@@ -133,15 +135,15 @@ TEST_CASE("A26: bytes that are no message between roles are refused, and the act
   role_rig rig{{decode}};
   std::vector<std::byte> whole;
   encode_payload(order(1), whole);
-  const auto unknown = rig.give(front, decode, message_type::ask, whole);
+  const auto unknown = rig.give(front, decode, serve_type::ask, whole);
   REQUIRE_FALSE(unknown);
   CHECK(unknown.error().code == fault::unknown_type);
   for (const std::size_t bytes : {std::size_t{0}, std::size_t{9}, whole.size() / 2}) {
     CAPTURE(bytes);
-    CHECK_FALSE(rig.give(front, decode, message_type::reserve_kv, {whole.begin(), whole.begin() + bytes}));
+    CHECK_FALSE(rig.give(front, decode, serve_type::reserve_kv, {whole.begin(), whole.begin() + bytes}));
   }
   rig.expect_silence();
-  CHECK(rig.give(front, decode, message_type::reserve_kv, whole));
+  CHECK(rig.give(front, decode, serve_type::reserve_kv, whole));
   rig.expect<ack>().from(decode).to(front);
 }
 
@@ -154,9 +156,9 @@ TEST_CASE("C46: every role actor lives on when ranks are lost, and when frames o
         rig.lose({rank}, generation{2});
         rig.reap({rank});
         for (const auto type :
-             {message_type::cancel, message_type::arrived, message_type::kv_sent, message_type::release,
-              message_type::rows_returned, message_type::blocks_returned, message_type::revoke_rows,
-              message_type::revoke_blocks, message_type::rows_quiet, message_type::blocks_quiet, message_type::ack})
+             {serve_type::cancel, serve_type::arrived, serve_type::kv_sent, serve_type::release,
+              serve_type::rows_returned, serve_type::blocks_returned, serve_type::revoke_rows,
+              serve_type::revoke_blocks, serve_type::rows_quiet, serve_type::blocks_quiet, serve_type::ack})
           if (!takers_of(rig.plan, type, rank, real).empty())
             CHECK(rig.give(rank, real, type, std::vector<std::byte>(64)));
         rig.regain({rank}, generation{2});

@@ -1,7 +1,9 @@
 #include <doctest/doctest.h>
 
 #include "fabric/transfers/device_memory.hpp"
+#include "protocols/serve/message_types.hpp"
 #include "protocols/serve/prompt_digest.hpp"
+#include "protocols/serve/roles.hpp"
 #include "tests/actors/role_rig.hpp"
 
 using namespace troupe;
@@ -23,7 +25,7 @@ constexpr std::array receivers{decode, decode_worker};
 struct prefill_cell : role_rig {
   prefill_cell() : role_rig({prefill, prefill_worker}) {}
 
-  cell_id decode_cell() const { return plan.cells_of(role_kind::decode)[0]; }
+  cell_id decode_cell() const { return plan.cells_of(serve_role::decode)[0]; }
   static room_id kv_room(std::uint64_t request) { return room_id{100 + request}; }
   static room_id row_room(std::uint64_t request) { return room_id{200 + request}; }
 
@@ -41,7 +43,7 @@ struct prefill_cell : role_rig {
                         .tokens = 4,
                         .grid = {1, 2, 2},
                         .content_hash = 0,
-                        .encode_cell = plan.cells_of(role_kind::encode)[0]}};
+                        .encode_cell = plan.cells_of(serve_role::encode)[0]}};
     say(front, prefill, work);
     expect<ack>().from(prefill).to(front);
   }
@@ -126,7 +128,7 @@ TEST_CASE_FIXTURE(prefill_cell,
   CHECK(writes_asked_for() == 0);
   CHECK(expect<error>().from(prefill).to(front).code == static_cast<std::uint16_t>(fault::cell_gone));
   has_first_token(run);
-  CHECK(count(message_type::handover, prefill, decode) == 0);
+  CHECK(count(serve_type::handover, prefill, decode) == 0);
   CHECK(expect<shipped>().from(prefill_worker).to(prefill).code == static_cast<std::uint16_t>(fault::cell_gone));
 
   for (const auto writer : members) // what was under way
@@ -163,7 +165,7 @@ TEST_CASE_FIXTURE(prefill_cell, "K15: a part that failed while another was on it
 
     const result<void> fails = fail(fault::transfer_failed, "the card says so");
     complete(writes[failed_first ? 2 : 3], fails);
-    CHECK(count(message_type::kv_sent, prefill_worker, prefill) == 0); // one is under way still
+    CHECK(count(serve_type::kv_sent, prefill_worker, prefill) == 0); // one is under way still
     complete(writes[failed_first ? 3 : 2]);
     const auto said = expect<shipped>().from(prefill_worker).to(prefill);
     CHECK(said.code == static_cast<std::uint16_t>(fault::transfer_failed));
@@ -268,7 +270,7 @@ TEST_CASE_FIXTURE(prefill_cell,
   submits(5, 8, true);
   submits(6, 8, true);
   drop_frames();
-  const auto have_slots = [&] { return count(message_type::grant_rows, prefill, ranks::encode); };
+  const auto have_slots = [&] { return count(serve_type::grant_rows, prefill, ranks::encode); };
   pass(30s);
   talk_within_the_cell();
   CHECK(have_slots() == 0);

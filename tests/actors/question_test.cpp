@@ -1,7 +1,9 @@
 #include <doctest/doctest.h>
 
 #include "actors/serve/front_actor.hpp"
+#include "protocols/serve/message_types.hpp"
 #include "protocols/serve/prompt_digest.hpp"
+#include "protocols/serve/roles.hpp"
 #include "tests/actors/role_rig.hpp"
 
 using namespace troupe;
@@ -68,7 +70,7 @@ TEST_CASE("A5: a question passes every role actor, from a client's first frame t
   for (const auto writer : {prefill, prefill_worker}) {
     rig.expect<grant_blocks>().from(decode).to(writer);
     rig.expect<grant_blocks>().from(decode_worker).to(writer);
-    rig.tell(writer, prefilled{request, reserved.room, rig.plan.cells_of(role_kind::decode)[0], run.blocks, nullptr});
+    rig.tell(writer, prefilled{request, reserved.room, rig.plan.cells_of(serve_role::decode)[0], run.blocks, nullptr});
     for (const auto to : {decode, decode_worker}) {
       const auto kv = rig.expect_write(writer, to);
       rig.arrive(kv);
@@ -81,7 +83,7 @@ TEST_CASE("A5: a question passes every role actor, from a client's first frame t
   rig.expect<handover>().from(prefill).to(decode);
   rig.expect<release>().from(prefill).to(prefill_worker);
   for (const auto rank : {prefill, prefill_worker})
-    CHECK(rig.count(message_type::revoke_rows, rank, ranks::encode) == 0); // it has written
+    CHECK(rig.count(serve_type::revoke_rows, rank, ranks::encode) == 0); // it has written
   rig.expect<rows_quiet>().from(prefill_worker).to(prefill);
   CHECK(rig.expect<timing>().from(prefill).to(front).part == phase::kv);
 

@@ -6,6 +6,7 @@
 #include "actors/serve/encode_actor.hpp"
 #include "actors/serve/front_actor.hpp"
 #include "actors/serve/prefill_actor.hpp"
+#include "protocols/serve/roles.hpp"
 
 namespace troupe::tests {
 
@@ -56,10 +57,10 @@ const std::map<std::string, region_card> cards = {
 
 cluster_spec role_rig::small_spec() {
   cluster_spec spec;
-  spec.pools = {{"front", role_kind::front, 1, 1, 1},
-                {"encode", role_kind::encode, 2, 2, 1},
-                {"prefill", role_kind::prefill, 2, 2, 1},
-                {"decode", role_kind::decode, 2, 1, 2}};
+  spec.pools = {{"front", serve_role::front, 1, 1, 1},
+                {"encode", serve_role::encode, 2, 2, 1},
+                {"prefill", serve_role::prefill, 2, 2, 1},
+                {"decode", serve_role::decode, 2, 1, 2}};
   spec.limits.in_flight_max = 4;
   spec.limits.kv_tokens_max = 8 * limits::kv_block_tokens;
   spec.limits.row_slots = 4;
@@ -139,25 +140,19 @@ void role_rig::come(rank_id self) {
   auto& rank = one.context;
   const auto role = role_of(rank.self);
   const auto cell = plan.cells_on(rank.self).front();
-  switch (role) {
-  case role_kind::front:
+  if (role == serve_role::front) {
     ingest_ = system_.spawn(
         [this]() -> caf::behavior { return {[this](const ingest_order& order) { ingests_.push_back(order); }}; });
     one.role = system_.spawn<front_actor>(rank, front_actor::parts{.words = std::make_shared<letters>(),
                                                                    .ingest = ingest_,
                                                                    .on_drained = [this] { drained = true; }});
-    break;
-  case role_kind::encode:
+  } else if (role == serve_role::encode) {
     one.role = system_.spawn<encode_actor>(rank, cell, one.executor);
-    break;
-  case role_kind::prefill:
+  } else if (role == serve_role::prefill) {
     one.role = system_.spawn<prefill_actor>(rank, cell, one.executor, one.board);
-    break;
-  case role_kind::decode:
+  } else if (role == serve_role::decode) {
     one.role = system_.spawn<decode_actor>(rank, cell, one.executor, one.board);
-    break;
-  case role_kind::all:
-  case role_kind::stub:
+  } else {
     FAIL("no role of this rig");
   }
   rank.roles->publish(role, one.role);
@@ -285,7 +280,7 @@ void role_rig::regain(const std::vector<rank_id>& who, generation born) {
 
 void role_rig::reap(const std::vector<rank_id>& who) {
   for (const auto& [rank, one] : real_)
-    if (role_of(rank) == role_kind::prefill || role_of(rank) == role_kind::decode)
+    if (role_of(rank) == serve_role::prefill || role_of(rank) == serve_role::decode)
       tell(rank, writers_gone{who, false});
 }
 

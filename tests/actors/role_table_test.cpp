@@ -1,4 +1,5 @@
 #include "actors/role_table.hpp"
+#include "protocols/serve/roles.hpp"
 
 #include <doctest/doctest.h>
 
@@ -9,6 +10,7 @@ using namespace troupe;
 using namespace troupe::actors;
 using protocols::fault;
 using protocols::role_kind;
+namespace serve_role = protocols::serve_role;
 
 namespace {
 
@@ -49,18 +51,18 @@ struct fixture {
 TEST_CASE_FIXTURE(fixture, "K12: what comes before its role is there waits, and the role gets it in order and first") {
   caf::actor_system system{config};
   role_table roles;
-  CHECK(roles.find(role_kind::front) == nullptr);
-  CHECK(roles.tell(role_kind::front, 1, 8));
-  CHECK(roles.tell(role_kind::decode, 10, 8));
-  CHECK(roles.tell(role_kind::front, 2, 8));
+  CHECK(roles.find(serve_role::front) == nullptr);
+  CHECK(roles.tell(serve_role::front, 1, 8));
+  CHECK(roles.tell(serve_role::decode, 10, 8));
+  CHECK(roles.tell(serve_role::front, 2, 8));
 
-  roles.publish(role_kind::front, front.listen(system));
-  CHECK(roles.tell(role_kind::front, 3, 8));
+  roles.publish(serve_role::front, front.listen(system));
+  CHECK(roles.tell(serve_role::front, 3, 8));
   CHECK(front.first(3) == std::vector{1, 2, 3});
 
-  CHECK(roles.find(role_kind::decode) == nullptr);
+  CHECK(roles.find(serve_role::decode) == nullptr);
   roles.tell_all(4);
-  roles.publish(role_kind::decode, decode.listen(system));
+  roles.publish(serve_role::decode, decode.listen(system));
   CHECK(decode.first(1) == std::vector{10});
   roles.tell_all(5);
   CHECK(front.first(5) == std::vector{1, 2, 3, 4, 5});
@@ -72,18 +74,18 @@ TEST_CASE_FIXTURE(fixture,
                   "K12: what waits is bounded in number and bytes, and what is beyond is dropped by name and counted") {
   caf::actor_system system{config};
   role_table roles{{.messages = 2, .bytes = 100}};
-  CHECK(roles.tell(role_kind::front, 1, 60));
-  const auto too_long = roles.tell(role_kind::front, 2, 60);
+  CHECK(roles.tell(serve_role::front, 1, 60));
+  const auto too_long = roles.tell(serve_role::front, 2, 60);
   REQUIRE_FALSE(too_long);
   CHECK(too_long.error().code == fault::queue_full);
   CHECK(too_long.error().what.find("front is not there yet") != std::string::npos);
-  CHECK(roles.tell(role_kind::front, 3, 40));
-  CHECK_FALSE(roles.tell(role_kind::front, 4, 0));
+  CHECK(roles.tell(serve_role::front, 3, 40));
+  CHECK_FALSE(roles.tell(serve_role::front, 4, 0));
   CHECK(roles.dropped() == 2);
 
-  CHECK(roles.tell(role_kind::decode, 10, 100)); // each role has its own
-  roles.publish(role_kind::front, front.listen(system));
-  CHECK(roles.tell(role_kind::front, 5, 1000)); // it is there: the mailbox takes it
+  CHECK(roles.tell(serve_role::decode, 10, 100)); // each role has its own
+  roles.publish(serve_role::front, front.listen(system));
+  CHECK(roles.tell(serve_role::front, 5, 1000)); // it is there: the mailbox takes it
   CHECK(front.first(3) == std::vector{1, 3, 5});
 }
 
@@ -94,11 +96,11 @@ TEST_CASE_FIXTURE(fixture,
   role_table roles{{.messages = 2 * words, .bytes = 1 << 20}};
   const auto talk = [&](int from) {
     for (int word = 0; word < words; ++word)
-      CHECK_MESSAGE(roles.tell(role_kind::front, from + word, 1), "word ", word);
+      CHECK_MESSAGE(roles.tell(serve_role::front, from + word, 1), "word ", word);
   };
   std::thread one{[&] { talk(0); }};
   std::thread other{[&] { talk(words); }};
-  roles.publish(role_kind::front, front.listen(system));
+  roles.publish(serve_role::front, front.listen(system));
   one.join();
   other.join();
   const auto heard = front.first(2 * words);

@@ -3,6 +3,7 @@
 #include <future>
 
 #include "actors/rank_context.hpp"
+#include "protocols/serve/roles.hpp"
 #include "protocols/wire/codec.hpp"
 
 using namespace troupe;
@@ -15,10 +16,10 @@ namespace {
 /// Front 0, an encode mesh 1 and 2, prefill 3, decode 4.
 cluster_plan plan_with_encode_mesh() {
   cluster_spec spec;
-  spec.pools = {{"front", role_kind::front, 1, 1, 1},
-                {"encode", role_kind::encode, 1, 2, 1},
-                {"prefill", role_kind::prefill, 1, 1, 1},
-                {"decode", role_kind::decode, 1, 1, 1}};
+  spec.pools = {{"front", serve_role::front, 1, 1, 1},
+                {"encode", serve_role::encode, 1, 2, 1},
+                {"prefill", serve_role::prefill, 1, 1, 1},
+                {"decode", serve_role::decode, 1, 1, 1}};
   return make_plan(spec).value();
 }
 
@@ -60,7 +61,7 @@ TEST_CASE_FIXTURE(fixture, "K12: a frame for a role that is not there yet is no 
   CHECK(arrives(rank, rank_id{1}, credits));
 
   std::promise<envelope<grant_pixels>> heard;
-  rank.roles->publish(role_kind::front, first_of(system, heard));
+  rank.roles->publish(serve_role::front, first_of(system, heard));
   auto letter = heard.get_future();
   REQUIRE(letter.wait_for(20s) == std::future_status::ready);
   const auto got = letter.get();
@@ -74,7 +75,7 @@ TEST_CASE_FIXTURE(fixture,
   std::promise<envelope<error>> complaint;
   rank.links[rank_id{0}] = first_of(system, complaint);
   std::promise<envelope<arrived>> heard;
-  rank.roles->publish(role_kind::encode, first_of(system, heard));
+  rank.roles->publish(serve_role::encode, first_of(system, heard));
 
   CHECK(arrives(rank, rank_id{3}, arrived{request_id{7}, room_id{8}})); // goes to nobody, and the front is told
   auto told = complaint.get_future();

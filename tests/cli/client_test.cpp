@@ -6,6 +6,7 @@
 #include <map>
 
 #include "fabric/lanes/connect.hpp"
+#include "protocols/serve/message_types.hpp"
 #include "protocols/wire/codec.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/embed/client.hpp"
@@ -144,7 +145,7 @@ TEST_CASE("A front that takes no pictures for a while does not keep the client f
       if (!frame)
         return;
       picture_chunk chunk;
-      if (frame->header.type == message_type::picture_chunk && decode_payload(frame->payload, chunk)) {
+      if (frame->header.type == serve_type::picture_chunk && decode_payload(frame->payload, chunk)) {
         got.insert(got.end(), chunk.bytes.begin(), chunk.bytes.end());
         if (chunk.bytes.size() > limits::picture_chunk_bytes)
           return;
@@ -201,8 +202,8 @@ TEST_CASE("The rest of a refused question's pictures is not sent") {
     while (const auto frame = fabric::receive(front.lane(), deadline)) {
       ask said;
       const bool last =
-          frame->header.type == message_type::ask && decode_payload(frame->payload, said) && said.tag == *next_tag;
-      chunks += frame->header.type == message_type::picture_chunk ? 1 : 0;
+          frame->header.type == serve_type::ask && decode_payload(frame->payload, said) && said.tag == *next_tag;
+      chunks += frame->header.type == serve_type::picture_chunk ? 1 : 0;
       front.lane().pop();
       if (last)
         break;
@@ -237,9 +238,9 @@ TEST_CASE(
       if (!frame)
         return;
       withdraw said;
-      if (frame->header.type == message_type::withdraw && decode_payload(frame->payload, said))
+      if (frame->header.type == serve_type::withdraw && decode_payload(frame->payload, said))
         withdrawn.push_back(said.tag);
-      chunks += frame->header.type == message_type::picture_chunk ? 1 : 0;
+      chunks += frame->header.type == serve_type::picture_chunk ? 1 : 0;
       front.lane().pop();
     }
     front.say(answer{.tag = *half, .index = 0, .id = 1, .text = "x"});

@@ -1,3 +1,4 @@
+#include "protocols/serve/message_types.hpp"
 #include "protocols/wire/edge_messages.hpp"
 #include "runtime/cluster/injection_text.hpp"
 
@@ -51,7 +52,7 @@ TEST_CASE("a rule reads the same as words and as JSON") {
   CHECK(words->rule.times == 0);
   CHECK(words->rule.peer == rank_id{4});
   CHECK(words->rule.channel == static_cast<std::uint8_t>(channel_kind::control));
-  CHECK(words->rule.message == static_cast<std::uint16_t>(message_type::kv_sent));
+  CHECK(words->rule.message == static_cast<std::uint16_t>(serve_type::kv_sent));
 }
 
 TEST_CASE("the supervisor can be struck, and a message is delivered from whom it seems to come") {

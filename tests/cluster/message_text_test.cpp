@@ -1,3 +1,4 @@
+#include "protocols/serve/message_types.hpp"
 #include "runtime/cluster/message_text.hpp"
 
 #include <doctest/doctest.h>
@@ -68,22 +69,21 @@ TEST_CASE("every message between role actors has a name for each of its fields")
 }
 
 TEST_CASE("fields that are no such message's are refused, each with its place") {
-  CHECK(problem_of(message_type::release, "[]") == "release: field 1 is missing");
-  CHECK(problem_of(message_type::release, "[5, 6]") == "release: 1 fields, not 2");
-  CHECK(problem_of(message_type::release, "[\"five\"]").find("field 1 is a number that fits, not") !=
-        std::string::npos);
-  CHECK(problem_of(message_type::release, "[-5]").find("field 1 is a number that fits") != std::string::npos);
-  CHECK(problem_of(message_type::grant_pixels, "[[[3]]]").find("in field 1: field 2 is missing") != std::string::npos);
-  CHECK(problem_of(message_type::release, "5").find("are a list or an object") != std::string::npos);
-  CHECK(problem_of(message_type::release, R"({"reqest": 5})") ==
+  CHECK(problem_of(serve_type::release, "[]") == "release: field 1 is missing");
+  CHECK(problem_of(serve_type::release, "[5, 6]") == "release: 1 fields, not 2");
+  CHECK(problem_of(serve_type::release, "[\"five\"]").find("field 1 is a number that fits, not") != std::string::npos);
+  CHECK(problem_of(serve_type::release, "[-5]").find("field 1 is a number that fits") != std::string::npos);
+  CHECK(problem_of(serve_type::grant_pixels, "[[[3]]]").find("in field 1: field 2 is missing") != std::string::npos);
+  CHECK(problem_of(serve_type::release, "5").find("are a list or an object") != std::string::npos);
+  CHECK(problem_of(serve_type::release, R"({"reqest": 5})") ==
         "release: unknown field 'reqest'; did you mean 'request'?");
-  CHECK(problem_of(message_type::release, R"({"request": 5, "request": 6})") ==
+  CHECK(problem_of(serve_type::release, R"({"request": 5, "request": 6})") ==
         "release: field 'request' is written twice");
-  CHECK(problem_of(message_type::arrived, R"({"request": 5})") == "arrived: field 'room' is missing");
-  CHECK(problem_of(message_type::arrived, R"({"request": "x", "room": 1})") ==
+  CHECK(problem_of(serve_type::arrived, R"({"request": 5})") == "arrived: field 'room' is missing");
+  CHECK(problem_of(serve_type::arrived, R"({"request": "x", "room": 1})") ==
         "arrived: field 'request' is a number that fits, not \"x\"");
-  CHECK(problem_of(message_type::grant_pixels, R"({"slots": [{"slot": 3, "tenant": 1}]})")
+  CHECK(problem_of(serve_type::grant_pixels, R"({"slots": [{"slot": 3, "tenant": 1}]})")
             .find("in field 'slots': unknown field 'tenant'") != std::string::npos);
-  CHECK(problem_of(message_type::release, "[").find("fields:1:") != std::string::npos);
+  CHECK(problem_of(serve_type::release, "[").find("fields:1:") != std::string::npos);
   CHECK(problem_of(message_type::hello, "[]").find("does not go between role actors") != std::string::npos);
 }

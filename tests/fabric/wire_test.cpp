@@ -1,4 +1,5 @@
 #include "fabric/lanes/wire.hpp"
+#include "protocols/serve/message_types.hpp"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -305,7 +306,7 @@ TEST_CASE("A10: a peer that breaks the protocol loses its link, with the fault, 
   wire.add(std::move(bad_here), of_bad.handlers());
   wire.add(std::move(good_here), of_good.handlers());
   const auto send = [](fabric::lane& lane, std::uint64_t number) {
-    return fabric::send(lane, {.type = message_type::ack}, std::as_bytes(std::span{&number, 1}),
+    return fabric::send(lane, {.type = serve_type::ack}, std::as_bytes(std::span{&number, 1}),
                         std::chrono::steady_clock::now() + 10s);
   };
 

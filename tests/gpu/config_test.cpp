@@ -3,6 +3,7 @@
 
 #include "gpu/models/config.hpp"
 #include "protocols/cluster/cluster_spec.hpp"
+#include "protocols/serve/roles.hpp"
 #include "tests/gpu/model_support.hpp"
 #include "tests/gpu/published_folder.hpp"
 
@@ -10,6 +11,7 @@ using namespace troupe;
 using namespace troupe::tests;
 using nlohmann::json;
 using protocols::role_kind;
+namespace serve_role = protocols::serve_role;
 
 namespace {
 
@@ -268,28 +270,29 @@ TEST_CASE("a configuration file is bounded in length and depth before it is pars
 TEST_CASE("a layout must divide heads, columns and layers, and the refusal lists what would") {
   const auto facts = take(models::read_facts(reader_folder));
   for (const std::uint32_t mesh : {1U, 2U, 4U})
-    for (const role_kind role : {role_kind::encode, role_kind::prefill, role_kind::decode, role_kind::all})
+    for (const role_kind role : {serve_role::encode, serve_role::prefill, serve_role::decode, serve_role::all})
       CHECK(models::check_layout(facts, role, mesh, 1));
-  CHECK(models::check_layout(facts, role_kind::prefill, 2, 8));
-  CHECK(models::check_layout(facts, role_kind::front, 3, 9));
-  CHECK(layout_refusal(facts, role_kind::prefill, 3, 1) ==
+  CHECK(models::check_layout(facts, serve_role::prefill, 2, 8));
+  CHECK(models::check_layout(facts, serve_role::front, 3, 9));
+  CHECK(layout_refusal(facts, serve_role::prefill, 3, 1) ==
         "tensor_parallel 3 does not divide the 8 query heads of reader; valid here: 1, 2, 4");
-  CHECK(layout_refusal(facts, role_kind::decode, 8, 1) ==
+  CHECK(layout_refusal(facts, serve_role::decode, 8, 1) ==
         "tensor_parallel 8 does not divide the 4 kv heads of reader; valid here: 1, 2, 4");
-  CHECK(layout_refusal(facts, role_kind::encode, 8, 1) ==
+  CHECK(layout_refusal(facts, serve_role::encode, 8, 1) ==
         "tensor_parallel 8 does not divide the 4 vision heads of reader; valid here: 1, 2, 4");
-  CHECK(layout_refusal(facts, role_kind::decode, 0, 1).starts_with("tensor_parallel 0 does not divide"));
-  CHECK(layout_refusal(facts, role_kind::decode, 1, 9) ==
+  CHECK(layout_refusal(facts, serve_role::decode, 0, 1).starts_with("tensor_parallel 0 does not divide"));
+  CHECK(layout_refusal(facts, serve_role::decode, 1, 9) ==
         "pipeline_parallel 9 cannot cut the 8 layers of reader; valid here: 1 to 8");
-  CHECK(layout_refusal(facts, role_kind::encode, 1, 2) ==
+  CHECK(layout_refusal(facts, serve_role::encode, 1, 2) ==
         "pipeline_parallel 2 cannot cut the vision tower of reader, which is whole on every stage; valid here: 1");
   auto text_only = facts;
   text_only.has_vision = false;
-  CHECK(models::check_layout(text_only, role_kind::decode, 4, 1));
-  CHECK(layout_refusal(text_only, role_kind::all, 1, 1) == "reader (Qwen3VLForConditionalGeneration) has no vision "
-                                                           "tower, which a rank of role all has a part in; valid here: "
-                                                           "pools of role front, prefill and decode");
-  CHECK(layout_refusal(text_only, role_kind::encode, 1, 1) ==
+  CHECK(models::check_layout(text_only, serve_role::decode, 4, 1));
+  CHECK(layout_refusal(text_only, serve_role::all, 1, 1) ==
+        "reader (Qwen3VLForConditionalGeneration) has no vision "
+        "tower, which a rank of role all has a part in; valid here: "
+        "pools of role front, prefill and decode");
+  CHECK(layout_refusal(text_only, serve_role::encode, 1, 1) ==
         "reader (Qwen3VLForConditionalGeneration) has no vision tower; valid here: no pool of role encode");
 }
 
@@ -358,14 +361,14 @@ TEST_CASE("weights are counted as the ranks of a layout will hold them, without 
     REQUIRE(counted);
     return *counted;
   };
-  const auto tower = bytes(role_kind::encode, {}, gpu::element_kind::bf16);
-  const auto text = bytes(role_kind::decode, {}, gpu::element_kind::bf16);
+  const auto tower = bytes(serve_role::encode, {}, gpu::element_kind::bf16);
+  const auto text = bytes(serve_role::decode, {}, gpu::element_kind::bf16);
   CHECK(tower + text == published);
-  CHECK(bytes(role_kind::decode, {}, gpu::element_kind::f32) == 2 * text);
+  CHECK(bytes(serve_role::decode, {}, gpu::element_kind::f32) == 2 * text);
 
   // and: two stages hold the whole between them, the tied embedding twice, for the last predicts with it
-  const auto first = bytes(role_kind::prefill, {.pipeline_parallel = 2, .stage = 0}, gpu::element_kind::bf16);
-  const auto halves = bytes(role_kind::prefill, {.tensor_parallel = 2}, gpu::element_kind::bf16);
+  const auto first = bytes(serve_role::prefill, {.pipeline_parallel = 2, .stage = 0}, gpu::element_kind::bf16);
+  const auto halves = bytes(serve_role::prefill, {.tensor_parallel = 2}, gpu::element_kind::bf16);
   CHECK(first > text / 2);
   CHECK(first < text);
   CHECK(halves > text / 2);

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "protocols/cluster/cluster_plan.hpp"
+#include "protocols/serve/roles.hpp"
 
 using namespace troupe::protocols;
 
@@ -22,8 +23,8 @@ pool_spec pool(role_kind role, std::uint32_t cells = 1, std::uint32_t tensor_par
 
 /// front 0; encode 1, 2; prefill 3..6 as two stages of two; decode 7, 8 as one mesh.
 cluster_plan full_plan() {
-  const auto plan = make_plan(spec_of({pool(role_kind::front), pool(role_kind::encode, 2),
-                                       pool(role_kind::prefill, 1, 2, 2), pool(role_kind::decode, 1, 2)}));
+  const auto plan = make_plan(spec_of({pool(serve_role::front), pool(serve_role::encode, 2),
+                                       pool(serve_role::prefill, 1, 2, 2), pool(serve_role::decode, 1, 2)}));
   REQUIRE(plan);
   return *plan;
 }
@@ -55,13 +56,13 @@ TEST_CASE("C42: ranks stand in the order of the pools, bound to their place by i
   }
   CHECK(labels == std::vector<std::string>{"front", "encode.0", "encode.1", "prefill.0/s0t0", "prefill.0/s0t1",
                                            "prefill.0/s1t0", "prefill.0/s1t1", "decode.0/t0", "decode.0/t1"});
-  CHECK(plan.ranks[5] == rank_plan{rank_id{5}, role_kind::prefill, "prefill", 0, 1, 0, "prefill.0/s1t0"});
+  CHECK(plan.ranks[5] == rank_plan{rank_id{5}, serve_role::prefill, "prefill", 0, 1, 0, "prefill.0/s1t0"});
   CHECK(plan.front() == rank_id{0});
 }
 
 TEST_CASE("B6: a cell knows its leader, its stages and the place of each rank") {
   const auto plan = full_plan();
-  const auto& prefill = plan.cell(plan.cells_of(role_kind::prefill).front());
+  const auto& prefill = plan.cell(plan.cells_of(serve_role::prefill).front());
 
   CHECK(prefill.id == cell_id{3});
   CHECK(prefill.leader() == rank_id{3});
@@ -101,7 +102,7 @@ TEST_CASE("B3: the mesh of a cell without a pipeline is the cell's own group") {
 
 TEST_CASE("B3: stages of one rank have no mesh, but the cell has its group") {
   const auto plan =
-      make_plan(spec_of({pool(role_kind::front), pool(role_kind::prefill, 1, 1, 2), pool(role_kind::decode)}));
+      make_plan(spec_of({pool(serve_role::front), pool(serve_role::prefill, 1, 1, 2), pool(serve_role::decode)}));
   REQUIRE(plan);
   const auto& prefill = plan->cell(cell_id{1});
 
@@ -117,7 +118,7 @@ TEST_CASE("B4, B5: no group holds the front or ranks of two cells, and the front
     CAPTURE(group.name);
     const auto cells = plan.cells_on(group.members.front());
     REQUIRE(cells.size() == 1);
-    CHECK(plan.cell(cells.front()).role != role_kind::front);
+    CHECK(plan.cell(cells.front()).role != serve_role::front);
     for (const auto member : group.members)
       CHECK(plan.cells_on(member) == cells); // B24: one cell, so one executor, drives all groups of a rank
   }
@@ -149,7 +150,7 @@ TEST_CASE("A4: edges join those who talk, the lower id connects") {
 }
 
 TEST_CASE("A4: edges do not depend on where the front stands") {
-  const auto plan = make_plan(spec_of({pool(role_kind::decode), pool(role_kind::prefill), pool(role_kind::front)}));
+  const auto plan = make_plan(spec_of({pool(serve_role::decode), pool(serve_role::prefill), pool(serve_role::front)}));
   REQUIRE(plan);
 
   CHECK(plan->front() == rank_id{2});
@@ -159,14 +160,14 @@ TEST_CASE("A4: edges do not depend on where the front stands") {
 }
 
 TEST_CASE("A rank of role all is a cell of each job and needs no edge") {
-  const auto plan = make_plan(spec_of({pool(role_kind::all)}));
+  const auto plan = make_plan(spec_of({pool(serve_role::all)}));
   REQUIRE(plan);
 
   CHECK(plan->ranks.size() == 1);
   CHECK(plan->rank(rank_id{0}).label == "all");
   CHECK(plan->cells_on(rank_id{0}) == std::vector{cell_id{0}, cell_id{1}, cell_id{2}, cell_id{3}});
-  CHECK(plan->cells_of(role_kind::all).empty());
-  CHECK(plan->cells_of(role_kind::decode) == std::vector{cell_id{3}});
+  CHECK(plan->cells_of(serve_role::all).empty());
+  CHECK(plan->cells_of(serve_role::decode) == std::vector{cell_id{3}});
   CHECK(plan->front() == rank_id{0});
   CHECK(plan->groups.empty());
   CHECK(plan->edges.empty());
@@ -184,13 +185,13 @@ TEST_CASE("Stubs form a star around the first") {
 }
 
 TEST_CASE("Text models need no encode pool") {
-  CHECK(make_plan(spec_of({pool(role_kind::front), pool(role_kind::prefill), pool(role_kind::decode)})));
+  CHECK(make_plan(spec_of({pool(serve_role::front), pool(serve_role::prefill), pool(serve_role::decode)})));
 }
 
 TEST_CASE("A spec that cannot be a cluster is refused with what would be valid") {
-  const auto front = pool(role_kind::front);
-  const auto prefill = pool(role_kind::prefill);
-  const auto decode = pool(role_kind::decode);
+  const auto front = pool(serve_role::front);
+  const auto prefill = pool(serve_role::prefill);
+  const auto decode = pool(serve_role::decode);
   auto second_front = front;
   second_front.name = "front2";
 
@@ -200,12 +201,12 @@ TEST_CASE("A spec that cannot be a cluster is refused with what would be valid")
   CHECK(says(refusal({front, prefill}), "no pool of role decode"));
   CHECK(says(refusal({front, second_front, prefill, decode}), "two pools of role front"));
   CHECK(
-      says(refusal({pool(role_kind::front, 2), prefill, decode}), "\"front\": role front takes one cell of one rank"));
-  CHECK(says(refusal({pool(role_kind::all), decode}), "role all stands beside other pools"));
-  CHECK(says(refusal({pool(role_kind::all, 1, 2)}), "\"all\": role all takes one cell of one rank"));
+      says(refusal({pool(serve_role::front, 2), prefill, decode}), "\"front\": role front takes one cell of one rank"));
+  CHECK(says(refusal({pool(serve_role::all), decode}), "role all stands beside other pools"));
+  CHECK(says(refusal({pool(serve_role::all, 1, 2)}), "\"all\": role all takes one cell of one rank"));
   CHECK(says(refusal({pool(role_kind::stub), decode}), "role stub stands beside other pools"));
   CHECK(says(refusal({front, prefill, decode, decode}), "\"decode\" stands twice"));
-  CHECK(says(refusal({front, pool(role_kind::prefill, 0), decode}), "\"prefill\": cells"));
+  CHECK(says(refusal({front, pool(serve_role::prefill, 0), decode}), "\"prefill\": cells"));
 }
 
 TEST_CASE("A cluster has limits::ranks_max ranks at most, and sizes cannot overflow") {

@@ -1,4 +1,5 @@
 #include "protocols/serve/decode_machine.hpp"
+#include "protocols/serve/roles.hpp"
 
 #include <doctest/doctest.h>
 
@@ -164,13 +165,13 @@ TEST_CASE_FIXTURE(leader_fixture,
 
 TEST_CASE("K2: blocks of a mesh are lent again when the last of its ranks is quiet, whichever that is") {
   cluster_spec spec;
-  spec.pools = {{"front", role_kind::front, 1, 1, 1},
-                {"prefill", role_kind::prefill, 1, 1, 1},
-                {"decode", role_kind::decode, 1, 2, 1}};
+  spec.pools = {{"front", serve_role::front, 1, 1, 1},
+                {"prefill", serve_role::prefill, 1, 1, 1},
+                {"decode", serve_role::decode, 1, 2, 1}};
   const auto plan = make_plan(spec).value();
   for (const std::uint32_t first : {0u, 1u}) {
     decode_leader_machine machine{plan,
-                                  plan.cells_of(role_kind::decode)[0],
+                                  plan.cells_of(serve_role::decode)[0],
                                   {.front = front_rank, .kv_blocks = 4, .room_deadline = 1s, .requests_max = 4}};
     (void)machine.on_reserve(order(1, 44), at(0ms)); // all four blocks
     (void)machine.on_cancel(request_id{1}, at(1ms));

@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include "protocols/cluster/cluster_plan.hpp"
+#include "protocols/serve/roles.hpp"
 
 using namespace troupe::protocols;
 
@@ -10,10 +11,10 @@ cluster_spec spec_on(const std::string& device) {
   cluster_spec spec;
   spec.name = "job";
   spec.device = device;
-  spec.pools = {{.name = "front", .role = role_kind::front},
-                {.name = "encode", .role = role_kind::encode, .cells = 2},
-                {.name = "prefill", .role = role_kind::prefill, .tensor_parallel = 2},
-                {.name = "decode", .role = role_kind::decode}};
+  spec.pools = {{.name = "front", .role = serve_role::front},
+                {.name = "encode", .role = serve_role::encode, .cells = 2},
+                {.name = "prefill", .role = serve_role::prefill, .tensor_parallel = 2},
+                {.name = "decode", .role = serve_role::decode}};
   return spec;
 }
 

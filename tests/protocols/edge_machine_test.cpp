@@ -1,4 +1,5 @@
 #include "protocols/cluster/edge_machine.hpp"
+#include "protocols/serve/roles.hpp"
 
 #include <doctest/doctest.h>
 
@@ -36,7 +37,7 @@ lane_name control_of(rank_id peer) {
 }
 
 const cluster_plan plan = reader_plan();
-const group_id prefill_group = *plan.cell(plan.cells_of(role_kind::prefill).front()).group;
+const group_id prefill_group = *plan.cell(plan.cells_of(serve_role::prefill).front()).group;
 
 /// After the roster of a first start.
 const recovery_deadlines waits{cluster_spec::timeouts_section{}};

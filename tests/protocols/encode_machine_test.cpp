@@ -1,4 +1,5 @@
 #include "protocols/serve/encode_machine.hpp"
+#include "protocols/serve/roles.hpp"
 
 #include <doctest/doctest.h>
 
@@ -400,12 +401,12 @@ TEST_CASE_FIXTURE(fixture,
 
 TEST_CASE("I4: a worker of a mesh says to its leader, and to nobody else, that a room's pixels are with it") {
   cluster_spec spec;
-  spec.pools = {{"front", role_kind::front, 1, 1, 1},
-                {"encode", role_kind::encode, 2, 2, 1},
-                {"prefill", role_kind::prefill, 1, 1, 1},
-                {"decode", role_kind::decode, 1, 1, 1}};
+  spec.pools = {{"front", serve_role::front, 1, 1, 1},
+                {"encode", serve_role::encode, 2, 2, 1},
+                {"prefill", serve_role::prefill, 1, 1, 1},
+                {"decode", serve_role::decode, 1, 1, 1}};
   const auto plan = make_plan(spec).value();
-  for (const auto id : plan.cells_of(role_kind::encode)) {
+  for (const auto id : plan.cells_of(serve_role::encode)) {
     const auto& cell = plan.cell(id);
     const encode_member_machine worker{cell};
     const auto said = worker.on_pixels(room);

@@ -1,4 +1,5 @@
 #include "protocols/flight/flight.hpp"
+#include "protocols/serve/message_types.hpp"
 
 #include <doctest/doctest.h>
 
@@ -80,7 +81,7 @@ TEST_CASE("J2: every action, moment and phase has a name, and the operation's vo
     CHECK_FALSE(name(flight_phase{i}).empty());
   const auto number = [](auto operation) { return static_cast<std::uint16_t>(operation); };
   CHECK(operation_name(flight_action::collective, number(collective_kind::hop)) == "hop");
-  CHECK(operation_name(flight_action::frame_sent, number(message_type::handover)) == "handover");
+  CHECK(operation_name(flight_action::frame_sent, number(serve_type::handover)) == "handover");
   CHECK(operation_name(flight_action::life, number(life_state::grouped)) == "grouped");
   CHECK(operation_name(flight_action::part, number(start_part::weights)) == "weights");
   CHECK(operation_name(flight_action::turn, number(actor_kind::reader)) == "reader");

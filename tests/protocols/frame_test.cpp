@@ -1,3 +1,4 @@
+#include "protocols/serve/message_types.hpp"
 #include "protocols/wire/frame.hpp"
 #include "tests/protocols/golden.hpp"
 
@@ -116,7 +117,7 @@ TEST_CASE("A26: any changed bit of header or payload breaks the checksum") {
 }
 
 TEST_CASE("Types that are not known have no name") {
-  CHECK(name(message_type::reserve_blocks) == "reserve_blocks");
+  CHECK(name(serve_type::reserve_blocks) == "reserve_blocks");
   CHECK(name(static_cast<message_type>(7)).empty());
   CHECK_FALSE(is_known(static_cast<message_type>(7)));
 }

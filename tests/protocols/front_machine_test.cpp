@@ -1,4 +1,5 @@
 #include "protocols/serve/front_machine.hpp"
+#include "protocols/serve/roles.hpp"
 
 #include <doctest/doctest.h>
 
@@ -348,7 +349,7 @@ TEST_CASE("C46, D11: only a rank with a part in the attempt can fail it, and fro
 TEST_CASE("C46: where one rank has every role, what its prefill says late does not end an answer") {
   cluster_spec spec;
   spec.name = "one";
-  spec.pools = {{"one", role_kind::all, 1, 1, 1}};
+  spec.pools = {{"one", serve_role::all, 1, 1, 1}};
   const auto plan = make_plan(spec).value();
   front_machine front{plan, bounds()};
   const rank_id only_rank{0};

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "protocols/serve/front_machine.hpp"
+#include "protocols/serve/roles.hpp"
 #include "serve_fixture.hpp"
 
 using namespace troupe::protocols;
@@ -18,10 +19,10 @@ constexpr std::uint32_t pixel_slots = 2;
 cluster_plan walked_plan() {
   cluster_spec spec;
   spec.name = "walked";
-  spec.pools = {{"front", role_kind::front, 1, 1, 1},
-                {"encode", role_kind::encode, 2, 2, 1},
-                {"prefill", role_kind::prefill, 2, 2, 1},
-                {"decode", role_kind::decode, 2, 1, 1}};
+  spec.pools = {{"front", serve_role::front, 1, 1, 1},
+                {"encode", serve_role::encode, 2, 2, 1},
+                {"prefill", serve_role::prefill, 2, 2, 1},
+                {"decode", serve_role::decode, 2, 1, 1}};
   return make_plan(spec).value();
 }
 
@@ -44,10 +45,10 @@ front_machine::options walked_bounds() {
 class walk {
 public:
   explicit walk(std::uint32_t seed) : plan_(walked_plan()), random_(seed), front_(plan_, walked_bounds()) {
-    for (const auto role : {role_kind::encode, role_kind::prefill, role_kind::decode})
+    for (const auto role : {serve_role::encode, serve_role::prefill, serve_role::decode})
       for (const auto id : plan_.cells_of(role)) {
         cells_.push_back(id);
-        if (role == role_kind::encode)
+        if (role == serve_role::encode)
           grant_all(id);
       }
   }
@@ -164,7 +165,7 @@ private:
       std::erase_if(lent_, [&](const auto& each) { return each.first == cell; });
       return carry_out(front_.on_lost({ranks, generation{2}, "killed"}, now_));
     }
-    if (plan_.cell(cell).role == role_kind::encode)
+    if (plan_.cell(cell).role == serve_role::encode)
       grant_all(cell);
     carry_out(front_.on_recovered({ranks}, now_));
   }

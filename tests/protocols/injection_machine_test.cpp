@@ -6,6 +6,7 @@
 #include "protocols/drill/injection_machine.hpp"
 #include "protocols/drill/injection_points.hpp"
 #include "protocols/serve/client_messages.hpp"
+#include "protocols/serve/message_types.hpp"
 #include "protocols/serve/transfer_messages.hpp"
 #include "protocols/wire/edge_messages.hpp"
 
@@ -20,13 +21,13 @@ injection_rule rule_of(drill_action action, std::string point = {}) {
   if (action == drill_action::slow || action == drill_action::delay || action == drill_action::delay_completion)
     rule.ms = 10;
   if (action == drill_action::deliver)
-    rule.message = static_cast<std::uint16_t>(message_type::arrived);
+    rule.message = static_cast<std::uint16_t>(serve_type::arrived);
   return rule;
 }
 
 constexpr injection_machine::frame_place outgoing{.peer = rank_id{2},
                                                   .channel = static_cast<std::uint8_t>(channel_kind::control),
-                                                  .message = static_cast<std::uint16_t>(message_type::arrived),
+                                                  .message = static_cast<std::uint16_t>(serve_type::arrived),
                                                   .outgoing = true};
 
 } // namespace
@@ -99,7 +100,7 @@ TEST_CASE("a frame rule counts the frames that it is about, and no others") {
   auto rule = rule_of(drill_action::drop);
   rule.peer = rank_id{2};
   rule.channel = static_cast<std::uint8_t>(channel_kind::control);
-  rule.message = static_cast<std::uint16_t>(message_type::arrived);
+  rule.message = static_cast<std::uint16_t>(serve_type::arrived);
   rule.skip = 1;
   REQUIRE(rules.add(rule));
 
@@ -110,7 +111,7 @@ TEST_CASE("a frame rule counts the frames that it is about, and no others") {
   other.channel = static_cast<std::uint8_t>(channel_kind::group);
   CHECK_FALSE(rules.on_frame(other));
   other = outgoing;
-  other.message = static_cast<std::uint16_t>(message_type::kv_sent);
+  other.message = static_cast<std::uint16_t>(serve_type::kv_sent);
   CHECK_FALSE(rules.on_frame(other));
   other = outgoing;
   other.outgoing = false;

@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include "lent_company.hpp"
+#include "protocols/serve/roles.hpp"
 
 using namespace troupe::protocols;
 using namespace troupe::protocols::testing;
@@ -14,7 +15,7 @@ using ending = company::ending;
 
 constexpr rank_id encode_leader{1};
 cell_id decode_cell_of(const cluster_plan& plan) {
-  return plan.cells_of(role_kind::decode)[0];
+  return plan.cells_of(serve_role::decode)[0];
 }
 
 enum class when { queued, before_pixels, tower, rows, voting, running, sending };
@@ -51,7 +52,7 @@ const char* words(when what) {
 }
 
 void make_late(company& all, late who, duration time) {
-  const auto& prefill = all.plan.cell(all.plan.cells_of(role_kind::prefill)[0]);
+  const auto& prefill = all.plan.cell(all.plan.cells_of(serve_role::prefill)[0]);
   switch (who) {
   case late::nobody:
     break;
@@ -83,7 +84,7 @@ void make_late(company& all, late who, duration time) {
 
 /// The request has come so far, or as far as it comes.
 void wait_for(company& all, when stage) {
-  const auto prefill = all.plan.cell(all.plan.cells_of(role_kind::prefill)[0]).leader();
+  const auto prefill = all.plan.cell(all.plan.cells_of(serve_role::prefill)[0]).leader();
   const auto reached = [&] {
     switch (stage) {
     case when::queued:
@@ -112,10 +113,10 @@ void strike(company& all, then what) {
   case then::same_generation:
     break;
   case then::encode_killed:
-    all.kill(all.plan.cells_of(role_kind::encode)[0]);
+    all.kill(all.plan.cells_of(serve_role::encode)[0]);
     break;
   case then::prefill_killed:
-    all.kill(all.plan.cells_of(role_kind::prefill)[0]);
+    all.kill(all.plan.cells_of(serve_role::prefill)[0]);
     break;
   case then::decode_killed:
     all.kill(decode_cell_of(all.plan));

@@ -1,4 +1,5 @@
 #include "lent_company.hpp"
+#include "protocols/serve/roles.hpp"
 
 namespace troupe::protocols::testing {
 
@@ -57,12 +58,12 @@ bool company::run_until(const std::function<bool()>& holds, duration at_most) {
 void company::admit() {
   std::erase_if(waiting_, [&](request_id id) {
     auto& one = asked_.at(id);
-    const auto encode_cell = plan.cells_of(role_kind::encode)[one.what.encode];
+    const auto encode_cell = plan.cells_of(serve_role::encode)[one.what.encode];
     auto& credits = credits_[encode_cell];
     if (one.what.picture && credits.empty())
       return false;
-    const auto prefill_cell = plan.cells_of(role_kind::prefill)[one.what.prefill];
-    const auto decode_cell = plan.cells_of(role_kind::decode)[0];
+    const auto prefill_cell = plan.cells_of(serve_role::prefill)[one.what.prefill];
+    const auto decode_cell = plan.cells_of(serve_role::decode)[0];
     submit prompt{.request = id,
                   .prompt = std::vector<token_id>(20, 1),
                   .pictures = {},
@@ -123,17 +124,17 @@ void company::admit() {
 void company::leave(request_id id, asked_question& one) {
   one.left = true;
   const auto tell = [&](cell_id cell) { send(plan.front(), plan.cell(cell).leader(), protocols::cancel{id, {}}); };
-  tell(plan.cells_of(role_kind::decode)[0]);
-  tell(plan.cells_of(role_kind::prefill)[one.what.prefill]);
+  tell(plan.cells_of(serve_role::decode)[0]);
+  tell(plan.cells_of(serve_role::prefill)[one.what.prefill]);
   if (one.what.picture) {
-    tell(plan.cells_of(role_kind::encode)[one.what.encode]);
+    tell(plan.cells_of(serve_role::encode)[one.what.encode]);
     return_pixels(id, one);
   }
 }
 
 void company::return_pixels(request_id id, const asked_question& one) {
   if (one.left && one.pixel_writes == 0)
-    send(plan.front(), plan.cell(plan.cells_of(role_kind::encode)[one.what.encode]).leader(),
+    send(plan.front(), plan.cell(plan.cells_of(serve_role::encode)[one.what.encode]).leader(),
          pixels_returned{id, one.picture, one.pixels_settled});
 }
 
@@ -153,7 +154,7 @@ void company::start(rank_id rank) {
   for (const auto id : plan.cells_on(rank)) {
     const auto& cell = plan.cell(id);
     const bool leads = cell.leader() == rank;
-    if (cell.role == role_kind::encode && leads) {
+    if (cell.role == serve_role::encode && leads) {
       self.encode.emplace(plan, id,
                           encode_machine::options{.front = plan.front(),
                                                   .born = born,
@@ -165,9 +166,9 @@ void company::start(rank_id rank) {
                                                   .rooms_max = 64});
       perform(rank, self.encode->start());
     }
-    if (cell.role == role_kind::prefill) {
+    if (cell.role == serve_role::prefill) {
       std::map<cell_id, std::vector<std::uint32_t>> overlap;
-      for (const auto decode : plan.cells_of(role_kind::decode))
+      for (const auto decode : plan.cells_of(serve_role::decode))
         overlap[decode] = {0, 1};
       self.prefill_member.emplace(plan, id, rank,
                                   prefill_member_machine::options{.born = born,
@@ -183,9 +184,9 @@ void company::start(rank_id rank) {
                                                              .row_slots = sizes_.row_slots,
                                                              .requests_max = 64});
     }
-    if (cell.role == role_kind::decode) {
+    if (cell.role == serve_role::decode) {
       std::map<cell_id, std::vector<std::uint32_t>> overlap;
-      for (const auto prefill : plan.cells_of(role_kind::prefill))
+      for (const auto prefill : plan.cells_of(serve_role::prefill))
         overlap[prefill] = {0, 1};
       self.decode_member.emplace(plan, id, rank,
                                  decode_member_machine::options{
@@ -349,8 +350,9 @@ void company::on_lost(rank_id self, const lost& news) {
       continue;
     for (const auto lost_rank : news.ranks) {
       const auto cell = plan.cells_on(lost_rank).front();
-      if (cell == plan.cells_of(role_kind::decode)[0] || cell == plan.cells_of(role_kind::prefill)[one.what.prefill] ||
-          (one.what.picture && cell == plan.cells_of(role_kind::encode)[one.what.encode]))
+      if (cell == plan.cells_of(serve_role::decode)[0] ||
+          cell == plan.cells_of(serve_role::prefill)[one.what.prefill] ||
+          (one.what.picture && cell == plan.cells_of(serve_role::encode)[one.what.encode]))
         finish(id, ending::failed);
     }
   }

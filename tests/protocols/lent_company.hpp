@@ -15,6 +15,7 @@
 #include "protocols/serve/decode_machine.hpp"
 #include "protocols/serve/encode_machine.hpp"
 #include "protocols/serve/prefill_machine.hpp"
+#include "protocols/serve/roles.hpp"
 #include "serve_fixture.hpp"
 
 /// The machines that lend memory and write into it, on all ranks of a cluster, with lanes, engines and executors whose
@@ -28,10 +29,10 @@ using namespace std::chrono_literals;
 inline cluster_plan lending_plan() {
   cluster_spec spec;
   spec.name = "lending";
-  spec.pools = {{"front", role_kind::front, 1, 1, 1},
-                {"encode", role_kind::encode, 2, 2, 1},
-                {"prefill", role_kind::prefill, 2, 2, 1},
-                {"decode", role_kind::decode, 1, 2, 1}};
+  spec.pools = {{"front", serve_role::front, 1, 1, 1},
+                {"encode", serve_role::encode, 2, 2, 1},
+                {"prefill", serve_role::prefill, 2, 2, 1},
+                {"decode", serve_role::decode, 1, 2, 1}};
   return make_plan(spec).value();
 }
 

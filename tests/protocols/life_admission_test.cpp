@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "protocols/cluster/life_machine.hpp"
+#include "protocols/serve/roles.hpp"
 
 using namespace troupe::protocols;
 using namespace std::chrono_literals;
@@ -31,10 +32,10 @@ constexpr rank_id decode_0{5};
 struct company {
   cluster_plan plan = make_plan([] {
                         cluster_spec spec;
-                        spec.pools = {{"front", role_kind::front},
-                                      {"encode", role_kind::encode, 2},
-                                      {"prefill", role_kind::prefill, 1, 2},
-                                      {"decode", role_kind::decode, 2}};
+                        spec.pools = {{"front", serve_role::front},
+                                      {"encode", serve_role::encode, 2},
+                                      {"prefill", serve_role::prefill, 1, 2},
+                                      {"decode", serve_role::decode, 2}};
                         return spec;
                       }())
                           .value();

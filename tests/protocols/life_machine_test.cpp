@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "protocols/cluster/life_machine.hpp"
+#include "protocols/serve/roles.hpp"
 
 using namespace troupe::protocols;
 using namespace std::chrono_literals;
@@ -17,15 +18,19 @@ time_point at(duration since_start) {
   return time_point{since_start};
 }
 
-const cluster_spec::restart_section never{restart_policy::none, restart_policy::none, restart_policy::none, 0, 60};
+const auto never = [] {
+  cluster_spec::restart_section of_nobody;
+  of_nobody.of.fill(restart_policy::none);
+  return of_nobody;
+}();
 
 /// front 0, prefill 1 and 2 (one mesh), decode 3; start 60 s, drain 5 s, kill 2 s; what is lost ends it.
 struct cluster {
   cluster_plan plan = make_plan([] {
                         cluster_spec spec;
-                        spec.pools = {{"front", role_kind::front},
-                                      {"prefill", role_kind::prefill, 1, 2},
-                                      {"decode", role_kind::decode}};
+                        spec.pools = {{"front", serve_role::front},
+                                      {"prefill", serve_role::prefill, 1, 2},
+                                      {"decode", serve_role::decode}};
                         return spec;
                       }())
                           .value();
@@ -447,7 +452,7 @@ TEST_CASE("C1: a front that fails itself is not told so") {
 namespace {
 
 /// One restart of a cell in a minute.
-const cluster_spec::restart_section once{restart_policy::cell, restart_policy::cell, restart_policy::cell, 1, 60};
+const cluster_spec::restart_section once{.intensity = 1};
 
 /// Ranks 1 and 2, the prefill cell, die of a signal to rank 2 and come back as generation 2.
 struct recovery : cluster {

@@ -1,4 +1,5 @@
 #include "protocols/serve/prefill_machine.hpp"
+#include "protocols/serve/roles.hpp"
 
 #include <doctest/doctest.h>
 
@@ -297,17 +298,17 @@ namespace {
 struct two_parts {
   cluster_plan plan = [] {
     cluster_spec spec;
-    spec.pools = {{"front", role_kind::front, 1, 1, 1},
-                  {"prefill", role_kind::prefill, 1, 1, 1},
-                  {"decode", role_kind::decode, 1, 2, 1}};
+    spec.pools = {{"front", serve_role::front, 1, 1, 1},
+                  {"prefill", serve_role::prefill, 1, 1, 1},
+                  {"decode", serve_role::decode, 1, 2, 1}};
     return make_plan(spec).value();
   }();
   rank_id self{1};
   rank_id first{2};
   rank_id second{3};
-  cell_id decode = plan.cells_of(role_kind::decode)[0];
+  cell_id decode = plan.cells_of(serve_role::decode)[0];
   prefill_member_machine machine{plan,
-                                 plan.cells_of(role_kind::prefill)[0],
+                                 plan.cells_of(serve_role::prefill)[0],
                                  self,
                                  {.born = generation{1},
                                   .row_elements = 6,
@@ -397,13 +398,13 @@ TEST_CASE_FIXTURE(leader_fixture, "K15: of two ranks of the mesh that failed the
 
 TEST_CASE("K15: a part that is granted after another has failed is not begun while a third is on its way") {
   cluster_spec spec;
-  spec.pools = {{"front", role_kind::front, 1, 1, 1},
-                {"prefill", role_kind::prefill, 1, 1, 1},
-                {"decode", role_kind::decode, 1, 3, 1}};
+  spec.pools = {{"front", serve_role::front, 1, 1, 1},
+                {"prefill", serve_role::prefill, 1, 1, 1},
+                {"decode", serve_role::decode, 1, 3, 1}};
   const auto plan = make_plan(spec).value();
-  const auto decode = plan.cells_of(role_kind::decode)[0];
+  const auto decode = plan.cells_of(serve_role::decode)[0];
   prefill_member_machine machine{plan,
-                                 plan.cells_of(role_kind::prefill)[0],
+                                 plan.cells_of(serve_role::prefill)[0],
                                  rank_id{1},
                                  {.born = generation{1},
                                   .row_elements = 6,

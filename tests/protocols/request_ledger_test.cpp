@@ -1,4 +1,5 @@
 #include "protocols/serve/request_ledger.hpp"
+#include "protocols/serve/roles.hpp"
 
 #include <doctest/doctest.h>
 
@@ -26,15 +27,15 @@ struct fixture {
   using ledger = request_ledger<order, progress>;
 
   explicit fixture(lent_memory lends = lent_memory::row_slots)
-      : of(plan.cell(plan.cells_of(role_kind::prefill)[0]), {.front = front_rank,
-                                                             .role = "prefill",
-                                                             .kv_blocks = 4,
-                                                             .row_slots = 2,
-                                                             .requests_max = 3,
-                                                             .lends = lends,
-                                                             .needs = [](const order& one) {
-                                                               return cell_needs{one.tokens, one.pictures};
-                                                             }}) {}
+      : of(plan.cell(plan.cells_of(serve_role::prefill)[0]), {.front = front_rank,
+                                                              .role = "prefill",
+                                                              .kv_blocks = 4,
+                                                              .row_slots = 2,
+                                                              .requests_max = 3,
+                                                              .lends = lends,
+                                                              .needs = [](const order& one) {
+                                                                return cell_needs{one.tokens, one.pictures};
+                                                              }}) {}
 
   cluster_plan plan = reader_plan();
   ledger of;

@@ -1,4 +1,7 @@
+#include "protocols/serve/message_types.hpp"
+#include "protocols/serve/roles.hpp"
 #include "protocols/serve/routes.hpp"
+#include "protocols/serve/serve_program.hpp"
 
 #include <doctest/doctest.h>
 
@@ -25,13 +28,14 @@ cluster_plan plan_of(std::vector<pool_spec> pools) {
 
 /// One of each shape that a cluster can have, most of them at once.
 std::vector<cluster_plan> plans() {
-  using enum role_kind;
-  return {plan_of({pool(front), pool(encode), pool(prefill), pool(decode)}),
-          plan_of({pool(front), pool(encode, 1, 2), pool(prefill, 2), pool(decode, 2, 2)}),
-          plan_of({pool(front), pool(encode, 2, 4), pool(prefill, 1, 2, 2), pool(decode, 1, 1, 2)}),
-          plan_of({pool(front), pool(encode, 2, 2), pool(prefill, 2, 2), pool(decode, 2)}),
-          plan_of({pool(front), pool(prefill, 1, 2), pool(decode, 1, 2)}),
-          plan_of({pool(all)})};
+  namespace role = serve_role;
+  return {
+      plan_of({pool(role::front), pool(role::encode), pool(role::prefill), pool(role::decode)}),
+      plan_of({pool(role::front), pool(role::encode, 1, 2), pool(role::prefill, 2), pool(role::decode, 2, 2)}),
+      plan_of({pool(role::front), pool(role::encode, 2, 4), pool(role::prefill, 1, 2, 2), pool(role::decode, 1, 1, 2)}),
+      plan_of({pool(role::front), pool(role::encode, 2, 2), pool(role::prefill, 2, 2), pool(role::decode, 2)}),
+      plan_of({pool(role::front), pool(role::prefill, 1, 2), pool(role::decode, 1, 2)}),
+      plan_of({pool(role::all)})};
 }
 
 /// What all machines of the cluster say in many walks.
@@ -51,7 +55,7 @@ std::set<serve_world::passed> walk(const cluster_plan& plan, std::size_t& answer
 
 /// Every rank may find what it hears refused, and tells the front (`actors/routing.cpp`).
 bool is_complaint(message_type type, const cell_plan& sender, const cell_plan& taker) {
-  return type == message_type::error && taker.role == role_kind::front && sender.role != role_kind::front;
+  return type == message_type::error && taker.role == serve_role::front && sender.role != serve_role::front;
 }
 
 template <class Visit>
@@ -87,21 +91,21 @@ TEST_CASE("K4: what any machine of any cluster sends is heard, and nothing is al
 }
 
 TEST_CASE("K4: a rank of role all is told by the sender's role who takes what it says to itself") {
-  const auto plan = plan_of({pool(role_kind::all)});
+  const auto plan = plan_of({pool(serve_role::all)});
   const rank_id self{0};
-  auto takers = takers_of(plan, message_type::arrived, self, self, role_kind::prefill);
-  CHECK(takers.take_first() == role_kind::prefill);
+  auto takers = takers_of(plan, serve_type::arrived, self, self, serve_role::prefill);
+  CHECK(takers.take_first() == serve_role::prefill);
   CHECK(takers.empty());
-  takers = takers_of(plan, message_type::cancel, self, self, role_kind::front);
-  for (const auto role : {role_kind::encode, role_kind::prefill, role_kind::decode})
+  takers = takers_of(plan, serve_type::cancel, self, self, serve_role::front);
+  for (const auto role : {serve_role::encode, serve_role::prefill, serve_role::decode})
     CHECK(takers.take_first() == role);
   CHECK(takers.empty());
-  CHECK(takers_of(plan, message_type::submit, self, self, role_kind::decode).empty());
+  CHECK(takers_of(plan, serve_type::submit, self, self, serve_role::decode).empty());
 }
 
 TEST_CASE("K4: protocols/README.md prints the table of routes as it is") {
   std::ifstream file{TROUPE_SOURCE_DIR "/protocols/README.md"};
   const std::string readme{std::istreambuf_iterator<char>{file}, {}};
-  INFO("the table now:\n", describe_routes());
-  CHECK(readme.find(describe_routes()) != std::string::npos);
+  INFO("the table now:\n", describe_routes(serve_program()));
+  CHECK(readme.find(describe_routes(serve_program())) != std::string::npos);
 }

@@ -6,6 +6,7 @@
 
 #include "protocols/cluster/cluster_plan.hpp"
 #include "protocols/serve/mesh_plan.hpp"
+#include "protocols/serve/roles.hpp"
 #include "protocols/serve/serve_message.hpp"
 #include "protocols/time.hpp"
 
@@ -19,10 +20,10 @@ inline time_point at(std::chrono::milliseconds since) {
 inline cluster_plan reader_plan() {
   cluster_spec spec;
   spec.name = "reader";
-  spec.pools = {{"front", role_kind::front, 1, 1, 1},
-                {"encode", role_kind::encode, 2, 1, 1},
-                {"prefill", role_kind::prefill, 1, 2, 1},
-                {"decode", role_kind::decode, 1, 1, 1}};
+  spec.pools = {{"front", serve_role::front, 1, 1, 1},
+                {"encode", serve_role::encode, 2, 1, 1},
+                {"prefill", serve_role::prefill, 1, 2, 1},
+                {"decode", serve_role::decode, 1, 1, 1}};
   return make_plan(spec).value();
 }
 

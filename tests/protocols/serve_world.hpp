@@ -13,6 +13,7 @@
 #include "protocols/serve/front_machine.hpp"
 #include "protocols/serve/prefill_machine.hpp"
 #include "protocols/serve/prompt_digest.hpp"
+#include "protocols/serve/roles.hpp"
 #include "protocols/serve/validate_message.hpp"
 #include "serve_fixture.hpp"
 
@@ -84,7 +85,7 @@ private:
     return *std::ranges::find_if(
         plan_.cells, [&](const cell_plan& cell) { return cell.role == role && cell.place_of(rank).has_value(); });
   }
-  cell_id front_cell() const { return plan_.cells_of(role_kind::front).front(); }
+  cell_id front_cell() const { return plan_.cells_of(serve_role::front).front(); }
 
   void make(const cell_plan& cell) {
     const auto places_of = [&](role_kind role) {
@@ -94,8 +95,7 @@ private:
           places[id].push_back(place);
       return places;
     };
-    switch (cell.role) {
-    case role_kind::front:
+    if (cell.role == serve_role::front) {
       front_ = std::make_unique<front_machine>(plan_, front_machine::options{.in_flight_max = 8,
                                                                              .context_max = 64,
                                                                              .kv_tokens_max = 128,
@@ -107,8 +107,7 @@ private:
                                                                              .request_deadline = 10s,
                                                                              .ack_deadline = 2s,
                                                                              .drain_deadline = 3s});
-      break;
-    case role_kind::encode:
+    } else if (cell.role == serve_role::encode) {
       encode_[cell.id] = std::make_unique<encode_machine>(plan_, cell.id,
                                                           encode_machine::options{.front = plan_.front(),
                                                                                   .pixel_slots = 2,
@@ -117,8 +116,7 @@ private:
                                                                                   .row_slot_tokens = 16,
                                                                                   .room_deadline = 1s,
                                                                                   .rooms_max = 64});
-      break;
-    case role_kind::prefill:
+    } else if (cell.role == serve_role::prefill) {
       prefill_[cell.id] = std::make_unique<prefill_leader_machine>(
           plan_, cell.id,
           prefill_leader_machine::options{.front = plan_.front(), .kv_blocks = 8, .row_slots = 4, .requests_max = 64});
@@ -126,9 +124,8 @@ private:
         prefill_members_[rank] = std::make_unique<prefill_member_machine>(
             plan_, cell.id, rank,
             prefill_member_machine::options{
-                .row_elements = 8, .room_deadline = 1s, .rooms_max = 64, .overlap = places_of(role_kind::decode)});
-      break;
-    case role_kind::decode:
+                .row_elements = 8, .room_deadline = 1s, .rooms_max = 64, .overlap = places_of(serve_role::decode)});
+    } else if (cell.role == serve_role::decode) {
       decode_[cell.id] = std::make_unique<decode_leader_machine>(
           plan_, cell.id,
           decode_leader_machine::options{
@@ -136,11 +133,7 @@ private:
       for (const auto rank : cell.ranks)
         decode_members_[rank] = std::make_unique<decode_member_machine>(
             plan_, cell.id, rank,
-            decode_member_machine::options{.rooms_max = 64, .overlap = places_of(role_kind::prefill)});
-      break;
-    case role_kind::all:
-    case role_kind::stub:
-      break;
+            decode_member_machine::options{.rooms_max = 64, .overlap = places_of(serve_role::prefill)});
     }
   }
 
@@ -242,15 +235,15 @@ private:
   }
   void hear(const cell_plan& at, rank_id, rank_id from, const arrived& m) {
     const auto place = *at.place_of(from);
-    if (at.role == role_kind::encode)
+    if (at.role == serve_role::encode)
       perform(at.id, encode_.at(at.id)->on_pixels(m.room, place, now_));
-    else if (at.role == role_kind::prefill)
+    else if (at.role == serve_role::prefill)
       perform(at.id, prefill_.at(at.id)->on_arrived(m, place, now_));
     else
       perform(at.id, decode_.at(at.id)->on_arrived(m, place, now_));
   }
   void hear(const cell_plan& at, rank_id self, rank_id, const release& m) {
-    if (at.role == role_kind::prefill)
+    if (at.role == serve_role::prefill)
       perform_at(self, prefill_members_.at(self)->on_release(m.request, now_));
     else
       perform_at(self, decode_members_.at(self)->on_release(m.request, now_));
@@ -277,9 +270,9 @@ private:
     perform(at.id, decode_.at(at.id)->on_quiet(m, *at.place_of(from), now_));
   }
   void hear(const cell_plan& at, rank_id, rank_id, const cancel& m) {
-    if (at.role == role_kind::encode)
+    if (at.role == serve_role::encode)
       perform(at.id, encode_.at(at.id)->on_cancel(m.request, now_));
-    else if (at.role == role_kind::prefill)
+    else if (at.role == serve_role::prefill)
       perform(at.id, prefill_.at(at.id)->on_cancel(m.request, now_));
     else
       perform(at.id, decode_.at(at.id)->on_cancel(m.request, now_));
@@ -295,11 +288,11 @@ private:
   }
   void perform_at(rank_id self, prefill_member_machine::effects what) {
     for (auto& effect : what)
-      std::visit([&](auto& one) { act(cell_of(role_kind::prefill, self), self, one); }, effect);
+      std::visit([&](auto& one) { act(cell_of(serve_role::prefill, self), self, one); }, effect);
   }
   void perform_at(rank_id self, decode_member_machine::effects what) {
     for (auto& effect : what)
-      std::visit([&](auto& one) { act(cell_of(role_kind::decode, self), self, one); }, effect);
+      std::visit([&](auto& one) { act(cell_of(serve_role::decode, self), self, one); }, effect);
   }
 
   void act(const cell_plan& cell, rank_id self, const send_message& what) { send(cell.role, self, what); }
@@ -318,7 +311,7 @@ private:
         if (how == front_machine::write_end::delivered && place == 0)
           perform(cell.id, encode_.at(cell.id)->on_pixels(room, 0, now_));
         else if (how == front_machine::write_end::delivered)
-          send(role_kind::encode, cell.ranks[place], {cell.leader(), arrived{request_id{}, room}});
+          send(serve_role::encode, cell.ranks[place], {cell.leader(), arrived{request_id{}, room}});
         perform(front_cell(), front_->on_pixels_written(room, how, {fault::transfer_failed, "drawn"}, now_));
       });
   }
@@ -339,7 +332,7 @@ private:
   void act(const cell_plan& cell, rank_id, const room_vote& vote) {
     later([this, &cell, vote] {
       const std::vector<admission> minimum(vote.rooms.size(), fails() ? admission::failed : admission::done);
-      if (cell.role == role_kind::prefill)
+      if (cell.role == serve_role::prefill)
         perform(cell.id, prefill_.at(cell.id)->on_vote(vote.request, minimum, now_));
       else
         perform(cell.id, decode_.at(cell.id)->on_vote(vote.request, minimum, now_));

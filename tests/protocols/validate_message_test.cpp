@@ -1,3 +1,4 @@
+#include "protocols/serve/roles.hpp"
 #include "protocols/serve/validate_message.hpp"
 
 #include <doctest/doctest.h>
@@ -66,15 +67,15 @@ TEST_CASE("C42: a grant is believed only from the rank whose place it names") {
 
 TEST_CASE("B17: pictures are ordered by the front from the leader of an encode cell, and from nobody else of it") {
   cluster_spec spec;
-  spec.pools = {{"front", role_kind::front, 1, 1, 1},
-                {"encode", role_kind::encode, 1, 2, 1},
-                {"prefill", role_kind::prefill, 1, 1, 1},
-                {"decode", role_kind::decode, 1, 1, 1}};
+  spec.pools = {{"front", serve_role::front, 1, 1, 1},
+                {"encode", serve_role::encode, 1, 2, 1},
+                {"prefill", serve_role::prefill, 1, 1, 1},
+                {"decode", serve_role::decode, 1, 1, 1}};
   const auto plan = make_plan(spec).value();
   encode order;
   order.height = order.width = 32;
   order.tokens = 4;
-  order.prefill_cell = plan.cells_of(role_kind::prefill).front();
+  order.prefill_cell = plan.cells_of(serve_role::prefill).front();
   CHECK(validate_message(plan, rank_id{1}, front_rank, order));
   CHECK(validate_message(plan, rank_id{2}, front_rank, order).error().code == fault::wrong_rank);
   CHECK(validate_message(plan, rank_id{1}, rank_id{3}, order).error().code == fault::wrong_rank);

@@ -9,6 +9,7 @@
 
 #include "actors/executor_actor.hpp"
 #include "gpu/models/families/decode_batch.hpp"
+#include "protocols/serve/roles.hpp"
 #include "runtime/base/clock.hpp"
 #include "tools/bench/must.hpp"
 #include "tools/bench/random_model.hpp"
@@ -189,7 +190,7 @@ outcome decode(bench::random_model& with, std::uint32_t rows, std::uint32_t cont
   };
   actors::cell_steps::parts parts;
   auto& runs = parts.runs;
-  runs.cell.role = protocols::role_kind::decode;
+  runs.cell.role = protocols::serve_role::decode;
   runs.cell.tensor_parallel = 1;
   runs.cell.pipeline_parallel = 1;
   runs.cell.ranks = {protocols::rank_id{0}};
@@ -210,7 +211,7 @@ outcome decode(bench::random_model& with, std::uint32_t rows, std::uint32_t cont
     caf::actor_system system{config}; // whose end waits for the actors'
     const auto executor = system.spawn<actors::executor_actor, caf::detached>(
         rank, cell, actors::executor_actor::options{.tokens = note, .turn = {}});
-    rank.roles->publish(protocols::role_kind::decode, system.spawn(listen, rows, &executor));
+    rank.roles->publish(protocols::serve_role::decode, system.spawn(listen, rows, &executor));
     for (std::uint32_t row = 0; row < rows; ++row)
       caf::anon_send(executor, sequence_of(row, rows, context, with.blocks()));
     caf::anon_send(executor, actors::run_atom::value);

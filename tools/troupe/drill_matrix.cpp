@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "protocols/serve/roles.hpp"
 #include "runtime/cluster/spec_file.hpp"
 #include "tools/troupe/matrix_places.hpp"
 
@@ -79,10 +80,10 @@ constexpr fault_kind kind_of(matrix_fault fault) {
 }
 /// Of the role's first cell: its leader, or the rank that is last in it.
 const cell_plan& cell_of(matrix_role role, const cluster_plan& plan) {
-  const auto of = role == matrix_role::front                                          ? role_kind::front
-                  : role == matrix_role::encode || role == matrix_role::encode_worker ? role_kind::encode
-                  : role == matrix_role::decode                                       ? role_kind::decode
-                                                                                      : role_kind::prefill;
+  const auto of = role == matrix_role::front                                          ? serve_role::front
+                  : role == matrix_role::encode || role == matrix_role::encode_worker ? serve_role::encode
+                  : role == matrix_role::decode                                       ? serve_role::decode
+                                                                                      : serve_role::prefill;
   return plan.cell(plan.cells_of(of).front());
 }
 bool is_worker(matrix_role role) {
@@ -331,9 +332,9 @@ result<std::vector<matrix_shape>> matrix_shapes(const std::filesystem::path& fol
     auto plan = cluster::read_spec(shape.spec).and_then([](const auto& read) { return make_plan(read.spec); });
     if (!plan)
       return tl::unexpected{plan.error()};
-    for (const auto role : {role_kind::encode, role_kind::prefill, role_kind::decode})
+    for (const auto role : {serve_role::encode, serve_role::prefill, serve_role::decode})
       if (plan->cells_of(role).empty() ||
-          (role != role_kind::encode && plan->cell(plan->cells_of(role)[0]).ranks.size() < 2))
+          (role != serve_role::encode && plan->cell(plan->cells_of(role)[0]).ranks.size() < 2))
         return fail(fault::config_invalid,
                     shape.spec.string() + ": the matrix wants an encode cell, and meshes that prefill and decode");
     shape.plan = std::move(*plan);

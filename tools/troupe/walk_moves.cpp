@@ -1,5 +1,6 @@
 #include "tools/troupe/walk_moves.hpp"
 
+#include "protocols/serve/roles.hpp"
 #include <array>
 #include <numeric>
 #include <vector>
@@ -35,19 +36,14 @@ constexpr auto late_most = 2500ms; ///< below `kill_ms`, after which an edge is 
 /// Where its threads do work of a request; its steps, in which the next request's memory may be at stake, more often.
 std::vector<std::string_view> slow_points(const rank_plan& rank) {
   const auto step = rank.stage == 0 && rank.mesh_rank == 0 ? "executor.announced" : "executor.planned";
-  switch (rank.role) {
-  case role_kind::front:
+  if (rank.role == serve_role::front)
     return {"front.preflight", "front.ingesting", "front.submitted", "front.pixels_posted", "front.emitted"};
-  case role_kind::encode:
+  if (rank.role == serve_role::encode)
     return {step, "encode.stepping", "encode.stepping", "encode.preflight", "encode.rows_posted", "encode.delivered"};
-  case role_kind::prefill:
+  if (rank.role == serve_role::prefill)
     return {step, step, step, step, "group.entered", "prefill.preflight", "prefill.blocks_posted", "prefill.delivered"};
-  case role_kind::decode:
+  if (rank.role == serve_role::decode)
     return {step, step, "group.entered", "decode.preflight", "decode.arrived"};
-  case role_kind::all:
-  case role_kind::stub:
-    break;
-  }
   return {"rank.idle"};
 }
 
@@ -57,12 +53,12 @@ const rank_plan& draw_rank(walk_random& random, const cluster_plan& plan) {
 
 void draw_slowness(walk_random& random, const rank_plan& rank, cluster::written_rule& rule) {
   const auto kind = random() % 20;
-  const auto span = kind < 15 || rank.role == role_kind::front ? draw_span(random, 10ms, 300ms)
-                    : kind < 17                                ? draw_span(random, 300ms, 3500ms)
-                                                               : draw_span(random, 8000ms, 12000ms);
+  const auto span = kind < 15 || rank.role == serve_role::front ? draw_span(random, 10ms, 300ms)
+                    : kind < 17                                 ? draw_span(random, 300ms, 3500ms)
+                                                                : draw_span(random, 8000ms, 12000ms);
   rule.ms = static_cast<std::uint32_t>(span.count());
   // A decode step is short: so many of them make an answer long enough to be written over.
-  const auto short_times = rank.role == role_kind::decode ? 60U : 12U;
+  const auto short_times = rank.role == serve_role::decode ? 60U : 12U;
   rule.times = static_cast<std::uint32_t>(kind < 15 ? 1 + random() % short_times : kind < 17 ? 1 + random() % 3 : 1);
 }
 
@@ -120,7 +116,7 @@ cluster::written_rule draw_late_message(walk_random& random, const cluster_plan&
 cluster::written_rule draw_late_completion(walk_random& random, const cluster_plan& plan) {
   std::vector<const rank_plan*> writers;
   for (const auto& rank : plan.ranks)
-    if (rank.role != role_kind::decode && rank.role != role_kind::stub)
+    if (rank.role != serve_role::decode && rank.role != role_kind::stub)
       writers.push_back(&rank);
   cluster::written_rule rule;
   rule.rank = writers.at(random() % writers.size())->label;

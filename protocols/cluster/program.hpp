@@ -1,0 +1,84 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "protocols/cluster/cluster_plan.hpp"
+#include "protocols/cluster/cluster_spec.hpp"
+#include "protocols/cluster/role.hpp"
+#include "protocols/cluster/route.hpp"
+#include "protocols/wire/frame.hpp"
+
+namespace troupe::protocols {
+
+/// One role of a program.
+struct role_row {
+  role_kind role = role_kind::stub;
+  std::string_view name;
+  std::string_view does;           ///< for help texts, a sentence without its full stop
+  bool computes = false;           ///< its ranks take a device
+  bool restarts = false;           ///< its cells may be started again, unless the spec says otherwise
+  bool one_rank = false;           ///< a cluster has one cell of one rank of it
+  std::span<const role_kind> jobs; ///< a rank of it is a cell of each of these; none: of the role itself
+};
+
+/// Ranks of these two roles exchange messages, whatever cells they are in.
+struct contact {
+  role_kind one = role_kind::stub;
+  role_kind other = role_kind::stub;
+};
+
+/// Memory that ranks at `writer` write into ranks at `owner` by one-sided writes, out of their own region `source`.
+struct region_row {
+  std::string_view purpose; ///< names the region of the owner
+  station owner;
+  std::string_view source; ///< names the region of the writer
+  station writer;
+};
+
+/// What a one-sided write carries: finds the actors at both ends. `kind` is 1 to 3 (completion data has two bits).
+struct transfer_row {
+  std::uint8_t kind = 0;
+  std::string_view name;
+  role_kind sender = role_kind::stub;
+  role_kind receiver = role_kind::stub;
+};
+
+/// What a program tells of itself to code that is shared by all programs: rows of data and one pure function.
+/// The part that does something stands in `actors/rank_program.hpp`.
+/// Ownership: static; a registered program lives as long as the process.
+struct program {
+  std::string_view name; ///< "serve": the spec's key `program`
+  std::span<const role_row> roles;
+  role_kind front = role_kind::stub; ///< takes what clients ask; hears of lost and recovered cells; is never restarted
+  std::span<const contact> contacts; ///< beside those of the front with everybody and of a cell within itself
+  role_kind streams = role_kind::stub; ///< its leaders' executors have a lane of their own to the front; stub: none
+  std::span<const route> routes;
+  std::span<const region_row> regions;
+  std::span<const transfer_row> transfers;
+  std::span<const message_row> messages; ///< numbers from 300 on, unique over all programs
+  std::string_view layouts;              ///< which pools are valid, in words for an error line
+  /// Whether these pools make a cluster of it. Pools of stubs alone never come here. Errors: config_invalid.
+  result<void> (*validate_pools)(const cluster_spec& spec) = nullptr;
+
+  /// Null: the role is not of this program.
+  const role_row* find(role_kind role) const noexcept;
+  const role_row& row(role_kind role) const; ///< `role` is of this program, or stub
+};
+
+/// All programs of this process: those that are built in, then those that were added.
+std::span<const program* const> programs() noexcept;
+
+/// Null: there is none of that name.
+const program* find_program(std::string_view name) noexcept;
+
+/// Adds one that came later, from a shared object or a test. Before a spec is read, by the main thread.
+/// Errors: config_invalid when its name, a role's or a message's number is another's.
+result<void> add_program(const program& added);
+
+/// The names, for an error line: "serve, stream".
+std::string program_names();
+
+} // namespace troupe::protocols

@@ -1,0 +1,81 @@
+#pragma once
+
+#include <bit>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "protocols/cluster/cluster_plan.hpp"
+#include "protocols/cluster/role.hpp"
+#include "protocols/wire/frame.hpp"
+
+/// Who may send which message to whom, as rows of data that each program gives.
+/// One table, since addressing in comments, judge, routing and actors disagreed: a mesh of encode ranks never served a
+/// picture. Messages are validated by this table, routing finds the actor by it, protocols/README.md prints it, and a
+/// test walks the effects of every machine through it.
+/// Contract: K4, A8, B5, B17.
+namespace troupe::protocols {
+
+/// Where a rank stands in its cell. The only rank of a cell leads it.
+enum class seat : std::uint8_t {
+  leader,
+  worker, ///< every rank but the leader
+  any,
+};
+
+/// Whether sender and receiver must be of one cell.
+enum class reach : std::uint8_t {
+  any_cell, ///< each in any cell of its role
+  own_cell, ///< both of the same cell
+};
+
+struct station {
+  role_kind role = role_kind::stub;
+  seat at = seat::any;
+
+  constexpr bool operator==(const station&) const = default;
+};
+
+/// A rank at `from` may send `message` to a rank at `to`, whose actor of `to.role` receives it.
+struct route {
+  message_type message{};
+  station from;
+  station to;
+  reach within = reach::any_cell;
+
+  constexpr bool operator==(const route&) const = default;
+};
+
+/// Some of the roles of one rank.
+class role_set {
+public:
+  constexpr void add(role_kind role) noexcept { bits_ |= bit_of(role); }
+  constexpr bool contains(role_kind role) const noexcept { return (bits_ & bit_of(role)) != 0; }
+  constexpr bool empty() const noexcept { return bits_ == 0; }
+  /// Removes a role and returns it. The set must not be empty.
+  constexpr role_kind take_first() noexcept {
+    const auto first = static_cast<role_kind>(std::countr_zero(bits_));
+    bits_ &= bits_ - 1;
+    return first;
+  }
+  constexpr bool operator==(const role_set&) const = default;
+
+private:
+  static_assert(roles_max <= 32, "a set of roles is a word");
+  static constexpr std::uint32_t bit_of(role_kind role) noexcept { return 1u << static_cast<unsigned>(role); }
+  std::uint32_t bits_ = 0;
+};
+
+/// The rank stands there in some cell, or in this one.
+bool stands_at(const cluster_plan& plan, rank_id rank, const station& where);
+bool stands_at(const cell_plan& cell, rank_id rank, const station& where);
+
+/// The roles of `to` whose actors receive a message of this type from `from`, by the table of the plan's program;
+/// empty: none may. `as`: the role in which `from` sends, where it is known; a rank may have several.
+role_set takers_of(const cluster_plan& plan, message_type message, rank_id from, rank_id to,
+                   std::optional<role_kind> as = std::nullopt);
+
+/// A program's table as protocols/README.md has it.
+std::string describe_routes(const program& of);
+
+} // namespace troupe::protocols
