@@ -96,9 +96,10 @@ public:
   /// Front only: lost cells serve again.
   virtual void recover(const protocols::recovered& news) = 0;
   /// Front only. The wire's thread. Errors: those of the codec; unknown_type. The client is let go.
-  virtual protocols::result<void> accept_client_frame(fabric::wire::key client, const protocols::frame_view& frame) = 0;
+  virtual protocols::result<void> accept_client_frame(fabric::link_queues::key client,
+                                                      const protocols::frame_view& frame) = 0;
   /// Front only. The wire's thread.
-  virtual void client_gone(fabric::wire::key client) = 0;
+  virtual void client_gone(fabric::link_queues::key client) = 0;
   /// Front only: encodes why a client is refused at the door, in the program's own words to clients.
   virtual std::pair<protocols::message_type, std::vector<std::byte>> refusal(const protocols::failure& why) const = 0;
   /// Leaders tell their members; threads end.

@@ -113,8 +113,8 @@ void encode_actor::report_kv_sent(std::map<room_id, shipment>::iterator what) {
 }
 
 void encode_actor::write_rows(const encode_machine::write_rows& write) {
-  const auto shipped = sending_.find(write.room);
-  TROUPE_ASSERT("E16", shipped != sending_.end());
+  const auto found = sending_.find(write.room);
+  TROUPE_ASSERT("E16", found != sending_.end());
   const auto& source = rank_.regions.at("tower");
   const auto target = rank_.peer_regions.at(write.to, "rows");
   const auto bytes = std::uint64_t{write.rows} * rank_.facts.row_elements() * sizeof(float);
@@ -129,7 +129,7 @@ void encode_actor::write_rows(const encode_machine::write_rows& write) {
                              .lease = write.under,
                              .deadline = rank_.now() + std::chrono::milliseconds{rank_.spec.timeouts.transfer_ms},
                              .cookie = cookie_of(transfer_kind::rows, write.room, write.part)},
-                            fabric::ready_event::behind(shipped->second.ready));
+                            fabric::ready_event::behind(found->second.ready));
   if (!posted)
     caf::anon_send(this, write_completed{transfer_kind::rows, write.room, write.part, posted});
   TROUPE_FAULT_POINT("encode.rows_posted");

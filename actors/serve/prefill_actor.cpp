@@ -86,7 +86,7 @@ rank_actor::handlers prefill_actor::leader_handlers() {
       [this](const step_machine::given_up& news) {
         perform(leader_->on_given_up(news.request, news.cause, news.ran_whole, rank_.now()));
       },
-      from_place<shipped>([this](const kv_sent& news, std::uint32_t place) {
+      from_place<kv_sent>([this](const kv_sent& news, std::uint32_t place) {
         perform(leader_->on_kv_sent(news, place, rank_.now()));
         report_kv_sent(news.request);
       }),

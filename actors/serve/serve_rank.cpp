@@ -305,7 +305,7 @@ void serve_rank::recover(const recovered& news) {
     caf::anon_send(*front, news);
 }
 
-result<void> serve_rank::accept_client_frame(fabric::wire::key client, const frame_view& frame) {
+result<void> serve_rank::accept_client_frame(fabric::link_queues::key client, const frame_view& frame) {
   const auto& front = *rank_.roles->find(serve_role::front); // there before clients are accepted
   const auto take = [&]<class Message>(Message body) -> result<void> {
     if (auto read = decode_payload(frame.payload, body); !read)
@@ -322,7 +322,7 @@ result<void> serve_rank::accept_client_frame(fabric::wire::key client, const fra
   return fail(fault::unknown_type, std::string{name(frame.header.type)} + " from a client");
 }
 
-void serve_rank::client_gone(fabric::wire::key client) {
+void serve_rank::client_gone(fabric::link_queues::key client) {
   caf::anon_send(*rank_.roles->find(serve_role::front), actors::client_gone{client});
 }
 

@@ -31,8 +31,9 @@ public:
   void lose(const protocols::lost& news) override;
   void writers_gone(const std::set<protocols::rank_id>& ranks, bool bytes_may_arrive) override;
   void recover(const protocols::recovered& news) override;
-  protocols::result<void> accept_client_frame(fabric::wire::key client, const protocols::frame_view& frame) override;
-  void client_gone(fabric::wire::key client) override;
+  protocols::result<void> accept_client_frame(fabric::link_queues::key client,
+                                              const protocols::frame_view& frame) override;
+  void client_gone(fabric::link_queues::key client) override;
   std::pair<protocols::message_type, std::vector<std::byte>> refusal(const protocols::failure& why) const override;
   void stop() override;
 

@@ -105,7 +105,7 @@ result<life_machine::effects> life_machine::on_progress(rank_id from, const prog
   const bool steps = rank.starting && message.state > life_state::agreed && message.state == ordered_ &&
                      message.state == next_of(rank.at);
   const bool leaves = !serves() && message.state >= life_state::draining;
-  const bool legal = steps || rank.killed || message.state == rank.at || message.state == life_state::failed;
+  const bool legal = steps || rank.evicted || message.state == rank.at || message.state == life_state::failed;
   if (serves() && !legal)
     return fail(fault::illegal_transition,
                 plan_.rank(from).label + " says that it is " + std::string{name(message.state)} + " while " +
@@ -182,7 +182,7 @@ life_machine::effects life_machine::lose(const first_cause& cause, time_point no
 
 life_machine::effects life_machine::on_error(rank_id from, const error& said, time_point now) {
   auto& record = ranks_.at(from.value);
-  if (record.killed)
+  if (record.evicted)
     return {};
   const bool lane_closed = said.code == static_cast<std::uint16_t>(fault::peer_gone);
   const bool of_another = said.origin != from && said.origin.value < ranks_.size();
@@ -248,7 +248,7 @@ life_machine::effects life_machine::on_complaint(rank_id from, rank_id of, gener
 
 life_machine::effects life_machine::on_silent(rank_id rank, duration silent_for, time_point now) {
   const auto& record = ranks_.at(rank.value);
-  if (record.killed || record.ended || !(serves() || state_ == state::draining))
+  if (record.evicted || record.ended || !(serves() || state_ == state::draining))
     return {};
   const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(silent_for).count();
   effects out = lose({rank,
@@ -268,7 +268,7 @@ life_machine::effects life_machine::on_end(rank_id rank, const rank_end& end_of_
   const auto was = std::exchange(record.at, end_of_rank.is_orderly() ? life_state::left : life_state::failed);
 
   effects out;
-  if (record.killed) {
+  if (record.evicted) {
     if (state_ == state::recovering)
       restart_if_gone(out, now);
   } else {
@@ -400,7 +400,7 @@ bool life_machine::waits_for(rank_id rank) const {
     return false;
   if (state_ != state::starting && state_ != state::recovering)
     return !record.ended;
-  if (record.killed)
+  if (record.evicted)
     return !record.ended;
   if (!record.starting)
     return record.rejoining();

@@ -166,7 +166,7 @@ private:
     generation born{1};
     bool ended = false;
     bool starting = true;                   ///< takes the steps of a start
-    bool killed = false;                    ///< of a lost unit: its end is no news
+    bool evicted = false;                   ///< of a lost unit: its end is no news
     bool killed = false;                    ///< SIGKILL is on its way
     std::optional<time_point> control_lost; ///< when its control socket ended
     admission admits = admission::none;

@@ -34,7 +34,7 @@ void life_machine::begin_recovery(effects& out, const std::vector<rank_id>& unit
   std::vector<rank_id> left_over;
   for (const auto id : starting()) {
     auto& rank = ranks_[id.value];
-    rank.killed = true;
+    rank.evicted = true;
     if (!rank.ended)
       left_over.push_back(id);
   }
@@ -95,7 +95,7 @@ std::optional<rank_id> life_machine::blamed_for(rank_id from, const error& said)
 /// A recovery that takes too long is a failure of whom it waits for, and counts as one.
 life_machine::effects life_machine::lose_late(time_point now) {
   const auto unit = starting();
-  if (std::ranges::any_of(unit, [&](rank_id id) { return ranks_[id.value].killed; })) {
+  if (std::ranges::any_of(unit, [&](rank_id id) { return ranks_[id.value].evicted; })) {
     effects out;
     begin_abort(out, outcome::rank_failed, "could not be killed: " + list_waited_for(), now);
     return out;
@@ -132,7 +132,7 @@ life_machine::effects life_machine::lose_unadmitting(time_point now) {
   for (const auto& [rank, stuck] : late) {
     if (state_ != state::recovering)
       break;
-    if (ranks_[rank.value].killed)
+    if (ranks_[rank.value].evicted)
       continue; // of a cell that is lost by now
     const auto within = stuck == admission::ordered ? waits_.answer : waits_.word;
     auto lost_too = lose({rank,

@@ -129,7 +129,7 @@ TEST_CASE_FIXTURE(prefill_cell,
   CHECK(expect<error>().from(prefill).to(front).code == static_cast<std::uint16_t>(fault::cell_gone));
   has_first_token(run);
   CHECK(count(serve_type::handover, prefill, decode) == 0);
-  CHECK(expect<shipped>().from(prefill_worker).to(prefill).code == static_cast<std::uint16_t>(fault::cell_gone));
+  CHECK(expect<kv_sent>().from(prefill_worker).to(prefill).code == static_cast<std::uint16_t>(fault::cell_gone));
 
   for (const auto writer : members) // what was under way
     say(decode, writer, grant_of(1, 0, 2));
@@ -143,7 +143,7 @@ TEST_CASE_FIXTURE(prefill_cell, "K1: a grant whose time is over when the prompt 
   pass(560ms); // the last tick was before
   runs(run);
   CHECK(writes_asked_for() == 0);
-  CHECK(expect<shipped>().from(prefill_worker).to(prefill).code == static_cast<std::uint16_t>(fault::stale_grant));
+  CHECK(expect<kv_sent>().from(prefill_worker).to(prefill).code == static_cast<std::uint16_t>(fault::stale_grant));
 }
 
 TEST_CASE_FIXTURE(prefill_cell, "K15: a part that failed while another was on its way is what the request fails with") {
@@ -167,7 +167,7 @@ TEST_CASE_FIXTURE(prefill_cell, "K15: a part that failed while another was on it
     complete(writes[failed_first ? 2 : 3], fails);
     CHECK(count(serve_type::kv_sent, prefill_worker, prefill) == 0); // one is under way still
     complete(writes[failed_first ? 3 : 2]);
-    const auto said = expect<shipped>().from(prefill_worker).to(prefill);
+    const auto said = expect<kv_sent>().from(prefill_worker).to(prefill);
     CHECK(said.code == static_cast<std::uint16_t>(fault::transfer_failed));
     const auto told = expect<error>().from(prefill).to(front);
     CHECK(told.request == request_id{request});
@@ -187,7 +187,7 @@ TEST_CASE_FIXTURE(prefill_cell, "C30: a write that the engine refuses at once fa
   runs(run);
   for (const auto to : receivers)
     complete(expect_write(prefill, to));
-  CHECK(expect<shipped>().from(prefill_worker).to(prefill).code == static_cast<std::uint16_t>(fault::peer_gone));
+  CHECK(expect<kv_sent>().from(prefill_worker).to(prefill).code == static_cast<std::uint16_t>(fault::peer_gone));
   CHECK(expect<error>().from(prefill).to(front).request == request_id{1});
   has_first_token(run);
   talk_within_the_cell();
@@ -195,7 +195,7 @@ TEST_CASE_FIXTURE(prefill_cell, "C30: a write that the engine refuses at once fa
 }
 
 TEST_CASE_FIXTURE(prefill_cell, "C15: a request that is cancelled in any phase leaves the whole cell to the next one") {
-  enum class phase { gathering, voting, running, stopped, shipping };
+  enum class phase { gathering, voting, running, stopped, sending };
   std::uint64_t request = 0;
   for (const auto at : {phase::gathering, phase::voting, phase::running, phase::stopped, phase::sending}) {
     CAPTURE(static_cast<int>(at));
@@ -216,7 +216,7 @@ TEST_CASE_FIXTURE(prefill_cell, "C15: a request that is cancelled in any phase l
       run = expect_order<prefill_leader_machine::run_prefill>(prefill);
     }
     std::vector<posted_write> writes;
-    if (at == phase::shipping) {
+    if (at == phase::sending) {
       runs(*run);
       has_first_token(*run);
       for (const auto writer : members)
@@ -240,7 +240,7 @@ TEST_CASE_FIXTURE(prefill_cell, "C15: a request that is cancelled in any phase l
         runs(*run); // too late to be stopped
       tell(prefill, step_machine::given_up{request_id{id}, {fault::cancelled, {}}, at == phase::running});
       break;
-    case phase::shipping:
+    case phase::sending:
       for (const auto& each : writes)
         complete(each);
       break;

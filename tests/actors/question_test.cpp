@@ -77,7 +77,7 @@ TEST_CASE("A5: a question passes every role actor, from a client's first frame t
       rig.complete(kv);
     }
   }
-  rig.expect<shipped>().from(prefill_worker).to(prefill);
+  rig.expect<kv_sent>().from(prefill_worker).to(prefill);
   rig.tell(prefill, step_machine::first_token{request, 11, 0, prompt_digest(run.work.prompt), rig.now(), rig.now()});
   CHECK(rig.expect<timing>().from(prefill).to(front).part == phase::prefill);
   rig.expect<handover>().from(prefill).to(decode);

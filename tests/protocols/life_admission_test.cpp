@@ -45,7 +45,7 @@ struct company {
       : machine{plan,
                 std::vector<std::string>(plan.ranks.size(), "h"),
                 {.kill_ms = kill_ms, .start_ms = start_ms},
-                {restart_policy::cell, restart_policy::cell, restart_policy::cell, intensity, 60},
+                {.intensity = intensity},
                 at(0s)} {
     const auto everybody = all_but({});
     join(everybody, generation{1}, at(0s));
