@@ -28,27 +28,6 @@ if(TROUPE_SANITIZE)
   target_link_options(troupe_options INTERFACE -fsanitize=${TROUPE_SANITIZE})
 endif()
 
-# The presets of the sanitizers compile eight sources at once (CMAKE_UNITY_BUILD): headers are half of the time otherwise.
-# dev and release compile each source for itself, so that each still includes what it uses. Sources that cannot be
-# together, mostly because two have a private name in common, are compiled alone there too:
-set(TROUPE_ALONE
-    plugin stream_lane region_memory transfer_socket ingest_actor prefill_actor injection_text supervisor
-    kernels_[a-z0-9]+ config_keys end_tokens shard picture_png chat_template template_parser template_run
-    tokenizer_bpe tokenizer_neighbours drill_crowd drill_load drill_scene rank_records run_command series_job
-    series_walk up_command routing_test lease_test staged_engine_test transfer_process_test drilled_lane_test
-    spec_file_test supervisor_test injection_text_test rank_pulse_test model_fact_test serve_test stop_test
-    trace_test outputs_test own_fault_test encode_machine_test flight_trace_test late_step_test life_admission_test
-    life_machine_test prefill_machine_test routes_test session_machine_test slot_pool_machine_test
-    supervision_machine_test watchdog_machine_test ingest_machine_test chat_test resize_test tokenizer_test
-    group_tcp_test model_test)
-list(JOIN TROUPE_ALONE "|" TROUPE_ALONE)
-# troupe_alone(TARGET): to be called where the target is made.
-function(troupe_alone target)
-  get_target_property(sources ${target} SOURCES)
-  list(FILTER sources INCLUDE REGEX "/(${TROUPE_ALONE})\\.cpp$")
-  set_source_files_properties(${sources} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
-endfunction()
-
 # troupe_component(NAME DIRECTORY LINK targets...): every .cpp of the directory and of its folders that are no component.
 function(troupe_component name directory)
   cmake_parse_arguments(PARSE_ARGV 2 arg "" "" "LINK")
@@ -60,7 +39,6 @@ function(troupe_component name directory)
   else()
     add_library(troupe_${name} STATIC ${sources})
     target_link_libraries(troupe_${name} PUBLIC troupe_options ${arg_LINK})
-    troupe_alone(troupe_${name})
   endif()
   add_library(troupe::${name} ALIAS troupe_${name})
 endfunction()
@@ -93,7 +71,6 @@ function(troupe_plugin name directory)
   list(FILTER sources EXCLUDE REGEX "/plugin.cpp$")
   add_library(troupe_${name} STATIC ${sources})
   target_link_libraries(troupe_${name} PUBLIC troupe_options ${arg_LINK})
-  troupe_alone(troupe_${name})
   add_library(troupe::${name} ALIAS troupe_${name})
   add_library(troupe_${name}_plugin MODULE ${PROJECT_SOURCE_DIR}/${directory}/plugin.cpp)
   target_link_libraries(troupe_${name}_plugin PRIVATE troupe_${name})
