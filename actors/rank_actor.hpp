@@ -24,7 +24,7 @@ namespace troupe::actors {
 /// them from here alone. Rejected: to override how CAF's scheduler resumes an actor. That saved a turn between two
 /// messages, and tied us to what CAF changes from version to version.
 /// An actor that is watched lives as long as the signs of its rank, or tells them that it ends.
-class rank_actor : public caf::event_based_actor, private base::queued_work {
+class rank_actor : public caf::event_based_actor {
 public:
   ~rank_actor() override { turn_.watch(nullptr); }
 
@@ -44,7 +44,7 @@ protected:
         turn_(wanted == watch::never || !rank.turns ? base::progress_counter{}
               : ticks_ ? rank.turns->claim("the actor system's clock or workers stand still")
                        : rank.turns->claim("an actor does not come back from a message, or to one that waits")) {
-    turn_.watch(this);
+    turn_.watch(&messages_);
     set_exception_handler([&rank, what = std::move(what)](std::exception_ptr& thrown) -> caf::error {
       rank.fail_rank(failure_of(thrown), what);
       return caf::make_error(caf::sec::runtime_error);
@@ -114,13 +114,22 @@ private:
     };
   }
 
-  /// What CAF reads to know whether to schedule the actor: one atomic pointer.
-  bool is_waiting() const noexcept override { return !mailbox_here_.blocked() && !mailbox_here_.closed(); }
+  /// An object of its own: the watchdog looks while the constructors of the derived class still run, which change what
+  /// a virtual call of the actor itself reads.
+  class waiting_messages final : public base::queued_work {
+  public:
+    explicit waiting_messages(const mailbox_type& of) noexcept : of_(of) {}
+    /// What CAF reads to know whether to schedule the actor: one atomic pointer.
+    bool is_waiting() const noexcept override { return !of_.blocked() && !of_.closed(); }
 
-  const mailbox_type& mailbox_here_ = mailbox();
+  private:
+    const mailbox_type& of_;
+  };
+
   std::optional<protocols::actor_kind> kind_;
   bool ticks_;
   base::progress_counter turn_;
+  waiting_messages messages_{mailbox()};
 };
 
 } // namespace troupe::actors
