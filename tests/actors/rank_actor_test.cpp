@@ -2,8 +2,10 @@
 
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <functional>
 #include <future>
+#include <stop_token>
 #include <thread>
 
 #include "actors/clock_actor.hpp"
@@ -105,6 +107,29 @@ TEST_CASE("K13: a message that waits and is not begun counts as no progress, and
   second.end.set_value();
   system.await_all_actors_done();
   CHECK(comes_true([&] { return !rank.turns->at(1).works; }));
+}
+
+TEST_CASE("K13: who watches may look while an actor is still being made") { // judged by ThreadSanitizer
+  actors::rank_context rank;
+  rank.turns = std::make_unique<base::progress_table>(1);
+  scene in;
+  caf::actor_system_config config;
+  caf::actor_system system{config};
+  std::atomic<int> looks = 0;
+  std::jthread watch{[&](const std::stop_token& end) {
+    while (!end.stop_requested()) {
+      (void)rank.turns->at(0);
+      looks.fetch_add(1, std::memory_order_relaxed);
+    }
+  }};
+  const auto made = system.spawn<worker>(rank, in);
+  for (const auto before = looks.load(std::memory_order_relaxed); looks.load(std::memory_order_relaxed) < before + 3;)
+    std::this_thread::yield();
+  watch.request_stop();
+  watch.join();
+  CHECK(looks > 0);
+  caf::anon_send_exit(made, caf::exit_reason::kill);
+  system.await_all_actors_done();
 }
 
 TEST_CASE("K13: the clock of an actor system shows that it turns, and is never at rest") {
