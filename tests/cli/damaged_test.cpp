@@ -21,6 +21,14 @@ void scramble(const fs::path& file, unsigned seed) {
   }
 }
 
+/// What no reader can overlook: the first byte is another one.
+void spoil_start(const fs::path& file) {
+  std::fstream out{file, std::ios::in | std::ios::out | std::ios::binary};
+  const auto first = out.get();
+  out.seekp(0);
+  out.put(static_cast<char>(first ^ 0x5a));
+}
+
 } // namespace
 
 TEST_CASE("K6: trace and ps say which files are damaged, and end by an exit code of theirs whatever stands in them") {
@@ -38,6 +46,9 @@ TEST_CASE("K6: trace and ps say which files are damaged, and end by an exit code
       fs::copy_file(whole / file, fs::path{damaged} / file);
       scramble(fs::path{damaged} / file, seed);
     }
+    const bool told = seed % 2 == 1; // of the others, what is hit may happen to change nothing that is read
+    if (told)
+      spoil_start(damaged + "/flight/r0.g1.ring");
     for (const auto& arguments : {std::vector<std::string>{"trace", damaged, "--first-cause"},
                                   {"trace", damaged, "--first-cause", "--json"},
                                   {"trace", damaged, "--start"},
@@ -48,7 +59,7 @@ TEST_CASE("K6: trace and ps say which files are damaged, and end by an exit code
       CAPTURE(end.err);
       CHECK(end.in_time);
       CHECK((end.exit_code == 0 || end.exit_code == 3));
-      if (arguments.front() == "trace")
+      if (told && arguments.front() == "trace")
         CHECK(has(end.err, ".ring"));
     }
   }
