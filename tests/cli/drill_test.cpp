@@ -53,7 +53,7 @@ TEST_CASE("C4, C12: a rank whose main thread stands still, or whose ingest does,
     CAPTURE(of.point);
     const scratch_folder here;
     const auto spec = here.write("spec.json", reader_spec(of.pools, R"(, "drills": true, "timeouts": {
-        "heartbeat_ms": 50, "suspect_ms": 200, "kill_ms": 400, "progress_ms": 1500})"));
+        "heartbeat_ms": 50, "suspect_ms": 2000, "kill_ms": 4000, "progress_ms": 1500})"));
     command job{{"up", spec, "--job", here.job(), "--run-dir", here / "jobs"}};
     REQUIRE(job.prints("is ready"));
     const auto rule = std::string{"rank="} + of.rank + ",action=wedge,point=" + of.point;

@@ -106,10 +106,10 @@ void check_down(const std::string& more_of_spec, const std::string& fault, int c
 } // namespace
 
 TEST_CASE("C6: down says by exit code 8 and by name that ranks which did not leave in time were killed") {
-  check_down(R"(, "timeouts": {"heartbeat_ms": 50, "suspect_ms": 200, "kill_ms": 400, "drain_ms": 600,
+  check_down(R"(, "timeouts": {"heartbeat_ms": 50, "suspect_ms": 1000, "kill_ms": 3000, "drain_ms": 4000,
                                "progress_ms": 60000})",
              "rank=stub.1,action=slow,point=rank.draining,ms=60000", 8,
-             "not left within timeouts.drain_ms (600 ms): stub.1");
+             "not left within timeouts.drain_ms (4000 ms): stub.1");
 }
 
 TEST_CASE("C6: down says by exit code 6 and by name that a rank failed while the job drained") {
