@@ -58,7 +58,7 @@ result<listening_socket> listening_socket::at_unix(const std::string& path, int 
     return tl::unexpected<failure>{at.error()};
   if (auto free = validate_what_is_there(*at, type); !free)
     return tl::unexpected<failure>{free.error()};
-  const auto unnamed = unix_address(path + ".new");
+  const auto unnamed = unix_address(path + std::string{unnamed_suffix});
   if (!unnamed)
     return tl::unexpected<failure>{unnamed.error()};
   ::unlink(unnamed->text.c_str());

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "fabric/socket_address.hpp"
@@ -31,6 +32,8 @@ public:
   listening_socket() noexcept = default;
   explicit listening_socket(base::unique_fd socket) noexcept : socket_(std::move(socket)) {}
 
+  /// A socket gets its path by a rename, so that nobody connects to one that does not listen yet.
+  static constexpr std::string_view unnamed_suffix = ".new";
   /// `type`: SOCK_STREAM or SOCK_SEQPACKET. Errors: config_invalid, with path and errno in words.
   static protocols::result<listening_socket> at_unix(const std::string& path, int type);
   /// Errors: config_invalid; `advice` follows "address in use".

@@ -20,6 +20,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "fabric/listening_socket.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/line_writer.hpp"
 #include "runtime/base/regular_file.hpp"
@@ -159,8 +160,9 @@ result<job_directory> job_directory::take(const fs::path& root, const std::strin
   if (!std::regex_match(job, std::regex{std::string{job_name_pattern}}))
     return invalid(fmt::format("a job's name is {}, not '{}'", job_name_in_words, job));
   const job_paths paths{root / job};
-  const auto longest =
-      std::max(paths.front_socket().string().size(), paths.control_socket(protocols::rank_id{ranks}).string().size());
+  const auto longest = fabric::listening_socket::unnamed_suffix.size() +
+                       std::max({paths.front_socket().string().size(), paths.file("control.sock").string().size(),
+                                 paths.control_socket(protocols::rank_id{ranks}).string().size()});
   if (longest > socket_path_max)
     return invalid(fmt::format("{} makes socket paths of {} characters, at most {} are possible; use a shorter "
                                "--run-dir or name",
