@@ -62,9 +62,14 @@ result<void> add_program(const program& added) {
     if (name(row.role) != "unknown")
       return taken("the number of role " + std::string{row.name});
   }
-  for (const auto& row : added.messages)
+  for (const auto& row : added.messages) {
+    if (static_cast<std::size_t>(row.type) >= message_types_max)
+      return fail(fault::config_invalid, "program \"" + std::string{added.name} + "\": message " +
+                                             std::string{row.name} + " has a number of " +
+                                             std::to_string(message_types_max) + " or more");
     if (is_known(row.type))
       return taken("the number of message " + std::string{row.name});
+  }
   add_message_names(added.messages);
   registered().push_back(&added);
   return {};

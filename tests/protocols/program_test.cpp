@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <array>
+#include <set>
 
 #include "protocols/serve/message_types.hpp"
 #include "protocols/serve/roles.hpp"
@@ -127,4 +128,21 @@ TEST_CASE("a program whose name, role or message is another's is not added") {
   other.roles = too_high;
   other.messages = {};
   CHECK(refused(other).find("role far") != std::string::npos);
+  constexpr std::array far_message{message_row{message_type{message_types_max}, "farther"}};
+  other.roles = {};
+  other.messages = far_message;
+  CHECK(refused(other).find("message farther") != std::string::npos);
+}
+
+TEST_CASE("roles and messages of all programs that are built in have numbers of their own") {
+  std::set<role_kind> roles;
+  std::set<message_type> messages;
+  for (const auto* const each : programs()) {
+    for (const auto& row : each->roles)
+      CHECK(roles.insert(row.role).second);
+    for (const auto& row : each->messages) {
+      CHECK(messages.insert(row.type).second);
+      CHECK(name(row.type) == row.name);
+    }
+  }
 }
