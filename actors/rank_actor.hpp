@@ -17,13 +17,13 @@ namespace troupe::actors {
 
 /// What the actors of a rank have in common: an exception in one of them ends the rank with its words. Left to itself
 /// it would end the actor alone, and everybody who talks to it would wait for their deadlines (C1, C15). One that is no
-/// std::exception ends the process. An actor that never comes back from a message is found by the watchdog (C4), and so
-/// is one whose messages nobody begins (K13): its mailbox says whether there are any. Its turns stand in the flight
-/// record as what the rank was in (C8).
+/// std::exception ends the process. The watchdog finds an actor that does not return from a message (C4), and one
+/// whose mailbox holds messages that are not taken (K13). Each turn is written to the flight record as the rank's
+/// current activity (C8).
 /// So each message is a turn, which its handler begins and ends: an actor makes its handlers with `on`, and CAF gets
 /// them from here alone. Rejected: to override how CAF's scheduler resumes an actor. That saved a turn between two
 /// messages, and tied us to what CAF changes from version to version.
-/// An actor that is watched lives as long as the signs of its rank, or tells them that it ends.
+/// A watched actor must not outlive `rank.turns`. Its destructor removes its mailbox from the watchdog's view.
 class rank_actor : public caf::event_based_actor {
 public:
   ~rank_actor() override { turn_.watch(nullptr); }

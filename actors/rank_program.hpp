@@ -42,7 +42,7 @@ public:
   virtual caf::actor_system& system() = 0;
   /// "cpu", "cuda:1".
   virtual const std::string& device() const = 0;
-  /// Every thread that waits for work turns at least so often (K13).
+  /// The longest time that a thread may wait for work before it reports progress (K13).
   virtual std::chrono::milliseconds nap() const = 0;
   /// Different devices that these ranks compute on.
   virtual std::size_t devices_of(std::span<const protocols::rank_id> ranks) const = 0;
@@ -63,18 +63,20 @@ protected:
   ~rank_services() = default;
 };
 
-/// One rank of a program: its roles' actors, executors and memory. A rank calls the functions in the order in which
-/// they stand here; an error of one ends the rank.
-/// Threads: the rank's main thread, but where it says otherwise.
+/// One rank of a program: its roles' actors, executors and memory. A rank calls `regions`, `weights`,
+/// `transfer_events`, `facts`, `load`, `warm` and `serve` in this order, and `stop` last. It calls the others when
+/// their event occurs. An error ends the rank, but for those of a client's frame. Threads: the rank's main thread, but
+/// where it says otherwise.
 class rank_program {
 public:
   virtual ~rank_program() = default;
 
   /// Regions that this rank registers. The device is known.
   virtual std::vector<wanted_region> regions() const = 0;
-  /// What this rank loads to its device beside them: in words, and in bytes. Errors: config_invalid.
+  /// What this rank loads to its device in addition to its regions: a description and a size in bytes for each part.
+  /// Errors: config_invalid.
   virtual protocols::result<std::vector<std::pair<std::string, std::uint64_t>>> weights() const = 0;
-  /// What the data plane tells. Its functions are called from any thread, also before `load` and after `stop`.
+  /// Callbacks for the transfer engine. They are called from any thread, also before `load` and after `stop`.
   virtual fabric::transfer_events transfer_events() = 0;
   /// A frame of a peer's control lane. The wire's thread. Errors: those of the codec; unknown_type for a frame that is
   /// no message of the program's roles.
@@ -91,7 +93,8 @@ public:
   virtual void drain() = 0;
   /// Ranks have died.
   virtual void lose(const protocols::lost& news) = 0;
-  /// The processes that these ranks were have been reaped. `bytes_may_arrive`: of what they handed to a network card.
+  /// The old processes of these ranks have been reaped. `bytes_may_arrive`: a network card may still deliver bytes that
+  /// they handed to it.
   virtual void writers_gone(const std::set<protocols::rank_id>& ranks, bool bytes_may_arrive) = 0;
   /// Front only: lost cells serve again.
   virtual void recover(const protocols::recovered& news) = 0;
@@ -102,7 +105,7 @@ public:
   virtual void client_gone(fabric::link_queues::key client) = 0;
   /// Front only: encodes why a client is refused at the door, in the program's own words to clients.
   virtual std::pair<protocols::message_type, std::vector<std::byte>> refusal(const protocols::failure& why) const = 0;
-  /// Leaders tell their members; threads end.
+  /// Stops the executors. A leader announces the stop to the other ranks of its cell.
   virtual void stop() = 0;
 };
 

@@ -12,9 +12,8 @@
 
 namespace troupe::actors {
 
-/// A rank of a cell, whatever the cell does. Every rank has a member machine, and the first one a leader machine
-/// beside it. This is what their actors have in common: the clock, whose word comes from which place, and how effects
-/// are carried out.
+/// Base of the actors of encode, prefill and decode ranks. Every rank has a member machine; the first rank also has a
+/// leader machine. This class provides the tick, the sender's place in the cell, and the performing of effects.
 /// Contract: A4, B15.
 class cell_actor : public rank_actor {
 protected:
@@ -48,8 +47,8 @@ protected:
         [&board](const protocols::room_forgotten& gone) { board.forget(gone.room); },
     };
   }
-  /// A handler of what a rank of this cell says; `react` gets the message and the place of the rank. A rank of another
-  /// cell has no place, and is not heard.
+  /// A handler of what a rank of this cell says; `react` gets the message and the place of the rank. A message
+  /// of a rank of another cell is ignored.
   template <class Message, class React>
   auto from_place(React react) {
     return [this, react = std::move(react)](const envelope<Message>& word) {

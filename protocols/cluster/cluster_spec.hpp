@@ -11,7 +11,8 @@
 #include "protocols/element_type.hpp"
 #include "protocols/limits.hpp"
 
-/// What a user may set, as values; `runtime/cluster/spec_file` reads and judges the JSON form.
+/// What a user may set, as values. `runtime/cluster/spec_keys.cpp` reads each key and checks its range;
+/// `spec_rules.cpp` checks the rules between keys.
 namespace troupe::protocols {
 
 enum class control_lane : std::uint8_t { automatic, shared_memory, tcp };

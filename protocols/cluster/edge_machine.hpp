@@ -28,17 +28,17 @@ struct lane_name {
 /// rejoin of peers do to them.
 /// Who connects: of two ranks of one generation the lower one. A rank that was started later connects to those that
 /// stayed, which serve meanwhile and never wait for it.
-/// Generations: a peer begins a lane once in a generation. A lane counts as begun when it is there, not when a good
-/// hello has come: after the hello it may still fail for lack of descriptors or memory, and the peer must be able to
-/// try again. A hello, or news of a loss, of one generation shuts out every earlier one. A later generation may be
-/// quicker than the news that the earlier one is lost: its lanes are kept.
+/// Generations: a peer begins each lane once in a generation. A lane counts as begun when it exists, not when its hello
+/// was accepted: after the hello it may still fail for lack of descriptors or memory, and the peer must be able to
+/// retry. A begun lane, or a `lost` message, excludes all earlier generations of the peer. A hello of the new
+/// generation may arrive before the `lost` message for the old one; its lanes are kept.
 /// Contract: B9, D2, K1, K5, K14.
-/// Threads: the owner's lock; `planned` and `driver_of` any, since they never change.
+/// Threads: call under the owner's lock. Any thread may call `planned` and `driver_of`, whose results never change.
 class edge_machine {
 public:
   enum class driver {
     wire,     ///< its frames are typed messages
-    executor, ///< of the group's cell, or of the leader that sends tokens
+    executor, ///< of the group's cell, or of the leader that sends tokens, drives it itself
   };
 
   edge_machine(const cluster_plan& plan, rank_id self, generation born, recovery_deadlines waits);
@@ -48,10 +48,11 @@ public:
 
   /// Every rank of the start has joined. Errors: bad_value (it does not list every rank at its place).
   result<void> on_roster(const roster& everybody);
-  /// This rank makes the lane; otherwise its peer does, and this rank takes it.
+  /// True: this rank connects the lane. False: the peer connects it and this rank accepts it.
   bool begins(const lane_name& which) const;
-  /// How long an edge to the peer may take, and the attachment of its memory. A rank that stayed has listened all along
-  /// and is not waited for as one that starts beside this one is.
+  /// The deadline for making an edge to `peer` and attaching its memory. A peer of this rank's own generation is
+  /// starting too and gets the whole `deadline`. Any other peer listens already and gets at most
+  /// `recovery_deadlines::reconnect`.
   time_point deadline_with(rank_id peer, time_point deadline, time_point now) const;
 
   /// Whether a peer of that generation may begin the lane that its hello names; nothing changes.
@@ -60,16 +61,16 @@ public:
   result<void> validate_hello(rank_id peer, generation born, const hello& said) const;
   /// The lane of a hello that was welcome is there.
   void on_begun(const lane_name& which, generation born);
-  /// The end of a lane to that generation of the peer is news; otherwise a later one is known already.
+  /// Whether the end of a lane to generation `born` of the peer matters. False: a later generation is known.
   bool is_news(rank_id peer, generation born) const { return born >= known(peer); }
 
   /// No earlier generation than `news.next` counts any more. Errors: bad_value (a rank that the plan does not have).
   result<void> on_lost(const lost& news);
-  /// A lane that came in and that nobody has taken yet belongs to a process that is lost.
+  /// Whether an accepted lane that nobody has taken yet must be dropped, because its peer's process is lost.
   bool is_dropped(const lane_name& which, const lost& news) const;
 
-  /// What a rank that stayed does with a new generation: it takes these lanes, then the old writers of its memory have
-  /// gone, then it attaches the memory of the new ones.
+  /// What a rank that stayed does for a new generation, in order: it takes `lanes`, ends the old writers' rights to its
+  /// memory, and attaches the new generation's memory.
   struct admission {
     std::set<rank_id> ranks;
     std::vector<lane_name> lanes; ///< in order
@@ -78,8 +79,8 @@ public:
   /// Errors: bad_value (a rank that the plan does not have); nothing changes.
   result<admission> on_rejoin(const rejoin& order, time_point now);
 
-  /// An edge to the peer could not be made. It is the peer's end that is at fault where the peer did not do its part;
-  /// a fault of this rank's own is nobody else's.
+  /// An edge to `peer` could not be made. If `cause` is `peer_gone` or `timeout`, the peer is at fault and becomes
+  /// `unreached`. Any other cause is this rank's own fault and is not recorded.
   void on_unmade(rank_id peer, fault cause);
   /// The peer whose end was at fault last, since the start or the latest rejoin.
   std::optional<rank_id> unreached() const noexcept { return unreached_; }

@@ -17,11 +17,12 @@ namespace troupe::protocols {
 struct role_row {
   role_kind role = role_kind::stub;
   std::string_view name;
-  std::string_view does;           ///< for help texts, a sentence without its full stop
-  bool computes = false;           ///< its ranks take a device
-  bool restarts = false;           ///< its cells may be started again, unless the spec says otherwise
-  bool one_rank = false;           ///< a cluster has one cell of one rank of it
-  std::span<const role_kind> jobs; ///< a rank of it is a cell of each of these; none: of the role itself
+  std::string_view does; ///< for help texts, a sentence without its full stop
+  bool computes = false; ///< its ranks take a device
+  bool restarts = false; ///< its cells may be started again, unless the spec says otherwise
+  bool one_rank = false; ///< a cluster has one cell of one rank of it
+  std::span<const role_kind>
+      jobs; ///< roles that one rank of it performs, each in a cell of its own; empty: only itself
 };
 
 /// Ranks of these two roles exchange messages, whatever cells they are in.
@@ -30,7 +31,7 @@ struct contact {
   role_kind other = role_kind::stub;
 };
 
-/// Memory that ranks at `writer` write into ranks at `owner` by one-sided writes, out of their own region `source`.
+/// A region of the ranks at `owner`. Ranks at `writer` write into it, one-sided, from their own region `source`.
 struct region_row {
   std::string_view purpose; ///< names the region of the owner
   station owner;
@@ -53,14 +54,14 @@ struct program {
   std::string_view name; ///< "serve": the spec's key `program`
   std::span<const role_row> roles;
   role_kind front = role_kind::stub; ///< takes what clients ask; hears of lost and recovered cells; is never restarted
-  std::span<const contact> contacts; ///< beside those of the front with everybody and of a cell within itself
+  std::span<const contact> contacts; ///< beside the front with every rank, and ranks of one cell with each other
   role_kind streams = role_kind::stub; ///< its leaders' executors have a lane of their own to the front; stub: none
   std::span<const route> routes;
   std::span<const region_row> regions;
   std::span<const transfer_row> transfers;
-  std::span<const message_row> messages; ///< numbers from 300 on, unique over all programs
+  std::span<const message_row> messages; ///< numbers below `message_types_max`, unique over all programs
   std::string_view layouts;              ///< which pools are valid, in words for an error line
-  /// Whether these pools make a cluster of it. Pools of stubs alone never come here. Errors: config_invalid.
+  /// Checks that the spec's pools form a valid cluster. Not called when every pool is a stub. Errors: config_invalid.
   result<void> (*validate_pools)(const cluster_spec& spec) = nullptr;
 
   /// Null: the role is not of this program.
@@ -75,7 +76,7 @@ std::span<const program* const> programs() noexcept;
 const program* find_program(std::string_view name) noexcept;
 
 /// Adds one that came later, from a shared object or a test. Before a spec is read, by the main thread.
-/// Errors: config_invalid when its name, a role's or a message's number is another's.
+/// Errors: config_invalid when its name, a role's or a message's number is another's, or is out of range.
 result<void> add_program(const program& added);
 
 /// The names, for an error line: "serve, stream".

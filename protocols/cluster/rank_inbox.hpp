@@ -19,9 +19,9 @@ struct rank_trouble {
   bool operator==(const rank_trouble&) const = default;
 };
 
-/// The failure that a rank names when it leaves: the first one.
-/// The end of a peer gives way to the first failure of another kind, once: the peer's end is often a consequence of
-/// that failure, which is reported later and says more.
+/// The failure that a rank reports when it leaves: the first one. Exception: if the first is `peer_gone`, the next
+/// failure of another kind replaces it, and nothing replaces that one. The loss of a peer is often a consequence of
+/// that later failure, which says more.
 class first_trouble {
 public:
   void note(rank_trouble trouble) {

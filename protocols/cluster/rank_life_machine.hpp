@@ -15,11 +15,11 @@ namespace troupe::protocols {
 /// One rank's own life: which order of the supervisor may come now, what the rank may say of itself, and when it ends.
 /// Start: a step is taken when the supervisor says so, never because this rank is done with the one before: so all
 /// ranks enter the collectives of `grouped` and `warm` together (B20, G3).
-/// Failures: one of this rank's own threads ends it at once. The end of a peer ends it only where both are in one cell,
-/// and only after `limits::explanation_grace`: the order to leave, which explains that end, comes by another socket. Of
-/// every other peer, the front too, the supervisor is told, and decides: no thread of a rank waits for the front alone.
-/// Leaving: the front leaves when every request has ended; the others when the front has, since until then they serve
-/// it. A rank that was not ready yet serves nobody.
+/// Failures: a failure of this rank's own thread ends the rank at once. The loss of a peer of its own cell ends it
+/// after `limits::explanation_grace`: the order to leave arrives on another socket and may explain the loss. The loss
+/// of any other peer, the front included, is reported to the supervisor, which decides. In a drain the loss of a peer
+/// is ignored. Leaving: in a drain the front leaves when every request has ended, the others when the front has left,
+/// since they serve it until then. A rank that was not ready yet leaves at once, and so does every rank in an abort.
 /// Contract: A16, B1, C2, C3, C10, C11, C14, K14.
 /// Threads: the rank's main thread.
 /// Errors: illegal_transition; the caller reports it and leaves. Final states take nothing more.
@@ -37,14 +37,14 @@ public:
   result<void> on_proceed(const proceed& order);
   /// The step is done. Returns what to tell the supervisor; nothing once the rank has been told to leave.
   result<std::optional<progress>> on_reached(life_state here, std::string detail = {});
-  /// From any state: a cluster may be ended while it starts. An abort may follow a drain; a repeated order is none.
-  /// Returns whether the rank has served, and so has something to finish.
+  /// From any state: a cluster may be ended while it starts. An abort may follow a drain; a repeated order has no
+  /// effect. Returns whether the rank has served, and so has something to finish.
   result<bool> on_shutdown(const shutdown& order);
   /// Returns what to tell the supervisor before the edges are made. What was posted before the order must have been
   /// given to `on_inbox`. Errors: bad_value.
   result<rejoined> on_rejoin(const rejoin& order);
-  /// How it went. Nothing is said of an admission that was cancelled: the supervisor has sent a newer order. A new
-  /// generation that cannot be reached is the supervisor's to judge; this rank goes on with what it has.
+  /// Returns the report about a rejoin; nothing if it was cancelled, because the supervisor has sent a newer order. If
+  /// a newcomer could not be reached, the supervisor decides; this rank continues.
   std::optional<std::variant<rejoined, error>> on_admitted(const rejoin& order, const result<void>& done,
                                                            std::optional<rank_id> unreached) const;
   /// Returns what to tell the supervisor of peers that have gone.
@@ -93,9 +93,9 @@ private:
   first_trouble trouble_;
 };
 
-/// Whether a rank that makes its edges to newcomers leaves that for this order: one that begins the next recovery or
-/// the end. The supervisor waits for word of every admission that it has ordered, so any other order is obeyed beside
-/// it.
+/// Whether `order` makes a rank stop making its edges to newcomers: `lost` and `rejoin` begin another recovery, and
+/// `shutdown` the end. The rank obeys any other order and goes on making its edges, because the supervisor waits for
+/// the result of every rejoin.
 bool supersedes_rejoin(message_type order) noexcept;
 
 } // namespace troupe::protocols

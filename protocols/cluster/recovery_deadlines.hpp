@@ -8,22 +8,23 @@
 namespace troupe::protocols {
 
 /// How long ranks and supervisor wait for each other while a unit is started again.
-/// Whoever knows most speaks first: silence of a process is seen within `kill_ms`, so no wait for one rank ends before;
-/// a newcomer knows which edge is missing before the ranks that stayed miss the newcomer; these say so before the
-/// supervisor misses their word. Fixed times did not: with a longer `kill_ms` a newcomer complained of a rank that was
-/// stopped no longer than it may be.
-/// Contract: K14.
+/// The deadlines are ordered so that the process that knows most reports first. A silent process is detected within
+/// `kill_ms`, so no wait for one rank is shorter. A newcomer reports a missing edge before the ranks that stayed report
+/// the newcomer. These report before the supervisor's own deadline passes.
+/// Rejected: fixed deadlines. With a longer `kill_ms`, a newcomer blamed a rank that had been stopped for no longer
+/// than allowed. Contract: K14.
 struct recovery_deadlines {
-  std::chrono::milliseconds reconnect; ///< one edge of a newcomer to a rank that stayed, which listens all along
-  std::chrono::milliseconds answer; ///< a rank that stayed takes the order to admit; its main thread waits for orders
-  std::chrono::milliseconds admit;  ///< all edges and regions of a rank that stayed, from the order taken
-  std::chrono::milliseconds word;   ///< the supervisor waits for word of them, from the order taken
+  std::chrono::milliseconds reconnect; ///< a newcomer makes one edge to a rank that stayed
+  std::chrono::milliseconds answer;    ///< a rank that stayed acknowledges the order `rejoin`
+  std::chrono::milliseconds admit;     ///< it makes all its edges and attaches all regions, from its acknowledgement
+  std::chrono::milliseconds word;      ///< the supervisor waits for the result, from that acknowledgement
 
   explicit constexpr recovery_deadlines(const cluster_spec::timeouts_section& timeouts) noexcept
       : reconnect{std::chrono::milliseconds{timeouts.kill_ms} + std::chrono::seconds{1}},
         answer{reconnect + std::chrono::seconds{1}}, admit{3 * reconnect}, word{admit + std::chrono::seconds{1}} {}
 
-  /// From the order to admit to the judgement of who does not; `timeouts.start_ms` of the whole recovery is above it.
+  /// The longest time from the order `rejoin` until the supervisor names a rank that did not admit the newcomer.
+  /// `timeouts.start_ms`, the deadline of the whole recovery, must be longer (spec_rules.cpp).
   constexpr std::chrono::milliseconds longest() const noexcept { return answer + word; }
 };
 

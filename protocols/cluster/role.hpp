@@ -5,10 +5,11 @@
 
 namespace troupe::protocols {
 
-/// What a rank does in its program. Shared code knows the number and, by the program's table, its name and rules
-/// (program.hpp); only a program's own folder has constants for its roles. Numbers are unique over all programs.
+/// What a rank does in its program. Shared code sees only the number and looks up the role's name and rules in the
+/// program's table (program.hpp). Only the program's own folder has constants for its roles. Numbers are unique over
+/// all programs.
 enum class role_kind : std::uint8_t {
-  stub = 6, ///< of every program: joins, agrees, idles; measures the runtime alone
+  stub = 6, ///< exists in every program: its ranks start and then idle; measures the runtime without a model
 };
 inline constexpr std::size_t roles_max = 32;
 

@@ -10,10 +10,10 @@
 #include "protocols/wire/frame.hpp"
 
 /// Who may send which message to whom, as rows of data that each program gives.
-/// One table, since addressing in comments, judge, routing and actors disagreed: a mesh of encode ranks never served a
-/// picture. Messages are validated by this table, routing finds the actor by it, protocols/README.md prints it, and a
-/// test walks the effects of every machine through it.
-/// Contract: K4, A8, B5, B17.
+/// There is one table because comments, validation, routing and actors once had their own rules and disagreed: an
+/// encode cell of several ranks never served a picture. Messages are validated by this table, routing finds the actor
+/// by it, protocols/README.md prints it, and a test walks the effects of every machine through it. Contract: K4, A8,
+/// B5, B17.
 namespace troupe::protocols {
 
 /// Where a rank stands in its cell. The only rank of a cell leads it.
@@ -66,12 +66,12 @@ private:
   std::uint32_t bits_ = 0;
 };
 
-/// The rank stands there in some cell, or in this one.
+/// Whether `rank` has the role and seat of `where`: in any cell of the plan, or in `cell`.
 bool stands_at(const cluster_plan& plan, rank_id rank, const station& where);
 bool stands_at(const cell_plan& cell, rank_id rank, const station& where);
 
-/// The roles of `to` whose actors receive a message of this type from `from`, by the table of the plan's program;
-/// empty: none may. `as`: the role in which `from` sends, where it is known; a rank may have several.
+/// The roles of rank `to` that may receive this message from rank `from`, by the table of the plan's program. Empty:
+/// the message is not allowed. `as`: the sender's role, if known, since a rank may have several.
 role_set takers_of(const cluster_plan& plan, message_type message, rank_id from, rank_id to,
                    std::optional<role_kind> as = std::nullopt);
 

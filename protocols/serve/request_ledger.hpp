@@ -65,12 +65,11 @@ enum class lent_memory {
   row_slots, ///< of a prefill cell
 };
 
-/// The requests of one cell as its leader keeps them: those that wait for memory, those that have started, and the
-/// memory of those that have ended, which rests until every rank of the cell has said that nobody can write there.
+/// The requests of one cell, as its leader keeps them. A request waits for memory, has started, or has ended. After its
+/// end, the memory that it had lent rests until every rank of the cell has reported that nobody can write there.
 ///
-/// What a request does between its start and its end differs between prefill and decode. How it gets memory, how it
-/// ends and when its memory is free again does not, and the two copies of it had come to differ. So it stands here
-/// once.
+/// Prefill and decode leaders share this class: a request gets memory, ends and frees memory in the same way in both.
+/// What it does in between differs and stays in each leader.
 ///
 /// A request gets all of its memory in one piece, and strictly in order of arrival: one that was passed by smaller ones
 /// might wait for ever.
@@ -175,11 +174,11 @@ public:
   }
   /// The first cause counts, and the front hears of it.
   template <class Effects>
-  void fail(iterator which, failure cause, Effects& out) const {
+  void fail(iterator which, const failure& cause, Effects& out) const {
     if (which->second.ending)
       return;
-    which->second.ending = std::move(cause);
-    tell_front(which->first, *which->second.ending, out);
+    which->second.ending = cause;
+    tell_front(which->first, cause, out);
   }
 
   /// The request has ended for every rank of the cell. What other cells write into rests first (K2).

@@ -9,9 +9,9 @@
 
 namespace troupe::protocols {
 
-/// Where what peers were granted belongs, by who writes it and with which completion data.
-/// Each arrival is taken once: of a word that comes again, or of a room that has ended, nothing is copied, since the
-/// owner may have written there meanwhile.
+/// Maps a writer and its completion data to the place where the bytes belong.
+/// Each entry is taken once. A repeated completion, or one for a room that has ended, finds no entry and nothing is
+/// copied, because the owner may have written there since.
 /// Contract: D11, I24.
 /// Ownership: whoever expects something forgets it when the room ends, which bounds the number.
 template <class Where>

@@ -30,9 +30,9 @@ private:
   std::map<rank_id, generation> next_;
 };
 
-/// The grants that this rank holds for one room, one from each receiver; it writes once into each. This is the writer's
-/// side, `lent_rooms` is the owner's. A grant is held until its write has ended, so a revoke of memory that is being
-/// written is answered after the last byte and not before.
+/// Grants that this rank holds for one room, one for each part. The rank writes once under each grant. This is the
+/// writer's side; `lent_rooms` is the owner's side. A grant is held until its write has ended, so a revoke that arrives
+/// during a write is answered after the write.
 /// `Grant`: a message with `part`, `born` and `valid_ms`.
 /// Contract: D10, K1, K2.
 template <class Grant>

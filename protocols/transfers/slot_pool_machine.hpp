@@ -12,10 +12,11 @@
 namespace troupe::protocols {
 
 /// A fixed number of slots of one registered region, each lent to one tenant at a time.
-/// A one-sided write checks nothing at its target, so a late one would arrive in the next tenant. Two guards: a slot's
-/// generation moves on when a lease_generation ends, so a reference to the old one is refused; and it ends only when
-/// nobody can write there any more (lent_rooms.hpp), or the slot rests (quarantine.hpp). The slot that has been free
-/// longest goes first: it is the one that a stray write is least likely to hit. Contract: I23, I24, I25, E23.
+/// A one-sided write checks nothing at its target, so a late one would arrive in the next tenant's memory. Two guards
+/// prevent this. Each tenant of a slot gets a new `lease_generation`, so a reference of an earlier tenant is refused. A
+/// slot is released only when no rank can write there any more (lent_rooms.hpp); otherwise it rests first
+/// (quarantine.hpp). The slot that has been free longest is lent first: a stray write is least likely to hit it.
+/// Contract: I23, I24, I25, E23.
 class slot_pool_machine {
 public:
   explicit slot_pool_machine(std::uint32_t slots);
@@ -24,8 +25,8 @@ public:
   result<slot_ref> acquire();
   /// Errors: as `check`, and nothing changes.
   result<void> release(const slot_ref& ref);
-  /// The lease_generation ended with an aborted write whose bytes may still move. Errors: as `check`, and nothing
-  /// changes.
+  /// Takes the slot back after an aborted write whose bytes may still arrive: it rests before it is lent again.
+  /// Errors: as `check`, and nothing changes.
   result<void> fail(const slot_ref& ref);
   /// Ends the rests that are due.
   void tick(time_point now);

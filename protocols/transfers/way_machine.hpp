@@ -9,11 +9,10 @@
 
 namespace troupe::protocols {
 
-/// The way of a transfer engine to one peer, over a connection that is made when something is to be written.
-/// A try has a deadline, from the knock at the peer's door to the open connection; after one that came to nothing there
-/// is a pause. A connection that breaks while it is used is trouble: the peer is lost when no other has come to be
-/// within `trouble_patience`. One that breaks while it rests is none: the next write knocks again, for as long as it
-/// may take. Contract: C31, C47, K5. Threads: the engine's.
+/// Opens and reopens a transfer engine's connection to one peer, when there is something to write.
+/// Each attempt has a deadline (`try_patience`); a failed attempt is followed by a pause (`try_pause`). If a connection
+/// breaks during a write and none is open again within `trouble_patience`, the peer is lost. If an idle connection
+/// breaks, the next write opens a new one, with no overall time limit. Contract: C31, C47, K5. Threads: the engine's.
 class way_machine {
 public:
   enum class state {

@@ -23,16 +23,16 @@ struct write_sight {
 /// Errors: timeout, with the rank.
 result<void> judge_deadline(time_point deadline, std::optional<rank_id> to, time_point now);
 
-/// Whether a write may begin, or go on with its next copy. The end of its target comes first: after it neither deadline
-/// nor lease says more. A lease that ends while a device copies changes nothing, since the copy cannot be called back:
-/// the owner learns of its end before it grants the memory again.
+/// Whether a write may begin, or go on with its next copy. Checks in this order: target gone,
+/// deadline, lease. A lease that ends while a device copies is ignored, because the copy cannot be stopped; the owner
+/// learns that the write has ended before it lends the memory again.
 /// Contract: K1. Errors: the failure of the target, timeout, stale_grant. Allocates only for an error.
 result<void> judge_write(const lease& under, time_point deadline, const write_sight& at, time_point now);
 
 /// One write that goes over a network as several operations, which complete in any order.
-/// Its last operation carries the word that all pieces are there, so it waits until every other one has completed. When
-/// the lease ends nothing more is posted; what was is waited for, so that the owner hears of the end when nothing can
-/// arrive any more.
+/// The last operation tells the peer that all pieces are there. It is posted only after every other operation has
+/// completed. When the lease ends, no further operation is posted, and those already posted are awaited. The owner is
+/// told only after that, when no byte can arrive any more.
 /// Contract: I31, K1. Threads: the engine's.
 class write_course {
 public:

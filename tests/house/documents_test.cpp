@@ -52,7 +52,8 @@ TEST_CASE("documents name files that are there") {
                                      "deploy/docs/CONTRACTS.md",
                                      "deploy/docs/RELIABILITY.md",
                                      "deploy/docs/SECURITY.md",
-                                     "deploy/docs/THREADS.md"};
+                                     "deploy/docs/THREADS.md",
+                                     "deploy/docs/PROGRAMS.md"};
   for (const auto& entry : std::filesystem::directory_iterator(root() / "deploy/docs/manuals"))
     documents.push_back("deploy/docs/manuals/" + entry.path().filename().string());
   for (const auto& document : documents)
