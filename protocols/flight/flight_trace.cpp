@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <iterator>
 #include <map>
-#include <ranges>
 #include <set>
 #include <utility>
 
@@ -614,8 +613,9 @@ std::string flight_trace::text() const {
   const auto earlier = recoveries.size() - std::min(recoveries.size(), recoveries_max);
   if (earlier > 0)
     out += "and " + std::to_string(earlier) + " earlier recoveries\n";
-  for (const auto& each : recoveries | std::views::drop(earlier))
-    out += "before generation " + std::to_string(each.born.value) + " failed first " + each.text + '\n';
+  for (auto i = earlier; i < recoveries.size(); ++i)
+    out +=
+        "before generation " + std::to_string(recoveries[i].born.value) + " failed first " + recoveries[i].text + '\n';
   for (std::size_t i = 0; i < std::min(ranks.size(), lines_max); ++i)
     out += ranks[i].text + '\n';
   if (ranks.size() > lines_max)
