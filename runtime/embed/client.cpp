@@ -161,6 +161,10 @@ result<bool> client::send_questions() {
       if (!sent || !*sent)
         return sent;
       next.announced = true;
+      // One that was given up meanwhile ends here: a front that reads as fast as this writes would get its pictures.
+      if (const auto told = send_cancels(); !told || !*told)
+        return told;
+      continue;
     }
     while (next.picture < next.what.pictures.size()) {
       auto& bytes = next.what.pictures[next.picture].bytes;
