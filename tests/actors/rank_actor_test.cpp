@@ -65,7 +65,8 @@ TEST_CASE("C4: an actor in the middle of a message is seen at work, and seen to 
   caf::actor_system_config config;
   config.set("scheduler.max-threads", std::size_t{1});
   caf::actor_system system{config};
-  caf::anon_send(system.spawn<worker>(rank, in), actors::run_atom::value);
+  const caf::actor watched = system.spawn<worker>(rank, in); // it is there as long as anybody looks
+  caf::anon_send(watched, actors::run_atom::value);
 
   REQUIRE(in.entered.get_future().wait_for(patience) == std::future_status::ready);
   const auto working = rank.turns->at(0);
