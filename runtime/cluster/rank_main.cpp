@@ -300,14 +300,15 @@ result<void> rank_life::obey_rejoin(const rejoin& order) {
     }
   };
   at_work(false); // it waits for peers, and has deadlines
-  const auto done = world_->rejoin(order, superseded);
+  auto done = world_->rejoin(order, superseded);
   // An edge that failed may have met the successor of its other end: the order that tells of it has come by then.
-  const bool is_past = !done && (done.error().code == fault::cancelled || superseded());
+  if (!done && done.error().code != fault::cancelled && superseded())
+    done = fail(fault::cancelled);
   at_work(true);
   if (!beside)
     return beside;
   const auto answer = life_.on_admitted(order, done, world_->unreached());
-  if (!answer || is_past)
+  if (!answer)
     return {};
   if (!done)
     base::log_warning("cannot admit generation {}: {}", order.ranks.front().born.value, to_string(done.error()));
