@@ -10,7 +10,7 @@ namespace troupe::protocols {
 
 namespace {
 
-constexpr role_row stub_row{.role = role_kind::stub, .name = "stub", .does = "Joins, agrees, idles", .jobs = {}};
+constexpr role_row stub_row{.role = role_kind::stub, .name = "stub", .jobs = {}};
 
 std::vector<const program*>& registered() {
   static std::vector<const program*> all{built_in_programs().begin(), built_in_programs().end()};
@@ -49,27 +49,27 @@ const program* find_program(std::string_view name) noexcept {
 }
 
 result<void> add_program(const program& added) {
-  const auto taken = [&](const std::string& what) {
-    return fail(fault::config_invalid,
-                "program \"" + std::string{added.name} + "\": " + what + " is another program's");
+  const auto refuse = [&](const std::string& why) {
+    return fail(fault::config_invalid, "program \"" + std::string{added.name} + "\": " + why);
+  };
+  const auto check_number = [&](const std::string& whose, std::size_t number, std::size_t end,
+                                bool taken) -> result<void> {
+    if (number >= end)
+      return refuse(whose + " has a number of " + std::to_string(end) + " or more");
+    return taken ? refuse("the number of " + whose + " is another program's") : result<void>{};
   };
   if (find_program(added.name) != nullptr)
-    return taken("its name");
-  for (const auto& row : added.roles) {
-    if (static_cast<std::size_t>(row.role) >= roles_max)
-      return fail(fault::config_invalid, "program \"" + std::string{added.name} + "\": role " + std::string{row.name} +
-                                             " has a number of " + std::to_string(roles_max) + " or more");
-    if (name(row.role) != "unknown")
-      return taken("the number of role " + std::string{row.name});
-  }
-  for (const auto& row : added.messages) {
-    if (static_cast<std::size_t>(row.type) >= message_types_max)
-      return fail(fault::config_invalid, "program \"" + std::string{added.name} + "\": message " +
-                                             std::string{row.name} + " has a number of " +
-                                             std::to_string(message_types_max) + " or more");
-    if (is_known(row.type))
-      return taken("the number of message " + std::string{row.name});
-  }
+    return refuse("its name is another program's");
+  for (const auto& row : added.roles)
+    if (auto free = check_number("role " + std::string{row.name}, static_cast<std::size_t>(row.role), roles_max,
+                                 name(row.role) != "unknown");
+        !free)
+      return free;
+  for (const auto& row : added.messages)
+    if (auto free = check_number("message " + std::string{row.name}, static_cast<std::size_t>(row.type),
+                                 message_types_max, is_known(row.type));
+        !free)
+      return free;
   add_message_names(added.messages);
   registered().push_back(&added);
   return {};

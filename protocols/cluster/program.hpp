@@ -17,7 +17,6 @@ namespace troupe::protocols {
 struct role_row {
   role_kind role = role_kind::stub;
   std::string_view name;
-  std::string_view does; ///< for help texts, a sentence without its full stop
   bool computes = false; ///< its ranks take a device
   bool restarts = false; ///< its cells may be started again, unless the spec says otherwise
   bool one_rank = false; ///< a cluster has one cell of one rank of it
@@ -42,7 +41,6 @@ struct region_row {
 /// What a one-sided write carries: finds the actors at both ends. `kind` is 1 to 3 (completion data has two bits).
 struct transfer_row {
   std::uint8_t kind = 0;
-  std::string_view name;
   role_kind sender = role_kind::stub;
   role_kind receiver = role_kind::stub;
 };

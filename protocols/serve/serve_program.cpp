@@ -20,30 +20,30 @@ constexpr std::array jobs_of_all{front, encode, prefill, decode};
 constexpr std::array role_rows{
     role_row{.role = front,
              .name = "front",
-             .does = "Takes requests, keeps the ledger, emits tokens",
+
              .one_rank = true,
              .jobs = {}},
     role_row{.role = encode,
              .name = "encode",
-             .does = "Runs the vision tower",
+
              .computes = true,
              .restarts = true,
              .jobs = {}},
     role_row{.role = prefill,
              .name = "prefill",
-             .does = "Runs the text model over prompts",
+
              .computes = true,
              .restarts = true,
              .jobs = {}},
     role_row{.role = decode,
              .name = "decode",
-             .does = "Runs the text model token by token",
+
              .computes = true,
              .restarts = true,
              .jobs = {}},
     role_row{.role = all,
              .name = "all",
-             .does = "Does everything in one rank",
+
              .computes = true,
              .one_rank = true,
              .jobs = jobs_of_all},
@@ -58,9 +58,9 @@ constexpr std::array region_rows{
 };
 
 constexpr std::array transfer_rows{
-    transfer_row{static_cast<std::uint8_t>(transfer_kind::pixels), "pixels", front, encode},
-    transfer_row{static_cast<std::uint8_t>(transfer_kind::rows), "rows", encode, prefill},
-    transfer_row{static_cast<std::uint8_t>(transfer_kind::kv), "kv", prefill, decode},
+    transfer_row{static_cast<std::uint8_t>(transfer_kind::pixels), front, encode},
+    transfer_row{static_cast<std::uint8_t>(transfer_kind::rows), encode, prefill},
+    transfer_row{static_cast<std::uint8_t>(transfer_kind::kv), prefill, decode},
 };
 
 constexpr std::array message_rows{

@@ -24,13 +24,13 @@ constexpr station at_mesh_leader{mesh, seat::leader};
 constexpr station at_mesh{mesh, seat::any};
 
 constexpr std::array roles{
-    role_row{.role = source, .name = "source", .does = "Asks for sums", .one_rank = true, .jobs = {}},
-    role_row{.role = mesh, .name = "mesh", .does = "Adds up", .computes = true, .restarts = true, .jobs = {}},
+    role_row{.role = source, .name = "source", .one_rank = true, .jobs = {}},
+    role_row{.role = mesh, .name = "mesh", .computes = true, .restarts = true, .jobs = {}},
 };
 constexpr std::array routes{route{add, at_source, at_mesh_leader}, route{sum, at_mesh_leader, at_source}};
 constexpr std::array regions{
     region_row{.purpose = "numbers", .owner = at_mesh, .source = "drawn", .writer = at_source}};
-constexpr std::array transfers{transfer_row{1, "numbers", source, mesh}};
+constexpr std::array transfers{transfer_row{1, source, mesh}};
 constexpr std::array messages{message_row{add, "add"}, message_row{sum, "sum"}};
 
 result<void> validate_pools(const cluster_spec& spec) {
@@ -123,8 +123,7 @@ TEST_CASE("a program whose name, role or message is another's is not added") {
   program other = adder::all;
   other.roles = {};
   CHECK(refused(other).find("message add") != std::string::npos);
-  constexpr std::array too_high{
-      role_row{.role = role_kind{roles_max}, .name = "far", .does = "Stands too far", .jobs = {}}};
+  constexpr std::array too_high{role_row{.role = role_kind{roles_max}, .name = "far", .jobs = {}}};
   other.roles = too_high;
   other.messages = {};
   CHECK(refused(other).find("role far") != std::string::npos);
