@@ -80,6 +80,11 @@ struct rank_context {
   protocols::time_point now() const { return clock(); }
 
   const protocols::rank_plan& plan_of_self() const { return plan.rank(self); }
+  bool on_device() const { return plan_of_self().device.kind != "cpu"; }
+  /// The bulk lane reaches no GPU's memory: regions there have mirrors of the host
+  /// (fabric/transfers/staged_engine.hpp).
+  bool by_way_of_host() const { return on_device() && spec.lanes.bulk == protocols::bulk_lane::fabric; }
+  protocols::duration step_max() const { return std::chrono::milliseconds{spec.timeouts.collective_ms}; }
 };
 
 /// Delivers what a machine wants sent: to the role actor on this rank, or to the link of the peer.

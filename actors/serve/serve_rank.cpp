@@ -54,10 +54,9 @@ std::vector<wanted_region> serve_rank::regions() const {
   const auto pixels = whole_pages(facts.picture_bytes_max());
   const auto rows = whole_pages(std::uint64_t{facts.picture_tokens_max()} * facts.row_elements() * sizeof(float));
   const auto encode_cells = static_cast<std::uint32_t>(rank_.plan.cells_of(serve_role::encode).size());
-  const auto where_computed = on_device() ? fabric::memory_kind::device : fabric::memory_kind::host;
+  const auto where_computed = rank_.on_device() ? fabric::memory_kind::device : fabric::memory_kind::host;
   // A prompt's rows are read once: where they arrive in the host's memory, they are read from there.
-  const bool by_way_of_host = on_device() && rank_.spec.lanes.bulk == bulk_lane::fabric;
-  const auto where_read = by_way_of_host ? fabric::memory_kind::host : where_computed;
+  const auto where_read = rank_.by_way_of_host() ? fabric::memory_kind::host : where_computed;
 
   std::vector<wanted_region> wanted;
   const auto add = [&](const char* purpose, std::uint32_t slots, std::uint64_t bytes, fabric::memory_kind kind) {
@@ -110,7 +109,7 @@ result<std::vector<parity_fact>> serve_rank::facts() {
   auto folder = gpu::models::open_folder(rank_.model, {.device = services_.device(),
                                                        .threads = rank_.spec.limits.threads,
                                                        .element = gpu::models::element_of(rank_.spec.model_dtype),
-                                                       .step_max = step_max(),
+                                                       .step_max = rank_.step_max(),
                                                        .captures = &rank_.captures});
   if (!folder)
     return tl::unexpected<failure>{folder.error()};
@@ -124,7 +123,7 @@ result<std::vector<parity_fact>> serve_rank::facts() {
 std::optional<parity_fact> serve_rank::capture_fact() const {
   std::string text;
   if (const auto* const cell = cell_here(serve_role::decode); cell != nullptr && cell->pipeline_parallel == 1) {
-    if (!on_device() || services_.devices_of(cell->ranks) == cell->ranks.size())
+    if (!rank_.on_device() || services_.devices_of(cell->ranks) == cell->ranks.size())
       text += fmt::format("steps of powers of two up to {} rows, sums inside\n", rank_.spec.limits.batch_max);
   }
   if (cell_here(serve_role::encode))
@@ -176,9 +175,9 @@ result<std::shared_ptr<cell_steps>> serve_rank::make_steps(const cell_plan& cell
   runs.place = *cell.place_of(rank_.self);
   runs.facts = rank_.facts;
   runs.batch_max = rank_.spec.limits.batch_max;
-  runs.step_deadline = step_max();
+  runs.step_deadline = rank_.step_max();
   runs.captures = &rank_.captures;
-  runs.steps_ahead = on_device() ? 1 : 0;
+  runs.steps_ahead = rank_.on_device() ? 1 : 0;
   auto groups = services_.join(
       cell, [&] { return give_model(cell, runs); }, deadline);
   if (!groups)
@@ -240,7 +239,7 @@ void serve_rank::start_cells() {
         executor_actor::options{.tokens = token_sink(),
                                 .turn = rank_.turns->claim("an executor stands still between two steps"),
                                 .nap = services_.nap()});
-    const auto publish = [&](caf::actor made) { rank_.roles->publish(kind, std::move(made)); };
+    const auto publish = [&, role = kind](caf::actor made) { rank_.roles->publish(role, std::move(made)); };
     if (kind == serve_role::encode)
       publish(services_.system().spawn<encode_actor>(rank_, one->cell, one->executor));
     else if (kind == serve_role::prefill)
@@ -263,7 +262,7 @@ executor_actor::token_sink serve_rank::token_sink() {
     batch->events.assign(step.begin(), step.end());
     token_bytes_.clear();
     encode_payload(*batch, token_bytes_);
-    return services_.send_to_front(tokens::type, token_bytes_, base::now() + step_max());
+    return services_.send_to_front(tokens::type, token_bytes_, base::now() + rank_.step_max());
   };
 }
 

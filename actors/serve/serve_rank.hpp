@@ -46,8 +46,6 @@ private:
   };
 
   const protocols::cell_plan* cell_here(protocols::role_kind role) const;
-  bool on_device() const { return rank_.plan_of_self().device.kind != "cpu"; }
-  protocols::duration step_max() const { return std::chrono::milliseconds{rank_.spec.timeouts.collective_ms}; }
   std::optional<protocols::parity_fact> capture_fact() const;
   std::optional<protocols::parity_fact> numerics_fact() const;
   protocols::result<std::shared_ptr<cell_steps>>

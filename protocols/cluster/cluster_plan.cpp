@@ -232,6 +232,11 @@ rank_id cluster_plan::front() const {
   return found == cells.end() ? ranks.front().id : found->leader();
 }
 
+bool cluster_plan::is_front(rank_id rank) const {
+  return std::ranges::any_of(cells_on(rank),
+                             [this](cell_id id) { return of != nullptr && cell(id).role == of->front; });
+}
+
 result<cluster_plan> make_plan(const cluster_spec& spec) {
   cluster_plan plan;
   plan.of = find_program(spec.program);

@@ -91,7 +91,8 @@ struct cluster_plan {
   std::vector<cell_id> cells_of(role_kind role) const;
   /// The jobs that `rank` takes part in, in plan order (several cells for a rank whose role has several jobs).
   std::vector<cell_id> cells_on(rank_id rank) const;
-  rank_id front() const; ///< leader of the front cell; the first stub where there is none
+  rank_id front() const;             ///< leader of the front cell; the first stub where there is none
+  bool is_front(rank_id rank) const; ///< of a front cell; no stub is
 
   bool operator==(const cluster_plan&) const = default;
 };

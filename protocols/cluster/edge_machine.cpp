@@ -30,11 +30,8 @@ std::set<lane_name> lanes_of(const cluster_plan& plan, rank_id self) {
 } // namespace
 
 edge_machine::edge_machine(const cluster_plan& plan, rank_id self, generation born, recovery_deadlines waits)
-    : self_(self), born_(born), waits_(waits), label_(plan.rank(self).label), planned_(lanes_of(plan, self)),
-      listed_(plan.ranks.size()), known_(plan.ranks.size()) {
-  for (const auto id : plan.cells_on(self))
-    is_front_ = is_front_ || plan.cell(id).role == plan.of->front;
-}
+    : self_(self), born_(born), waits_(waits), label_(plan.rank(self).label), is_front_(plan.is_front(self)),
+      planned_(lanes_of(plan, self)), listed_(plan.ranks.size()), known_(plan.ranks.size()) {}
 
 edge_machine::driver edge_machine::driver_of(const lane_name& which) const {
   const bool sends_tokens = which.channel == channel_kind::tokens && !is_front_;

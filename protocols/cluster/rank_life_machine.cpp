@@ -37,12 +37,12 @@ std::optional<life_state> step_after(life_state state) noexcept {
 
 void rank_life_machine::on_launch(const cluster_plan& plan) {
   front_ = plan.front();
+  is_front_ = plan.is_front(self_);
   alone_ = plan.rank(self_).role == role_kind::stub;
   one_fate_.assign(plan.ranks.size(), false);
   for (const auto& cell : plan.cells) {
     if (!cell.place_of(self_))
       continue;
-    is_front_ = is_front_ || cell.role == plan.of->front;
     for (const auto member : cell.ranks)
       one_fate_[member.value] = true;
   }

@@ -1,6 +1,7 @@
 #include "protocols/cluster/route.hpp"
 
 #include <algorithm>
+#include <iterator>
 
 #include "protocols/cluster/program.hpp"
 
@@ -49,6 +50,14 @@ bool stands_at(const cell_plan& cell, rank_id rank, const station& where) {
     return cell.place_of(rank).has_value();
   }
   return false;
+}
+
+std::vector<rank_id> ranks_at(const cluster_plan& plan, const station& where) {
+  std::vector<rank_id> found;
+  for (const auto id : plan.cells_of(where.role))
+    std::ranges::copy_if(plan.cell(id).ranks, std::back_inserter(found),
+                         [&](rank_id rank) { return stands_at(plan.cell(id), rank, where); });
+  return found;
 }
 
 role_set takers_of(const cluster_plan& plan, message_type message, rank_id from, rank_id to,

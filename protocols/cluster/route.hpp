@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "protocols/cluster/cluster_plan.hpp"
 #include "protocols/cluster/role.hpp"
@@ -69,6 +70,9 @@ private:
 /// Whether `rank` has the role and seat of `where`: in any cell of the plan, or in `cell`.
 bool stands_at(const cluster_plan& plan, rank_id rank, const station& where);
 bool stands_at(const cell_plan& cell, rank_id rank, const station& where);
+
+/// The ranks that stand there, in plan order.
+std::vector<rank_id> ranks_at(const cluster_plan& plan, const station& where);
 
 /// The roles of rank `to` that may receive this message from rank `from`, by the table of the plan's program. Empty:
 /// the message is not allowed. `as`: the sender's role, if known, since a rank may have several.

@@ -37,8 +37,9 @@ result<actors::cell_groups> rank_runtime::join(const cell_plan& cell, const std:
     return lanes;
   };
   const auto wrap = [&](const std::shared_ptr<gpu::group_lanes>& lanes) -> result<std::shared_ptr<gpu::group>> {
-    auto group = std::make_shared<gpu::group>(lanes->plan, lanes->self, gpu::make_host_backend(lanes), step_max());
-    if (on_device()) {
+    auto group =
+        std::make_shared<gpu::group>(lanes->plan, lanes->self, gpu::make_host_backend(lanes), context_.step_max());
+    if (context_.on_device()) {
       base::flight_span joining{record_of(start_part::collectives)};
       if (auto given = joining.ends(give_device(*group)); !given)
         return tl::unexpected<failure>{given.error()};
@@ -46,7 +47,7 @@ result<actors::cell_groups> rank_runtime::join(const cell_plan& cell, const std:
     return group;
   };
   const auto settle = [&](gpu::group& group) -> result<void> {
-    if (!on_device())
+    if (!context_.on_device())
       return {};
     base::flight_span joining{record_of(start_part::collectives)};
     if (auto settled = joining.ends(group.settle(deadline)); !settled)

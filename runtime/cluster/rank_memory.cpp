@@ -47,7 +47,7 @@ struct sum_of_needs {
 
 /// Said before anything is loaded, with the sum: what is needed beside it is small and the libraries' own.
 result<void> rank_runtime::check_device_room(const std::vector<actors::wanted_region>& wanted) const {
-  if (!on_device())
+  if (!context_.on_device())
     return {};
   sum_of_needs needed;
   const auto weights = program_->weights();
@@ -69,7 +69,7 @@ result<void> rank_runtime::check_device_room(const std::vector<actors::wanted_re
 
 /// Mirrors are as large as what they mirror, and pinned: a host that has too little would end some process for it.
 result<void> rank_runtime::check_host_room(const std::vector<actors::wanted_region>& wanted) const {
-  if (!by_way_of_host())
+  if (!context_.by_way_of_host())
     return {};
   sum_of_needs needed;
   for (const auto& region : wanted)
@@ -103,9 +103,8 @@ std::vector<std::pair<rank_id, std::string>> rank_runtime::writers_of_mine() con
   std::vector<std::pair<rank_id, std::string>> out;
   for (const auto& row : context_.plan.of->regions)
     if (context_.regions.contains(std::string{row.purpose}))
-      for (const auto& rank : context_.plan.ranks)
-        if (stands_at(context_.plan, rank.id, row.writer))
-          out.emplace_back(rank.id, row.purpose);
+      for (const auto rank : ranks_at(context_.plan, row.writer))
+        out.emplace_back(rank, row.purpose);
   return out;
 }
 
@@ -113,9 +112,8 @@ std::vector<std::pair<rank_id, std::string>> rank_runtime::written_by_me() const
   std::vector<std::pair<rank_id, std::string>> out;
   for (const auto& row : context_.plan.of->regions)
     if (context_.regions.contains(std::string{row.source}))
-      for (const auto& rank : context_.plan.ranks)
-        if (stands_at(context_.plan, rank.id, row.owner))
-          out.emplace_back(rank.id, row.purpose);
+      for (const auto rank : ranks_at(context_.plan, row.owner))
+        out.emplace_back(rank, row.purpose);
   return out;
 }
 

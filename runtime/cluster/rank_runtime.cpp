@@ -76,10 +76,6 @@ rank_runtime::~rank_runtime() {
   stop();
 }
 
-bool rank_runtime::is_front() const {
-  return context_.plan.rank(context_.plan.front()).role != role_kind::stub && context_.plan.front() == context_.self;
-}
-
 std::size_t rank_runtime::devices_of(std::span<const rank_id> ranks) const {
   return devices_among(ranks).size();
 }
@@ -137,7 +133,7 @@ result<endpoint> rank_runtime::open() {
                                                                    .devices = device_memory_});
     if (!engine)
       return tl::unexpected<failure>{engine.error()};
-    if (by_way_of_host()) {
+    if (context_.by_way_of_host()) {
       context_.arrivals = std::make_shared<fabric::arrival_table>();
       engine = std::make_unique<fabric::staged_engine>(*std::move(engine), device_memory_, context_.arrivals);
     }
@@ -165,7 +161,7 @@ result<endpoint> rank_runtime::open() {
 /// Which GPU is this rank's, and its memory as peers can be given it.
 result<void> rank_runtime::find_device() {
   const auto& place = context_.plan_of_self().device;
-  if (on_device()) {
+  if (context_.on_device()) {
     const auto count = gpu::count_devices(place.kind);
     if (!count)
       return tl::unexpected<failure>{count.error()};
@@ -173,7 +169,7 @@ result<void> rank_runtime::find_device() {
   }
   device_ = place.name_on(device_count_);
   take_device_faults(device_, context_.captures);
-  if (!on_device())
+  if (!context_.on_device())
     return {};
   auto memory = gpu::open_device_memory(device_);
   if (!memory)
@@ -247,7 +243,7 @@ result<void> rank_runtime::warm() {
 
 result<void> rank_runtime::serve() {
   program_->serve();
-  if (is_front()) {
+  if (context_.plan.is_front(context_.self)) {
     auto clients = fabric::listening_socket::at_unix(run_directory_ + "/front.sock", SOCK_STREAM);
     if (!clients)
       return tl::unexpected<failure>{clients.error()};

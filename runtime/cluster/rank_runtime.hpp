@@ -80,7 +80,6 @@ public:
 private:
   using lane_name = protocols::lane_name;
 
-  bool is_front() const;
   bool has_model() const noexcept { return !context_.spec.model_path.empty(); }
 
   std::string transfer_socket(protocols::rank_id rank) const {
@@ -105,14 +104,9 @@ private:
   protocols::result<void> check_host_room(const std::vector<actors::wanted_region>& wanted) const;
   protocols::result<void> find_device();
   protocols::result<void> give_device(gpu::group& group);
-  protocols::duration step_max() const { return std::chrono::milliseconds{context_.spec.timeouts.collective_ms}; }
   /// GPUs that these have between them.
   std::set<std::string> devices_among(std::span<const protocols::rank_id> ranks) const;
   void warn_of_turns(const gpu::group& group) const;
-  bool on_device() const { return context_.plan_of_self().device.kind != "cpu"; }
-  /// The bulk lane reaches no GPU's memory: regions there have mirrors of the host
-  /// (fabric/transfers/staged_engine.hpp).
-  bool by_way_of_host() const { return on_device() && context_.spec.lanes.bulk == protocols::bulk_lane::fabric; }
   protocols::result<void> attach_memory(const std::set<protocols::rank_id>& with, protocols::time_point deadline,
                                         const std::function<bool()>& urgent = {});
   protocols::result<void> attach_transfers(protocols::rank_id peer, protocols::time_point deadline);

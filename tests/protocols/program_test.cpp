@@ -98,6 +98,10 @@ TEST_CASE("K4: a message of an added program is taken where its rows say, and no
   CHECK(takers_of(plan, adder::add, rank_id{0}, rank_id{2}).empty()); // a worker
   CHECK(takers_of(plan, adder::add, rank_id{1}, rank_id{0}).empty()); // the other way
   CHECK(takers_of(plan, serve_type::submit, rank_id{0}, rank_id{1}).empty());
+  CHECK(ranks_at(plan, adder::at_mesh) == std::vector{rank_id{1}, rank_id{2}});
+  CHECK(ranks_at(plan, adder::at_mesh_leader) == std::vector{rank_id{1}});
+  CHECK(plan.is_front(rank_id{0}));
+  CHECK_FALSE(plan.is_front(rank_id{1}));
   CHECK(stands_at(plan, rank_id{2}, adder::regions[0].owner));
   CHECK_FALSE(stands_at(plan, rank_id{2}, adder::regions[0].writer));
 }
