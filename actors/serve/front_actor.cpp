@@ -28,6 +28,7 @@ front_machine::options options_of(const rank_context& rank) {
           .end_tokens = rank.facts.end_tokens,
           .request_deadline = std::chrono::milliseconds{spec.timeouts.request_ms},
           .ack_deadline = limits::starved_patience * std::chrono::milliseconds{spec.timeouts.kill_ms},
+          .quiet_after = std::chrono::milliseconds{spec.timeouts.suspect_ms},
           // The rest of drain_ms is for the other ranks, which leave after the front.
           .drain_deadline = std::chrono::milliseconds{spec.timeouts.drain_ms / 4 * 3}};
 }

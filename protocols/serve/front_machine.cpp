@@ -83,6 +83,7 @@ std::optional<request_id> front_machine::request_of(request_id attempt) const {
 /// A slot that is held already was granted by an earlier generation of the cell: the later word counts.
 front_machine::effects front_machine::on_pixel_credits(rank_id from, const grant_pixels& credits, time_point now) {
   effects out;
+  hear(from);
   for (auto& cell : encode_cells_)
     if (plan_.cell(cell.id).leader() == from) {
       cell.born = credits.born;
@@ -98,6 +99,7 @@ front_machine::effects front_machine::on_pixel_credits(rank_id from, const grant
 
 front_machine::effects front_machine::on_tokens(rank_id from, const tokens& batch, time_point now) {
   effects out;
+  hear(from);
   for (const auto& event : batch.events) {
     const auto found = started_.find(event.request);
     if (found == started_.end() || plan_.cell(found->second.decode).leader() != from)
@@ -125,7 +127,39 @@ front_machine::effects front_machine::on_tokens(rank_id from, const tokens& batc
   return out;
 }
 
+time_point front_machine::half_time(const entry& attempt) {
+  return attempt.began + (attempt.of.deadline - attempt.began) / 2;
+}
+
+void front_machine::hear(rank_id from) {
+  for (auto* const cells : {&encode_cells_, &prefill_cells_, &decode_cells_})
+    for (auto& cell : *cells)
+      if (plan_.cell(cell.id).leader() == from)
+        cell.quiet = false;
+}
+
+void front_machine::note_quiet(const entry& attempt, time_point now) {
+  if (attempt.next_index > 0 || now < std::min(attempt.began + bounds_.quiet_after, half_time(attempt)))
+    return;
+  for (auto* const cells : {&encode_cells_, &prefill_cells_, &decode_cells_})
+    for (auto& cell : *cells)
+      cell.quiet = cell.quiet || attempt.unheard.count(plan_.cell(cell.id).leader()) > 0;
+}
+
+/// The leaders that it waits for have used up half of its time, and other cells could do their part. The last attempt
+/// has nothing to gain.
+bool front_machine::is_better_elsewhere(const entry& attempt, time_point now) const {
+  if (now < half_time(attempt) || attempt.of.attempts >= limits::request_attempts_max || drain_until_)
+    return false;
+  for (const auto* const cells : {&encode_cells_, &prefill_cells_, &decode_cells_})
+    for (const auto& cell : *cells)
+      if (attempt.unheard.count(plan_.cell(cell.id).leader()) > 0 && count_heard(*cells) == 0)
+        return false;
+  return true;
+}
+
 void front_machine::on_ack(rank_id from, const ack& word) {
+  hear(from);
   if (const auto found = started_.find(word.request); found != started_.end())
     found->second.unheard.erase(from);
 }
@@ -146,6 +180,7 @@ bool front_machine::has_part(const entry& attempt, rank_id from, const error& pr
 
 front_machine::effects front_machine::on_error(rank_id from, const error& problem, time_point now) {
   effects out;
+  hear(from);
   const auto found = started_.find(problem.request);
   if (found == started_.end())
     return out;
@@ -194,6 +229,7 @@ front_machine::effects front_machine::on_lost(const lost& news, time_point now) 
       if (is_lost(cell.id)) {
         cell.is = returns ? presence::returning : presence::gone;
         cell.credits.clear();
+        cell.quiet = false;
       }
   for (auto& [room, one] : staged_) // what is told to the next generation would be nonsense there
     one.cell_lost = one.cell_lost || is_lost(one.encode_cell);
@@ -246,18 +282,21 @@ front_machine::effects front_machine::on_tick(time_point now) {
   staging_.tick(now);
   const failure late{fault::timeout, "the request's deadline (timeouts.request_ms) passed"};
   const failure cut_off{fault::shutting_down, "cut off by the end of the drain"};
+  const auto not_acknowledged = [&](const entry& one) {
+    const auto waited = std::chrono::floor<std::chrono::milliseconds>(std::min(now, one.unheard_until) - one.began);
+    return failure{fault::timeout, plan_.rank(*one.unheard.begin()).label +
+                                       " has not acknowledged the request within " + std::to_string(waited.count()) +
+                                       " ms"};
+  };
+  for (const auto& [id, one] : started_)
+    note_quiet(one, now);
   for (auto each = started_.begin(); each != started_.end();) {
     const auto current = each++;
     const auto& one = current->second;
     if (now >= one.of.deadline)
       end(current, finish_reason::failed, late, out);
-    else if (!one.unheard.empty() && one.next_index == 0 && now >= one.unheard_until)
-      retry_or_end(current,
-                   {fault::timeout,
-                    plan_.rank(*one.unheard.begin()).label + " has not acknowledged the request within " +
-                        std::to_string(std::chrono::ceil<std::chrono::milliseconds>(bounds_.ack_deadline).count()) +
-                        " ms (" + std::to_string(limits::starved_patience) + " x timeouts.kill_ms)"},
-                   now, duration{}, out);
+    else if (!one.unheard.empty() && one.next_index == 0 && (now >= one.unheard_until || is_better_elsewhere(one, now)))
+      retry_or_end(current, not_acknowledged(one), now, duration{}, out);
     else if (drain_until_ && now >= *drain_until_)
       end(current, finish_reason::failed, cut_off, out);
   }

@@ -35,6 +35,11 @@ namespace troupe::protocols {
 /// `limits::request_attempts_max`. Once a token has been emitted it ends with the cause, because another attempt might
 /// give another answer (D7). While a lost cell is being restarted, requests wait for it.
 ///
+/// Silence is not loss: a stopped rank may go on. A cell whose leader does not acknowledge in time is *quiet* until it
+/// is heard again. New attempts pass it over while another cell of its pool can take them. An attempt that has waited
+/// for such a leader for half of the request's time is made anew on other cells, where there are any. Otherwise a
+/// stopped cell would be sent every picture whose content names it until the supervisor gives it up (`kill_ms`).
+///
 /// A staging slot holds a picture from the start of the attempt until the last of its writes has ended, however late
 /// that is reported. Where a write failed and may still read from the slot, the slot rests longer (K3, I24).
 ///
@@ -56,6 +61,8 @@ public:
     /// Without a leader's acknowledgement by then, the attempt ends. Not before the supervisor would have given up a
     /// rank that the host starves: such a rank is slow, and another attempt would find the same host.
     duration ack_deadline{};
+    /// A cell whose leader owes an acknowledgement for so long is passed over while another of its pool serves.
+    duration quiet_after{};
     duration drain_deadline{}; ///< a request that still runs this long after a drain began ends as failed
   };
 
@@ -153,6 +160,7 @@ private:
     std::deque<slot_ref> credits; ///< encode: free pixel slots
     generation born = {};         ///< encode: of the cell that lent them
     presence is = presence::serving;
+    bool quiet = false; ///< its leader owes an acknowledgement for longer than `quiet_after`
   };
   struct needs {
     std::uint64_t prefill_blocks = 0;
@@ -198,6 +206,7 @@ private:
     std::vector<cell_id> encode;
     std::set<rank_id> unheard; ///< leaders that have not acknowledged their part (A12, A13)
     time_point unheard_until;
+    time_point began;
     std::uint32_t next_index = 0; ///< of the token that may be emitted next
   };
 
@@ -210,11 +219,16 @@ private:
   std::optional<failure> validate_cells(const request& wanted) const;
   attempt_start find_places(const request& wanted, places& found);
   bool choose_encode_cells(const request& wanted, std::vector<cell_load*>& chosen);
+  static std::size_t count_heard(const std::vector<cell_load>& cells);
   cell_load* least_loaded(std::vector<cell_load>& cells, std::uint64_t blocks, std::uint32_t rows);
   void begin(queued& wanted, const places& found, effects& out, time_point now);
   void send_pictures(entry& started, request_id attempt, const places& found, submit& work, effects& out);
   static bool may_return(const std::vector<cell_load>& cells);
   bool has_part(const entry& attempt, rank_id from, const error& problem) const;
+  static time_point half_time(const entry& attempt);
+  void hear(rank_id from);
+  void note_quiet(const entry& attempt, time_point now);
+  bool is_better_elsewhere(const entry& attempt, time_point now) const;
   void leave_prefill(entry& attempt);
   void leave_pictures(request_id attempt, bool tell, effects& out);
   void leave_if_over(std::map<room_id, staged>::iterator which, effects& out);

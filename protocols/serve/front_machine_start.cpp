@@ -29,14 +29,20 @@ front_machine::needs front_machine::needs_of(const request& wanted) {
           .pictures = static_cast<std::uint32_t>(wanted.pictures.size())};
 }
 
-/// Of the cells that have so much free.
+std::size_t front_machine::count_heard(const std::vector<cell_load>& cells) {
+  return static_cast<std::size_t>(std::count_if(
+      cells.begin(), cells.end(), [](const auto& one) { return one.is == presence::serving && !one.quiet; }));
+}
+
+/// Of the cells that have so much free. A quiet one is passed over where another serves, even if that is full now.
 front_machine::cell_load* front_machine::least_loaded(std::vector<cell_load>& cells, std::uint64_t blocks,
                                                       std::uint32_t rows) {
   const auto blocks_max = bounds_.kv_tokens_max / limits::kv_block_tokens;
+  const bool pass_over_quiet = count_heard(cells) > 0;
   cell_load* best = nullptr;
   for (auto& each : cells)
-    if (each.is == presence::serving && each.blocks + blocks <= blocks_max && each.rows + rows <= bounds_.row_slots &&
-        (best == nullptr || each.blocks < best->blocks))
+    if (each.is == presence::serving && !(each.quiet && pass_over_quiet) && each.blocks + blocks <= blocks_max &&
+        each.rows + rows <= bounds_.row_slots && (best == nullptr || each.blocks < best->blocks))
       best = &each;
   return best;
 }
@@ -68,14 +74,17 @@ void front_machine::admit(effects& out, time_point now) {
 }
 
 /// A picture goes to the cell that its content names, so that equal pictures meet in one cache; when that cell has no
-/// free slot, to any that has one. False: one of them has to wait.
+/// free slot, to any that has one. Quiet cells are passed over where the others could hold the whole request. False:
+/// one picture has to wait.
 bool front_machine::choose_encode_cells(const request& wanted, std::vector<cell_load*>& chosen) {
+  const bool pass_over_quiet = count_heard(encode_cells_) * bounds_.pixel_slots >= wanted.pictures.size();
   std::map<cell_id, std::size_t> taken;
   for (const auto& each : wanted.pictures) {
     cell_load* cell = nullptr;
     for (std::size_t i = 0; i < encode_cells_.size() && cell == nullptr; ++i) {
       auto& candidate = encode_cells_[(each.content_hash + i) % encode_cells_.size()];
-      if (candidate.is == presence::serving && candidate.credits.size() > taken[candidate.id])
+      if (candidate.is == presence::serving && !(candidate.quiet && pass_over_quiet) &&
+          candidate.credits.size() > taken[candidate.id])
         cell = &candidate;
     }
     if (cell == nullptr)
@@ -132,6 +141,7 @@ void front_machine::begin(queued& wanted, const places& found, effects& out, tim
                 .encode = {},
                 .unheard = {},
                 .unheard_until = now + bounds_.ack_deadline,
+                .began = now,
                 .next_index = 0};
   ++started.of.attempts;
   const auto& what = started.of.what;

@@ -35,6 +35,8 @@ void validate_timeouts(rules& broken, const cluster_spec::timeouts_section& t) {
   must_be_below(broken, "inner-before-outer", {"transfer_ms", t.transfer_ms}, {"room_ms", t.room_ms});
   must_be_below(broken, "inner-before-outer", {"room_ms", t.room_ms}, {"request_ms", t.request_ms});
   must_be_below(broken, "inner-before-outer", {"collective_ms", t.collective_ms}, {"request_ms", t.request_ms});
+  // Else a stopped rank takes requests with it that another could have answered.
+  must_be_below(broken, "inner-before-outer", {"kill_ms", t.kill_ms}, {"request_ms", t.request_ms});
   // Within a recovery, who keeps a newcomer out is named before the recovery as a whole is late (K14).
   const auto longest = protocols::recovery_deadlines{t}.longest().count();
   if (longest >= t.start_ms)

@@ -160,6 +160,9 @@ TEST_CASE("J8: timeouts whose order does not hold are refused by the rule's name
                  "timeouts.drain_ms (900) must be above timeouts.kill_ms (2000)"},
            wrong{R"(, "timeouts": { "room_ms": 9000 })",
                  "timeouts.room_ms (9000) must be above timeouts.transfer_ms (10000)"},
+           wrong{R"(, "timeouts": { "kill_ms": 9000, "drain_ms": 10000, "supervisor_ms": 10000, "start_ms": 60000,
+                                   "transfer_ms": 1000, "room_ms": 2000, "collective_ms": 3000, "request_ms": 9000 })",
+                 "timeouts.request_ms (9000) must be above timeouts.kill_ms (9000) [inner-before-outer]"},
            wrong{
                R"(, "timeouts": { "start_ms": 14000 })",
                "timeouts.start_ms (14000) must be above 14000: with timeouts.kill_ms (2000) ranks that stay are given "

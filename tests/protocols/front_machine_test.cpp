@@ -24,6 +24,7 @@ front_machine::options bounds() {
           .end_tokens = {9},
           .request_deadline = 10s,
           .ack_deadline = 1h,
+          .quiet_after = 1h,
           .drain_deadline = 3s};
 }
 
@@ -673,4 +674,111 @@ TEST_CASE("A13: a leader that does not acknowledge in time is slow beyond use, o
     CHECK(ends[0].cause->code == fault::timeout);
     CHECK(ends[0].cause->what.find("prefill.0/t0 has not acknowledged") == 0); // of the last attempt nobody had
   }
+}
+
+TEST_CASE("C46, A13: a picture whose encode cell stays silent is tried on another, and that cell gets no new ones") {
+  const auto plan = reader_plan();
+  constexpr rank_id other_encode{2};
+  auto limits = bounds();
+  limits.in_flight_max = 4;
+  limits.staging_slots = 4;
+  limits.row_slots = 8;
+  limits.pixel_slots = 2;
+  limits.quiet_after = 1s;
+  front_machine front{plan, limits};
+  for (const auto rank : {encode_rank, other_encode})
+    for (const auto slot : {0U, 1U})
+      (void)front.on_pixel_credits(rank, credit(slot), at(0ms));
+  const auto encoded_by = [](const front_machine::effects& effects) {
+    std::vector<rank_id> ranks;
+    for (const auto& [to, order] : sent<encode>(effects))
+      ranks.push_back(to);
+    return ranks;
+  };
+  const auto started = front.on_request(with_picture(1), at(0ms)).value();
+  REQUIRE(encoded_by(started) == std::vector{encode_rank});
+  deliver_pixels(front, plan, started, at(0ms));
+  for (const auto rank : {prefill_leader, decode_rank})
+    front.on_ack(rank, {request_id{1}});
+  CHECK(encoded_by(front.on_request(with_picture(2), at(1ms)).value()) == std::vector{encode_rank}); // not yet known
+  front.on_ack(other_encode, {request_id{2}});
+  for (const auto rank : {encode_rank, prefill_leader, decode_rank})
+    front.on_ack(rank, {request_id{2}});
+
+  SUBCASE("what comes later goes elsewhere, and so does what has waited for half of its time") {
+    CHECK(front.on_tick(at(1s)).empty());
+    CHECK(encoded_by(front.on_request(with_picture(3), at(1s)).value()) == std::vector{other_encode});
+    for (const auto rank : {other_encode, prefill_leader, decode_rank})
+      front.on_ack(rank, {request_id{3}});
+    CHECK(front.on_tick(at(4999ms)).empty());
+    const auto again = front.on_tick(at(5s));
+    CHECK(encoded_by(again) == std::vector{other_encode});
+    CHECK(sent<cancel>(again).size() == 3); // encode.0, prefill, decode
+    CHECK(front.audit() == "");
+  }
+  SUBCASE("one that is heard again gets its pictures again") {
+    (void)front.on_tick(at(1s));
+    front.on_ack(encode_rank, {request_id{1}});
+    (void)front.on_pixel_credits(encode_rank, credit(0, 2), at(2s));
+    CHECK(encoded_by(front.on_request(with_picture(3), at(2s)).value()) == std::vector{encode_rank});
+    CHECK(front.on_tick(at(5s)).empty());
+  }
+  SUBCASE("where no other serves it is neither passed over nor left") {
+    lost other;
+    other.ranks = {other_encode};
+    other.next = generation{2};
+    other.cause = "killed";
+    (void)front.on_lost(other, at(500ms));
+    (void)front.on_tick(at(1s));
+    (void)front.on_pixel_credits(encode_rank, credit(0, 2), at(1s));
+    (void)front.on_tick(at(2s));
+    CHECK(encoded_by(front.on_request(with_picture(3), at(2s)).value()) == std::vector{encode_rank});
+    CHECK(front.on_tick(at(5s)).empty());
+  }
+  SUBCASE("a request that needs more slots than the others have takes its slots too") {
+    (void)front.on_tick(at(1s));
+    (void)front.on_pixel_credits(encode_rank, credit(0, 2), at(1s));
+    (void)front.on_tick(at(2s));
+    auto wide = with_picture(3);
+    wide.prompt = {1, 7, 7, 7, 7, 7, 7, 2};
+    auto second = wide.pictures[0];
+    second.first_token = 3;
+    auto third = second;
+    third.first_token = 5;
+    wide.pictures.push_back(second);
+    wide.pictures.push_back(third);
+    CHECK(encoded_by(front.on_request(std::move(wide), at(2s)).value()) ==
+          std::vector{encode_rank, other_encode, other_encode});
+  }
+}
+
+TEST_CASE("C46, A13: text passes over a prefill cell and a decode cell that stay silent, however little they hold") {
+  cluster_spec spec;
+  spec.name = "pairs";
+  spec.pools = {{"front", serve_role::front, 1, 1, 1},
+                {"prefill", serve_role::prefill, 2, 1, 1},
+                {"decode", serve_role::decode, 2, 1, 1}};
+  const auto plan = make_plan(spec).value();
+  constexpr rank_id silent_prefill{1};
+  constexpr rank_id silent_decode{3};
+  auto limits = bounds();
+  limits.in_flight_max = 8;
+  limits.quiet_after = 1s;
+  front_machine front{plan, limits};
+  auto first = front.on_request(text(1), at(0ms)).value();
+  REQUIRE(sent<submit>(first).at(0).first == silent_prefill);
+  REQUIRE(sent<reserve_kv>(first).at(0).first == silent_decode);
+  CHECK(front.on_tick(at(1s)).empty());
+
+  for (const auto id : {2ULL, 3ULL}) {
+    const auto later = front.on_request(text(id), at(1s)).value();
+    CHECK(sent<submit>(later).at(0).first == rank_id{2});
+    CHECK(sent<reserve_kv>(later).at(0).first == rank_id{4});
+    front.on_ack(rank_id{2}, {request_id{id}});
+    front.on_ack(rank_id{4}, {request_id{id}});
+  }
+  const auto again = front.on_tick(at(5s));
+  CHECK(sent<submit>(again).at(0).first == rank_id{2});
+  CHECK(sent<reserve_kv>(again).at(0).first == rank_id{4});
+  CHECK(front.audit() == "");
 }

@@ -106,6 +106,7 @@ private:
                                                                              .end_tokens = {9},
                                                                              .request_deadline = 10s,
                                                                              .ack_deadline = 2s,
+                                                                             .quiet_after = 1s,
                                                                              .drain_deadline = 3s});
     } else if (cell.role == serve_role::encode) {
       encode_[cell.id] = std::make_unique<encode_machine>(plan_, cell.id,

@@ -106,6 +106,7 @@ struct everybody {
                        .end_tokens = {9},
                        .request_deadline = 10s,
                        .ack_deadline = 2s,
+                       .quiet_after = 1s,
                        .drain_deadline = 3s}};
   encode_machine encode_cell{plan,
                              cell_id{1},
