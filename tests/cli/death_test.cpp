@@ -189,6 +189,45 @@ TEST_CASE("C43: a rank that is stopped is put down within timeouts.kill_ms, and 
   CHECK(ranks_of(job.pid()).empty());
 }
 
+TEST_CASE("C46, A13: while an encode cell is stopped and not yet given up, the other one answers for it") {
+  const scratch_folder here;
+  // given: a spec that leaves a stopped rank alone for nearly as long as a question may take
+  const auto spec = here.write("patient.json", reader_spec(R"({"front": {"role": "front"},
+                                                               "encode": {"role": "encode", "cells": 2},
+                                                               "prefill": {"role": "prefill"},
+                                                               "decode": {"role": "decode"}})",
+                                                           R"(, "timeouts": {
+                                                                 "suspect_ms": 1000, "kill_ms": 29000, "drain_ms": 60000,
+                                                                 "supervisor_ms": 60000, "start_ms": 150000,
+                                                                 "room_ms": 20000, "collective_ms": 20000,
+                                                                 "request_ms": 30000})"));
+  command job{{"up", spec, "--job", here.job(), "--run-dir", here / "jobs"}};
+  REQUIRE(job.prints("is ready", 60s));
+  const auto victim = pid_of_rank(here / "jobs" + "/" + here.job(), "encode.0");
+  REQUIRE(victim > 0);
+  ::kill(victim, SIGSTOP);
+
+  // when: pictures come that its content names, and again once it is known to be silent
+  for (int round = 0; round < 2; ++round) {
+    const auto end = run_troupe(
+        {"ask", "--job", here.job(), "--run-dir", here / "jobs", "--pages", golden_list(here), "--json"}, 60s);
+    CAPTURE(end.err);
+    CHECK(end.exit_code == 0);
+    const auto answers = json_lines(end.out);
+    REQUIRE(answers.size() == golden_pages().size());
+    for (const auto& answer : answers)
+      CHECK(answer["token_ids"] == nlohmann::json(golden_pages().at(answer["index"].get<std::size_t>()).ids));
+  }
+
+  // then: nobody was restarted for it, and the cell goes on where it was
+  ::kill(victim, SIGCONT);
+  CHECK(pid_of_rank(here / "jobs" + "/" + here.job(), "encode.0") == victim);
+  CHECK(run_troupe({"down", "--job", here.job(), "--run-dir", here / "jobs"}).exit_code == 0);
+  const auto end = job.finish(60s);
+  CAPTURE(end.err);
+  CHECK_FALSE(has(end.err, "gave no sign of life"));
+}
+
 TEST_CASE("K14: a rank that stayed and has lost the socket it listens on is restarted, and the job goes on") {
   for (const auto* socket : {"/r3.sock", "/t3.sock"}) { // of prefill.0/t1
     CAPTURE(socket);
