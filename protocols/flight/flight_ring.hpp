@@ -21,6 +21,8 @@ namespace troupe::protocols {
 
 inline constexpr std::uint64_t flight_magic = 0x3154'4847'494c'4654u; ///< "TFLIGHT1"
 inline constexpr std::uint32_t flight_version = 1;
+/// Generations of a rank whose files are kept, its present one included: a rank that is started for ever fills no disk.
+inline constexpr std::uint32_t flight_generations_kept = 4;
 inline constexpr std::size_t flight_groups_max = 16;
 inline constexpr std::size_t flight_threads_max = 16;
 

@@ -7,6 +7,8 @@
 #include <utility>
 
 #include "protocols/cluster/supervision_machine.hpp"
+#include "protocols/flight/flight_losses.hpp"
+#include "protocols/flight/flight_words.hpp"
 #include "protocols/mesh/collective_kind.hpp"
 
 namespace troupe::protocols {
@@ -14,26 +16,6 @@ namespace troupe::protocols {
 namespace {
 
 constexpr std::uint16_t by_signal = 1; ///< the operation of flight_action::ended
-
-bool is_hop(const flight_record& what) noexcept {
-  return what.action == flight_action::collective && what.number == 0;
-}
-
-std::string rank_text(rank_id rank) {
-  if (rank == supervisor_rank)
-    return "the supervisor";
-  if (rank == client_rank)
-    return "a client";
-  return "rank " + std::to_string(rank.value);
-}
-
-/// "1.93 s", "12.4 ms".
-std::string in_words(std::int64_t ns) {
-  if (ns < 1'000'000'000)
-    return std::to_string(ns / 1'000'000) + '.' + std::to_string(ns / 100'000 % 10) + " ms";
-  const auto hundredths = ns / 10'000'000 % 100;
-  return std::to_string(ns / 1'000'000'000) + (hundredths < 10 ? ".0" : ".") + std::to_string(hundredths) + " s";
-}
 
 /// Faults by which a rank says that another one has failed.
 bool blames_another(std::uint16_t code) noexcept {
@@ -47,69 +29,6 @@ bool is_consequence(const flight_record& end) noexcept {
          (end.item == 0 || end.item == exit_supervisor_gone || end.item == exit_peer_gone);
 }
 
-/// What tells most of a rank with several threads: where it can be held up by others, then what it does itself.
-int weight_of(flight_action action) noexcept {
-  switch (action) {
-  case flight_action::collective:
-    return 6;
-  case flight_action::plan_announce:
-  case flight_action::edge:
-    return 5;
-  case flight_action::step:
-  case flight_action::device:
-    return 4;
-  case flight_action::life:
-  case flight_action::part:
-    return 3;
-  case flight_action::transfer:
-  case flight_action::turn:
-    return 2;
-  case flight_action::plan_await:
-    return 1;
-  case flight_action::none:
-  case flight_action::arrived:
-  case flight_action::frame_sent:
-  case flight_action::frame_received:
-  case flight_action::fault:
-  case flight_action::spawned:
-  case flight_action::ended:
-  case flight_action::killed:
-  case flight_action::verdict:
-    return 0;
-  }
-  return 0;
-}
-
-/// "; ended by signal 9 of the supervisor".
-std::string end_text(const flight_record& end, bool put_down) {
-  return "; ended by " + std::string{operation_name(flight_action::ended, end.operation)} + ' ' +
-         std::to_string(end.item) + (put_down ? " of the supervisor" : "");
-}
-
-/// The most telling of what a rank was in.
-flight_activity telling(const flight_story& story) {
-  flight_activity best;
-  std::map<std::uint64_t, const flight_record*> open;
-  for (const auto& record : story.records) {
-    if (record.action != flight_action::transfer)
-      continue;
-    if (record.moment == flight_moment::begin)
-      open[record.item] = &record;
-    else
-      open.erase(record.item);
-  }
-  for (const auto& [cookie, begun] : open)
-    if (best.what.action == flight_action::none || begun->time_ns < best.what.time_ns)
-      best.what = *begun;
-  for (const auto& each : story.activities) {
-    const auto weight = weight_of(each.what.action);
-    const auto known = weight_of(best.what.action);
-    if (weight > known || (weight == known && weight > 0 && each.what.time_ns < best.what.time_ns))
-      best = each;
-  }
-  return best;
-}
-
 class tracer {
 public:
   tracer(const std::vector<flight_story>& stories, const cluster_plan* plan, std::optional<std::int64_t> now_ns,
@@ -121,21 +40,11 @@ public:
 private:
   struct rank_state {
     const flight_story* story = nullptr;
-    std::optional<flight_record> end;
-    bool put_down = false; ///< by the supervisor, before its end
-  };
-
-  /// A verdict of the supervisor, and what it saw of that rank until the next generation was started.
-  struct loss {
-    rank_id first;
-    std::optional<generation> next;
-    std::optional<flight_record> end;
-    bool put_down = false;
+    flight_losses::rank_seen seen;
   };
 
   void sort_stories();
-  void read_supervisor(const flight_story& story);
-  void note_spawned(const flight_record& what);
+  std::string said_of(const flight_losses::loss& lost) const;
   std::vector<flight_trace::recovery> recoveries() const;
   void time(flight_trace::rank_line& line, const rank_state& state) const;
   std::vector<rank_id> awaited(const flight_trace::rank_line& line) const;
@@ -156,9 +65,7 @@ private:
 
   std::map<rank_id, rank_state> ranks_;
   std::map<group_id, std::set<rank_id>> members_;
-  std::vector<loss> losses_;
-  std::optional<flight_record> verdict_;
-  bool recovered_ = false; ///< from the last verdict: the supervisor's words are of the past
+  flight_losses losses_;
   std::string supervisor_words_;
   std::int64_t judged_ns_ = 0;
   flight_trace out_;
@@ -185,63 +92,45 @@ void tracer::sort_stories() {
       for (const auto& group : state.story->groups)
         members_[group.id].insert(rank);
   for (const auto& story : stories_)
-    if (story.rank == supervisor_rank)
-      read_supervisor(story);
+    if (story.rank == supervisor_rank) {
+      losses_.read(story);
+      supervisor_words_ = story.words;
+    }
+  for (auto& [rank, state] : ranks_)
+    state.seen = losses_.of(rank);
   judged_ns_ = now_ns_.value_or(judged_ns_);
 }
 
-void tracer::read_supervisor(const flight_story& story) {
-  supervisor_words_ = story.words;
-  for (const auto& record : story.records) {
-    if (record.action == flight_action::verdict) {
-      verdict_ = record;
-      recovered_ = false;
-      losses_.push_back({.first = record.peer, .next = {}, .end = {}});
-    }
-    const auto found = ranks_.find(record.peer);
-    if (found == ranks_.end())
+/// What the record of the generation that failed tells. The oldest records of a rank are removed as new ones come.
+std::string tracer::said_of(const flight_losses::loss& lost) const {
+  const flight_story* last = nullptr;
+  std::optional<generation> oldest_kept;
+  std::size_t kept = 0;
+  for (const auto& story : stories_) {
+    if (story.rank != lost.first)
       continue;
-    if (record.action == flight_action::spawned) { // what came before was another generation's
-      note_spawned(record);
-      found->second.end.reset();
-      found->second.put_down = false;
-      if (verdict_ && verdict_->peer == record.peer) {
-        verdict_.reset(); // it has been made good
-        recovered_ = true;
-      }
-    } else if (record.action == flight_action::killed)
-      found->second.put_down = true;
-    else if (record.action == flight_action::ended)
-      found->second.end = record;
+    ++kept;
+    oldest_kept = std::min(oldest_kept.value_or(story.born), story.born);
+    const bool is_its = lost.born ? story.born == *lost.born : story.born < *lost.next;
+    if (is_its && (last == nullptr || last->born < story.born))
+      last = &story;
   }
-}
-
-void tracer::note_spawned(const flight_record& what) {
-  const auto& before = ranks_.at(what.peer);
-  for (auto& each : losses_) {
-    if (!each.next)
-      each.next = generation{what.number};
-    if (each.first == what.peer && each.next == generation{what.number}) {
-      each.end = before.end;
-      each.put_down = before.put_down;
-    }
+  if (last != nullptr) {
+    const auto said = last_words(*last);
+    return said.empty() ? "idle" : said;
   }
+  if (kept >= flight_generations_kept && *oldest_kept >= *lost.next)
+    return "its record is no longer kept (of this rank those from generation " + std::to_string(oldest_kept->value) +
+           " on are)";
+  return "left no record";
 }
 
 std::vector<flight_trace::recovery> tracer::recoveries() const {
   std::vector<flight_trace::recovery> out;
-  for (const auto& each : losses_) {
-    if (!each.next)
-      continue; // not made good
-    const flight_story* last = nullptr;
-    for (const auto& story : stories_)
-      if (story.rank == each.first && story.born < *each.next && (last == nullptr || last->born < story.born))
-        last = &story;
-    const auto said = last == nullptr ? std::string{"left no record"} : last_words(*last);
-    out.push_back({*each.next, each.first,
-                   named(each.first) + ": " + (said.empty() ? "idle" : said) +
-                       (each.end ? end_text(*each.end, each.put_down) : "")});
-  }
+  for (const auto& each : losses_.losses())
+    if (each.next)
+      out.push_back({*each.next, each.first,
+                     named(each.first) + ": " + said_of(each) + (each.end ? end_text(*each.end, each.put_down) : "")});
   return out;
 }
 
@@ -249,10 +138,10 @@ void tracer::time(flight_trace::rank_line& line, const rank_state& state) const 
   auto until = judged_ns_;
   if (line.in.until_ns != 0)
     until = line.in.until_ns;
-  else if (state.end)
-    until = state.end->time_ns;
-  else if (verdict_ && !now_ns_)
-    until = std::max(verdict_->time_ns, line.in.what.time_ns);
+  else if (state.seen.end)
+    until = state.seen.end->time_ns;
+  else if (losses_.verdict() && !now_ns_)
+    until = std::max(losses_.verdict()->time_ns, line.in.what.time_ns);
   line.lasted_ns = std::max<std::int64_t>(0, until - line.in.what.time_ns);
 }
 
@@ -277,14 +166,14 @@ std::vector<rank_id> tracer::awaited(const flight_trace::rank_line& line) const 
     });
     if (out.empty()) // all had entered: what it lacks is somebody's bytes
       add_others(group->second, [&](rank_id rank, const flight_story*) {
-        const auto& end = ranks_.at(rank).end;
+        const auto& end = ranks_.at(rank).seen.end;
         return end && !is_consequence(*end);
       });
     return out;
   case flight_action::plan_announce:
     if (group != members_.end())
       add_others(group->second, [&](rank_id, const flight_story* story) {
-        return story == nullptr || telling(*story).what.action != flight_action::plan_await;
+        return story == nullptr || most_telling(*story).what.action != flight_action::plan_await;
       });
     return out;
   case flight_action::none:
@@ -377,9 +266,9 @@ const flight_trace::rank_line* tracer::held_up_by_another(rank_id blamed) const 
 }
 
 std::optional<rank_id> tracer::first_failure() const {
-  if (verdict_) {
-    const auto* const waited = held_up_by_another(verdict_->peer);
-    return waited == nullptr ? verdict_->peer : waited->waits_for.front();
+  if (losses_.verdict()) {
+    const auto* const waited = held_up_by_another(losses_.verdict()->peer);
+    return waited == nullptr ? losses_.verdict()->peer : waited->waits_for.front();
   }
   std::optional<rank_id> found;
   std::int64_t found_ns = 0;
@@ -390,8 +279,8 @@ std::optional<rank_id> tracer::first_failure() const {
     }
   };
   for (const auto& [rank, state] : ranks_) {
-    if (state.end && !state.put_down && !is_consequence(*state.end))
-      consider(rank, state.end->time_ns);
+    if (state.seen.end && !state.seen.put_down && !is_consequence(*state.seen.end))
+      consider(rank, state.seen.end->time_ns);
     if (state.story == nullptr)
       continue;
     for (const auto& record : state.story->records)
@@ -426,14 +315,14 @@ std::string tracer::line_text(const flight_trace::rank_line& line) const {
     if (state.story->life < life_state::ready)
       text += " while " + std::string{name(state.story->life)};
   } else {
-    text += "in " + describe(line.in.what, state.story->groups) + ", since " + in_words(line.lasted_ns);
+    text += "in " + describe(line.in.what, state.story->groups) + ", since " + span_text(line.lasted_ns);
     if (const auto code = fault_from(line.in.what.outcome))
       text += ", left by " + std::string{name(*code)};
   }
   for (std::size_t i = 0; i < line.waits_for.size(); ++i)
     text += (i == 0 ? "; waits for " : ", ") + rank_text(line.waits_for[i]);
   if (line.end)
-    text += end_text(*line.end, state.put_down);
+    text += end_text(*line.end, state.seen.put_down);
   return text;
 }
 
@@ -446,7 +335,7 @@ flight_trace tracer::run() {
                                  .host = {},
                                  .in = {},
                                  .waits_for = {},
-                                 .end = state.end,
+                                 .end = state.seen.end,
                                  .words = {},
                                  .text = {}};
     if (state.story != nullptr) {
@@ -454,7 +343,7 @@ flight_trace tracer::run() {
       line.born = state.story->born;
       line.host = state.story->host;
       line.words = state.story->words;
-      line.in = telling(*state.story);
+      line.in = most_telling(*state.story);
       time(line, state);
     }
     out_.ranks.push_back(std::move(line));
@@ -465,18 +354,18 @@ flight_trace tracer::run() {
   }
   out_.recoveries = recoveries();
   out_.first = first_failure();
-  out_.beyond_verdict = verdict_ && out_.first != verdict_->peer;
+  out_.beyond_verdict = losses_.verdict() && out_.first != losses_.verdict()->peer;
   out_.cause = cause_text();
   return std::move(out_);
 }
 
 std::string tracer::cause_text() const {
-  auto text = recovered_ && now_ns_ ? std::string{} : supervisor_words_;
+  auto text = losses_.recovered() && now_ns_ ? std::string{} : supervisor_words_;
   if (out_.beyond_verdict) {
     constexpr std::string_view prefix = "first cause: ";
-    const auto* const waited = held_up_by_another(verdict_->peer);
+    const auto* const waited = held_up_by_another(losses_.verdict()->peer);
     return std::string{prefix} + named(*out_.first) + ", for which " + named(waited->rank) + " waited " +
-           in_words(waited->lasted_ns) + " in " + describe(waited->in.what, ranks_.at(waited->rank).story->groups) +
+           span_text(waited->lasted_ns) + " in " + describe(waited->in.what, ranks_.at(waited->rank).story->groups) +
            "; " + (text.starts_with(prefix) ? text.substr(prefix.size()) : text);
   }
   if (text.empty() && out_.first)
@@ -486,92 +375,6 @@ std::string tracer::cause_text() const {
 }
 
 } // namespace
-
-std::string last_words(const flight_story& story) {
-  const auto in = telling(story).what;
-  const auto was = in.action == flight_action::none ? std::string{} : "it was in " + describe(in, story.groups);
-  return story.words + (story.words.empty() || was.empty() ? "" : "; ") + was;
-}
-
-std::string describe(const flight_record& record, const std::vector<flight_story::group>& groups) {
-  const auto operation = std::string{operation_name(record.action, record.operation)};
-  const auto with_peer = [&](std::string_view how) {
-    return record.peer == no_peer ? std::string{} : std::string{how} + rank_text(record.peer);
-  };
-  std::string text;
-  switch (record.action) {
-  case flight_action::none:
-    return "idle";
-  case flight_action::collective:
-    text = operation + with_peer(is_hop(record) ? " with " : " from ");
-    break;
-  case flight_action::life:
-    text = (record.moment == flight_moment::point ? "reached " : "the step to ") + operation;
-    break;
-  case flight_action::edge:
-    text = (operation.empty() ? "making reachable" : "making the " + operation + " lane") + with_peer(" with ");
-    break;
-  case flight_action::step:
-    text = "a step";
-    break;
-  case flight_action::plan_announce:
-    text = "announcing a plan";
-    break;
-  case flight_action::plan_await:
-    text = "awaiting a plan" + with_peer(" from ");
-    break;
-  case flight_action::transfer:
-    text = "a transfer" + with_peer(" to ");
-    break;
-  case flight_action::arrived:
-    text = "bytes arrived" + with_peer(" of ");
-    break;
-  case flight_action::frame_sent:
-    text = operation + with_peer(" to ");
-    break;
-  case flight_action::frame_received:
-    text = operation + with_peer(" of ");
-    break;
-  case flight_action::fault:
-    text = "fault " + operation;
-    break;
-  case flight_action::spawned:
-    text = "started" + with_peer(" ") + ", generation " + std::to_string(record.number) + ", process " +
-           std::to_string(record.item);
-    break;
-  case flight_action::ended:
-    text = "ended" + with_peer(" ") + " by " + operation + ' ' + std::to_string(record.item);
-    break;
-  case flight_action::killed:
-    text = "kills" + with_peer(" ");
-    break;
-  case flight_action::verdict:
-    text = with_peer("") + " failed first";
-    break;
-  case flight_action::device:
-    text = "waiting for its GPU";
-    break;
-  case flight_action::part:
-    text = "its start, part " + operation;
-    break;
-  case flight_action::turn:
-    text = "a message of its " + operation + " actor" +
-           (record.item == 0 ? std::string{} : ", question " + std::to_string(record.item));
-    break;
-  }
-  if (record.group != no_group && record.action != flight_action::edge) {
-    const auto known = std::ranges::find(groups, record.group, &flight_story::group::id);
-    text += " of group " + (known == groups.end() ? std::to_string(record.group.value) : known->name);
-  }
-  if (record.call != call_id{})
-    text += ", call " + std::to_string(record.call.value);
-  if (record.phase != flight_phase::none && record.action != flight_action::life &&
-      record.action != flight_action::part && record.action != flight_action::edge)
-    text += ", phase " + std::string{name(record.phase)};
-  if (record.action == flight_action::step && record.item != 0)
-    text += ", request " + std::to_string(record.item);
-  return text;
-}
 
 void align_clocks(std::vector<flight_story>& stories) {
   if (stories.empty())
@@ -612,10 +415,17 @@ std::string flight_trace::text() const {
   }
   const auto earlier = recoveries.size() - std::min(recoveries.size(), recoveries_max);
   if (earlier > 0)
-    out += "and " + std::to_string(earlier) + " earlier recoveries\n";
-  for (auto i = earlier; i < recoveries.size(); ++i)
-    out +=
-        "before generation " + std::to_string(recoveries[i].born.value) + " failed first " + recoveries[i].text + '\n';
+    out += "and " + std::to_string(earlier) + " earlier losses of a cell that were made good\n";
+  for (auto i = earlier; i < recoveries.size(); ++i) {
+    const auto born = recoveries[i].born;
+    const auto with_it = std::ranges::count(recoveries, born, &recovery::born);
+    const auto first_of = std::ranges::find(recoveries, born, &recovery::born) - recoveries.begin();
+    out += "before generation " + std::to_string(born.value) + " failed first";
+    if (with_it > 1)
+      out += ", in lost cell " + std::to_string(static_cast<std::ptrdiff_t>(i) - first_of + 1) + " of " +
+             std::to_string(with_it) + ',';
+    out += ' ' + recoveries[i].text + '\n';
+  }
   for (std::size_t i = 0; i < std::min(ranks.size(), lines_max); ++i)
     out += ranks[i].text + '\n';
   if (ranks.size() > lines_max)

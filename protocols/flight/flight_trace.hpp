@@ -33,7 +33,8 @@ struct flight_trace {
 
     bool operator==(const rank_line&) const = default;
   };
-  /// A loss that was made good: who failed first, and the generation that took the place.
+  /// The loss of one cell that was made good: which rank of it failed first, and the generation that took the place.
+  /// Cells that were lost together have the same.
   struct recovery {
     generation born;
     rank_id first;
@@ -63,12 +64,5 @@ void align_clocks(std::vector<flight_story>& stories);
 flight_trace trace_flight(const std::vector<flight_story>& stories, const cluster_plan* plan,
                           std::optional<std::int64_t> now_ns = std::nullopt,
                           duration stalled_after = std::chrono::seconds{2});
-
-/// What a rank that has ended said of its fault, and what its threads were in, where that is told of them; empty where
-/// neither is known.
-std::string last_words(const flight_story& story);
-
-/// "all_reduce_sum of group prefill.0, call 17, phase prefill"; `groups` by id, for their names.
-std::string describe(const flight_record& record, const std::vector<flight_story::group>& groups);
 
 } // namespace troupe::protocols

@@ -11,9 +11,6 @@
 /// The recorder's files of a job: FOLDER/r<rank>.g<generation>.ring and FOLDER/supervisor.ring.
 namespace troupe::base {
 
-/// Generations of a rank whose files are kept, its present one included: a rank that is started for ever fills no disk.
-inline constexpr std::uint32_t flight_generations_kept = 4;
-
 std::filesystem::path flight_file(const std::filesystem::path& folder, protocols::rank_id rank,
                                   protocols::generation born);
 std::filesystem::path supervisor_flight_file(const std::filesystem::path& folder);

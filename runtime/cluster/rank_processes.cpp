@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "protocols/flight/flight_trace.hpp"
+#include "protocols/flight/flight_words.hpp"
 #include "runtime/base/fault_point.hpp"
 #include "runtime/base/flight_files.hpp"
 #include "runtime/base/one_line.hpp"

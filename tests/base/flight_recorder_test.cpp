@@ -277,7 +277,7 @@ TEST_CASE("C8: of each rank the newest few records stay, however far apart their
   who.born = generation{207};
   REQUIRE(base::open_flight(folder.path(), who)); // the process's own recorder stays open until it ends
   CHECK(base::flight().is_open());
-  static_assert(base::flight_generations_kept == 4);
+  static_assert(protocols::flight_generations_kept == 4);
   for (const std::uint32_t born : {1u, 9u})
     CHECK_FALSE(std::filesystem::exists(base::flight_file(folder.path(), rank_id{2}, generation{born})));
   for (const std::uint32_t born : {30u, 31u, 100u, 207u})

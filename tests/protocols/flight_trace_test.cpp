@@ -1,4 +1,5 @@
 #include "protocols/flight/flight_trace.hpp"
+#include "protocols/flight/flight_words.hpp"
 #include "protocols/wire/edge_messages.hpp"
 
 #include <doctest/doctest.h>
@@ -431,7 +432,7 @@ TEST_CASE(
   c.saw_end(0, true, 9, 3010);
   for (const std::uint32_t rank : {0u, 1u, 2u})
     spawned(rank, 3, 3020);
-  for (std::uint32_t rank = 0; rank < 3; ++rank) { // the newest of each; of the second generation none is kept
+  for (std::uint32_t rank = 0; rank < 3; ++rank) { // the newest of each; the second left none
     auto successor = cluster_stories{}.at(rank);
     successor.born = generation{3};
     c.stories.push_back(successor);
@@ -444,8 +445,8 @@ TEST_CASE(
                                                       "rank 1 (prefill.0/t1): it was in a step, call 17, phase "
                                                       "prefill; ended by signal 9"});
   CHECK(found.recoveries[1] == flight_trace::recovery{generation{3}, rank_id{0},
-                                                      "rank 0 (prefill.0/t0): idle; ended by signal 9 of the "
-                                                      "supervisor"});
+                                                      "rank 0 (prefill.0/t0): left no record; ended by signal 9 "
+                                                      "of the supervisor"}); // what its first one did is not its
   CHECK(found.text().starts_with("no rank has failed since the last recovery\n"
                                  "before generation 2 failed first rank 1 (prefill.0/t1): it was in a step"));
 
@@ -455,4 +456,55 @@ TEST_CASE(
   CHECK(last.first == rank_id{2});
   CHECK(last.recoveries.size() == 2);
   CHECK(last.text().starts_with("first failing rank 2 (prefill.0/t2): "));
+}
+
+TEST_CASE("J1: a record that was removed for newer ones is said to be no longer kept, and from when they are") {
+  cluster_stories c;
+  const auto fails_and_is_replaced = [&](std::uint32_t born) {
+    c.supervisor().records.push_back(
+        {.time_ns = born * 1000 * ms, .number = born, .peer = rank_id{1}, .action = flight_action::spawned});
+    c.saw_end(1, true, 9, born * 1000 + 500);
+    c.judged(1, born * 1000 + 501);
+  };
+  for (std::uint32_t born = 1; born <= 6; ++born)
+    fails_and_is_replaced(born);
+  c.at(1).born = generation{3}; // the oldest of four
+  for (const std::uint32_t born : {4U, 5U, 6U}) {
+    auto newer = c.at(1);
+    newer.born = generation{born};
+    c.stories.push_back(newer);
+  }
+
+  const auto found = c.trace();
+  REQUIRE(found.recoveries.size() == 5);
+  for (const auto i : {0U, 1U})
+    CHECK(found.recoveries[i].text == "rank 1 (prefill.0/t1): its record is no longer kept (of this rank those from "
+                                      "generation 3 on are); ended by signal 9");
+  CHECK(found.recoveries[2].text == "rank 1 (prefill.0/t1): idle; ended by signal 9");
+}
+
+TEST_CASE("J1: of cells that were lost together each has its line, which says how many there are") {
+  cluster_stories c;
+  const auto spawned = [&](std::uint32_t rank, std::uint32_t born, std::int64_t at_ms) {
+    c.supervisor().records.push_back(
+        {.time_ns = at_ms * ms, .number = born, .peer = rank_id{rank}, .action = flight_action::spawned});
+  };
+  for (const auto rank : {1U, 2U})
+    spawned(rank, 1, 1000);
+  for (const auto rank : {1U, 2U}) {
+    c.saw_end(rank, true, 9, 2000 + rank);
+    c.judged(rank, 2010 + rank);
+  }
+  for (const auto rank : {1U, 2U})
+    spawned(rank, 2, 3000);
+  c.saw_end(1, true, 9, 4000);
+  c.judged(1, 4001);
+  spawned(1, 3, 4100);
+
+  const auto text = c.trace(5000).text();
+  CHECK(text.find("before generation 2 failed first, in lost cell 1 of 2, rank 1 (prefill.0/t1): ") !=
+        std::string::npos);
+  CHECK(text.find("before generation 2 failed first, in lost cell 2 of 2, rank 2 (prefill.0/t2): ") !=
+        std::string::npos);
+  CHECK(text.find("before generation 3 failed first rank 1 (prefill.0/t1): ") != std::string::npos);
 }

@@ -10,6 +10,7 @@
 #include <optional>
 
 #include "protocols/flight/flight_trace.hpp"
+#include "protocols/flight/flight_words.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/flight_files.hpp"
 #include "runtime/cluster/json_text.hpp"
