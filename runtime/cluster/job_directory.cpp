@@ -49,6 +49,8 @@ result<void> own_directory(const fs::path& path) {
   struct stat is {};
   if (::lstat(path.c_str(), &is) != 0)
     return invalid(fmt::format("cannot use the run directory {}: {}", path.string(), std::strerror(errno)));
+  if (S_ISLNK(is.st_mode)) // its owner would choose where the sockets go
+    return invalid(fmt::format("the run directory {} is a symbolic link; name the directory itself", path.string()));
   if (!S_ISDIR(is.st_mode))
     return invalid(fmt::format("the run directory {} is no directory", path.string()));
   if (is.st_uid != ::geteuid())

@@ -43,7 +43,9 @@ TEST_CASE("a run root that another may write to, or that cannot be made, is refu
 
   // a link would let its owner choose where the sockets go
   std::filesystem::create_directory_symlink(root.path(), root.path() / "link");
-  CHECK_FALSE(cluster::run_root(root.path() / "link"));
+  const auto link = root.path() / "link";
+  CHECK(cluster::run_root(link).error().what ==
+        "the run directory " + link.string() + " is a symbolic link; name the directory itself");
 
   const auto fresh = cluster::run_root(root.path() / "fresh");
   REQUIRE(fresh);
