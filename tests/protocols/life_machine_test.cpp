@@ -564,6 +564,32 @@ TEST_CASE("C46: a second cell lost during a recovery joins it, with a later gene
 }
 
 TEST_CASE(
+    "C1, C13: a recovery that cells keep failing into ends when one has used up its restarts, however far apart") {
+  cluster c{cluster_spec::restart_section{.intensity = 2, .window_s = 60}};
+  c.start();
+  const std::vector<std::vector<std::uint32_t>> cells{{1, 2}, {3}};
+  std::size_t failures = 0;
+  effects out;
+  // Each failure comes 50 s after the one before, so each cell fails less often than twice in 60 s, and the recovery
+  // is never late (start_ms).
+  for (auto now = at(10s); c.machine.current() != life::state::aborting; now += 50s) {
+    REQUIRE(failures <= cells.size() * 2);
+    const auto& fails = cells[failures++ % cells.size()];
+    CHECK(c.machine.on_tick(now).empty());
+    out = c.end(fails.front(), killed, now);
+    for (std::uint32_t rank = 1; rank < 4; ++rank) // what is left of the lost cells is killed
+      if (c.machine.current() == life::state::recovering && c.machine.at(rank_id{rank}) != life_state::failed &&
+          std::ranges::any_of(out, [&](const life::effect& each) {
+            const auto* const kill = std::get_if<life::kill_ranks>(&each);
+            return kill != nullptr && std::ranges::find(kill->ranks, rank_id{rank}) != kill->ranks.end();
+          }))
+        (void)c.end(rank, killed, now);
+  }
+  CHECK(failures == cells.size() * 2 + 1);
+  CHECK(std::get<life::report>(out.front()).line.ends_with("(restart 2 of at most 2 in 60 s) is used up"));
+}
+
+TEST_CASE(
     "C13: a lost cell may take as long as a start to die, and a process that does not die then ends the cluster") {
   recovery c;
   c.end(2, killed, at(10s));
