@@ -1,6 +1,9 @@
 #include "gpu/models/templates/template_value.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <array>
 
 #include "gpu/models/tokenizers/tokenizer_unicode.hpp"
 
@@ -36,7 +39,7 @@ std::string_view without_blanks(std::string_view text, bool front, bool back) {
 }
 
 bool template_value::holds() const {
-  struct judge {
+  struct truth {
     bool operator()(const undefined&) const { return false; }
     bool operator()(const none&) const { return false; }
     bool operator()(bool value) const { return value; }
@@ -48,7 +51,7 @@ bool template_value::holds() const {
     bool operator()(const method&) const { return true; }
     bool operator()(const function&) const { return true; }
   };
-  return std::visit(judge{}, is);
+  return std::visit(truth{}, is);
 }
 
 namespace {
@@ -89,6 +92,39 @@ bool equal(const template_value& a, const template_value& b) {
 const template_value* find(const value_map& values, std::string_view key) {
   const auto at = std::ranges::find_if(values, [&](const auto& each) { return each.first == key; });
   return at == values.end() ? nullptr : &at->second;
+}
+
+bool contains(const template_value& all, const template_value& one, template_place at) {
+  if (!all.defined())
+    return false;
+  if (all.list())
+    return std::ranges::any_of(*all.list(), [&](const template_value& each) { return equal(each, one); });
+  if (all.map() && one.text())
+    return find(*all.map(), one.text()->bytes());
+  if (all.text() && one.text())
+    return all.text()->bytes().find(one.text()->bytes()) != std::string::npos;
+  throw template_problem(at, fmt::format("whether {} is in {}", kind_of(one), kind_of(all)));
+}
+
+marked_text written(const template_value& value, template_place at) {
+  if (value.text())
+    return *value.text();
+  if (const auto* number = value.as<std::int64_t>())
+    return marked_text::of_template(std::to_string(*number));
+  if (const bool* flag = value.as<bool>())
+    return marked_text::of_template(*flag ? "True" : "False");
+  if (value.as<template_value::none>())
+    return marked_text::of_template("None");
+  if (!value.defined())
+    return {};
+  throw template_problem(at, fmt::format("{} written out; understood are texts and whole numbers", kind_of(value)));
+}
+
+std::string_view kind_of(const template_value& value) {
+  constexpr std::array<std::string_view, 10> names{"nothing defined", "none",      "true or false", "a whole number",
+                                                   "a text",          "a list",    "a map",         "a namespace",
+                                                   "a method",        "a function"};
+  return names.at(value.is.index());
 }
 
 std::vector<std::size_t> character_bounds(std::string_view text) {

@@ -92,6 +92,13 @@ bool equal(const template_value& a, const template_value& b);
 /// The value of a key, or null.
 const template_value* find(const value_map& values, std::string_view key);
 
+/// Python's `one in all`.
+bool contains(const template_value& all, const template_value& one, template_place at);
+/// As Python's str(); lists and maps are refused.
+marked_text written(const template_value& value, template_place at);
+/// "a text", "a list": for messages.
+std::string_view kind_of(const template_value& value);
+
 /// Where each character of a text begins, and where the last one ends.
 std::vector<std::size_t> character_bounds(std::string_view text);
 /// The characters of a text, each with its marks. Throws template_problem for more than a prompt has.

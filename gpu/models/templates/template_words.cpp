@@ -6,131 +6,20 @@
 #include <array>
 #include <span>
 
+#include "gpu/models/templates/template_call.hpp"
 #include "gpu/models/tokenizers/tokenizer_unicode.hpp"
 
 namespace troupe::gpu::models {
 namespace {
 
-constexpr std::int64_t range_max = 10'000; ///< a prompt has one turn
+using call = template_call;
 
-template_value of(marked_text text) {
-  return {std::move(text)};
-}
-template_value whole(std::size_t number) {
-  return {static_cast<std::int64_t>(number)};
-}
-
-[[noreturn]] void refuse(const template_arguments& with, std::string_view word, std::string_view valid) {
-  throw template_problem(with.at, fmt::format("{}; understood is {}", word, valid));
-}
-
-/// What a function of a word gets: the word, the value that it is said of, the other arguments.
-struct call {
-  std::string_view word;
-  const template_value& of;
-  std::span<const template_value> others;
-  const template_arguments& with;
-
-  [[noreturn]] void bad(std::string_view valid) const {
-    refuse(with, fmt::format("{} of {} with {} more", word, kind_of(of), others.size() + with.named.size()), valid);
-  }
-  const marked_text& text() const {
-    if (!of.text())
-      bad("a text");
-    return *of.text();
-  }
-  const marked_text& text_at(std::size_t index) const {
-    if (index >= others.size() || !others[index].text())
-      bad("a text as argument");
-    return *others[index].text();
-  }
-  void takes(std::size_t least, std::size_t most) const {
-    if (others.size() < least || others.size() > most || !with.named.empty())
-      bad(fmt::format("{} to {} arguments without names", least, most));
-  }
-};
 struct word {
   std::string_view name;
   template_value (*apply)(const call&); ///< null: known by name alone
 };
 
-// of texts
-
-enum class ends { both, front, back };
-
-/// Python's strip: of white space, or of all characters that the argument has.
-marked_text stripped(const call& one, const marked_text& text, ends which) {
-  one.takes(0, 1);
-  const bool front = which != ends::back, back = which != ends::front;
-  if (one.others.empty() || one.others[0].as<template_value::none>()) {
-    const std::string_view kept = without_blanks(text.bytes(), front, back);
-    return text.part(static_cast<std::size_t>(kept.data() - text.bytes().data()), kept.size());
-  }
-  const auto unwanted = unicode::decode(one.text_at(0).bytes());
-  const auto goes = [&](unicode::code_point c) { return std::ranges::find(unwanted, c) != unwanted.end(); };
-  const auto points = unicode::decode(text.bytes());
-  std::size_t from = 0, length = text.bytes().size();
-  std::size_t first = 0, last = points.size();
-  for (; front && first < last && goes(points[first]); ++first) {
-    from += unicode::utf8_bytes(points[first]);
-    length -= unicode::utf8_bytes(points[first]);
-  }
-  for (; back && first < last && goes(points[last - 1]); --last)
-    length -= unicode::utf8_bytes(points[last - 1]);
-  return text.part(from, length);
-}
-
-/// Changes letters of ASCII; others have rules of their own, and are refused.
-template <class Change>
-template_value cased(const call& one, const marked_text& text, Change change) {
-  one.takes(0, 0);
-  marked_text out;
-  for (std::size_t at = 0; at < text.bytes().size(); ++at) {
-    const char c = text.bytes()[at];
-    if (static_cast<unsigned char>(c) >= 0x80)
-      one.bad("a text of ASCII");
-    const char changed = change(c, at);
-    out += text.of_user(at) ? marked_text::of_user({&changed, 1}) : marked_text::of_template({&changed, 1});
-  }
-  return of(std::move(out));
-}
-char lower(char c) {
-  return c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c;
-}
-char upper(char c) {
-  return c >= 'a' && c <= 'z' ? static_cast<char>(c - ('a' - 'A')) : c;
-}
-
-value_list split(const call& one) {
-  one.takes(1, 1);
-  const marked_text &text = one.text(), &by = one.text_at(0);
-  if (by.empty())
-    one.bad("a text that is not empty");
-  value_list out;
-  std::size_t from = 0;
-  for (std::size_t at; (at = text.bytes().find(by.bytes(), from)) != std::string::npos; from = at + by.bytes().size())
-    out.push_back(of(text.part(from, at - from)));
-  out.push_back(of(text.part(from)));
-  return out;
-}
-
-template_value replaced(const call& one, const marked_text& text) {
-  one.takes(2, 2);
-  const marked_text &old = one.text_at(0), &fresh = one.text_at(1);
-  if (old.empty())
-    one.bad("a text that is not empty");
-  marked_text out;
-  std::size_t from = 0;
-  for (std::size_t at; (at = text.bytes().find(old.bytes(), from)) != std::string::npos;
-       from = at + old.bytes().size()) {
-    out += text.part(from, at - from);
-    out += fresh;
-  }
-  out += text.part(from);
-  return of(std::move(out));
-}
-
-// of everything
+constexpr std::int64_t range_max = 10'000; ///< a prompt has one turn
 
 value_list items_of(const value_map& map) {
   value_list out;
@@ -156,16 +45,16 @@ template_value joined(const call& one, const value_list& parts, const marked_tex
       out += between;
     out += written(parts[i], one.with.at);
   }
-  return of(std::move(out));
+  return text_value(std::move(out));
 }
 
 template_value length_of(const call& one) {
   one.takes(0, 0);
   if (one.of.map())
-    return whole(one.of.map()->size());
+    return whole_number(one.of.map()->size());
   if (one.of.text())
-    return whole(unicode::decode(one.of.text()->bytes()).size());
-  return whole(elements(one).size());
+    return whole_number(unicode::decode(one.of.text()->bytes()).size());
+  return whole_number(elements(one).size());
 }
 
 template_value otherwise(const call& one) {
@@ -195,16 +84,14 @@ template_value items(const call& one) {
 }
 
 const std::array filters{
-    word{"trim", [](const call& one) { return of(stripped(one, written(one.of, one.with.at), ends::both)); }},
+    word{"trim",
+         [](const call& one) { return text_value(stripped(one, written(one.of, one.with.at), text_ends::both)); }},
     word{"length", length_of},
     word{"count", length_of},
-    word{"string", [](const call& one) { return of(written(one.of, one.with.at)); }},
-    word{"upper", [](const call& one) { return cased(one, one.text(), [](char c, std::size_t) { return upper(c); }); }},
-    word{"lower", [](const call& one) { return cased(one, one.text(), [](char c, std::size_t) { return lower(c); }); }},
-    word{"capitalize",
-         [](const call& one) {
-           return cased(one, one.text(), [](char c, std::size_t at) { return at == 0 ? upper(c) : lower(c); });
-         }},
+    word{"string", [](const call& one) { return text_value(written(one.of, one.with.at)); }},
+    word{"upper", [](const call& one) { return text_value(cased(one, letter_case::upper)); }},
+    word{"lower", [](const call& one) { return text_value(cased(one, letter_case::lower)); }},
+    word{"capitalize", [](const call& one) { return text_value(cased(one, letter_case::capital)); }},
     word{"default", otherwise},
     word{"d", otherwise},
     word{"first", [](const call& one) { return end_of(one, true); }},
@@ -220,7 +107,7 @@ const std::array filters{
            return joined(one, elements(one), one.others.empty() ? marked_text{} : one.text_at(0));
          }},
     word{"items", items},
-    word{"replace", [](const call& one) { return replaced(one, one.text()); }},
+    word{"replace", [](const call& one) { return text_value(replaced(one)); }},
     word{"safe", nullptr},
     word{"tojson", nullptr},
     word{"map", nullptr},
@@ -259,9 +146,9 @@ value_list halves(const call& one, bool keys) {
 }
 
 const std::array text_methods{
-    word{"strip", [](const call& one) { return of(stripped(one, one.text(), ends::both)); }},
-    word{"lstrip", [](const call& one) { return of(stripped(one, one.text(), ends::front)); }},
-    word{"rstrip", [](const call& one) { return of(stripped(one, one.text(), ends::back)); }},
+    word{"strip", [](const call& one) { return text_value(stripped(one, one.text(), text_ends::both)); }},
+    word{"lstrip", [](const call& one) { return text_value(stripped(one, one.text(), text_ends::front)); }},
+    word{"rstrip", [](const call& one) { return text_value(stripped(one, one.text(), text_ends::back)); }},
     word{"split", [](const call& one) { return template_value::of(split(one)); }},
     word{"startswith",
          [](const call& one) {
@@ -273,9 +160,9 @@ const std::array text_methods{
            one.takes(1, 1);
            return template_value{one.text().bytes().ends_with(one.text_at(0).bytes())};
          }},
-    word{"replace", [](const call& one) { return replaced(one, one.text()); }},
-    word{"upper", [](const call& one) { return cased(one, one.text(), [](char c, std::size_t) { return upper(c); }); }},
-    word{"lower", [](const call& one) { return cased(one, one.text(), [](char c, std::size_t) { return lower(c); }); }},
+    word{"replace", [](const call& one) { return text_value(replaced(one)); }},
+    word{"upper", [](const call& one) { return text_value(cased(one, letter_case::upper)); }},
+    word{"lower", [](const call& one) { return text_value(cased(one, letter_case::lower)); }},
     word{"title", nullptr},
     word{"capitalize", nullptr},
     word{"join", nullptr},
@@ -340,7 +227,7 @@ const std::array list_methods{
 std::int64_t number_at(const call& one, std::size_t index) {
   const auto* number = one.others[index].as<std::int64_t>();
   const auto refuse_it = [&](auto&& what) {
-    refuse(one.with, fmt::format("range of {}", what), fmt::format("whole numbers up to {}", range_max));
+    one.refuse(fmt::format("range of {}", what), fmt::format("whole numbers up to {}", range_max));
   };
   if (!number)
     refuse_it(kind_of(one.others[index]));
@@ -355,7 +242,7 @@ template_value range(const call& one) {
   const std::int64_t last = number_at(one, one.others.size() > 1 ? 1 : 0);
   const std::int64_t step = one.others.size() > 2 ? number_at(one, 2) : 1;
   if (step == 0)
-    refuse(one.with, "range with a step of 0", "a step that is not 0");
+    one.refuse("range with a step of 0", "a step that is not 0");
   value_list out;
   for (std::int64_t i = first; step > 0 ? i < last : i > last; i += step)
     out.push_back({i});
@@ -388,10 +275,9 @@ const std::array functions{
 
 // tests
 
-using judge = bool (*)(const call&);
 struct test_word {
   std::string_view name;
-  judge holds;
+  bool (*holds)(const call&);
 };
 bool is_number(const template_value& value) {
   return value.as<std::int64_t>() || value.as<bool>();
@@ -524,39 +410,6 @@ template_value apply_function(std::string_view name, const template_arguments& w
 bool apply_test(std::string_view name, const template_arguments& with) {
   const auto at = std::ranges::find_if(tests, [&](const test_word& each) { return each.name == name; });
   return at->holds({name, with.given[0], std::span{with.given}.subspan(1), with});
-}
-
-bool contains(const template_value& all, const template_value& one, template_place at) {
-  if (!all.defined())
-    return false;
-  if (all.list())
-    return std::ranges::any_of(*all.list(), [&](const template_value& each) { return equal(each, one); });
-  if (all.map() && one.text())
-    return find(*all.map(), one.text()->bytes());
-  if (all.text() && one.text())
-    return all.text()->bytes().find(one.text()->bytes()) != std::string::npos;
-  throw template_problem(at, fmt::format("whether {} is in {}", kind_of(one), kind_of(all)));
-}
-
-marked_text written(const template_value& value, template_place at) {
-  if (value.text())
-    return *value.text();
-  if (const auto* number = value.as<std::int64_t>())
-    return marked_text::of_template(std::to_string(*number));
-  if (const bool* flag = value.as<bool>())
-    return marked_text::of_template(*flag ? "True" : "False");
-  if (value.as<template_value::none>())
-    return marked_text::of_template("None");
-  if (!value.defined())
-    return {};
-  throw template_problem(at, fmt::format("{} written out; understood are texts and whole numbers", kind_of(value)));
-}
-
-std::string_view kind_of(const template_value& value) {
-  constexpr std::array<std::string_view, 10> names{"nothing defined", "none",      "true or false", "a whole number",
-                                                   "a text",          "a list",    "a map",         "a namespace",
-                                                   "a method",        "a function"};
-  return names.at(value.is.index());
 }
 
 bool has_method(const template_value& value, std::string_view name) {

@@ -40,12 +40,6 @@ template_value apply_method(const template_value& of, std::string_view name, con
 template_value global(const std::string& name, template_place at);
 template_value apply_function(std::string_view name, const template_arguments& with);
 
-/// Python's `one in all`.
-bool contains(const template_value& all, const template_value& one, template_place at);
-/// As Python's str(); lists and maps are refused.
-marked_text written(const template_value& value, template_place at);
-/// "a text", "a list": for messages.
-std::string_view kind_of(const template_value& value);
 /// Whether a value of its kind has a method of this name.
 bool has_method(const template_value& value, std::string_view name);
 

@@ -1,0 +1,86 @@
+#pragma once
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "gpu/models/templates/template_syntax.hpp"
+
+namespace troupe::gpu::models {
+
+/// Far above any published template; a hostile one must not use up the stack.
+inline constexpr unsigned template_nesting_max = 100;
+
+/// The tokens of a template, read one after another by the parsers of its statements and of its expressions.
+class template_cursor {
+public:
+  using token_kind = template_token::kind;
+
+  explicit template_cursor(std::string_view source) : tokens_(template_tokens(source)) {}
+
+  const template_token& now() const { return tokens_[next_]; }
+  const template_token& after() const { return tokens_[std::min(next_ + 1, tokens_.size() - 1)]; }
+  template_token take() { return next_ + 1 < tokens_.size() ? tokens_[next_++] : tokens_[next_]; }
+  bool is_sign(std::string_view text) const { return now().is == token_kind::sign && now().text == text; }
+  bool is_name(std::string_view text) const { return now().is == token_kind::name && now().text == text; }
+  bool take_sign(std::string_view text) {
+    const bool there = is_sign(text);
+    next_ += there ? 1 : 0;
+    return there;
+  }
+  bool take_name(std::string_view text) {
+    const bool there = is_name(text);
+    next_ += there ? 1 : 0;
+    return there;
+  }
+  /// Throws template_problem, which states what is valid in place of the next token.
+  [[noreturn]] void refuse(std::string_view valid) const;
+  void expect_sign(std::string_view text) {
+    if (!take_sign(text))
+      refuse(fmt::format("\"{}\"", text));
+  }
+  void expect_name(std::string_view text) {
+    if (!take_name(text))
+      refuse(fmt::format("\"{}\"", text));
+  }
+  void expect(token_kind is, std::string_view called) {
+    if (now().is != is)
+      refuse(called);
+    take();
+  }
+  std::string any_name() {
+    if (now().is != token_kind::name)
+      refuse("a name");
+    return take().text;
+  }
+
+  /// Counts how deep the parser has gone, for as long as it lives.
+  class deeper {
+  public:
+    explicit deeper(template_cursor& of) : of_(of) {
+      if (++of_.depth_ > template_nesting_max)
+        throw template_problem(of_.now().at, fmt::format("nested more than {} deep", template_nesting_max));
+    }
+    ~deeper() { --of_.depth_; }
+    deeper(const deeper&) = delete;
+    deeper& operator=(const deeper&) = delete;
+
+  private:
+    template_cursor& of_;
+  };
+
+private:
+  std::vector<template_token> tokens_;
+  std::size_t next_ = 0;
+  unsigned depth_ = 0;
+};
+
+/// With `if` and `else`.
+expression_ptr parse_expression(template_cursor& tokens);
+/// Without: where an `if` would begin something else.
+expression_ptr parse_condition(template_cursor& tokens);
+
+} // namespace troupe::gpu::models
