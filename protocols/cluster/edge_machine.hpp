@@ -32,7 +32,7 @@ struct lane_name {
 /// was accepted: after the hello it may still fail for lack of descriptors or memory, and the peer must be able to
 /// retry. A begun lane, or a `lost` message, excludes all earlier generations of the peer. A hello of the new
 /// generation may arrive before the `lost` message for the old one; its lanes are kept.
-/// Contract: B9, D2, K1, K5, K14.
+/// Contract: B9, D2, K1, K2, K5, K14.
 /// Threads: call under the owner's lock. Any thread may call `planned` and `driver_of`, whose results never change.
 class edge_machine {
 public:

@@ -42,7 +42,7 @@ error refuse_to_rejoin(rank_id self, std::optional<rank_id> unreached, const fai
 /// and units do not know of each other. Only who has pressed Ctrl-C before and presses it again wants to wait no
 /// longer.
 ///
-/// Contract: B1, B14, B20, C1, C2, C3, C13, C24, C45, C46, D7, K14, K17.
+/// Contract: B1, B14, B20, C1, C2, C3, C13, C24, C36, C45, C46, D7, K14, K17.
 /// Threads: the supervisor's own.
 /// Errors of what ranks say: wrong_rank, bad_value, illegal_transition; nothing changes, and the caller hands the fault
 /// back as a terminal error of that rank.

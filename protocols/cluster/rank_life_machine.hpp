@@ -20,7 +20,7 @@ namespace troupe::protocols {
 /// of any other peer, the front included, is reported to the supervisor, which decides. In a drain the loss of a peer
 /// is ignored. Leaving: in a drain the front leaves when every request has ended, the others when the front has left,
 /// since they serve it until then. A rank that was not ready yet leaves at once, and so does every rank in an abort.
-/// Contract: A16, B1, C2, C3, C10, C11, C14, K14.
+/// Contract: A16, B1, B20, C1, C2, C3, C10, C11, C14, G3, K13, K14.
 /// Threads: the rank's main thread.
 /// Errors: illegal_transition; the caller reports it and leaves. Final states take nothing more.
 class rank_life_machine {

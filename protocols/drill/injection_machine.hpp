@@ -9,7 +9,7 @@ namespace troupe::protocols {
 
 /// Which rules of a rank strike now: counts what passes each and what was struck.
 /// Several rules may wait at one place; the first added that is due strikes, and the others count on.
-/// Threads: the owner's; a rank keeps it under a mutex, which costs nothing where drills are off.
+/// Contract: J5. Threads: the owner's; a rank keeps it under a mutex, which costs nothing where drills are off.
 class injection_machine {
 public:
   /// Errors: those of `validate_rule`; queue_full beyond limits::injection_rules_max.

@@ -25,7 +25,7 @@ namespace troupe::protocols {
 /// The pixel slots are this cell's to lend: the front writes there. The slots of the rows are lent to this rank: it
 /// begins no write under a lease that has ended, and tells the owner when it will begin none any more.
 ///
-/// Contract: I4, I9, I13, I14, I15, I18, I19, I22, I30, C34, C48, E21, K1, K2, K3.
+/// Contract: C29, C30, C33, C34, C48, C49, E21, I4, I9, I13, I14, I15, I18, I19, I22, I30, K1, K2, K3.
 /// Threads: the encode actor's.
 class encode_machine {
 public:

@@ -44,7 +44,7 @@ namespace troupe::protocols {
 /// that is reported. Where a write failed and may still read from the slot, the slot rests longer (K3, I24).
 ///
 /// What computes may be repeated, what emits may not (D1).
-/// Contract: A12, A13, D1, D2, D5, D6, D7, D8, D11, D16, F14, I24, I27, J8, C46, K2, K3, K16; bounded by
+/// Contract: A12, A13, C39, C40, C46, D1, D2, D5, D6, D7, D8, D11, D16, F14, I24, I27, J8, K2, K3, K16; bounded by
 /// `in_flight_max` (started) and as many again waiting. Threads: the front actor's.
 class front_machine {
 public:

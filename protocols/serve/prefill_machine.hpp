@@ -22,7 +22,7 @@ namespace troupe::protocols {
 /// mesh have voted that its rows are whole: the leader's own knowledge is not enough, since a rank whose transfer
 /// failed must not be drawn into a collective.
 ///
-/// Contract: A8, B15, B16, B18, C23, C25, F13, I24, I29, K2, K3.
+/// Contract: A8, B15, B16, B18, C23, C25, D19, F13, I24, I29, K2, K3.
 /// Threads: the prefill actor's.
 class prefill_leader_machine {
 public:

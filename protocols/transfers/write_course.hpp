@@ -33,7 +33,7 @@ result<void> judge_write(const lease& under, time_point deadline, const write_si
 /// The last operation tells the peer that all pieces are there. It is posted only after every other operation has
 /// completed. When the lease ends, no further operation is posted, and those already posted are awaited. The owner is
 /// told only after that, when no byte can arrive any more.
-/// Contract: I31, K1. Threads: the engine's.
+/// Contract: E10, I31, K1. Threads: the engine's.
 class write_course {
 public:
   enum class state {
