@@ -134,7 +134,7 @@ public:
   protocols::result<void> receive(std::uint32_t from, std::span<std::byte> bytes);
 
 private:
-  /// Lets `act(deadline)` enter the backend once the collective has been judged.
+  /// Lets `act(deadline)` enter the backend once the collective has been checked.
   template <class Act>
   protocols::result<void> issue(collective_kind kind, std::size_t count, protocols::rank_id peer, Act act);
   /// `member` is the root or the other side. Errors: not_a_member, and those of `issue`.

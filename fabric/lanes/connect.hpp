@@ -41,22 +41,22 @@ struct incoming {
 /// told in `take_refusals`, and disturbs no other connection.
 ///
 /// Refused with: the faults of decode_header and decode_payload, bad_checksum, timeout, peer_gone, wrong_job,
-/// wrong_rank, stale_generation, stale_epoch, wrong_sequence, those of `judge`.
+/// wrong_rank, stale_generation, stale_epoch, wrong_sequence, those of `hello_check`.
 ///
 /// Threads: all calls from one thread (the wire thread or the one that sets the rank up); nothing runs in between.
 class listener {
 public:
   /// `expects` says whether a hello of that rank, generation, channel and group is part of the plan; a failure refuses.
-  using judge = std::function<protocols::result<void>(protocols::rank_id peer, protocols::generation born,
-                                                      const protocols::hello& said)>;
-  /// Hears of each hello whose lane has come to be, before the next one is judged.
+  using hello_check = std::function<protocols::result<void>(protocols::rank_id peer, protocols::generation born,
+                                                            const protocols::hello& said)>;
+  /// Hears of each hello whose lane has come to be, before the next one is checked.
   using notice = std::function<void(protocols::rank_id peer, protocols::generation born, const protocols::hello& said)>;
 
   /// `unix_path` empty: no shared-memory lanes; `tcp_address` empty: no TCP. Errors: config_invalid with address and
   /// errno in words ("cannot listen on 127.0.0.1:9000: address in use; ...").
   static protocols::result<std::unique_ptr<listener>> open(const std::string& unix_path, const std::string& tcp_address,
                                                            std::uint16_t tcp_port, identity self, lane_options options,
-                                                           judge expects, notice begun = {});
+                                                           hello_check expects, notice begun = {});
   virtual ~listener() = default;
 
   virtual std::uint16_t tcp_port() const noexcept = 0;
@@ -75,7 +75,7 @@ protocols::result<std::unique_ptr<lane>> connect(lane_kind kind, const protocols
                                                  protocols::time_point deadline);
 
 /// A lane over a stream socket that is already connected (supervisor control, clients of the front, tests): no hello.
-/// Takes the descriptor. `self`/`peer` stand in every frame and are judged. TCP or a unix stream socket.
+/// Takes the descriptor. `self`/`peer` stand in every frame and are checked. TCP or a unix stream socket.
 std::unique_ptr<lane> make_stream_lane(int fd, protocols::rank_id self, protocols::generation self_born,
                                        protocols::rank_id peer, protocols::generation peer_born, lane_options options);
 

@@ -58,8 +58,8 @@ public:
 
   // ---- consumer side: one thread at a time ----
 
-  /// The next whole frame, judged (magic, version, type, flags, length, checksum, sequence), or nothing yet.
-  /// The payload is valid until `pop`. Errors: those of the judgement, peer_gone (after everything that had arrived
+  /// The next whole frame, checked (magic, version, type, flags, length, checksum, sequence), or nothing yet.
+  /// The payload is valid until `pop`. Errors: those of the checks, peer_gone (after everything that had arrived
   /// was delivered); after an error the lane is closed and says peer_gone.
   virtual protocols::result<std::optional<protocols::frame_view>> peek() = 0;
   virtual void pop() = 0;

@@ -36,7 +36,7 @@ std::string describe_peer(int socket, lane_kind kind) {
 
 class socket_listener final : public listener {
 public:
-  socket_listener(identity self, lane_options options, judge expects, notice begun)
+  socket_listener(identity self, lane_options options, hello_check expects, notice begun)
       : self_(std::move(self)), options_(options), expects_(std::move(expects)), begun_(std::move(begun)) {}
   ~socket_listener() override {
     if (unix_socket_)
@@ -66,7 +66,7 @@ private:
 
   identity self_;
   lane_options options_;
-  judge expects_;
+  hello_check expects_;
   notice begun_;
   std::string unix_path_;
   listening_socket unix_socket_;
@@ -241,7 +241,7 @@ std::vector<std::string> socket_listener::take_refusals() {
 
 result<std::unique_ptr<listener>> listener::open(const std::string& unix_path, const std::string& tcp_address,
                                                  std::uint16_t tcp_port, identity self, lane_options options,
-                                                 judge expects, notice begun) {
+                                                 hello_check expects, notice begun) {
   prepare_proofs();
   auto made = std::make_unique<socket_listener>(std::move(self), options, std::move(expects), std::move(begun));
   if (!unix_path.empty())

@@ -106,7 +106,7 @@ public:
 private:
   result<std::span<std::byte>> make_room(std::size_t total);
   void put(std::span<std::byte> room, std::span<const std::byte> payload);
-  result<frame_view> judge(std::span<const std::byte> front);
+  result<frame_view> check(std::span<const std::byte> front);
   void look_at_companion() noexcept;
   failure peer_gone() const { return {fault::peer_gone, "rank " + std::to_string(edge_.peer.value)}; }
   static void ring(const base::unique_fd& doorbell) noexcept {
@@ -205,19 +205,19 @@ result<std::optional<frame_view>> shared_memory_lane::peek() {
     close();
     return tl::unexpected<failure>{peer_gone()};
   }
-  auto judged = front ? judge(*front) : result<frame_view>{tl::unexpected<failure>{std::move(front.error())}};
-  if (!judged) {
+  auto checked = front ? check(*front) : result<frame_view>{tl::unexpected<failure>{std::move(front.error())}};
+  if (!checked) {
     close();
-    return tl::unexpected<failure>{std::move(judged.error())};
+    return tl::unexpected<failure>{std::move(checked.error())};
   }
   empty_peeks_ = 0;
-  front_ = *judged;
+  front_ = *checked;
   return front_;
 }
 
 /// `front` is memory that the peer can write: the header is copied once and only the copy is believed. The payload is
 /// read in place; a peer that changes it after the checksum was verified can spoil values, never bounds.
-result<frame_view> shared_memory_lane::judge(std::span<const std::byte> front) {
+result<frame_view> shared_memory_lane::check(std::span<const std::byte> front) {
   header_bytes bytes;
   std::memcpy(bytes.data(), front.data(), bytes.size());
   const auto header = decode_header(bytes, frame_bytes_max_);

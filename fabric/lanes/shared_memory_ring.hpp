@@ -10,7 +10,7 @@
 
 /// A byte ring in shared memory with one producer and one consumer, in two processes.
 ///
-/// Records are whole and contiguous, so that a frame can be judged and read where it lies; a record that would cross
+/// Records are whole and contiguous, so that a frame can be checked and read where it lies; a record that would cross
 /// the end is preceded by a mark that says "go to the beginning". Positions count bytes since the lane was made and
 /// never wrap. Each side keeps its own position in its own memory: what stands in shared memory is for the other side,
 /// and what the other side wrote there is believed only within the ring's bounds.
@@ -76,7 +76,7 @@ public:
   ring_consumer(ring_words& shared, std::span<const std::byte> bytes) noexcept;
 
   /// What lies contiguously from the next record on; empty: nothing yet. The bytes are the other process's and may
-  /// change under our hands: copy a length once before it is judged.
+  /// change under our hands: copy a length once before it is checked.
   /// Errors: bad_value (the producer's position or its mark is impossible).
   protocols::result<std::span<const std::byte>> front();
   /// Gives `bytes` (a multiple of the granule within `front`) back. True: the producer waits for this room.

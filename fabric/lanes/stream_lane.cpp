@@ -173,7 +173,7 @@ result<std::optional<frame_view>> stream_lane::peek() {
   return found;
 }
 
-/// The next frame of what has arrived, judged as far as it is there.
+/// The next frame of what has arrived, checked as far as it is there.
 result<std::optional<frame_view>> stream_lane::parse() {
   const std::byte* begin = in_.get() + in_begin_;
   if (received_bytes() < limits::frame_header_bytes) {
@@ -223,7 +223,7 @@ result<bool> stream_lane::read_some() {
 }
 
 /// Bytes that `peek` would make something of without the socket: the poll would not tell of them.
-bool stream_lane::has_unjudged() const noexcept {
+bool stream_lane::has_unchecked() const noexcept {
   return received_bytes() >= limits::frame_header_bytes + (arriving_ ? arriving_->payload_bytes : 0);
 }
 
@@ -235,7 +235,7 @@ void stream_lane::pop() {
 // ---- waiting ----
 
 bool stream_lane::arm(interest wanted) {
-  if (closed_.load(std::memory_order_acquire) || (wanted.readable && (front_ || has_unjudged())))
+  if (closed_.load(std::memory_order_acquire) || (wanted.readable && (front_ || has_unchecked())))
     return false;
   flush();
   if (!wanted.writable)

@@ -50,7 +50,7 @@ private:
 
   protocols::result<std::optional<protocols::frame_view>> parse();
   protocols::result<bool> read_some();
-  bool has_unjudged() const noexcept;
+  bool has_unchecked() const noexcept;
   std::size_t received_bytes() const noexcept { return in_end_ - in_begin_; }
   protocols::failure peer_gone(std::string_view how) const;
 
@@ -74,7 +74,7 @@ private:
   std::size_t in_begin_ = 0;
   std::size_t in_end_ = 0;
   std::uint64_t received_ = 0;
-  std::optional<protocols::frame_header> arriving_; ///< judged, its payload not yet whole
+  std::optional<protocols::frame_header> arriving_; ///< checked, its payload not yet whole
   std::optional<protocols::frame_view> front_;
 };
 

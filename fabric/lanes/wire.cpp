@@ -224,7 +224,7 @@ bool wire::receive_some(link& one) {
       return true;
     }
     if (!*next) {
-      judge_unfinished(one);
+      check_unfinished(one);
       return moved;
     }
     one.life.on_no_rest();
@@ -252,7 +252,7 @@ bool wire::receive_some(link& one) {
 }
 
 /// Contract: K9.
-void wire::judge_unfinished(link& one) {
+void wire::check_unfinished(link& one) {
   if (!one.with->is_amid_frame())
     one.life.on_no_rest();
   else if (const auto late = one.life.on_rest_missing(one.held->most.frame_within, base::now()))

@@ -117,7 +117,7 @@ private:
   void take_posts();
   bool send_some(link& one);
   bool receive_some(link& one);
-  void judge_unfinished(link& one);
+  void check_unfinished(link& one);
   bool take_heartbeat(link& one, const protocols::frame_view& frame);
   void send_heartbeats(protocols::time_point now);
   void lose(link& one, const protocols::failure& cause);

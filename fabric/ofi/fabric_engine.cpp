@@ -130,8 +130,8 @@ result<void> fabric_engine::lease_holds(const write_request& request, const peer
   return protocols::check_lease(request.lease, to != nullptr ? to->born : request.lease.owner, base::now());
 }
 
-result<void> fabric_engine::judge(const write_request& request, const peer* to, protocols::time_point now) {
-  return protocols::judge_write(request.lease, request.deadline,
+result<void> fabric_engine::validate(const write_request& request, const peer* to, protocols::time_point now) {
+  return protocols::check_write(request.lease, request.deadline,
                                 {.to = to != nullptr ? std::optional{to->rank} : std::nullopt,
                                  .gone = nullptr, // its writes end with it
                                  .owner_now = to != nullptr ? to->born : request.lease.owner},
@@ -167,8 +167,8 @@ result<void> fabric_engine::post(write_request request, ready_event source_ready
         return not_attached(request.to, request.target_region);
       remote = card->second;
     }
-    if (auto judgement = check_request(request, source->memory.bytes().size(), remote.bytes); !judgement)
-      return judgement;
+    if (auto valid = check_request(request, source->memory.bytes().size(), remote.bytes); !valid)
+      return valid;
     if (auto holds = lease_holds(request, to); !holds)
       return holds;
     if (idle_.empty())

@@ -141,7 +141,7 @@ private:
   /// Contract: K1. Errors: stale_grant.
   static protocols::result<void> lease_holds(const write_request& request, const peer* to);
   /// Whether a write that has not begun goes on. Errors: timeout, stale_grant.
-  static protocols::result<void> judge(const write_request& request, const peer* to, protocols::time_point now);
+  static protocols::result<void> validate(const write_request& request, const peer* to, protocols::time_point now);
 
   // ---- the engine's thread ----
   void run() noexcept override;

@@ -101,7 +101,7 @@ bool fabric_engine::copy_own() {
   const bool any = !own_.empty();
   while (!own_.empty() && budget > 0) {
     transfer& write = *own_.front();
-    if (auto goes_on = judge(write.request, nullptr, base::now()); !goes_on) {
+    if (auto goes_on = validate(write.request, nullptr, base::now()); !goes_on) {
       own_.pop();
       finish(write, std::move(goes_on));
     } else if (copy_some(write.walk, write.request.pieces, write.source->memory.bytes().data(), write.own_target,
@@ -244,11 +244,11 @@ void fabric_engine::expire() {
   look_after_connections();
   for (const auto& to : everybody_) {
     for (std::size_t i = to->active.size(); i-- > 0;)
-      if (auto late = protocols::judge_deadline(to->active[i]->request.deadline, to->rank, now); !late)
+      if (auto late = protocols::check_deadline(to->active[i]->request.deadline, to->rank, now); !late)
         drop(*to->active[i], late.error());
     for (std::size_t left = to->waiting.size(); left > 0; --left) {
       transfer* write = to->waiting.pop();
-      if (auto goes_on = judge(write->request, to.get(), now); !goes_on)
+      if (auto goes_on = validate(write->request, to.get(), now); !goes_on)
         finish(*write, std::move(goes_on));
       else
         to->waiting.push(write);

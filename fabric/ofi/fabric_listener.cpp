@@ -138,7 +138,7 @@ void fabric_listener::accept(protocols::time_point now) {
 }
 
 /// Nothing but the proof is looked at before the proof is right.
-result<void> fabric_listener::judge(const knock_note& said, const generation_of& lowest) const {
+result<void> fabric_listener::validate(const knock_note& said, const generation_of& lowest) const {
   if (said.magic != knock_note::magic_of_build || said.kind != knock_kind::knock)
     return fail(fault::bad_magic);
   if (!is_same(said.shown, proof_of(self_.job_token, said)))
@@ -153,8 +153,8 @@ result<void> fabric_listener::judge(const knock_note& said, const generation_of&
 void fabric_listener::answer(const newcomer& to, const generation_of& lowest,
                              const std::function<result<void>(fabric_guest)>& admit) const {
   const knock_note said = note_in(to.bytes);
-  auto judgement = judge(said, lowest);
-  if (!judgement && judgement.error().code == fault::bad_magic)
+  auto valid = validate(said, lowest);
+  if (!valid && valid.error().code == fault::bad_magic)
     return; // it does not speak our notes
   knock_note come{.kind = knock_kind::come,
                   .from = self_.self.value,
@@ -162,21 +162,20 @@ void fabric_listener::answer(const newcomer& to, const generation_of& lowest,
                   .to = said.from,
                   .to_born = said.from_born,
                   .port = endpoint_port_};
-  if (judgement) {
+  if (valid) {
     base::fill_random(come.nonce);
     come.shown = proof_of(self_.job_token, come, said.nonce);
-    judgement = peer_address(to.socket.get()).and_then([&](const socket_address& from) {
+    valid = peer_address(to.socket.get()).and_then([&](const socket_address& from) {
       return admit({.rank = rank_id{said.from},
                     .born = protocols::generation{said.from_born},
                     .from = from,
                     .says = word_of(self_.job_token, said, come)});
     });
   }
-  if (judgement)
+  if (valid)
     send_note(to.socket.get(), come);
   else
-    send_note(to.socket.get(),
-              {.kind = knock_kind::refuse, .code = static_cast<std::uint32_t>(judgement.error().code)});
+    send_note(to.socket.get(), {.kind = knock_kind::refuse, .code = static_cast<std::uint32_t>(valid.error().code)});
 }
 
 // ---- the knock -----------------------------------------------------------------------------------------------------
@@ -234,10 +233,10 @@ result<std::optional<fabric_knock::admission>> fabric_knock::step(const fabric_i
     return fail(fault::timeout, door_.text + ": " + whole.error().what);
   if (!*whole)
     return std::optional<admission>{};
-  return judge(self);
+  return validate(self);
 }
 
-result<std::optional<fabric_knock::admission>> fabric_knock::judge(const fabric_identity& self) const {
+result<std::optional<fabric_knock::admission>> fabric_knock::validate(const fabric_identity& self) const {
   const knock_note heard = note_in(bytes_);
   if (heard.magic == knock_note::magic_of_build && heard.kind == knock_kind::refuse)
     return fail(protocols::fault_from(static_cast<std::uint16_t>(heard.code)).value_or(fault::bad_value),

@@ -100,7 +100,7 @@ private:
                   listening_socket listening);
 
   void accept(protocols::time_point now);
-  protocols::result<void> judge(const knock_note& said, const generation_of& lowest) const;
+  protocols::result<void> validate(const knock_note& said, const generation_of& lowest) const;
   void answer(const newcomer& to, const generation_of& lowest,
               const std::function<protocols::result<void>(fabric_guest)>& admit) const;
 
@@ -137,7 +137,7 @@ private:
   fabric_knock() = default;
 
   protocols::result<void> send();
-  protocols::result<std::optional<admission>> judge(const fabric_identity& self) const;
+  protocols::result<std::optional<admission>> validate(const fabric_identity& self) const;
 
   base::unique_fd socket_;
   socket_address door_;

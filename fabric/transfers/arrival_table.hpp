@@ -15,7 +15,7 @@ namespace troupe::fabric {
 /// Over a lane that reaches no device's memory the bytes arrive beside it (staged_engine), and the word that they have
 /// does not say where. Who grants knows, and says so here before the peer hears of the grant.
 /// Contract: D11, I24.
-/// Ownership: whoever expects something forgets it when the room ends, which is what bounds the board.
+/// Ownership: whoever expects something forgets it when the room ends, which is what bounds the table.
 /// Threads: any; held for a few instructions, never in a decode step.
 class arrival_table {
 public:

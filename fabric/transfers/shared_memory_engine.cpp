@@ -95,7 +95,7 @@ result<void> shared_memory_engine::attach_peer(const protocols::endpoint& to, pr
 
 result<void> shared_memory_engine::attach_region(rank_id rank, const protocols::region_card& card,
                                                  protocols::time_point deadline) {
-  const auto judge = [&](const shared_region& memory) -> result<void> {
+  const auto check = [&](const shared_region& memory) -> result<void> {
     if (memory.bytes().size() != card.bytes)
       return fail(fault::out_of_bounds, "region " + std::to_string(card.region) + " of " + of_rank(rank) + " has " +
                                             std::to_string(memory.bytes().size()) + " bytes, its card says " +
@@ -106,14 +106,14 @@ result<void> shared_memory_engine::attach_region(rank_id rank, const protocols::
   if (rank == options_.self) {
     if (auto known = check_own_region(card.region, regions_.size()); !known)
       return known;
-    return judge(regions_[card.region - 1]);
+    return check(regions_[card.region - 1]);
   }
   const auto found = peers_.find(rank);
   if (found == peers_.end())
     return not_attached(rank);
   const peer_pointer from = found->second;
   if (const auto attached = from->regions.find(card.region); attached != from->regions.end())
-    return judge(attached->second);
+    return check(attached->second);
 
   if (auto asked = send_note(from->socket.get(), {.kind = note_kind::fetch, .region = card.region}); !asked)
     return fail(fault::transfer_failed, asked.error().what);
@@ -125,15 +125,15 @@ result<void> shared_memory_engine::attach_region(rank_id rank, const protocols::
     return from->gone ? fail(fault::peer_gone, from->gone->what) : fail(fault::shutting_down, "the engine stops");
   if (!answer.mapped())
     return tl::unexpected{std::move(answer.mapped().error())};
-  const auto judgement = judge(*answer.mapped());
-  if (judgement) {
+  const auto valid = check(*answer.mapped());
+  if (valid) {
     if (answer.mapped()->reach() == device_reach::by_way_of_host)
       base::log_info("the GPU of {} cannot be reached from this rank's, so writes to region {} there go by way of the "
                      "host",
                      of_rank(rank), card.region);
     from->regions.emplace(card.region, std::move(*answer.mapped()));
   }
-  return judgement;
+  return valid;
 }
 
 /// A rank that writes to itself is of one generation with what it writes.
@@ -166,8 +166,8 @@ result<void> shared_memory_engine::post(write_request request, ready_event sourc
       write.to = found->second;
     }
     const auto& source = regions_[request.source_region - 1];
-    if (auto judgement = check_request(request, source.bytes().size(), target->bytes().size()); !judgement)
-      return judgement;
+    if (auto valid = check_request(request, source.bytes().size(), target->bytes().size()); !valid)
+      return valid;
     if (auto holds = lease_holds(request.lease, write.to); !holds)
       return holds;
     if (source.kind() != target->kind())

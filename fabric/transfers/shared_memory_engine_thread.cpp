@@ -111,7 +111,7 @@ result<bool> shared_memory_engine::copy(accepted& write, std::uint64_t& budget) 
 }
 
 bool shared_memory_engine::is_over(accepted& write) {
-  auto goes_on = protocols::judge_write(write.request.lease, write.request.deadline,
+  auto goes_on = protocols::check_write(write.request.lease, write.request.deadline,
                                         {.to = write.request.to,
                                          .gone = write.to && write.to->gone ? &*write.to->gone : nullptr,
                                          .owner_now = write.to ? write.to->born : write.request.lease.owner,

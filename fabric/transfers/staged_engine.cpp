@@ -77,9 +77,9 @@ result<void> staged_engine::post(write_request request, ready_event source_ready
     return with_->post(std::move(request), std::move(source_ready));
   }
   const auto& [memory, mirror, pinned] = found->second;
-  // The target is judged by the engine within; the source here, before the device reads it.
-  if (auto judgement = check_request(request, mirror.size(), std::numeric_limits<std::uint64_t>::max()); !judgement)
-    return judgement;
+  // The target is checked by the engine within; the source here, before the device reads it.
+  if (auto valid = check_request(request, mirror.size(), std::numeric_limits<std::uint64_t>::max()); !valid)
+    return valid;
   copy_line::job job{.pieces = in_place(request.pieces),
                      .source = memory->bytes().data(),
                      .target = mirror.data(),

@@ -59,8 +59,8 @@ transfer_note transfer_listener::note_of(note_kind kind, rank_id to, protocols::
           .job_token = self_.job_token};
 }
 
-/// Both sides judge: a stranger could listen at a peer's path as well as knock at ours.
-result<void> transfer_listener::judge(const transfer_note& said) const {
+/// Both sides check: a stranger could listen at a peer's path as well as knock at ours.
+result<void> transfer_listener::validate(const transfer_note& said) const {
   if (CRYPTO_memcmp(said.job_token.data(), self_.job_token.data(), self_.job_token.size()) != 0)
     return fail(fault::wrong_job, "the job's token is another one");
   if (said.to != self_.self.value)
@@ -95,8 +95,8 @@ result<peer_pointer> transfer_listener::connect(const protocols::endpoint& to, c
                 who(to.rank, to.born) + " refused");
   if (said.kind != note_kind::welcome)
     return fail(fault::bad_value, who(to.rank, to.born) + " answered something else than a welcome");
-  if (auto judgement = judge(said); !judgement)
-    return tl::unexpected{std::move(judgement.error())};
+  if (auto valid = validate(said); !valid)
+    return tl::unexpected{std::move(valid.error())};
   if (said.from != to.rank.value || said.from_born != to.born.value)
     return fail(fault::stale_generation, who(rank_id{said.from}, protocols::generation{said.from_born}) +
                                              " answered for " + who(to.rank, to.born));
@@ -148,18 +148,18 @@ result<peer_pointer> transfer_listener::hear(newcomer& from, const transfer_door
   const transfer_note& said = (*heard)->note;
   const rank_id rank{said.from};
   const protocols::generation born{said.from_born};
-  const auto judgement = judge(said).and_then([&]() -> result<void> {
+  const auto valid = validate(said).and_then([&]() -> result<void> {
     if (rank >= self_.self)
       return fail(fault::wrong_rank, "the lower rank connects");
     if (born < attached(rank))
       return fail(fault::stale_generation, who(rank, attached(rank)) + " is attached");
     return {};
   });
-  if (!judgement) {
+  if (!valid) {
     // A refusal names no token: the one who knocks may be a stranger.
     (void)send_note(from.socket.get(),
-                    {.kind = note_kind::refuse, .fault_code = static_cast<std::uint32_t>(judgement.error().code)});
-    return tl::unexpected{judgement.error()};
+                    {.kind = note_kind::refuse, .fault_code = static_cast<std::uint32_t>(valid.error().code)});
+    return tl::unexpected{valid.error()};
   }
   auto incoming = transfer_ring::create();
   if (!incoming)

@@ -74,7 +74,7 @@ private:
   };
 
   transfer_note note_of(note_kind kind, protocols::rank_id to, protocols::generation to_born) const;
-  protocols::result<void> judge(const transfer_note& said) const;
+  protocols::result<void> validate(const transfer_note& said) const;
   protocols::result<peer_pointer> hear(newcomer& from, const transfer_doorbell& own_doorbell,
                                        const generation_of& attached) const;
   void accept();

@@ -82,7 +82,7 @@ result<std::optional<received_note>> receive_note(int socket) {
     return std::optional<received_note>{};
   if (size <= 0)
     return fail(fault::peer_gone, size == 0 ? "the peer closed its end" : in_words("receive"));
-  // Descriptors are taken into ownership before anything is judged, so that none leaks.
+  // Descriptors are taken into ownership before anything is checked, so that none leaks.
   std::size_t taken = 0;
   for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
     if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)

@@ -26,7 +26,7 @@ protocols::result<nlohmann::json> parse_object(std::string_view text, const std:
 protocols::result<nlohmann::json> read_object(const std::filesystem::path& file);
 
 /// Reads typed keys of one object. The first problem is kept in `problem`, which child objects share, and every read
-/// after it gives a harmless value: a long list of keys is read in a straight line and judged once at its end.
+/// after it gives a harmless value: a long list of keys is read in a straight line and checked once at its end.
 class key_reader {
 public:
   /// Ownership: both must outlive the reader.

@@ -23,7 +23,7 @@ struct published_tensor {
 };
 
 /// One file, or the shards that model.safetensors.index.json names, mapped read-only for the life of this object.
-/// A header is hostile until judged: its length, nesting, types and offsets are checked against the file before a
+/// A header is hostile until checked: its length, nesting, types and offsets are checked against the file before a
 /// tensor is named; tensors neither overlap nor leave holes. Threads: immutable; any.
 class tensor_files {
 public:

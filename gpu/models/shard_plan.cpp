@@ -139,7 +139,7 @@ result<void> check_plan(const tensor_files& files, const std::vector<tensor_plan
 }
 
 result<void> check_layers(const tensor_files& files, const model_config& config, const std::filesystem::path& folder) {
-  const auto judge = [&](const std::string& prefix, const char* key, std::uint32_t counted) -> result<void> {
+  const auto check = [&](const std::string& prefix, const char* key, std::uint32_t counted) -> result<void> {
     std::uint64_t held = 0;
     for (auto at = files.tensors().lower_bound(prefix); at != files.tensors().end() && at->first.starts_with(prefix);
          ++at) {
@@ -155,11 +155,11 @@ result<void> check_layers(const tensor_files& files, const model_config& config,
                                            " layers (" + prefix + std::to_string(held - 1) +
                                            "); valid here: " + std::to_string(held));
   };
-  if (auto text = judge(config.text.prefix + "layers.",
+  if (auto text = check(config.text.prefix + "layers.",
                         config.vision ? "text_config.num_hidden_layers" : "num_hidden_layers", config.facts.layers);
       !text || !config.vision)
     return text;
-  return judge(config.vision->prefix + "blocks.", "vision_config.depth", config.facts.vision_layers);
+  return check(config.vision->prefix + "blocks.", "vision_config.depth", config.facts.vision_layers);
 }
 
 result<std::uint64_t> weight_bytes(const std::filesystem::path& folder, protocols::role_kind role, const shard& part,

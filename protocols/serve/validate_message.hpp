@@ -10,8 +10,8 @@
 namespace troupe::protocols {
 
 /// What a message must be before a machine sees it: sent by a rank whose part that is, to one whose part it is to take
-/// it (`routes.hpp`), and naming cells and places that the plan has. The frame's codec has judged types and ranges by
-/// then; machines judge what only their own state can tell.
+/// it (`routes.hpp`), and naming cells and places that the plan has. The frame's codec has checked types and ranges by
+/// then; machines check what only their own state can tell.
 /// It is asked once, where messages are handed to actors, so a machine may index by what it is told. It returns the
 /// roles of this rank that take the message. `as`: the role that sends, where sender and receiver are one rank.
 /// Contract: A8, A10, A15, B5, C42, I18, K4.

@@ -21,7 +21,7 @@ struct lease {
 };
 
 /// Whether a write under `held` may begin, or go on with its next copy. Machines call it when they post a write,
-/// engines before each copy; nothing else judges a lease.
+/// engines before each copy; nothing else checks a lease.
 /// `owner_now`: the generation of the owner that would be written to.
 /// Contract: K1. Errors: stale_grant, with both generations or the time that has passed.
 result<void> check_lease(const lease& held, generation owner_now, time_point now);

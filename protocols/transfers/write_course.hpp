@@ -9,7 +9,7 @@
 #include "protocols/time.hpp"
 #include "protocols/transfers/lease.hpp"
 
-/// How a one-sided write goes on and ends, as every transfer engine must judge it.
+/// How a one-sided write goes on and ends, as every transfer engine must decide it.
 namespace troupe::protocols {
 
 /// What an engine knows of a write between two of its copies.
@@ -21,13 +21,13 @@ struct write_sight {
 };
 
 /// Errors: timeout, with the rank.
-result<void> judge_deadline(time_point deadline, std::optional<rank_id> to, time_point now);
+result<void> check_deadline(time_point deadline, std::optional<rank_id> to, time_point now);
 
 /// Whether a write may begin, or go on with its next copy. Checks in this order: target gone,
 /// deadline, lease. A lease that ends while a device copies is ignored, because the copy cannot be stopped; the owner
 /// learns that the write has ended before it lends the memory again.
 /// Contract: K1. Errors: the failure of the target, timeout, stale_grant. Allocates only for an error.
-result<void> judge_write(const lease& under, time_point deadline, const write_sight& at, time_point now);
+result<void> check_write(const lease& under, time_point deadline, const write_sight& at, time_point now);
 
 /// One write that goes over a network as several operations, which complete in any order.
 /// The last operation tells the peer that all pieces are there. It is posted only after every other operation has

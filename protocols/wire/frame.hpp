@@ -92,12 +92,12 @@ void encode_header(const frame_header& header, std::span<const std::byte> payloa
 /// waited for.
 bool may_begin_frame(std::span<const std::byte> bytes) noexcept;
 
-/// Reads and judges the fixed part alone, so that a receiver knows how much to expect before it holds anything.
+/// Reads and checks the fixed part alone, so that a receiver knows how much to expect before it holds anything.
 /// Errors: bad_magic, unknown_version, unknown_type, unknown_flag, frame_too_long (header + payload > frame_bytes_max).
 result<frame_header> decode_header(std::span<const std::byte, limits::frame_header_bytes> bytes,
                                    std::size_t frame_bytes_max);
 
-/// Errors: bad_checksum. `header` are the bytes that `decode_header` judged.
+/// Errors: bad_checksum. `header` are the bytes that `decode_header` checked.
 result<void> verify_checksum(std::span<const std::byte, limits::frame_header_bytes> header,
                              std::span<const std::byte> payload);
 

@@ -11,7 +11,7 @@
 
 namespace troupe::base {
 
-/// XXH3-64: finds change and difference, not intent; nothing that an enemy may choose is judged by it.
+/// XXH3-64: finds change and difference, not intent; nothing that an enemy may choose is checked by it.
 inline std::uint64_t digest(std::span<const std::byte> bytes) noexcept {
   return XXH3_64bits(bytes.data(), bytes.size());
 }

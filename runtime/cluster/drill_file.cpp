@@ -116,7 +116,7 @@ std::vector<spec_key<drill_act>> act_keys() {
 }
 
 /// What the keys of one act alone cannot say.
-void judge_act(key_reader& reader, const std::string& path, text_place at, const drill_act& act) {
+void validate_act(key_reader& reader, const std::string& path, text_place at, const drill_act& act) {
   if (act.act == scene_act::inject && (act.rule.rank.empty() || act.rule.action.empty()))
     reader.problem(at, path + " injects: 'rank' and 'action' say what");
 }
@@ -251,7 +251,7 @@ result<drill> read_drill_text(std::string_view text, const std::filesystem::path
              read_list(reader, path, node, acts_max, [&](const std::string& at, const json_node& one) {
                auto& act = out.scene.emplace_back();
                reader.read_members(act, keys_of_acts, at, one);
-               judge_act(reader, at, one.at, act);
+               validate_act(reader, at, one.at, act);
              });
            }},
       {.name = "expect", .required = "what must be seen", .read = [&](const std::string& path, const json_node& node) {

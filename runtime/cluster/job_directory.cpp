@@ -42,7 +42,7 @@ tl::unexpected<protocols::failure> invalid(std::string what) {
   return fail(fault::config_invalid, std::move(what));
 }
 
-/// Makes a directory of ours, or judges the one that is there.
+/// Makes a directory of ours, or checks the one that is there.
 result<void> own_directory(const fs::path& path) {
   if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST)
     return invalid(fmt::format("cannot make the run directory {}: {}", path.string(), std::strerror(errno)));

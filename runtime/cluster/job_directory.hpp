@@ -89,7 +89,7 @@ protocols::result<std::vector<job_record>> list_jobs(const std::filesystem::path
 /// Errors: config_invalid with the jobs that are there.
 protocols::result<job_record> find_job(const std::filesystem::path& root, const std::string& job);
 
-/// A pidfd of the job's supervisor, judged by its start time: never another process that got its pid.
+/// A pidfd of the job's supervisor, identified by its start time: never another process that got its pid.
 /// Errors: peer_gone (it has ended).
 protocols::result<base::unique_fd> open_supervisor(const job_record& job);
 /// True when the process has ended by the deadline.

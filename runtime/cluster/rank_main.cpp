@@ -157,7 +157,7 @@ private:
   rank_life_machine life_;
   roster roster_;
   mail mail_;
-  std::unique_ptr<rank_runtime> world_;
+  std::unique_ptr<rank_runtime> runtime_;
   base::progress_counter sign_;
   duration start_deadline_{};
 };
@@ -187,7 +187,7 @@ result<void> rank_life::build(const launch& start) {
   base::flight_span joining{step_to(life_state::joined)};
   life_.on_launch(*plan);
   start_deadline_ = std::chrono::milliseconds{spec->timeouts.start_ms};
-  world_ = std::make_unique<rank_runtime>(
+  runtime_ = std::make_unique<rank_runtime>(
       start, *std::move(spec), *std::move(plan), self_, digest_of(start.spec_json),
       rank_runtime::events{.on_failure =
                                [this](const failure& cause, const std::string& where) {
@@ -199,14 +199,14 @@ result<void> rank_life::build(const launch& start) {
                                  mail_.post([&](rank_inbox& to) { to.gone.emplace_back(peer, cause); });
                                },
                            .on_drained = [this] { mail_.post([](rank_inbox& to) { to.drained = true; }); }});
-  sign_ = world_->watch_main_thread();
-  auto at = world_->open();
+  sign_ = runtime_->watch_main_thread();
+  auto at = runtime_->open();
   if (!at)
     return joining.ends(result<void>{tl::unexpected<failure>{at.error()}});
   base::flight().reached(life_state::joined);
   if (auto said = life_.on_reached(life_state::joined); !said)
     return tl::unexpected<failure>{said.error()};
-  return link_.send(joined{*at, static_cast<std::uint32_t>(::getpid()), world_->device()});
+  return link_.send(joined{*at, static_cast<std::uint32_t>(::getpid()), runtime_->device()});
 }
 
 result<void> rank_life::reached(life_state here) {
@@ -223,7 +223,7 @@ result<void> rank_life::obey_roster(const roster& everybody) {
   roster_ = everybody;
   base::flight_span agreeing{step_to(life_state::agreed)};
   TROUPE_FAULT_POINT("rank.handshake");
-  auto stated = world_->facts();
+  auto stated = runtime_->facts();
   if (!stated)
     return agreeing.ends(result<void>{tl::unexpected<failure>{stated.error()}});
   return link_.send(agree{*std::move(stated)});
@@ -235,11 +235,11 @@ result<void> rank_life::obey_proceed(const proceed& order) {
   base::flight_span going{step_to(order.next)};
   result<void> done;
   if (order.next == life_state::grouped)
-    done = world_->group(roster_, base::now() + start_deadline_);
+    done = runtime_->group(roster_, base::now() + start_deadline_);
   else if (order.next == life_state::warm)
-    done = world_->warm();
+    done = runtime_->warm();
   else if (order.next == life_state::ready)
-    done = world_->serve();
+    done = runtime_->serve();
   return going.ends(done ? reached(order.next) : done);
 }
 
@@ -261,16 +261,16 @@ result<void> rank_life::obey(const frame_view& frame) {
       const auto has_served = life_.on_shutdown(order);
       TROUPE_FAULT_POINT("rank.draining");
       if (has_served && *has_served)
-        world_->drain();
+        runtime_->drain();
       return has_served ? result<void>{} : tl::unexpected<failure>{has_served.error()};
     });
   if (type == lost::type)
-    return with(lost{}, [&](const lost& news) { return world_->lose(news); });
+    return with(lost{}, [&](const lost& news) { return runtime_->lose(news); });
   if (type == rejoin::type)
     return with(rejoin{}, [&](const rejoin& order) { return obey_rejoin(order); });
   if (type == recovered::type)
     return with(recovered{}, [&](const recovered& news) -> result<void> {
-      world_->regain(news);
+      runtime_->on_recovered(news);
       return {};
     });
   if (type == inject::type)
@@ -300,14 +300,14 @@ result<void> rank_life::obey_rejoin(const rejoin& order) {
     }
   };
   at_work(false); // it waits for peers, and has deadlines
-  auto done = world_->rejoin(order, superseded);
+  auto done = runtime_->rejoin(order, superseded);
   // An edge that failed may have met the successor of its other end: the order that tells of it has come by then.
   if (!done && done.error().code != fault::cancelled && superseded())
     done = fail(fault::cancelled);
   at_work(true);
   if (!beside)
     return beside;
-  const auto answer = life_.on_admitted(order, done, world_->unreached());
+  const auto answer = life_.on_admitted(order, done, runtime_->unreached());
   if (!answer)
     return {};
   if (!done)
@@ -359,7 +359,7 @@ void rank_life::wait() {
   std::array<pollfd, 3> fds{};
   std::copy_n(set.fds.begin(), set.count, fds.begin());
   fds[set.count] = {mail_.fd(), POLLIN, 0};
-  const auto nap = std::chrono::ceil<std::chrono::milliseconds>(life_.nap(world_->nap()));
+  const auto nap = std::chrono::ceil<std::chrono::milliseconds>(life_.nap(runtime_->nap()));
   TROUPE_FAULT_POINT("rank.idle");
   ::poll(fds.data(), set.count + 1, static_cast<int>(nap.count()));
   link_.lane().disarm();
@@ -382,7 +382,7 @@ int rank_life::leave_failed(const failure& cause, const std::string& where) {
   base::log_error("{}: {}", where, to_string(cause));
   base::flight().note_fault(cause, where);
   base::flight().reached(life_state::failed);
-  const auto words = life_.on_failed(cause, where, world_ ? world_->unreached() : std::nullopt);
+  const auto words = life_.on_failed(cause, where, runtime_ ? runtime_->unreached() : std::nullopt);
   (void)link_.send(words.said);
   flush();
   return static_cast<int>(words.of_another ? base::exit_code::peer_gone : exit_code_of(cause.code));
@@ -412,7 +412,7 @@ int rank_life::live() {
     return leave_failed(served.error(), life_.where_of(served.error()));
   }
   if (!life_.aborting()) {
-    world_->stop();
+    runtime_->stop();
     base::flight().reached(life_state::left);
     (void)life_.on_left();
     (void)link_.send(leave{"drained"});

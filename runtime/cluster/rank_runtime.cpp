@@ -280,7 +280,7 @@ result<void> rank_runtime::lose(const lost& news) {
   return {};
 }
 
-void rank_runtime::regain(const recovered& news) {
+void rank_runtime::on_recovered(const recovered& news) {
   program_->recover(news);
 }
 

@@ -63,7 +63,7 @@ public:
   /// `urgent` ends the wait: the supervisor has something newer to say. Errors: timeout, peer_gone, cancelled.
   protocols::result<void> rejoin(const protocols::rejoin& order, const std::function<bool()>& urgent);
   /// Front: cells that were lost serve again.
-  void regain(const protocols::recovered& news);
+  void on_recovered(const protocols::recovered& news);
   /// Leaders tell their members, threads end, sockets close.
   void stop();
 

@@ -18,7 +18,7 @@ protocols::result<model_check> check_model(const loaded_spec& loaded) {
     return protocols::fail(protocols::fault::config_invalid,
                            fmt::format("{}: {}", loaded.where("model.path"), facts.error().what));
 
-  // Tables only: names, types, shapes and bounds of the weights are judged before a process is started for them.
+  // Tables only: names, types, shapes and bounds of the weights are checked before a process is started for them.
   if (const auto folder = gpu::models::open_folder(spec.model_path); !folder)
     return protocols::fail(protocols::fault::config_invalid,
                            fmt::format("{}: {}", loaded.where("model.path"), folder.error().what));

@@ -15,7 +15,7 @@ struct model_check {
   std::vector<std::string> notes;                ///< what will work and may surprise, one line each
 };
 
-/// Reads the model's configuration (no weights) and judges every pool's layout against it.
+/// Reads the model's configuration (no weights) and checks every pool's layout against it.
 /// Errors: config_invalid, one line a problem with the spec's file and line.
 protocols::result<model_check> check_model(const loaded_spec& loaded);
 

@@ -12,7 +12,7 @@
 /// Reads a cluster spec (JSON, comments allowed) and says everything that is wrong with it at once.
 namespace troupe::cluster {
 
-/// A spec that was read and judged.
+/// A spec that was read and found valid.
 struct loaded_spec {
   protocols::cluster_spec spec;
   std::filesystem::path file; ///< as it was given

@@ -20,7 +20,7 @@ constexpr auto slack = 2s;
 constexpr group_id its_group{3};
 
 /// What a rank judges by: its plan, and that an edge is begun once (D2).
-fabric::listener::judge plan_of_the_job() {
+fabric::listener::hello_check plan_of_the_job() {
   return [begun = std::set<std::pair<channel_kind, group_id>>{}](rank_id peer, generation from,
                                                                  const hello& said) mutable -> result<void> {
     if (peer != client_rank_here || (said.channel == channel_kind::group && said.group != its_group))

@@ -42,7 +42,7 @@ struct scratch_folder {
 
 /// A listener on both kinds of socket, stepped by hand or by a thread.
 struct server {
-  explicit server(fabric::listener::judge expects = accept_all) {
+  explicit server(fabric::listener::hello_check expects = accept_all) {
     auto opened = fabric::listener::open(folder.path + "/socket", "127.0.0.1", 0, identity_of(server_rank), small,
                                          std::move(expects),
                                          [this](rank_id peer, generation, const hello&) { begun.push_back(peer); });

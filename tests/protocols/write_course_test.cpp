@@ -20,14 +20,14 @@ write_sight sight() {
 }
 
 failure end_of(const write_sight& at, time_point now) {
-  const auto judged = judge_write(held, deadline, at, now);
+  const auto judged = check_write(held, deadline, at, now);
   return judged ? failure{} : judged.error();
 }
 
 } // namespace
 
 TEST_CASE("K1: a write goes on until its deadline, under its lease, to the generation that gave it") {
-  CHECK(judge_write(held, deadline, sight(), time_point{5s} - 1ns));
+  CHECK(check_write(held, deadline, sight(), time_point{5s} - 1ns));
   CHECK(end_of(sight(), time_point{5s}).code == fault::stale_grant);
   auto newer = sight();
   newer.owner_now = owner.next();
@@ -37,7 +37,7 @@ TEST_CASE("K1: a write goes on until its deadline, under its lease, to the gener
 TEST_CASE("K1: copies that a device has are not called back by a lease, only by their deadline or the target's end") {
   auto at = sight();
   at.handed_over = true;
-  CHECK(judge_write(held, deadline, at, deadline - 1ns));
+  CHECK(check_write(held, deadline, at, deadline - 1ns));
   CHECK(end_of(at, deadline) == failure{fault::timeout, "a write to rank 7"});
 }
 

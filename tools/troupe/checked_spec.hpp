@@ -9,7 +9,7 @@
 
 namespace troupe::tools {
 
-/// Everything that can be known to be wrong before a process is started, judged.
+/// Everything that can be known to be wrong before a process is started, checked.
 struct checked_spec {
   cluster::loaded_spec loaded;
   protocols::cluster_plan plan;

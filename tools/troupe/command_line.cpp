@@ -63,7 +63,7 @@ std::string describe_unknown(const chosen_command& command, std::string written)
 } // namespace
 
 CLI::Validator whole_number() {
-  const auto judge = [](std::string& written) {
+  const auto check = [](std::string& written) {
     std::uint64_t number = 0;
     const char* end = written.data() + written.size();
     const auto read = std::from_chars(written.data(), end, number);
@@ -71,7 +71,7 @@ CLI::Validator whole_number() {
       return std::string{};
     return fmt::format("{} is no whole number from 0 to {}", written, std::numeric_limits<std::uint64_t>::max());
   };
-  return CLI::Validator{judge, ""};
+  return CLI::Validator{check, ""};
 }
 
 std::string plain_formatter::make_option_opts(const CLI::Option* option) const {

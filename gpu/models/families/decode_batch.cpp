@@ -130,7 +130,7 @@ result<void> decode_batch::warm_up(group* mesh) {
 
 // ---- who is in it -------------------------------------------------------------------------------------------------
 
-result<void> decode_batch::judge(const joining& who) const {
+result<void> decode_batch::validate(const joining& who) const {
   if (size_ == rows_max_)
     return fail(fault::queue_full, "a batch of " + std::to_string(rows_max_) + " sequences");
   if (who.newest < 0 || static_cast<std::uint32_t>(who.newest) >= with_.config_.facts.vocabulary)
@@ -153,7 +153,7 @@ void decode_batch::write_blocks(std::uint32_t row) {
 }
 
 result<std::uint32_t> decode_batch::join(const joining& who) {
-  if (auto valid = judge(who); !valid)
+  if (auto valid = validate(who); !valid)
     return tl::unexpected(valid.error());
   const std::uint32_t row = size_++;
   const auto place = static_cast<std::uint32_t>(std::ranges::find(row_of_place_, rows_max_) - row_of_place_.begin());

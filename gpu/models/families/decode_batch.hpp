@@ -52,7 +52,7 @@ private:
 
   protocols::result<void> allocate();
   protocols::result<void> warm_up(group* mesh);
-  protocols::result<void> judge(const joining& who) const;
+  protocols::result<void> validate(const joining& who) const;
   /// The number of rows that a step of `rows` runs with.
   std::uint32_t size_of_step(std::uint32_t rows) const noexcept;
   workspace first_rows(std::uint32_t rows) const;

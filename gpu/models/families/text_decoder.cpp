@@ -65,7 +65,7 @@ tensor_view text_decoder::pool_of(std::uint32_t local_layer) const {
       .with_stride(1, elements(layout_.run_bytes() * layout_.layers));
 }
 
-result<void> text_decoder::judge(const sequence& each) const {
+result<void> text_decoder::validate(const sequence& each) const {
   const model_facts& facts = config_.facts;
   if (each.ids.empty() || each.positions.size() != each.ids.size())
     return fail(fault::invalid_request,
@@ -92,11 +92,11 @@ result<void> text_decoder::judge(const sequence& each) const {
   return {};
 }
 
-result<text_decoder::step_shape> text_decoder::judge(std::span<const sequence> batch, const stage_hops* hops,
-                                                     std::span<const float> logits, const group* mesh) const {
+result<text_decoder::step_shape> text_decoder::validate(std::span<const sequence> batch, const stage_hops* hops,
+                                                        std::span<const float> logits, const group* mesh) const {
   step_shape shape{.sequences = static_cast<std::int64_t>(batch.size())};
   for (const sequence& each : batch) {
-    if (auto valid = judge(each); !valid)
+    if (auto valid = validate(each); !valid)
       return tl::unexpected(valid.error());
     shape.tokens += static_cast<std::int64_t>(each.ids.size());
     shape.blocks = std::max(shape.blocks, static_cast<std::int64_t>(each.blocks.size()));
@@ -267,7 +267,7 @@ result<std::unique_ptr<running_batch>> text_decoder::open_batch(const batch_opti
 
 result<void> text_decoder::begin(std::span<const sequence> batch, stage_hops* hops, std::span<float> logits,
                                  group* mesh) {
-  const auto shape = judge(batch, hops, logits, mesh);
+  const auto shape = validate(batch, hops, logits, mesh);
   if (!shape)
     return tl::unexpected(shape.error());
   auto& passed = passed_[++begun_ % passed_.size()];

@@ -76,9 +76,9 @@ private:
   protocols::result<void> load_weights(const weight_source& from);
   protocols::result<void> load_layer(const weight_source& from, std::uint32_t number, layer& into);
 
-  protocols::result<step_shape> judge(std::span<const sequence> batch, const stage_hops* hops,
-                                      std::span<const float> logits, const group* mesh) const;
-  protocols::result<void> judge(const sequence& each) const;
+  protocols::result<step_shape> validate(std::span<const sequence> batch, const stage_hops* hops,
+                                         std::span<const float> logits, const group* mesh) const;
+  protocols::result<void> validate(const sequence& each) const;
   workspace describe(scratch& from, const step_shape& shape) const;
   void write_tables(std::span<const sequence> batch, const step_shape& shape);
   void upload_tables(const workspace& with);

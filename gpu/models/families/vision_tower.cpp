@@ -151,7 +151,7 @@ std::uint32_t vision_tower::collectives(const picture& which, const group* mesh)
 
 // ---- a picture ----------------------------------------------------------------------------------------------------
 
-result<void> vision_tower::judge(const picture& each, const group* mesh) const {
+result<void> vision_tower::validate(const picture& each, const group* mesh) const {
   const model_facts& facts = config_.facts;
   const std::uint64_t side = std::uint64_t{facts.patch_pixels} * facts.merge;
   const std::uint64_t pixels = std::uint64_t{each.height} * each.width;
@@ -284,7 +284,7 @@ result<void> vision_tower::launch(known_size& size, const workspace& with, group
 }
 
 result<void> vision_tower::begin(const picture& which, group* mesh) {
-  if (auto valid = judge(which, mesh); !valid)
+  if (auto valid = validate(which, mesh); !valid)
     return valid;
   const auto known = know(which.height, which.width);
   if (!known)

@@ -71,7 +71,7 @@ private:
                const shard& part, const compute_options& how_computed);
   protocols::result<void> load_weights(shard_loader& from);
 
-  protocols::result<void> judge(const picture& each, const group* mesh) const;
+  protocols::result<void> validate(const picture& each, const group* mesh) const;
   bool captures(const group* mesh) const noexcept;
   known_size* find(std::uint32_t height, std::uint32_t width) const noexcept;
   bool is_captured(const known_size& size) const noexcept;

@@ -16,7 +16,7 @@ tl::unexpected<protocols::failure> picture_file::ended(std::string_view what) co
                                 : bad(what);
 }
 
-protocols::result<void> picture_file::judge(std::uint32_t width, std::uint32_t height) const {
+protocols::result<void> picture_file::validate(std::uint32_t width, std::uint32_t height) const {
   if (width == 0 || height == 0)
     return bad(fmt::format("{} x {} pixels; a picture has at least one", width, height));
   if (width > side_max || height > side_max)

@@ -26,7 +26,7 @@ struct rgb_picture {
 using keeps_on = std::function<bool()>;
 
 /// PNG or JPEG, by their magic, as PIL's `convert("RGB")` reads it, upright (EXIF orientation) and on white where it is
-/// transparent, as the published utilities of Qwen do. Size and scans are judged before anything is decoded or
+/// transparent, as the published utilities of Qwen do. Size and scans are checked before anything is decoded or
 /// allocated.
 /// Contract: K7, K10.
 /// Errors: bad_picture ("page.png: 20000 x 64 pixels; at most 8192 a side"; "0 bytes"; "neither PNG nor JPEG";

@@ -17,7 +17,7 @@ struct picture_file {
   /// Of a decoder that came back early: why, in the library's words, or that it was told to.
   tl::unexpected<protocols::failure> ended(std::string_view what) const;
   /// Errors: bad_picture for a side that is 0 or above side_max, and for too many pixels.
-  protocols::result<void> judge(std::uint32_t width, std::uint32_t height) const;
+  protocols::result<void> validate(std::uint32_t width, std::uint32_t height) const;
   bool given_up() const noexcept { return goes_on && !goes_on(); }
 };
 

@@ -218,7 +218,7 @@ std::uint64_t count_scans(std::span<const std::byte> file) {
 }
 
 /// Every scan costs its time over the whole picture, however few bytes it has.
-protocols::result<void> judge_scans(const picture_file& file, std::uint64_t pixels) {
+protocols::result<void> validate_scans(const picture_file& file, std::uint64_t pixels) {
   using namespace protocols;
   const auto scans = count_scans(file.bytes);
   const auto most = std::min<std::uint64_t>(limits::picture_scans_max, limits::picture_pixel_scans_max / pixels);
@@ -252,12 +252,12 @@ protocols::result<rgb_picture> read_jpeg(const picture_file& file) {
   decoder self{file};
   if (!read_header(self, reinterpret_cast<const unsigned char*>(file.bytes.data()), file.bytes.size()))
     return file.ended(self.error.data());
-  if (auto fits = file.judge(self.jpeg.image_width, self.jpeg.image_height); !fits)
+  if (auto fits = file.validate(self.jpeg.image_width, self.jpeg.image_height); !fits)
     return tl::make_unexpected(fits.error());
   if (!is_readable(self.jpeg.jpeg_color_space))
     return file.bad("an unknown colour space; gray, RGB, YCbCr, CMYK and YCCK are read");
   rgb_picture out{.height = self.jpeg.image_height, .width = self.jpeg.image_width, .rgb = {}};
-  if (auto fits = judge_scans(file, std::uint64_t{out.height} * out.width); !fits)
+  if (auto fits = validate_scans(file, std::uint64_t{out.height} * out.width); !fits)
     return tl::make_unexpected(fits.error());
 
   const bool inked = is_inked(self.jpeg.jpeg_color_space);

@@ -146,7 +146,7 @@ protocols::result<rgb_picture> read_png(const picture_file& file) {
   if (file.bytes.size() < header_bytes)
     return file.bad("truncated");
   const auto promised = png_size(file.bytes);
-  if (auto fits = file.judge(promised.width, promised.height); !fits)
+  if (auto fits = file.validate(promised.width, promised.height); !fits)
     return tl::make_unexpected(fits.error());
 
   decoder self{file};
@@ -156,7 +156,7 @@ protocols::result<rgb_picture> read_png(const picture_file& file) {
   rgb_picture out{.height = png_get_image_height(self.png, self.info),
                   .width = png_get_image_width(self.png, self.info),
                   .rgb = {}};
-  if (auto fits = file.judge(out.width, out.height); !fits)
+  if (auto fits = file.validate(out.width, out.height); !fits)
     return tl::make_unexpected(fits.error());
   const bool transparent = has_alpha(self);
   const std::size_t row_bytes = std::size_t{out.width} * (transparent ? 4 : 3);

@@ -48,7 +48,7 @@ public:
       if (words_->encode(token, true).size() != 1)
         throw bad_file(fmt::format("{}/tokenizer.json: added_tokens has no \"{}\", which the chat template writes",
                                    folder_, token));
-    if (const auto made = judged(words_->encode(prompt)); !made)
+    if (const auto made = checked(words_->encode(prompt)); !made)
       throw bad_file(fmt::format("{}/tokenizer.json: {}, and the chat template writes it", folder_, made.error().what));
   }
 
@@ -60,7 +60,7 @@ public:
       return fail(fault::invalid_request, fmt::format("the prompt that the chat template of {} makes with {} pictures "
                                                       "has none of the words",
                                                       folder_, image_tokens.size()));
-    auto ids = judged(words_->encode(prompt));
+    auto ids = checked(words_->encode(prompt));
     if (!ids)
       return tl::unexpected(ids.error());
     return with_pictures(*std::move(ids), image_tokens);
@@ -77,7 +77,7 @@ private:
   }
 
   /// The ids, each of which the model has a row for.
-  result<std::vector<protocols::token_id>> judged(std::vector<protocols::token_id> ids) const {
+  result<std::vector<protocols::token_id>> checked(std::vector<protocols::token_id> ids) const {
     const auto beyond = std::ranges::find_if(
         ids, [&](protocols::token_id id) { return static_cast<std::uint32_t>(id) >= vocabulary_; });
     if (beyond == ids.end())
