@@ -262,7 +262,7 @@ TEST_CASE("K6: a run whose answers nobody reads ends when a person interrupts it
   CHECK(run.exit_code() == 130);
 }
 
-#ifdef __SANITIZE_ADDRESS__ // which takes terabytes of addresses for itself
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) // which take terabytes of addresses for themselves
 constexpr bool addresses_can_be_bounded = false;
 #else
 constexpr bool addresses_can_be_bounded = true;

@@ -156,7 +156,14 @@ TEST_CASE("K6: no file of a job's directory ends who reads it, whatever stands i
     }
 }
 
-TEST_CASE("K6: a supervisor whose disk is full keeps its ranks, restarts a cell, and writes what it can later") {
+#ifdef __SANITIZE_THREAD__ // which writes a file in every process that starts
+constexpr bool processes_start_without_room = false;
+#else
+constexpr bool processes_start_without_room = true;
+#endif
+
+TEST_CASE("K6: a supervisor whose disk is full keeps its ranks, restarts a cell, and writes what it can later" *
+          doctest::skip(!processes_start_without_room)) {
   // No file may grow while the limit holds, as where a disk has no room.
   const auto before = ::signal(SIGXFSZ, SIG_IGN);
   rlimit free_room{};
