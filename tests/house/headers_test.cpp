@@ -5,6 +5,7 @@ using namespace troupe::house;
 namespace {
 
 constexpr std::size_t header_lines_max = 400;
+constexpr std::size_t source_lines_max = 500;
 
 std::size_t lines_of(const source_file& file) {
   return static_cast<std::size_t>(std::ranges::count(file.text, '\n'));
@@ -18,6 +19,13 @@ findings unguarded(const source_file& file) {
 
 findings overlong(const source_file& file) {
   if (!file.is_header() || lines_of(file) < header_lines_max)
+    return {};
+  return {at(file, 0, std::to_string(lines_of(file)) + " lines")};
+}
+
+/// Of the product; what is one long table is named so.
+findings overlong_source(const source_file& file) {
+  if (file.is_header() || file.is_test() || file.path.ends_with("_tables.cpp") || lines_of(file) <= source_lines_max)
     return {};
   return {at(file, 0, std::to_string(lines_of(file)) + " lines")};
 }
@@ -71,6 +79,10 @@ TEST_CASE("headers stay short") {
                       << lengths.back());
 }
 
+TEST_CASE("sources of the product stay short") {
+  report(over_all(overlong_source), "Split it where one part asks another one question; 500 lines is the bound.");
+}
+
 TEST_CASE("no header opens a namespace to those who include it") {
   report(over_all(leaking_namespace), "A using-directive in a header changes what names mean in files far away.");
 }
@@ -87,6 +99,11 @@ TEST_CASE("the rules of headers find what is planted") {
 
   CHECK(overlong(read_cpp("gpu/x.hpp", std::string(header_lines_max, '\n'))).size() == 1);
   CHECK(overlong(read_cpp("gpu/x.hpp", std::string(header_lines_max - 1, '\n'))).empty());
+
+  CHECK(overlong_source(read_cpp("gpu/x.cpp", std::string(source_lines_max + 1, '\n'))).size() == 1);
+  for (const auto* const path : {"tests/gpu/x_test.cpp", "gpu/x_tables.cpp"})
+    CHECK(overlong_source(read_cpp(path, std::string(source_lines_max + 1, '\n'))).empty());
+  CHECK(overlong_source(read_cpp("gpu/x.cpp", std::string(source_lines_max, '\n'))).empty());
 
   CHECK(leaking_namespace(read_cpp("gpu/x.hpp", "using namespace std;\n")).size() == 1);
   CHECK(leaking_namespace(read_cpp("gpu/x.cpp", "using namespace std;\n")).empty());
