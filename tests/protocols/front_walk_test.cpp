@@ -37,7 +37,7 @@ front_machine::options walked_bounds() {
           .end_tokens = {9},
           .request_deadline = 20s,
           .ack_deadline = 1h,
-          .quiet_after = 1h,
+          .quiet_after = 300ms,
           .drain_deadline = 3s};
 }
 
