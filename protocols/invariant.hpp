@@ -1,5 +1,7 @@
 #pragma once
 
+#include <exception>
+
 namespace troupe::protocols {
 
 /// Says why and ends the process; does not return.
@@ -11,6 +13,26 @@ using invariant_ending = void (*)(const char* label, const char* condition, cons
 void end_broken_invariants_by(invariant_ending how) noexcept;
 
 [[noreturn]] void broken_invariant(const char* label, const char* condition, const char* file, int line) noexcept;
+
+/// Asserts a machine's invariants when an event begins and when it has ended. The first line of every public event:
+/// `const keeps_invariants checked{*this};`. The machine has `void check_invariants() const` and names this class as
+/// its friend. An event that an exception leaves is not checked: memory has run out, and the process ends by that
+/// exception.
+template <class Machine>
+class keeps_invariants {
+public:
+  explicit keeps_invariants(const Machine& machine) : machine_(machine) { machine_.check_invariants(); }
+  ~keeps_invariants() {
+    if (std::uncaught_exceptions() == exceptions_)
+      machine_.check_invariants();
+  }
+  keeps_invariants(const keeps_invariants&) = delete;
+  keeps_invariants& operator=(const keeps_invariants&) = delete;
+
+private:
+  const Machine& machine_;
+  int exceptions_ = std::uncaught_exceptions();
+};
 
 } // namespace troupe::protocols
 

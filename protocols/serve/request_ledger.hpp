@@ -112,6 +112,7 @@ public:
 
   std::size_t requests() const noexcept { return started_.size() + waiting_.size(); }
   bool has_ended(request_id request) const noexcept { return ended_.retired(request.value); }
+  const std::map<request_id, entry>& started() const noexcept { return started_; }
   iterator none() noexcept { return started_.end(); }
   iterator find(request_id request) { return started_.find(request); }
   /// `none()` also for a request that is at another stage.
@@ -123,7 +124,7 @@ public:
   /// Acknowledges the request and lets it wait, or says why not. Again: once is enough (D10).
   template <class Effects>
   void take(const Order& order, time_point now, Effects& out) {
-    check();
+    const keeps_invariants checked{*this};
     const auto request = order.request;
     if (has_ended(request) || started_.contains(request) || resting_.contains(request) || waiting_.contains(request))
       return;
@@ -141,12 +142,11 @@ public:
       return tell_front(request, cell_holds(needed.kv_tokens, " tokens", tokens_max), out);
     out.push_back(send_message{bounds_.front, ack{request}});
     waiting_.join(order, now);
-    check();
   }
 
   /// Starts the first request that waits, once all of its memory is free; otherwise `none()`.
   iterator start_next() {
-    check();
+    const keeps_invariants checked{*this};
     if (waiting_.empty())
       return none();
     const auto needed = bounds_.needs(waiting_.first());
@@ -164,7 +164,6 @@ public:
     one.blocks = *std::move(blocks);
     for (std::size_t i = 0; i < needed.row_slots; ++i)
       one.rows.push_back(*rows_.acquire());
-    check();
     return which;
   }
 
@@ -184,7 +183,7 @@ public:
   /// The request has ended for every rank of the cell. What other cells write into rests first (K2).
   template <class Effects>
   void end(iterator which, Effects& out) {
-    check();
+    const keeps_invariants checked{*this};
     const auto request = which->first;
     auto& one = which->second;
     resting_memory rests{.blocks = {}, .rows = {}, .quiet = std::vector<bool>(cell_.ranks.size(), false)};
@@ -201,7 +200,6 @@ public:
     release_members(request, out);
     ended_.retire(request.value);
     started_.erase(which);
-    check();
   }
   template <class Effects>
   void release_members(request_id request, Effects& out) const {
@@ -211,13 +209,12 @@ public:
 
   /// A started request, which is the leader's to end. `none()`: it has not started, and never will.
   iterator on_cancel(request_id request) {
-    check();
+    const keeps_invariants checked{*this};
     const auto which = started_.find(request);
     if (which == started_.end()) {
       waiting_.leave(request);
       ended_.retire(request.value);
     }
-    check();
     return which;
   }
 
@@ -241,7 +238,7 @@ public:
 
   /// Nobody can write any more into what the rank at `place` lent for the request. True: its memory is free.
   bool on_quiet(request_id request, std::uint32_t place) {
-    check();
+    const keeps_invariants checked{*this};
     const auto found = resting_.find(request);
     if (found == resting_.end() || place >= found->second.quiet.size())
       return false; // it lent nothing, or has not ended for everybody
@@ -251,7 +248,6 @@ public:
       return false;
     free(blocks, rows);
     resting_.erase(found);
-    check();
     return true;
   }
 
@@ -268,6 +264,8 @@ public:
   }
 
 private:
+  friend class keeps_invariants<request_ledger>;
+
   struct resting_memory { ///< of a request that has ended
     std::vector<block_index> blocks;
     std::vector<slot_ref> rows;
@@ -281,7 +279,7 @@ private:
   }
 
   /// Once for each event of a request and never for a token: a few hundred additions.
-  void check() const {
+  void check_invariants() const {
     TROUPE_ASSERT("F13", requests() <= bounds_.requests_max);
     std::size_t blocks = blocks_.available();
     std::size_t rows = rows_.available();

@@ -24,7 +24,7 @@ std::uint32_t step_machine::prompt::pieces_left() const noexcept {
 
 // ---- invariants ---------------------------------------------------------------------------------------------------
 
-void step_machine::judge() const noexcept {
+void step_machine::check_invariants() const noexcept {
   TROUPE_ASSERT("B18", rows_.size() <= bounds_.batch_max);
   TROUPE_ASSERT("B18", places_differ());
   TROUPE_ASSERT("G7", collected_ <= begun_ && begun_ - collected_ <= bounds_.steps_ahead + std::uint64_t{1});
@@ -71,7 +71,7 @@ result<void> step_machine::admit(request_id request) const {
 // ---- orders -------------------------------------------------------------------------------------------------------
 
 result<step_machine::effects> step_machine::on_vote(room_vote order) {
-  const judged whole{*this};
+  const keeps_invariants checked{*this};
   if (auto room = admit(order.request); !room)
     return tl::unexpected<failure>{room.error()};
   votes_.push_back(std::move(order));
@@ -79,7 +79,7 @@ result<step_machine::effects> step_machine::on_vote(room_vote order) {
 }
 
 result<step_machine::effects> step_machine::on_encode(const tower_item& order) {
-  const judged whole{*this};
+  const keeps_invariants checked{*this};
   if (auto room = has_room(); !room)
     return tl::unexpected<failure>{room.error()};
   towers_.push_back(order);
@@ -88,7 +88,7 @@ result<step_machine::effects> step_machine::on_encode(const tower_item& order) {
 
 /// A token that the model does not have is found before the first collective: followers do as the plan says (K8).
 result<step_machine::effects> step_machine::on_prefill(prefill_leader_machine::run_prefill order) {
-  const judged whole{*this};
+  const keeps_invariants checked{*this};
   const auto request = order.work.request;
   if (auto room = admit(request); !room)
     return tl::unexpected<failure>{room.error()};
@@ -101,7 +101,7 @@ result<step_machine::effects> step_machine::on_prefill(prefill_leader_machine::r
 }
 
 result<step_machine::effects> step_machine::on_join(decode_leader_machine::join_batch order) {
-  const judged whole{*this};
+  const keeps_invariants checked{*this};
   const auto request = order.sequence.request;
   if (auto room = admit(request); !room)
     return tl::unexpected<failure>{room.error()};
@@ -114,7 +114,7 @@ result<step_machine::effects> step_machine::on_join(decode_leader_machine::join_
 }
 
 step_machine::effects step_machine::on_leave(request_id request) {
-  const judged whole{*this};
+  const keeps_invariants checked{*this};
   TROUPE_ASSERT("A7", leads_ && at_ == stage::between);
   effects out;
   for (auto& one : rows_)
@@ -140,12 +140,12 @@ std::optional<failure> step_machine::find_foreign(std::span<const token_id> toke
 // ---- plans --------------------------------------------------------------------------------------------------------
 
 const mesh_plan& step_machine::warm() {
-  const judged whole{*this};
+  const keeps_invariants checked{*this};
   return planned(plan_kind::warm);
 }
 
 const mesh_plan* step_machine::next(time_point now) {
-  const judged whole{*this};
+  const keeps_invariants checked{*this};
   const auto kind = choose();
   if (!kind)
     return nullptr;

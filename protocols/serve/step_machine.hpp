@@ -121,6 +121,7 @@ public:
   void handed_on() noexcept { emitted_.clear(); }
 
 private:
+  friend class keeps_invariants<step_machine>;
   enum class stage {
     between, ///< no plan is given, no step is under way
     planned, ///< leader: a plan was given and has not begun
@@ -149,16 +150,7 @@ private:
     request_id request;
     std::size_t rooms = 0;
   };
-  /// Asserts the machine's invariants when an event begins and when it has ended.
-  struct judged {
-    const step_machine& machine;
-    explicit judged(const step_machine& of) noexcept : machine(of) { machine.judge(); }
-    ~judged() { machine.judge(); }
-    judged(const judged&) = delete;
-    judged& operator=(const judged&) = delete;
-  };
-
-  void judge() const noexcept;
+  void check_invariants() const noexcept;
   bool places_differ() const noexcept;
   std::size_t waiting() const noexcept;
   bool knows(request_id request) const noexcept;

@@ -9,7 +9,7 @@
 namespace troupe::protocols {
 
 result<void> step_machine::begin(const mesh_plan& plan) {
-  const judged whole{*this};
+  const keeps_invariants checked{*this};
   TROUPE_ASSERT("A7", at_ == (leads_ ? stage::planned : stage::between));
   work_.clear();
   if (plan.kind == plan_kind::decode) {
@@ -93,7 +93,7 @@ void step_machine::measure_work() {
 // ---- results ------------------------------------------------------------------------------------------------------
 
 step_machine::effects step_machine::on_done(const mesh_plan& plan, const step_outcome& outcome, time_point now) {
-  const judged whole{*this};
+  const keeps_invariants checked{*this};
   TROUPE_ASSERT("A7", at_ == stage::begun);
   at_ = stage::between;
   effects out;
