@@ -22,6 +22,7 @@ template <class Message>
 struct envelope {
   protocols::rank_id source;
   Message body;
+  protocols::cache_epoch epoch = {}; ///< in which its sender decided to send it; 0: the sender is of no role
 };
 
 using protocols::transfer_kind;

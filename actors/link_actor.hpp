@@ -17,7 +17,8 @@ struct relink {
 /// would send to a role here, and the link makes it a frame. A link that cannot queue a frame has a peer that has not
 /// read for `limits::link_queue_frames_max` frames: the windows of the machines bound what is sent well below that, so
 /// it is a broken rank and not a busy one. What is sent while the peer is dead is dropped: it was meant for a
-/// generation that is no more (D4). Contract: A5, A26.
+/// generation that is no more (D4). What was decided before the peer's new lane began is dropped by that lane, for the
+/// same reason: a frame names the epoch of its decision. Contract: A5, A26, D8.
 class link_actor : public rank_actor {
 public:
   link_actor(caf::actor_config& config, const rank_context& rank, protocols::rank_id peer);
@@ -29,7 +30,7 @@ private:
   template <class... Messages>
   handlers frame_each(std::variant<Messages...>*);
   template <class Message>
-  void post(const Message& body);
+  void post(const envelope<Message>& letter);
 
   protocols::rank_id peer_;
   fabric::link_queues::key lane_ = 0; ///< of none yet

@@ -50,6 +50,7 @@ struct rank_context {
   protocols::cluster_plan plan;
   protocols::rank_id self;
   protocols::generation born; ///< of this process: the generation of all memory that it lends
+  protocols::cache_epoch epoch = protocols::first_epoch; ///< of the job when this process was started
   gpu::models::model_facts facts;
   std::filesystem::path model;
 
@@ -89,11 +90,13 @@ struct rank_context {
 
 /// Delivers what a machine wants sent: to the role actor on this rank, or to the link of the peer.
 /// `from` is the role that sends: what it sends within its own cell stays with that role on a rank that has several.
-void deliver(const rank_context& rank, protocols::role_kind from, protocols::send_message what);
+/// `decided_in`: the epoch that the role had come to when it decided to send it.
+void deliver(const rank_context& rank, protocols::role_kind from, protocols::send_message what,
+             protocols::cache_epoch decided_in);
 
-/// Tells the front how long a part of a request took here; `from` as for `deliver`.
-void report_timing(const rank_context& rank, protocols::role_kind from, protocols::request_id request,
-                   protocols::phase part, protocols::time_point began, protocols::time_point ended);
+/// Tells the front how long a part of a request took here.
+protocols::send_message timing_of(const rank_context& rank, protocols::request_id request, protocols::phase part,
+                                  protocols::time_point began, protocols::time_point ended);
 
 /// Decodes a frame of a peer's control lane and hands it to the role actor that it is for, or keeps it until the role
 /// is there (K12). What the sender may not say goes to nobody. Errors: those of the codec; unknown_type for a frame

@@ -34,21 +34,23 @@ void refuse(const rank_context& rank, rank_id source, const serve_message& messa
 /// To the actor of each role that takes it; the last of them gets the message itself and no copy. What comes before its
 /// role and finds no room is dropped by name: its sender's deadline ends what it was about (K12).
 template <class Message>
-void hand_to(const rank_context& rank, role_set takers, rank_id source, Message& body, std::size_t bytes) {
+void hand_to(const rank_context& rank, role_set takers, rank_id source, cache_epoch sent_in, Message& body,
+             std::size_t bytes) {
   while (!takers.empty()) {
     const auto role = takers.take_first();
-    auto told = rank.roles->tell(role, envelope<Message>{source, takers.empty() ? std::move(body) : body}, bytes);
+    auto told =
+        rank.roles->tell(role, envelope<Message>{source, takers.empty() ? std::move(body) : body, sent_in}, bytes);
     if (!told)
       base::log_warning("{} from rank {} dropped: {}", name(Message::type), source.value, told.error().what);
   }
 }
 
 /// Contract: K4. `as`: the role of this rank that sends; none: `source` is another rank.
-void hand_over(const rank_context& rank, rank_id source, serve_message body, std::size_t bytes,
+void hand_over(const rank_context& rank, rank_id source, cache_epoch sent_in, serve_message body, std::size_t bytes,
                std::optional<role_kind> as) {
   const auto takers = validate_message(rank.plan, rank.self, source, body, as);
   if (takers)
-    return std::visit([&](auto& message) { hand_to(rank, *takers, source, message, bytes); }, body);
+    return std::visit([&](auto& message) { hand_to(rank, *takers, source, sent_in, message, bytes); }, body);
   refuse(rank, source, body, takers.error());
 }
 
@@ -58,7 +60,7 @@ result<void> decode_and_hand_over(const rank_context& rank, const frame_view& fr
   const bool strict = (frame.header.flags & strict_payload) != 0;
   if (auto read = decode_payload(frame.payload, std::get<Message>(body), strict); !read)
     return read;
-  hand_over(rank, frame.header.source, std::move(body), frame.payload.size(), std::nullopt);
+  hand_over(rank, frame.header.source, frame.header.epoch, std::move(body), frame.payload.size(), std::nullopt);
   return {};
 }
 
@@ -72,23 +74,20 @@ result<void> accept_one_of(const rank_context& rank, const frame_view& frame, st
 
 } // namespace
 
-void deliver(const rank_context& rank, role_kind from, send_message what) {
+void deliver(const rank_context& rank, role_kind from, send_message what, cache_epoch decided_in) {
   if (what.to == rank.self) {
-    hand_over(rank, rank.self, std::move(what.body), 0, from);
+    hand_over(rank, rank.self, decided_in, std::move(what.body), 0, from);
     return;
   }
   std::visit(
       [&]<class Message>(Message& body) {
-        caf::anon_send(rank.links.at(what.to), envelope<Message>{rank.self, std::move(body)});
+        caf::anon_send(rank.links.at(what.to), envelope<Message>{rank.self, std::move(body), decided_in});
       },
       what.body);
 }
 
-void report_timing(const rank_context& rank, role_kind from, request_id request, phase part, time_point began,
-                   time_point ended) {
-  deliver(
-      rank, from,
-      {rank.plan.front(), timing{request, part, began.time_since_epoch().count(), ended.time_since_epoch().count()}});
+send_message timing_of(const rank_context& rank, request_id request, phase part, time_point began, time_point ended) {
+  return {rank.plan.front(), timing{request, part, began.time_since_epoch().count(), ended.time_since_epoch().count()}};
 }
 
 result<void> accept_frame(const rank_context& rank, const frame_view& frame) {

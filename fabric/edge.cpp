@@ -2,9 +2,16 @@
 
 #include <string>
 
+#include "protocols/cluster/epoch_fence.hpp"
+
 namespace troupe::fabric {
 
 using namespace protocols;
+
+result<void> edge::admit(const frame_header& header) const {
+  return !spans_epochs || header.epoch == cache_epoch{} ? result<void>{}
+                                                        : validate_frame_epoch(epoch, spans_epochs, header.epoch);
+}
 
 frame_header edge::stamp(frame_header header, std::uint64_t sequence, std::size_t payload_bytes) const noexcept {
   header.payload_bytes = static_cast<std::uint32_t>(payload_bytes);
@@ -12,7 +19,8 @@ frame_header edge::stamp(frame_header header, std::uint64_t sequence, std::size_
   header.source_generation = self_born;
   header.destination = peer;
   header.destination_generation = peer_born;
-  header.epoch = epoch;
+  if (!spans_epochs || header.epoch == cache_epoch{})
+    header.epoch = epoch;
   header.sequence = sequence;
   return header;
 }
@@ -27,9 +35,8 @@ result<void> edge::judge(const frame_header& header, std::uint64_t expected_sequ
                 "rank " + std::to_string(peer.value) + " generation " + std::to_string(header.source_generation.value) +
                     " to generation " + std::to_string(header.destination_generation.value) + ", the edge has " +
                     std::to_string(peer_born.value) + " and " + std::to_string(self_born.value));
-  if (header.epoch != epoch)
-    return fail(fault::stale_epoch, "rank " + std::to_string(peer.value) + " sent a frame of epoch " +
-                                        std::to_string(header.epoch.value) + ", now " + std::to_string(epoch.value));
+  if (auto holds = validate_frame_epoch(epoch, spans_epochs, header.epoch); !holds)
+    return fail(holds.error().code, "rank " + std::to_string(peer.value) + ": " + holds.error().what);
   if (header.sequence != expected_sequence)
     return fail(fault::wrong_sequence, "rank " + std::to_string(peer.value) + " sent frame " +
                                            std::to_string(header.sequence) + " where " +

@@ -5,17 +5,22 @@
 
 namespace troupe::fabric {
 
-/// Who the two ends of a lane are, agreed in the hello, and in which epoch they speak; stands in every frame of the
-/// lane and is judged in each. `serve` has one epoch, the first; a frame of another was made for a world that is not
-/// there. Contract: A21, A22, D2.
+/// Who the two ends of a lane are, and in which epoch they have begun it, agreed in the hello; stands in every frame of
+/// the lane and is judged in each. A lane of typed messages between two ranks lasts while others are lost: its frames
+/// name the epoch in which their sender decided to send them, that of the edge or a later one (epoch_fence.hpp). Every
+/// other lane lives in one epoch. Contract: A21, A22, D2, D8.
 struct edge {
   protocols::rank_id self;
   protocols::generation self_born;
   protocols::rank_id peer;
   protocols::generation peer_born;
-  protocols::cache_epoch epoch{};
+  protocols::cache_epoch epoch{}; ///< in which the edge was begun
+  bool spans_epochs = false;      ///< frames of later epochs may follow
 
-  /// `header` as it leaves this end.
+  /// Whether a frame may leave this end: one that was decided before the edge was begun is meant for the process that
+  /// had the peer's place before. Errors: stale_epoch.
+  protocols::result<void> admit(const protocols::frame_header& header) const;
+  /// `header` as it leaves this end. A header that names no epoch gets the edge's.
   protocols::frame_header stamp(protocols::frame_header header, std::uint64_t sequence,
                                 std::size_t payload_bytes) const noexcept;
 

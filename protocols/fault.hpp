@@ -25,7 +25,7 @@ namespace troupe::protocols {
   X(9, wrong_sequence, "a frame of this edge was lost, repeated or reordered", "lane closes")                          \
   X(10, wrong_rank, "the frame names another rank than the one that the edge belongs to", "lane closes")               \
   X(11, stale_generation, "the sender or the addressee is of an older generation", "lane closes, hello refused")       \
-  X(12, stale_epoch, "the frame belongs to another epoch", "lane closes")                                              \
+  X(12, stale_epoch, "the frame belongs to another epoch", "dropped, or lane closes")                                  \
   X(13, wrong_job, "the hello carries another job's token", "connection refused")                                      \
   X(14, lane_full, "the lane's bounded bytes are in flight", "sender waits for writable")                              \
   X(15, peer_gone, "the peer closed its end or died", "rank fails its cell")                                           \

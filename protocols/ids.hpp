@@ -25,7 +25,7 @@ struct strong_id {
 using rank_id = strong_id<struct rank_tag, std::uint32_t>;
 /// How many times a rank (or a slot) has been taken into use; part of its identity.
 using generation = strong_id<struct generation_tag, std::uint32_t>;
-/// A world of cached state; a hard cut starts the next one.
+/// A world of cached state, counted over the job. The supervisor begins the next one with each loss of ranks.
 using cache_epoch = strong_id<struct epoch_tag, std::uint64_t>;
 /// Monotonic over every action of one leader.
 using call_id = strong_id<struct call_tag, std::uint64_t>;
@@ -46,6 +46,8 @@ using token_id = std::int32_t;
 
 /// The supervisor speaks the wire too, under a rank id that no spec can reach.
 inline constexpr rank_id supervisor_rank{0xffff'fffeu};
+/// The epoch in which a job starts. 0 is that of edges that are of no epoch: control sockets, and clients of the front.
+inline constexpr cache_epoch first_epoch{1};
 /// Clients of the front (the command line, an embedding service).
 inline constexpr rank_id client_rank{0xffff'fffdu};
 

@@ -8,7 +8,7 @@ using namespace protocols;
 
 cell_actor::cell_actor(caf::actor_config& config, const rank_context& rank, actor_kind kind, cell_id cell,
                        caf::actor executor)
-    : rank_actor(config, rank, std::string{protocols::name(rank.plan.cell(cell).role)}, kind),
+    : role_actor(config, rank, std::string{protocols::name(rank.plan.cell(cell).role)}, kind),
       cell_(rank.plan.cell(cell)), place_(*cell_.place_of(rank.self)), executor_(std::move(executor)) {}
 
 rank_actor::handlers cell_actor::make_handlers() {
@@ -20,12 +20,8 @@ rank_actor::handlers cell_actor::make_handlers() {
   return clock.or_else(member_handlers()).or_else(leads() ? leader_handlers() : handlers{});
 }
 
-void cell_actor::send_out(send_message message) {
-  deliver(rank_, cell_.role, std::move(message));
-}
-
 void cell_actor::report(request_id request, phase part, time_point began, time_point ended) {
-  report_timing(rank_, cell_.role, request, part, began, ended);
+  send_out(cell_.role, timing_of(rank_, request, part, began, ended));
 }
 
 } // namespace troupe::actors

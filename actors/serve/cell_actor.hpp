@@ -6,8 +6,8 @@
 
 #include <caf/all.hpp>
 
-#include "actors/rank_actor.hpp"
 #include "actors/serve/admission_table.hpp"
+#include "actors/serve/role_actor.hpp"
 #include "runtime/base/overloaded.hpp"
 
 namespace troupe::actors {
@@ -15,7 +15,7 @@ namespace troupe::actors {
 /// Base of the actors of encode, prefill and decode ranks. Every rank has a member machine; the first rank also has a
 /// leader machine. This class provides the tick, the sender's place in the cell, and the performing of effects.
 /// Contract: A4, B15.
-class cell_actor : public rank_actor {
+class cell_actor : public role_actor {
 protected:
   cell_actor(caf::actor_config& config, const rank_context& rank, protocols::actor_kind kind, protocols::cell_id cell,
              caf::actor executor);
@@ -31,7 +31,7 @@ protected:
   /// Sends what is a message, and gives every other effect to that of `others` that takes it.
   template <class Effects, class... Others>
   void carry_out(Effects what, Others... others) {
-    const base::overloaded each{[this](protocols::send_message& message) { send_out(std::move(message)); },
+    const base::overloaded each{[this](protocols::send_message& message) { send_out(cell_.role, std::move(message)); },
                                 std::move(others)...};
     for (auto& effect : what)
       std::visit(each, effect);
@@ -65,7 +65,6 @@ protected:
 
 private:
   handlers make_handlers() final;
-  void send_out(protocols::send_message message);
 };
 
 } // namespace troupe::actors

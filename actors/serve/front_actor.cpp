@@ -51,7 +51,7 @@ failure failure_in(const write_completed& end) {
 } // namespace
 
 front_actor::front_actor(caf::actor_config& config, const rank_context& rank, parts made_of)
-    : rank_actor(config, rank, "front", actor_kind::front), parts_(std::move(made_of)),
+    : role_actor(config, rank, "front", actor_kind::front), parts_(std::move(made_of)),
       machine_(rank.plan, options_of(rank)), sessions_(session_options(rank)) {
   link_to(parts_.ingest);
 }
@@ -201,7 +201,7 @@ void front_actor::perform(front_machine::effects what) {
   std::vector<write_completed> refused;
   for (auto& effect : what) {
     if (auto* const message = std::get_if<send_message>(&effect))
-      deliver(rank_, serve_role::front, std::move(*message));
+      send_out(serve_role::front, std::move(*message));
     else if (const auto* const pixels = std::get_if<front_machine::write_pixels>(&effect))
       write_pixels(*pixels, refused);
     else if (const auto* const token = std::get_if<front_machine::emit_token>(&effect))
@@ -284,7 +284,7 @@ template <class Message>
 void front_actor::tell(fabric::link_queues::key client, const Message& what) {
   std::vector<std::byte> payload;
   encode_payload(what, payload);
-  const auto posted = rank_.wire->post(client, Message::type, call_id{}, std::move(payload));
+  const auto posted = rank_.wire->post(client, {.type = Message::type}, std::move(payload));
   if (posted)
     return;
   if (posted.error().code == fault::queue_full)

@@ -10,8 +10,8 @@
 
 #include <caf/all.hpp>
 
-#include "actors/rank_actor.hpp"
 #include "actors/serve/ingest_actor.hpp"
+#include "actors/serve/role_actor.hpp"
 #include "gpu/models/text_io.hpp"
 #include "protocols/serve/front_machine.hpp"
 #include "protocols/serve/session_machine.hpp"
@@ -31,7 +31,7 @@ using drain_atom = caf::atom_constant<caf::atom("drain")>;
 
 /// The front: takes questions from clients, carries out what `session_machine` and `front_machine` decide, turns tokens
 /// into text. Contract: A3, C24, D5, I4, K9.
-class front_actor : public rank_actor {
+class front_actor : public role_actor {
 public:
   struct parts {
     std::shared_ptr<const gpu::models::tokenizer> words;

@@ -98,7 +98,12 @@ result<std::unique_ptr<lane>> connect(lane_kind kind, const endpoint& to, const 
   if (!socket)
     return tl::unexpected<failure>{std::move(socket.error())};
 
-  const edge between{.self = self.rank, .self_born = self.born, .peer = to.rank, .peer_born = to.born};
+  const edge between{.self = self.rank,
+                     .self_born = self.born,
+                     .peer = to.rank,
+                     .peer_born = to.born,
+                     .epoch = self.epoch,
+                     .spans_epochs = spans_epochs(say.channel)};
   hello said = say;
   said.build = self.build;
   base::fill_random(said.nonce);

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "fabric/edge.hpp"
 #include "fabric/lanes/lane.hpp"
 #include "protocols/cluster/life_messages.hpp"
 #include "protocols/wire/edge_messages.hpp"
@@ -19,6 +20,7 @@ struct identity {
   protocols::generation born;
   std::array<std::byte, 32> job_token{};
   std::string build;
+  protocols::cache_epoch epoch{}; ///< of the job when this rank was started; that of the edges that it connects
 };
 
 struct lane_options {
@@ -46,11 +48,11 @@ struct incoming {
 /// Threads: all calls from one thread (the wire thread or the one that sets the rank up); nothing runs in between.
 class listener {
 public:
-  /// `expects` says whether a hello of that rank, generation, channel and group is part of the plan; a failure refuses.
-  using hello_check = std::function<protocols::result<void>(protocols::rank_id peer, protocols::generation born,
-                                                            const protocols::hello& said)>;
+  /// `expects` says whether a hello of that rank, generation, epoch, channel and group is part of the plan; a failure
+  /// refuses.
+  using hello_check = std::function<protocols::result<void>(const edge& between, const protocols::hello& said)>;
   /// Hears of each hello whose lane has come to be, before the next one is checked.
-  using notice = std::function<void(protocols::rank_id peer, protocols::generation born, const protocols::hello& said)>;
+  using notice = std::function<void(const edge& between, const protocols::hello& said)>;
 
   /// `unix_path` empty: no shared-memory lanes; `tcp_address` empty: no TCP. Errors: config_invalid with address and
   /// errno in words ("cannot listen on 127.0.0.1:9000: address in use; ...").

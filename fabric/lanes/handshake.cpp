@@ -34,8 +34,10 @@ std::vector<std::byte> words_of(message_type type, const edge& sender, std::span
     for (int shift = 0; shift < 32; shift += 8)
       out.push_back(static_cast<std::byte>(word >> shift));
   };
-  for (const std::uint32_t word : {static_cast<std::uint32_t>(type), sender.self.value, sender.self_born.value,
-                                   sender.peer.value, sender.peer_born.value})
+  for (const std::uint32_t word :
+       {static_cast<std::uint32_t>(type), sender.self.value, sender.self_born.value, sender.peer.value,
+        sender.peer_born.value, static_cast<std::uint32_t>(sender.epoch.value),
+        static_cast<std::uint32_t>(sender.epoch.value >> 32)})
     add(word);
   for (const auto word : more)
     add(word);
@@ -54,7 +56,8 @@ edge sender_of(const frame_header& header) noexcept {
   return {.self = header.source,
           .self_born = header.source_generation,
           .peer = header.destination,
-          .peer_born = header.destination_generation};
+          .peer_born = header.destination_generation,
+          .epoch = header.epoch};
 }
 
 proof proof_of_hello(const std::array<std::byte, 32>& job_token, const edge& sender, const hello& said) {

@@ -47,7 +47,7 @@ edge sender_of(const protocols::frame_header& header) noexcept;
 
 /// What shows in a hello that `sender` knows the job's token, and in a welcome that the one who answers does: the token
 /// itself would go to whoever listens where a peer was. A hello that was overheard begins no edge again, since the
-/// generations of both sides stand in it and an edge is begun once in each. Contract: K5.
+/// generations of both sides and the epoch stand in it and an edge is begun once in each. Contract: K5.
 proof proof_of_hello(const std::array<std::byte, 32>& job_token, const edge& sender, const protocols::hello& said);
 proof proof_of_welcome(const std::array<std::byte, 32>& job_token, const edge& sender,
                        const std::array<std::byte, 16>& nonce);

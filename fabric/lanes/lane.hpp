@@ -40,8 +40,10 @@ public:
   // ---- producer side: one thread at a time ----
 
   /// Sends header and payload as one frame, or nothing of it. The lane sets payload length, source, destination, their
-  /// generations, epoch, sequence and checksum; type, flags and call are the caller's.
-  /// Errors: lane_full (nothing was taken; wait for `writable`), peer_gone, frame_too_long.
+  /// generations, sequence and checksum; type, flags and call are the caller's, and so is the epoch on a lane that
+  /// lasts while others are lost (edge.hpp); 0 stands for the lane's own.
+  /// Errors: lane_full (nothing was taken; wait for `writable`), peer_gone, frame_too_long, stale_epoch (the frame is
+  /// older than the edge).
   /// Never blocks, never allocates once warm.
   virtual protocols::result<void> try_send(protocols::frame_header header, std::span<const std::byte> payload) = 0;
 

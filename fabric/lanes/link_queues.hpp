@@ -19,8 +19,10 @@ public:
 
   virtual ~link_queues() = default;
 
-  /// Queues one frame. Errors: queue_full (the link's bounds are reached), peer_gone (also a key of no link).
-  virtual protocols::result<void> post(key which, protocols::message_type type, protocols::call_id call,
+  /// Queues one frame; type, flags, call and epoch are the caller's. Errors: queue_full (the link's bounds are
+  /// reached), peer_gone (also a key of no link). A frame that its lane finds of an older epoch is dropped later, by
+  /// name.
+  virtual protocols::result<void> post(key which, const protocols::frame_header& header,
                                        std::vector<std::byte> payload) = 0;
   /// The receiver has finished with one frame of that link, so the link may accept another.
   virtual void handled(key which) = 0;

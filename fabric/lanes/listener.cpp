@@ -169,10 +169,12 @@ result<incoming> socket_listener::welcome_peer(handshake& with, const frame_view
   const edge between{.self = self_.rank,
                      .self_born = self_.born,
                      .peer = first.header.source,
-                     .peer_born = first.header.source_generation};
+                     .peer_born = first.header.source_generation,
+                     .epoch = first.header.epoch,
+                     .spans_epochs = spans_epochs(said.channel)};
   if (const auto ours = between.judge(first.header, 0); !ours)
     return refused(ours.error());
-  if (const auto expected = expects_(between.peer, between.peer_born, said); !expected)
+  if (const auto expected = expects_(between, said); !expected)
     return refused(expected.error());
 
   auto descriptors = with.reader.take_descriptors();
@@ -200,7 +202,7 @@ result<incoming> socket_listener::welcome_peer(handshake& with, const frame_view
   if (const auto sent = send_handshake(with.socket.get(), handshake_frame(between, answer), {}, time_point{}); !sent)
     return refused(sent.error());
   if (begun_)
-    begun_(between.peer, between.peer_born, said);
+    begun_(between, said);
   return incoming{.with = std::move(made),
                   .peer = between.peer,
                   .peer_born = between.peer_born,

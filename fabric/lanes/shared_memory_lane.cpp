@@ -136,6 +136,8 @@ private:
 };
 
 result<void> shared_memory_lane::try_send(frame_header header, std::span<const std::byte> payload) {
+  if (auto allowed = edge_.admit(header); !allowed)
+    return allowed;
   auto room = make_room(limits::frame_header_bytes + payload.size());
   if (!room)
     return tl::unexpected<failure>{std::move(room.error())};

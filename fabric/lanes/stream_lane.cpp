@@ -51,6 +51,8 @@ failure stream_lane::peer_gone(std::string_view how) const {
 // ---- producer side ----
 
 result<void> stream_lane::try_send(frame_header header, std::span<const std::byte> payload) {
+  if (auto allowed = edge_.admit(header); !allowed)
+    return allowed;
   const std::lock_guard lock{sending_};
   if (auto room = make_room(limits::frame_header_bytes + payload.size()); !room)
     return room;

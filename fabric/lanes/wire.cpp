@@ -14,6 +14,7 @@
 #include "runtime/base/assert.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/flight_recorder.hpp"
+#include "runtime/base/log.hpp"
 
 namespace troupe::fabric {
 
@@ -133,8 +134,7 @@ void wire::handled(key which) {
     wake();
 }
 
-protocols::result<void> wire::post(key which, protocols::message_type type, protocols::call_id call,
-                                   std::vector<std::byte> payload) {
+protocols::result<void> wire::post(key which, const protocols::frame_header& header, std::vector<std::byte> payload) {
   {
     const std::lock_guard lock{mutex_};
     const auto known = held_.find(which);
@@ -145,9 +145,6 @@ protocols::result<void> wire::post(key which, protocols::message_type type, prot
       return protocols::fail(protocols::fault::queue_full, "link");
     ++held.queued_frames;
     held.queued_bytes += payload.size();
-    protocols::frame_header header;
-    header.type = type;
-    header.call = call;
     posted_.push_back({which, {header, std::move(payload)}});
   }
   if (sleeping_.load(std::memory_order_seq_cst))
@@ -198,12 +195,16 @@ bool wire::send_some(link& one) {
   while (!one.queue.empty()) {
     const auto& next = one.queue.front();
     const auto sent = one.with->try_send(next.header, next.payload);
-    if (!sent) {
+    if (!sent && !protocols::drops_frame(sent.error().code)) {
       if (protocols::ends_link(sent.error().code))
         lose(one, sent.error());
       return moved;
     }
-    note_frame(protocols::flight_action::frame_sent, one.what.peer, next.header, next.payload.size());
+    if (sent)
+      note_frame(protocols::flight_action::frame_sent, one.what.peer, next.header, next.payload.size());
+    else
+      base::log_warning("{} to rank {} dropped: {}", protocols::name(next.header.type), one.what.peer.value,
+                        protocols::to_string(sent.error()));
     one.held->queued_bytes -= next.payload.size();
     --one.held->queued_frames;
     one.queue.pop_front();

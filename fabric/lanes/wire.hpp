@@ -74,7 +74,7 @@ public:
   void remove(key which) override;
   void handled(key which) override;
 
-  protocols::result<void> post(key which, protocols::message_type type, protocols::call_id call,
+  protocols::result<void> post(key which, const protocols::frame_header& header,
                                std::vector<std::byte> payload) override;
 
   /// Takes over accepting; `on_lane` gets each lane that came to be, `on_refused` a line for each that did not.

@@ -29,9 +29,11 @@ std::set<lane_name> lanes_of(const cluster_plan& plan, rank_id self) {
 
 } // namespace
 
-edge_machine::edge_machine(const cluster_plan& plan, rank_id self, generation born, recovery_deadlines waits)
-    : self_(self), born_(born), waits_(waits), label_(plan.rank(self).label), is_front_(plan.is_front(self)),
-      planned_(lanes_of(plan, self)), listed_(plan.ranks.size()), known_(plan.ranks.size()) {}
+edge_machine::edge_machine(const cluster_plan& plan, rank_id self, generation born, cache_epoch epoch,
+                           recovery_deadlines waits)
+    : self_(self), born_(born), waits_(waits), fence_(epoch), label_(plan.rank(self).label),
+      is_front_(plan.is_front(self)), planned_(lanes_of(plan, self)), listed_(plan.ranks.size()),
+      known_(plan.ranks.size()) {}
 
 edge_machine::driver edge_machine::driver_of(const lane_name& which) const {
   const bool sends_tokens = which.channel == channel_kind::tokens && !is_front_;
@@ -63,7 +65,7 @@ time_point edge_machine::deadline_with(rank_id peer, time_point deadline, time_p
   return std::min<time_point>(deadline, now + waits_.reconnect);
 }
 
-result<void> edge_machine::validate_hello(rank_id peer, generation born, const hello& said) const {
+result<void> edge_machine::validate_hello(rank_id peer, generation born, cache_epoch epoch, const hello& said) const {
   const lane_name which{peer, said.channel, said.group};
   if (said.channel == channel_kind::group && !planned_.contains(which))
     return fail(fault::wrong_group, "group " + std::to_string(said.group.value) + " does not join rank " +
@@ -74,6 +76,8 @@ result<void> edge_machine::validate_hello(rank_id peer, generation born, const h
   if (!connects || born < known(peer))
     return fail(fault::stale_generation,
                 "generation " + std::to_string(born.value) + ", now " + std::to_string(known(peer).value));
+  if (auto holds = fence_.validate_hello(epoch, peer); !holds)
+    return holds;
   if (begun(which) >= born)
     return fail(fault::wrong_sequence, "rank " + std::to_string(peer.value) + " has begun this edge before");
   return {};
@@ -88,6 +92,7 @@ result<void> edge_machine::on_lost(const lost& news) {
   for (const auto rank : news.ranks)
     if (rank.value >= known_.size())
       return fail(fault::bad_value, "rank " + std::to_string(rank.value));
+  fence_.on_lost(news);
   for (const auto rank : news.ranks)
     on_news(rank, news.next);
   return {};

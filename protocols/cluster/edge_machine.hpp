@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "protocols/cluster/cluster_plan.hpp"
+#include "protocols/cluster/epoch_fence.hpp"
 #include "protocols/cluster/life_messages.hpp"
 #include "protocols/cluster/recovery_deadlines.hpp"
 #include "protocols/fault.hpp"
@@ -32,6 +33,7 @@ struct lane_name {
 /// was accepted: after the hello it may still fail for lack of descriptors or memory, and the peer must be able to
 /// retry. A begun lane, or a `lost` message, excludes all earlier generations of the peer. A hello of the new
 /// generation may arrive before the `lost` message for the old one; its lanes are kept.
+/// Epochs: an edge begins in the epoch of the rank that connects it, which is the later one of the two.
 /// Contract: B9, D2, K1, K2, K5, K14.
 /// Threads: call under the owner's lock. Any thread may call `planned` and `driver_of`, whose results never change.
 class edge_machine {
@@ -41,7 +43,8 @@ public:
     executor, ///< of the group's cell, or of the leader that sends tokens, drives it itself
   };
 
-  edge_machine(const cluster_plan& plan, rank_id self, generation born, recovery_deadlines waits);
+  /// `epoch`: of the job when this rank was started.
+  edge_machine(const cluster_plan& plan, rank_id self, generation born, cache_epoch epoch, recovery_deadlines waits);
 
   const std::set<lane_name>& planned() const noexcept { return planned_; }
   driver driver_of(const lane_name& which) const;
@@ -55,10 +58,13 @@ public:
   /// `recovery_deadlines::reconnect`.
   time_point deadline_with(rank_id peer, time_point deadline, time_point now) const;
 
-  /// Whether a peer of that generation may begin the lane that its hello names; nothing changes.
+  /// Whether a peer of that generation may begin the lane that its hello names, in `epoch`; nothing changes.
   /// Errors: wrong_group, wrong_rank (the plan has no such lane that the peer connects), stale_generation (a later one
-  /// is known), wrong_sequence (the peer has begun this lane before).
-  result<void> validate_hello(rank_id peer, generation born, const hello& said) const;
+  /// is known), stale_epoch (the peer was lost since, or this rank is of a later epoch), wrong_sequence (the peer has
+  /// begun this lane before).
+  result<void> validate_hello(rank_id peer, generation born, cache_epoch epoch, const hello& said) const;
+  /// Whether what a peer said of itself in `sent_in` still holds. Errors: stale_epoch (it was lost since).
+  result<void> validate_word(rank_id peer, cache_epoch sent_in) const { return fence_.validate(sent_in, peer); }
   /// The lane of a hello that was welcome is there.
   void on_begun(const lane_name& which, generation born);
   /// Whether the end of a lane to generation `born` of the peer matters. False: a later generation is known.
@@ -95,6 +101,7 @@ private:
   rank_id self_;
   generation born_;
   recovery_deadlines waits_;
+  epoch_fence fence_;
   std::string label_;
   bool is_front_ = false;
   std::set<lane_name> planned_;

@@ -444,7 +444,8 @@ void life_machine::begin_abort(effects& out, outcome how, std::string cause, tim
     out.push_back(to_all{*order_});
     return;
   }
-  lost everything{.ranks = {}, .next = generation{0}, .cause = std::move(cause)};
+  epoch_ = epoch_.next();
+  lost everything{.ranks = {}, .next = generation{0}, .cause = std::move(cause), .epoch = epoch_};
   std::vector<rank_id> others;
   for (const auto& rank : plan_.ranks) {
     everything.ranks.push_back(rank.id);

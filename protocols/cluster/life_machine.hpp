@@ -145,6 +145,8 @@ public:
   state current() const noexcept { return state_; }
   life_state at(rank_id rank) const { return ranks_.at(rank.value).at; }
   generation born(rank_id rank) const { return ranks_.at(rank.value).born; }
+  /// Of the job, for a rank that is started now.
+  cache_epoch epoch() const noexcept { return epoch_; }
   /// Whose failure was the last loss, once: for the flight recorder.
   std::optional<first_cause> take_blamed() noexcept { return std::exchange(blamed_, std::nullopt); }
   /// The start or the end of the cluster waits for this rank: it has not taken the step that was ordered (in the parity
@@ -218,6 +220,7 @@ private:
   life_state ordered_ = life_state::joined; ///< the step that starting ranks may take
   time_point deadline_;                     ///< of the present state; ready has none
   generation newest_{1};                    ///< of the whole job: each recovery draws the next
+  cache_epoch epoch_ = first_epoch;         ///< of the whole job: each loss of ranks begins the next
   time_point lost_at_;                      ///< begin of the recovery
   std::optional<rank_id> unreached_;        ///< cannot be restarted, and a newcomer has said that it cannot reach it
   std::optional<shutdown> order_;           ///< the latest; also for a rank that joins after it

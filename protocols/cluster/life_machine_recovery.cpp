@@ -23,6 +23,7 @@ void life_machine::begin_recovery(effects& out, const std::vector<rank_id>& unit
     lost_at_ = now;
   state_ = state::recovering;
   newest_ = newest_.next();
+  epoch_ = epoch_.next();
   ordered_ = life_state::joined;
   // Others serve meanwhile; a process that is starved, or lets go of a device, may take long to die of SIGKILL.
   deadline_ = now + std::chrono::milliseconds{timeouts_.start_ms};
@@ -40,7 +41,7 @@ void life_machine::begin_recovery(effects& out, const std::vector<rank_id>& unit
   }
   for (auto& rank : ranks_)
     rank.admits = admission::none;
-  out.push_back(to_ranks{surviving(), lost{starting(), newest_, cause.text}});
+  out.push_back(to_ranks{surviving(), lost{starting(), newest_, cause.text, epoch_}});
   if (!left_over.empty())
     out.push_back(order_to_kill(std::move(left_over)));
   restart_if_gone(out, now);

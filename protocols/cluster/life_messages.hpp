@@ -54,11 +54,12 @@ struct launch {
   generation born;
   std::uint32_t drills = 0;          ///< 1: fault injection is accepted
   std::vector<injection_rule> rules; ///< armed before anything is made, so that a start can be drilled
+  cache_epoch epoch = {};            ///< of the job when the rank is started
 
   template <class Self, class Archive>
   static void fields(Self& self, Archive& archive) {
     archive.required(self.job_token, self.job, self.run_directory, self.spec_json, self.born, self.drills);
-    archive.appended(self.rules);
+    archive.appended(self.rules, self.epoch);
   }
   bool operator==(const launch&) const = default;
 };
@@ -172,11 +173,13 @@ struct lost {
   static constexpr auto type = message_type::lost;
   std::vector<rank_id> ranks;
   generation next;
-  std::string cause; ///< of the first that failed, for the requests that end with it
+  std::string cause;      ///< of the first that failed, for the requests that end with it
+  cache_epoch epoch = {}; ///< that begins with this loss
 
   template <class Self, class Archive>
   static void fields(Self& self, Archive& archive) {
     archive.required(self.ranks, self.next, self.cause);
+    archive.appended(self.epoch);
   }
   bool operator==(const lost&) const = default;
 };

@@ -37,6 +37,10 @@ enum class channel_kind : std::uint8_t {
 constexpr bool is_valid(channel_kind kind) noexcept {
   return kind >= channel_kind::control && kind <= channel_kind::tokens;
 }
+/// Whether a lane of this kind outlives the loss of other ranks and carries what is decided after it.
+constexpr bool spans_epochs(channel_kind kind) noexcept {
+  return kind == channel_kind::control;
+}
 
 /// First frame of an edge, from the side that connects.
 /// Contract: A27; fault::wrong_job when the token is another's.

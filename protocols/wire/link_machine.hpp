@@ -28,11 +28,16 @@ struct link_bounds {
   bool may_read(std::size_t unhandled) const noexcept { return unhandled < unhandled_max; }
 };
 
+/// Whether a frame that its lane refuses is dropped, and the link goes on: it was decided before the edge began, so it
+/// is meant for the process that had the peer's place before. Contract: D8.
+constexpr bool drops_frame(fault unsent) noexcept {
+  return unsent == fault::stale_epoch;
+}
 /// Whether a link is lost when its lane refuses a frame. A full lane is none of that: what is queued waits; a
 /// heartbeat, which passes the queue by, is dropped. Whoever reads nothing is heard all the same, and whoever is not
 /// read has a lane's worth of frames on the way.
 constexpr bool ends_link(fault unsent) noexcept {
-  return unsent != fault::lane_full;
+  return unsent != fault::lane_full && !drops_frame(unsent);
 }
 
 /// One link of a wire, from the lane that was handed in to the lane that is closed.

@@ -1,5 +1,6 @@
 #include "runtime/cluster/rank_drills.hpp"
 
+#include <limits>
 #include <optional>
 
 #include "gpu/backend.hpp"
@@ -39,6 +40,7 @@ void take_deliveries(const actors::rank_context& rank,
     header.type = static_cast<message_type>(rule.message);
     header.source = rule.source;
     header.destination = rank.self;
+    header.epoch = cache_epoch{std::numeric_limits<std::uint64_t>::max()}; // what is tried is the message, not its age
     if (auto taken = actors::accept_frame(rank, {header, rule.payload}); !taken)
       on_refused(rule.source, taken.error());
   });

@@ -31,14 +31,14 @@ flight_record edge_to(const lane_name& which) noexcept {
 
 } // namespace
 
-result<void> rank_runtime::validate_hello(rank_id peer, generation born, const hello& said) const {
+result<void> rank_runtime::validate_hello(const fabric::edge& between, const hello& said) const {
   const std::lock_guard lock{mutex_};
-  return edges_.validate_hello(peer, born, said);
+  return edges_.validate_hello(between.peer, between.peer_born, between.epoch, said);
 }
 
-void rank_runtime::note_begun(rank_id peer, generation born, const hello& said) {
+void rank_runtime::note_begun(const fabric::edge& between, const hello& said) {
   const std::lock_guard lock{mutex_};
-  edges_.on_begun({peer, said.channel, said.group}, born);
+  edges_.on_begun({between.peer, said.channel, said.group}, between.peer_born);
 }
 
 void rank_runtime::on_incoming(fabric::incoming lane) {
@@ -191,6 +191,10 @@ result<void> rank_runtime::on_control_frame(rank_id peer, const frame_view& fram
     return fail(fault::bad_value, "region " + told.purpose + " is none that this rank writes");
   {
     const std::lock_guard lock{mutex_};
+    if (const auto holds = edges_.validate_word(peer, frame.header.epoch); !holds) {
+      base::log_warning("region {} of rank {} dropped: {}", told.purpose, peer.value, to_string(holds.error()));
+      return {};
+    }
     announced_[{peer, told.purpose}] = told.card;
   }
   arrived_.notify_all();

@@ -56,8 +56,8 @@ result<child_process> rank_launcher::spawn(protocols::rank_id rank, int control)
   return child_process::spawn(command, given, program);
 }
 
-result<std::unique_ptr<supervised_rank>> rank_launcher::launch(const protocols::rank_plan& rank,
-                                                               protocols::generation born) {
+result<std::unique_ptr<supervised_rank>>
+rank_launcher::launch(const protocols::rank_plan& rank, protocols::generation born, protocols::cache_epoch epoch) {
   auto control = make_stream_pair();
   if (!control)
     return tl::unexpected{control.error()};
@@ -78,7 +78,8 @@ result<std::unique_ptr<supervised_rank>> rank_launcher::launch(const protocols::
                                                     .spec_json = job_.spec_json,
                                                     .born = born,
                                                     .drills = job_.drills ? 1u : 0u,
-                                                    .rules = std::move(rules)});
+                                                    .rules = std::move(rules),
+                                                    .epoch = epoch});
   if (!told && told.error().code != protocols::fault::peer_gone) { // how it ended will be said
     started->kill();
     return tl::unexpected{told.error()};

@@ -40,7 +40,7 @@ public:
 
   /// Of the build that the job began with (K18). Errors: config_invalid (the program cannot be started), no_memory.
   protocols::result<std::unique_ptr<supervised_rank>> launch(const protocols::rank_plan& rank,
-                                                             protocols::generation born);
+                                                             protocols::generation born, protocols::cache_epoch epoch);
 
 private:
   rank_launcher(job_data job, pipe_ends death, supervisor_pulse pulse, held_program program);

@@ -158,7 +158,7 @@ result<void> rank_runtime::announce_regions(const std::set<rank_id>& to) {
     std::vector<std::byte> payload;
     encode_payload(announcement, payload);
     const auto key = wired_.at({writer, channel_kind::control, group_id{}});
-    if (auto sent = wire_.post(key, region::type, call_id{}, std::move(payload)); !sent)
+    if (auto sent = wire_.post(key, {.type = region::type}, std::move(payload)); !sent)
       return sent;
   }
   return {};

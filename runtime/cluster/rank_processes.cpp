@@ -26,7 +26,7 @@ result<void> rank_processes::start_all(rank_launcher::job_data how) {
   launcher_.emplace(std::move(*launcher));
   constexpr generation first{1};
   for (const auto& rank : plan_.ranks) {
-    auto started = launcher_->launch(rank, first);
+    auto started = launcher_->launch(rank, first, first_epoch);
     if (!started)
       return tl::unexpected{started.error()};
     ranks_.push_back(std::move(*started));
@@ -38,8 +38,8 @@ result<void> rank_processes::start_all(rank_launcher::job_data how) {
   return {};
 }
 
-result<void> rank_processes::start_again(rank_id rank, generation born) {
-  auto started = launcher_->launch(plan_.rank(rank), born);
+result<void> rank_processes::start_again(rank_id rank, generation born, cache_epoch epoch) {
+  auto started = launcher_->launch(plan_.rank(rank), born, epoch);
   if (!started)
     return tl::unexpected{started.error()};
   ranks_[rank.value] = std::move(*started);

@@ -28,7 +28,8 @@ public:
   /// One process after the other, in plan order. Errors: those of the launcher; those started before are there.
   protocols::result<void> start_all(rank_launcher::job_data how);
   /// In the place of the process that has ended; nothing of that one is looked at after this.
-  protocols::result<void> start_again(protocols::rank_id rank, protocols::generation born);
+  protocols::result<void> start_again(protocols::rank_id rank, protocols::generation born,
+                                      protocols::cache_epoch epoch);
 
   const std::vector<std::unique_ptr<supervised_rank>>& all() const noexcept { return ranks_; }
   supervised_rank& at(protocols::rank_id rank) { return *ranks_.at(rank.value); }

@@ -52,17 +52,19 @@ result<void> timed(start_part part, const Act& act) {
 rank_runtime::rank_runtime(const launch& start, cluster_spec spec, cluster_plan plan, rank_id self,
                            std::string spec_digest, events calls)
     : calls_(std::move(calls)), run_directory_(start.run_directory), spec_digest_(std::move(spec_digest)),
-      edges_(plan, self, start.born, recovery_deadlines{spec.timeouts}) {
+      edges_(plan, self, start.born, start.epoch, recovery_deadlines{spec.timeouts}) {
   context_.spec = std::move(spec);
   context_.plan = std::move(plan);
   context_.self = self;
   context_.born = start.born;
+  context_.epoch = start.epoch;
   context_.model = context_.spec.model_path;
   context_.wire = &wire_;
   context_.fail_rank = calls_.on_failure;
   context_.turns = std::make_unique<base::progress_table>(context_.plan.ranks.size() + watched_max);
   signs_ = std::vector<fabric::wire::peer_signs>(context_.plan.ranks.size());
-  identity_ = {.rank = self, .born = start.born, .job_token = start.job_token, .build = build_id()};
+  identity_ = {
+      .rank = self, .born = start.born, .job_token = start.job_token, .build = build_id(), .epoch = start.epoch};
   config_.set("scheduler.policy", caf::atom("sharing"));
   config_.set("scheduler.max-threads", scheduler_threads);
   config_.set("scheduler.max-throughput", messages_a_turn);
@@ -103,8 +105,8 @@ result<endpoint> rank_runtime::open() {
       identity_,
       {.frame_bytes_max = context_.spec.limits.frame_bytes_max,
        .in_flight_bytes_max = 2 * std::size_t{context_.spec.limits.frame_bytes_max}},
-      [this](rank_id peer, generation born, const hello& said) { return validate_hello(peer, born, said); },
-      [this](rank_id peer, generation born, const hello& said) { note_begun(peer, born, said); });
+      [this](const fabric::edge& between, const hello& said) { return validate_hello(between, said); },
+      [this](const fabric::edge& between, const hello& said) { note_begun(between, said); });
   if (!opened)
     return tl::unexpected<failure>{opened.error()};
   listener_ = *std::move(opened);

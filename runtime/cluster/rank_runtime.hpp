@@ -126,9 +126,8 @@ private:
   protocols::result<void> make_lanes(const protocols::roster& everybody, protocols::time_point deadline);
   void make_links();
   bool begins(const lane_name& which) const;
-  protocols::result<void> validate_hello(protocols::rank_id peer, protocols::generation born,
-                                         const protocols::hello& said) const;
-  void note_begun(protocols::rank_id peer, protocols::generation born, const protocols::hello& said);
+  protocols::result<void> validate_hello(const fabric::edge& between, const protocols::hello& said) const;
+  void note_begun(const fabric::edge& between, const protocols::hello& said);
   protocols::result<std::unique_ptr<fabric::lane>> take_lane(const lane_name& which, protocols::time_point deadline,
                                                              const std::function<bool()>& urgent = {});
   void adopt(const lane_name& which, std::unique_ptr<fabric::lane> lane);

@@ -304,7 +304,7 @@ private:
 
   void restart(const life_machine::restart_ranks& again) {
     for (const auto id : again.ranks)
-      if (const auto started = ranks_.start_again(id, again.born); !started)
+      if (const auto started = ranks_.start_again(id, again.born, life_->epoch()); !started)
         return perform(life_->on_unstartable(id, started.error().what, base::now()));
   }
 

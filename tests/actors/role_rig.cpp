@@ -170,18 +170,20 @@ void role_rig::settle() {
 
 // ---- messages -----------------------------------------------------------------------------------------------------
 
-result<void> role_rig::scripted_links::post(key which, message_type type, call_id, std::vector<std::byte> payload) {
+result<void> role_rig::scripted_links::post(key which, const frame_header& header, std::vector<std::byte> payload) {
   if (const auto broken = rig->broken_.find({self, which}); broken != rig->broken_.end())
     return fail(broken->second, "as the script says");
   if (rig->removed.contains(which))
     return fail(fault::peer_gone, "removed");
-  rig->edges_[{self, which}].push_back({type, std::move(payload)});
+  rig->edges_[{self, which}].push_back({header.type, header.epoch, std::move(payload)});
   return {};
 }
 
-result<void> role_rig::give(rank_id from, rank_id to, message_type type, const std::vector<std::byte>& payload) {
+result<void> role_rig::give(rank_id from, rank_id to, message_type type, const std::vector<std::byte>& payload,
+                            std::optional<cache_epoch> sent_in) {
   frame_header header;
   header.type = type;
+  header.epoch = sent_in.value_or(epoch);
   header.source = from;
   header.destination = to;
   auto taken = accept_frame(here(to).context, {header, payload});
@@ -192,7 +194,7 @@ result<void> role_rig::give(rank_id from, rank_id to, message_type type, const s
 bool role_rig::flow(rank_id from, rank_id to) {
   auto frames = std::exchange(edges_[{from, to.value}], {});
   for (const auto& each : frames)
-    CHECK(give(from, to, each.type, each.payload));
+    CHECK(give(from, to, each.type, each.payload, each.epoch));
   return !frames.empty();
 }
 
@@ -264,9 +266,10 @@ void role_rig::finish_downloads(rank_id from, rank_id to, transfer_kind what, ro
 
 void role_rig::lose(const std::vector<rank_id>& who, generation next) {
   dead_.insert(who.begin(), who.end());
+  epoch = epoch.next();
   for (const auto& [rank, one] : real_)
     if (!dead_.contains(rank))
-      tell(rank, lost{who, next, "as the script says"});
+      tell(rank, lost{who, next, "as the script says", epoch});
 }
 
 void role_rig::regain(const std::vector<rank_id>& who, generation born) {

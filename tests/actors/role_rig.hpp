@@ -109,17 +109,24 @@ public:
   /// Frames of this type on the edge that nobody has taken yet.
   std::size_t count(protocols::message_type type, protocols::rank_id from, protocols::rank_id to) const;
 
-  /// A scripted rank says `what` to a real one. The edge must stay whole.
+  /// The epoch that the oldest of them names.
+  protocols::cache_epoch epoch_of_next(protocols::rank_id from, protocols::rank_id to) const {
+    return edges_.at({from, to.value}).front().epoch;
+  }
+
+  /// A scripted rank says `what` to a real one, in the present epoch or in that one. The edge must stay whole.
   template <class Message>
-  void say(protocols::rank_id from, protocols::rank_id to, const Message& what) {
+  void say(protocols::rank_id from, protocols::rank_id to, const Message& what,
+           std::optional<protocols::cache_epoch> sent_in = {}) {
     std::vector<std::byte> payload;
     protocols::encode_payload(what, payload);
-    const auto taken = give(from, to, Message::type, payload);
+    const auto taken = give(from, to, Message::type, payload, sent_in);
     CHECK_MESSAGE(taken, (taken ? std::string{} : to_string(taken.error())));
   }
   /// What `accept_frame` makes of these bytes.
   protocols::result<void> give(protocols::rank_id from, protocols::rank_id to, protocols::message_type type,
-                               const std::vector<std::byte>& payload);
+                               const std::vector<std::byte>& payload,
+                               std::optional<protocols::cache_epoch> sent_in = {});
   /// From now on the link of `from` to `to` answers so to each frame.
   void break_link(protocols::rank_id from, std::uint64_t to, protocols::fault how) { broken_[{from, to}] = how; }
   void mend_link(protocols::rank_id from, std::uint64_t to) { broken_.erase({from, to}); }
@@ -198,6 +205,7 @@ public:
   void ingested(const actors::ingest_order& order, std::uint32_t prompt_tokens);
 
   protocols::cluster_plan plan;
+  protocols::cache_epoch epoch = protocols::first_epoch; ///< of the job; `lose` begins the next
   std::vector<std::string> failures; ///< with which ranks have asked to leave; empty unless the script wants them
   bool drained = false;
   std::set<fabric::link_queues::key> removed; ///< links that the front has let go
@@ -205,13 +213,14 @@ public:
 private:
   struct frame {
     protocols::message_type type{};
+    protocols::cache_epoch epoch;
     std::vector<std::byte> payload;
   };
   /// Of a rank: frames go to the edge of the script.
   struct scripted_links final : fabric::link_queues {
     role_rig* rig = nullptr;
     protocols::rank_id self;
-    protocols::result<void> post(key which, protocols::message_type type, protocols::call_id call,
+    protocols::result<void> post(key which, const protocols::frame_header& header,
                                  std::vector<std::byte> payload) override;
     void handled(key) override {}
     void remove(key which) override { rig->removed.insert(which); }
@@ -258,7 +267,7 @@ private:
     Message what;
     REQUIRE(protocols::decode_payload(next.payload, what));
     if (to < ranks::count && real_.contains(protocols::rank_id{static_cast<std::uint32_t>(to)}))
-      say(from, protocols::rank_id{static_cast<std::uint32_t>(to)}, what);
+      say(from, protocols::rank_id{static_cast<std::uint32_t>(to)}, what, next.epoch);
     return what;
   }
 

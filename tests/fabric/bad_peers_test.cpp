@@ -21,8 +21,10 @@ constexpr group_id its_group{3};
 
 /// What a rank judges by: its plan, and that an edge is begun once (D2).
 fabric::listener::hello_check plan_of_the_job() {
-  return [begun = std::set<std::pair<channel_kind, group_id>>{}](rank_id peer, generation from,
+  return [begun = std::set<std::pair<channel_kind, group_id>>{}](const fabric::edge& between,
                                                                  const hello& said) mutable -> result<void> {
+    const auto peer = between.peer;
+    const auto from = between.peer_born;
     if (peer != client_rank_here || (said.channel == channel_kind::group && said.group != its_group))
       return fail(fault::not_a_member, "rank " + std::to_string(peer.value) + " has no such edge");
     if (from != born)

@@ -43,14 +43,14 @@ struct scratch_folder {
 /// A listener on both kinds of socket, stepped by hand or by a thread.
 struct server {
   explicit server(fabric::listener::hello_check expects = accept_all) {
-    auto opened = fabric::listener::open(folder.path + "/socket", "127.0.0.1", 0, identity_of(server_rank), small,
-                                         std::move(expects),
-                                         [this](rank_id peer, generation, const hello&) { begun.push_back(peer); });
+    auto opened = fabric::listener::open(
+        folder.path + "/socket", "127.0.0.1", 0, identity_of(server_rank), small, std::move(expects),
+        [this](const fabric::edge& between, const hello&) { begun.push_back(between.peer); });
     REQUIRE_MESSAGE(opened, (opened ? "" : to_string(opened.error())));
     listening = std::move(*opened);
   }
 
-  static result<void> accept_all(rank_id, generation, const hello&) { return {}; }
+  static result<void> accept_all(const fabric::edge&, const hello&) { return {}; }
 
   endpoint at() const {
     return {.rank = server_rank,

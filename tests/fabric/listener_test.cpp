@@ -7,6 +7,7 @@
 
 #include "fabric/socket_address.hpp"
 #include "listener_fixture.hpp"
+#include "protocols/cluster/epoch_fence.hpp"
 
 using namespace lane_fixture;
 
@@ -64,8 +65,8 @@ TEST_CASE("a hello that is not to be welcomed is refused by name, and other conn
   for (const auto kind : both_kinds)
     for (const auto& with : cases) {
       INFO("lane: ", std::string{fabric::name(kind)}, ", hello: ", with.what);
-      server here{[](rank_id peer, generation, const hello&) -> result<void> {
-        if (peer == client_rank_here)
+      server here{[](const fabric::edge& between, const hello&) -> result<void> {
+        if (between.peer == client_rank_here)
           return {};
         return fail(fault::not_a_member, "rank 66 has no edge with rank 4");
       }};
@@ -384,5 +385,110 @@ TEST_CASE("C46, J12: bytes cross between two processes unchanged, and a killed p
     int status = 0;
     REQUIRE(::waitpid(child, &status, 0) == child);
     CHECK(WIFSIGNALED(status));
+  }
+}
+
+namespace {
+
+fabric::identity identity_in(cache_epoch epoch) {
+  auto self = identity_of(client_rank_here);
+  self.epoch = epoch;
+  return self;
+}
+
+} // namespace
+
+TEST_CASE("D2: both ends of an edge begin it in the epoch of the side that connects, and frames name that or a later "
+          "one") {
+  for (const auto kind : both_kinds) {
+    INFO("lane: ", std::string{fabric::name(kind)});
+    server here;
+    auto far = here.connect(kind, identity_in(cache_epoch{3}));
+    REQUIRE(far);
+    REQUIRE(here.arrived.size() == 1);
+    auto& near = *here.arrived.front().with;
+    const auto crosses = [&](fabric::lane& from, fabric::lane& to, std::uint64_t said, std::uint64_t seen) {
+      auto header = plain(said);
+      header.epoch = cache_epoch{said};
+      REQUIRE(from.try_send(header, {}));
+      const auto got = fabric::receive(to, in(60s));
+      REQUIRE(got);
+      CHECK(got->header.epoch == cache_epoch{seen});
+      CHECK(got->header.call == call_id{said});
+      to.pop();
+    };
+    const auto is_dropped = [&](fabric::lane& from, std::uint64_t said) {
+      auto header = plain(said);
+      header.epoch = cache_epoch{said};
+      CHECK(from.try_send(header, {}).error().code == fault::stale_epoch);
+    };
+    for (const bool back : {false, true}) {
+      auto& from = back ? near : **far;
+      auto& to = back ? **far : near;
+      crosses(from, to, 0, 3); // of no decision: the edge's own
+      is_dropped(from, 2);     // meant for the process that was in that place before
+      crosses(from, to, 5, 5);
+      is_dropped(from, 1);
+      crosses(from, to, 4, 4); // another role of that rank, which has not learnt of the last loss
+    }
+  }
+}
+
+TEST_CASE("D8: a frame that is older than its edge ends it by name at the receiver, since its sender should have "
+          "dropped it") {
+  server here;
+  const auto socket = raw_tcp(here.at().tcp_port);
+  auto between = client_edge;
+  between.epoch = cache_epoch{3};
+  hello said;
+  said.shown = fabric::proof_of_hello(token_of_the_job(), between, said);
+  say(socket, fabric::handshake_frame(between, said));
+  here.serve_until([&] { return !here.arrived.empty(); });
+  REQUIRE(here.arrived.size() == 1);
+  const auto frame_in = [&](std::uint64_t epoch, std::uint64_t sequence) {
+    auto sender = between;
+    sender.epoch = cache_epoch{epoch};
+    std::vector<std::byte> payload;
+    encode_payload(heartbeat{}, payload);
+    header_bytes place;
+    encode_header(sender.stamp({.type = heartbeat::type}, sequence, payload.size()), payload, place);
+    std::vector<std::byte> out{place.begin(), place.end()};
+    out.insert(out.end(), payload.begin(), payload.end());
+    return out;
+  };
+  auto& lane = *here.arrived.front().with;
+  say(socket, frame_in(4, 1));
+  REQUIRE(fabric::receive(lane, in(60s)));
+  lane.pop();
+  say(socket, frame_in(2, 2));
+  const auto late = fabric::receive(lane, in(60s));
+  REQUIRE_FALSE(late);
+  CHECK(late.error().code == fault::stale_epoch);
+}
+
+TEST_CASE("K5: the epoch of a hello is part of what its sender proves") {
+  server here;
+  const auto socket = raw_tcp(here.at().tcp_port);
+  auto raised = client_edge;
+  raised.epoch = cache_epoch{9};
+  say(socket, fabric::handshake_frame(raised, good_hello())); // whose proof is of epoch 0
+  here.serve_until([&] { return !here.refusals.empty(); });
+  CHECK(here.refused_with(std::string{name(fault::wrong_job)}));
+  CHECK(here.arrived.empty());
+}
+
+TEST_CASE("D2: a hello of an epoch that is over is refused by name, and the next one gets its edge") {
+  const auto judge = [](const fabric::edge& between, const hello&) -> result<void> {
+    epoch_fence fence{first_epoch};
+    fence.on_lost({.ranks = {client_rank_here}, .next = born, .cause = {}, .epoch = cache_epoch{4}});
+    return fence.validate_hello(between.epoch, between.peer);
+  };
+  for (const auto kind : both_kinds) {
+    INFO("lane: ", std::string{fabric::name(kind)});
+    server here{judge};
+    const auto late = here.connect(kind, identity_in(cache_epoch{3}));
+    REQUIRE_FALSE(late);
+    CHECK(late.error().code == fault::stale_epoch);
+    CHECK(here.connect(kind, identity_in(cache_epoch{4})));
   }
 }

@@ -1,3 +1,4 @@
+#include "fabric/lanes/stream_lane.hpp"
 #include "fabric/lanes/wire.hpp"
 #include "protocols/serve/message_types.hpp"
 
@@ -90,7 +91,7 @@ TEST_CASE("E21: frames arrive in order through a lane that is smaller than what 
 
   constexpr std::uint64_t count = 1000; // 64 KB and more, before anybody reads
   for (std::uint64_t i = 0; i < count; ++i)
-    REQUIRE(from.post(key, message_type::heartbeat, call_id{}, payload_of(i)));
+    REQUIRE(from.post(key, {.type = message_type::heartbeat}, payload_of(i)));
   to.start();
 
   REQUIRE(receiver.wait_for_frames(count));
@@ -114,11 +115,11 @@ TEST_CASE("a peer that does not read fills its own queue, which refuses, and hol
 
   result<void> posted;
   std::size_t taken = 0;
-  while ((posted = from.post(slow, message_type::heartbeat, call_id{}, payload_of(0, 1024))))
+  while ((posted = from.post(slow, {.type = message_type::heartbeat}, payload_of(0, 1024))))
     REQUIRE(++taken < 2 * limits::link_queue_frames_max);
   CHECK(posted.error().code == fault::queue_full);
 
-  REQUIRE(from.post(quick, message_type::heartbeat, call_id{}, payload_of(7)));
+  REQUIRE(from.post(quick, {.type = message_type::heartbeat}, payload_of(7)));
   REQUIRE(receiver.wait_for_frames(1));
   CHECK(receiver.numbers().front() == 7);
 }
@@ -204,7 +205,7 @@ TEST_CASE("C20: the end of a peer is told once, and what is posted to it after i
   right->close();
   REQUIRE(sender.wait_for_end());
   CHECK(sender.gone() == std::vector<fault>{fault::peer_gone});
-  const auto posted = from.post(key, message_type::heartbeat, call_id{}, payload_of(1));
+  const auto posted = from.post(key, {.type = message_type::heartbeat}, payload_of(1));
   REQUIRE(!posted);
   CHECK(posted.error().code == fault::peer_gone);
 }
@@ -253,7 +254,7 @@ TEST_CASE("what is queued when a link is removed or the wire stops still goes ou
     const auto key = from.add(std::move(left), sender.handlers());
     from.start();
     for (std::uint64_t i = 0; i < 100; ++i)
-      REQUIRE(from.post(key, message_type::heartbeat, call_id{}, payload_of(i)));
+      REQUIRE(from.post(key, {.type = message_type::heartbeat}, payload_of(i)));
     from.remove(key);
   }
   CHECK(receiver.wait_for_frames(100));
@@ -325,13 +326,13 @@ TEST_CASE("K9: a link's queue is bounded in bytes as well as in frames") {
   const auto key = from.add(std::move(stuck), sender.handlers(), nullptr, {.queue_bytes_max = 8192});
   // Not started: nothing leaves the queue.
   for (int i = 0; i < 8; ++i)
-    REQUIRE(from.post(key, message_type::heartbeat, call_id{}, payload_of(0, 1024)));
-  CHECK(from.post(key, message_type::heartbeat, call_id{}, payload_of(0, 64)).error().code == fault::queue_full);
+    REQUIRE(from.post(key, {.type = message_type::heartbeat}, payload_of(0, 1024)));
+  CHECK(from.post(key, {.type = message_type::heartbeat}, payload_of(0, 64)).error().code == fault::queue_full);
   from.start();
   const auto deadline = std::chrono::steady_clock::now() + 10s;
   result<void> posted = fail(fault::queue_full);
   while (!posted && std::chrono::steady_clock::now() < deadline) { // what has gone out has given its bytes back
-    posted = from.post(key, message_type::heartbeat, call_id{}, payload_of(0, 64));
+    posted = from.post(key, {.type = message_type::heartbeat}, payload_of(0, 64));
     std::this_thread::yield();
   }
   CHECK(posted);
@@ -349,7 +350,7 @@ TEST_CASE("K9: a peer is read no further than its frames are handled, and on as 
   to.start();
   constexpr std::size_t count = 100;
   for (std::uint64_t i = 0; i < count; ++i)
-    REQUIRE(from.post(out, message_type::heartbeat, call_id{}, payload_of(i)));
+    REQUIRE(from.post(out, {.type = message_type::heartbeat}, payload_of(i)));
 
   REQUIRE(receiver.wait_for_frames(4));
   for (const auto turn = to.turns(); to.turns() < turn + 3;) // it has looked again, and slept
@@ -369,7 +370,7 @@ TEST_CASE("C20, K9: a link that is removed while its peer reads nothing is close
   const auto key = from.add(std::move(stuck), sender.handlers());
   from.start();
   for (int i = 0; i < 64; ++i) // more than the lane holds
-    REQUIRE(from.post(key, message_type::heartbeat, call_id{}, payload_of(0, 1024)));
+    REQUIRE(from.post(key, {.type = message_type::heartbeat}, payload_of(0, 1024)));
   from.remove(key);
 
   const auto deadline = std::chrono::steady_clock::now() + 20s;
@@ -448,4 +449,34 @@ TEST_CASE(
   connect(2);
   CHECK(wait_for(taken, 2));
   CHECK(crowded == 1);
+}
+
+TEST_CASE("D2: a frame that was decided before its edge began is dropped by name, and the link goes on") {
+  const auto [one, other] = std::pair{rank_id{0}, rank_id{1}};
+  int ends[2];
+  REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+  const auto lane_of = [](int fd, rank_id self, rank_id peer) {
+    return std::make_unique<fabric::stream_lane>(base::unique_fd{fd},
+                                                 fabric::edge{.self = self,
+                                                              .self_born = generation{1},
+                                                              .peer = peer,
+                                                              .peer_born = generation{1},
+                                                              .epoch = cache_epoch{3},
+                                                              .spans_epochs = true},
+                                                 small_lane);
+  };
+  witness sender;
+  witness receiver;
+  fabric::wire from;
+  fabric::wire to;
+  const auto key = from.add(lane_of(ends[0], one, other), sender.handlers());
+  to.add(lane_of(ends[1], other, one), receiver.handlers());
+  from.start();
+  to.start();
+  for (const std::uint64_t epoch : {3, 2, 4, 1, 3})
+    REQUIRE(from.post(key, {.type = message_type::heartbeat, .epoch = cache_epoch{epoch}}, payload_of(epoch)));
+  REQUIRE(receiver.wait_for_frames(3));
+  CHECK(receiver.numbers() == std::vector<std::uint64_t>{3, 4, 3});
+  REQUIRE(from.post(key, {.type = message_type::heartbeat, .epoch = cache_epoch{5}}, payload_of(5)));
+  CHECK(receiver.wait_for_frames(4));
 }

@@ -17,6 +17,11 @@ constexpr generation first{1};
 constexpr generation second{2};
 constexpr generation third{3};
 
+/// A rank is started in the epoch that begins with the loss of its predecessor.
+constexpr cache_epoch epoch_of(generation born) {
+  return cache_epoch{born.value};
+}
+
 endpoint end_of(rank_id rank, generation born) {
   return {.rank = rank, .born = born, .unix_path = "r", .tcp_address = {}, .fabric_address = {}};
 }
@@ -43,13 +48,13 @@ const group_id prefill_group = *plan.cell(plan.cells_of(serve_role::prefill).fro
 const recovery_deadlines waits{cluster_spec::timeouts_section{}};
 
 edge_machine started(rank_id self, generation born = first) {
-  edge_machine edges{plan, self, born, waits};
+  edge_machine edges{plan, self, born, epoch_of(born), waits};
   REQUIRE(edges.on_roster(all_of(plan)));
   return edges;
 }
 
 fault refusal(const edge_machine& edges, const lane_name& which, generation born) {
-  const auto judged = edges.validate_hello(which.peer, born, for_lane(which));
+  const auto judged = edges.validate_hello(which.peer, born, epoch_of(born), for_lane(which));
   REQUIRE_FALSE(judged);
   return judged.error().code;
 }
@@ -67,7 +72,8 @@ TEST_CASE("B9: every lane of the plan has two ends, and one of them makes it") {
       const lane_name from_there{rank.id, which.channel, which.group};
       CHECK(there.planned().contains(from_there));
       CHECK(here.begins(which) != there.begins(from_there));
-      CHECK(here.validate_hello(which.peer, first, for_lane(which)).has_value() == there.begins(from_there));
+      CHECK(here.validate_hello(which.peer, first, epoch_of(first), for_lane(which)).has_value() ==
+            there.begins(from_there));
       ++lanes;
     }
   }
@@ -93,21 +99,22 @@ TEST_CASE("B9: a hello for an edge that the plan does not have, or from the wron
   CHECK(refusal(edges, {encode_rank, channel_kind::tokens, {}}, first) == fault::wrong_rank);
   CHECK(refusal(edges, control_of(rank_id{99}), first) == fault::wrong_rank);
   CHECK(refusal(edges, control_of(decode_rank), first) == fault::wrong_rank); // this rank connects
-  CHECK(edges.validate_hello(decode_rank, second, for_lane(control_of(decode_rank))));
+  CHECK(edges.validate_hello(decode_rank, second, epoch_of(second), for_lane(control_of(decode_rank))));
 }
 
 TEST_CASE("B9: a good hello that comes to nothing leaves its edge free, one that becomes a lane takes it once") {
   auto edges = started(decode_rank);
   const auto control = control_of(prefill_leader);
   const auto hello = for_lane(control);
-  CHECK(edges.validate_hello(prefill_leader, first, hello));
-  CHECK(edges.validate_hello(prefill_leader, first, hello)); // what came of the first is not known, or nothing
+  CHECK(edges.validate_hello(prefill_leader, first, epoch_of(first), hello));
+  CHECK(edges.validate_hello(prefill_leader, first, epoch_of(first),
+                             hello)); // what came of the first is not known, or nothing
 
   edges.on_begun(control, first);
 
   CHECK(refusal(edges, control, first) == fault::wrong_sequence);
-  CHECK(edges.validate_hello(prefill_worker, first, for_lane(control_of(prefill_worker))));
-  CHECK(edges.validate_hello(prefill_leader, second, hello));
+  CHECK(edges.validate_hello(prefill_worker, first, epoch_of(first), for_lane(control_of(prefill_worker))));
+  CHECK(edges.validate_hello(prefill_leader, second, epoch_of(second), hello));
 }
 
 TEST_CASE("D2: an edge of a later generation, or news of one, shuts out what an earlier one says") {
@@ -122,13 +129,13 @@ TEST_CASE("D2: an edge of a later generation, or news of one, shuts out what an 
   REQUIRE(edges.on_lost({.ranks = {prefill_leader}, .next = first, .cause = {}})); // late
   CHECK(edges.known(prefill_leader) == second);
   CHECK(refusal(edges, group, first) == fault::stale_generation);
-  CHECK(edges.validate_hello(prefill_leader, second, for_lane(group)));
+  CHECK(edges.validate_hello(prefill_leader, second, epoch_of(second), for_lane(group)));
   CHECK_FALSE(edges.is_news(prefill_leader, first)); // nor is the end of its lanes
   CHECK(edges.is_news(prefill_leader, second));
 }
 
 TEST_CASE("D2: a rank of an earlier generation than this one connects to nobody") {
-  edge_machine edges{plan, prefill_leader, second, waits};
+  edge_machine edges{plan, prefill_leader, second, epoch_of(second), waits};
   REQUIRE(edges.on_roster(all_of(plan)));
   for (const auto& which : edges.planned()) {
     CHECK(edges.begins(which)); // this rank was started later: the others stay and listen
@@ -141,7 +148,7 @@ TEST_CASE("K14: a rank that stayed is not waited for as one that starts beside t
   auto everybody = all_of(plan);
   everybody.ranks[prefill_leader.value].born = second;
   everybody.ranks[prefill_worker.value].born = second;
-  edge_machine edges{plan, prefill_worker, second, waits};
+  edge_machine edges{plan, prefill_worker, second, epoch_of(second), waits};
   REQUIRE(edges.on_roster(everybody));
   const auto late = at(1h);
   CHECK(edges.deadline_with(prefill_leader, late, at(1s)) == late);
@@ -150,7 +157,7 @@ TEST_CASE("K14: a rank that stayed is not waited for as one that starts beside t
 }
 
 TEST_CASE("C36: a roster lists every rank at its place") {
-  edge_machine edges{plan, prefill_leader, first, waits};
+  edge_machine edges{plan, prefill_leader, first, epoch_of(first), waits};
   auto everybody = all_of(plan);
   SUBCASE("short") {
     everybody.ranks.pop_back();
@@ -208,4 +215,30 @@ TEST_CASE("K14: the other end of an edge that was not made is named where it did
 TEST_CASE("K2: bytes of writers that have died may still arrive through a network card alone") {
   CHECK(bytes_may_arrive(bulk_lane::fabric));
   CHECK_FALSE(bytes_may_arrive(bulk_lane::shared_memory));
+}
+
+TEST_CASE("D2: an edge begins in no epoch before the loss of its peer, nor before the rank's own") {
+  auto edges = started(decode_rank);
+  const lost news{.ranks = {encode_rank}, .next = second, .cause = "killed", .epoch = cache_epoch{2}};
+  REQUIRE(edges.on_lost(news));
+  const auto judge = [&](const edge_machine& by, rank_id peer, std::uint64_t epoch) {
+    return by.validate_hello(peer, third, cache_epoch{epoch}, for_lane(control_of(peer)));
+  };
+  // The generation alone says nothing of the epoch.
+  CHECK(judge(edges, prefill_leader, 1));
+  REQUIRE(edges.on_lost({.ranks = {prefill_leader}, .next = second, .cause = "killed", .epoch = cache_epoch{3}}));
+  CHECK(judge(edges, prefill_leader, 2).error().code == fault::stale_epoch);
+  CHECK(judge(edges, prefill_leader, 3));
+  edge_machine newer{plan, decode_rank, second, cache_epoch{4}, waits};
+  CHECK(judge(newer, prefill_leader, 3).error().code == fault::stale_epoch);
+  CHECK(judge(newer, prefill_leader, 4));
+}
+
+TEST_CASE("D8: what a rank told of its memory before it was lost is not taken for its successor's") {
+  auto edges = started(encode_rank);
+  CHECK(edges.validate_word(prefill_leader, cache_epoch{1}));
+  REQUIRE(edges.on_lost({.ranks = {prefill_leader}, .next = second, .cause = "killed", .epoch = cache_epoch{2}}));
+  CHECK(edges.validate_word(prefill_leader, cache_epoch{1}).error().code == fault::stale_epoch);
+  CHECK(edges.validate_word(prefill_leader, cache_epoch{2}));
+  CHECK(edges.validate_word(front_rank, cache_epoch{1}));
 }

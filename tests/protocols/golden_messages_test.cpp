@@ -65,12 +65,13 @@ TEST_CASE("A26: the bytes of life messages are these") {
                       .spec_json = "{}",
                       .born = generation{1},
                       .drills = 1,
-                      .rules = {stop_at_p()}},
+                      .rules = {stop_at_p()},
+                      .epoch = cache_epoch{5}},
                "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f 01000000 6a 02000000 2f72 02000000 "
                "7b7d 01000000 01000000 01000000 01000000 70 02 00000000 01000000 00000000 ffffffff 00 0000 00000000 "
-               "00000000");
-  check_golden(lost{.ranks = {rank_id{3}, rank_id{4}}, .next = generation{2}, .cause = "c"},
-               "02000000 03000000 04000000 02000000 01000000 63");
+               "00000000 0500000000000000");
+  check_golden(lost{.ranks = {rank_id{3}, rank_id{4}}, .next = generation{2}, .cause = "c", .epoch = cache_epoch{5}},
+               "02000000 03000000 04000000 02000000 01000000 63 0500000000000000");
   check_golden(rejoin{.ranks = {{.rank = rank_id{3},
                                  .born = generation{2},
                                  .unix_path = "/run/r3",

@@ -268,7 +268,7 @@ TEST_CASE("K17: a second Ctrl-C aborts, and the front ends what it has accepted 
   const auto out = c.machine.on_stop(terminal, "two", at(11s));
 
   const std::string why = "leaving at once: two";
-  CHECK(out == effects{life::to_ranks{{rank_id{0}}, lost{every_rank, generation{0}, why}},
+  CHECK(out == effects{life::to_ranks{{rank_id{0}}, lost{every_rank, generation{0}, why, cache_epoch{2}}},
                        life::to_ranks{{rank_id{1}, rank_id{2}, rank_id{3}}, shutdown{false, why}}});
   CHECK(c.machine.on_tick(at(11s) + limits::front_notice - 1ns).empty());
   CHECK(c.machine.on_tick(at(11s) + limits::front_notice) ==
@@ -293,7 +293,8 @@ TEST_CASE("C1: a process that cannot be started in a lost rank's place ends the 
   c.start();
   const auto out = c.machine.on_unstartable(rank_id{3}, "no memory", at(10s));
   const std::string why = "cannot start decode.0 again: no memory";
-  CHECK(out.front() == life::effect{life::to_ranks{{rank_id{0}}, lost{every_rank, generation{0}, why}}});
+  CHECK(out.front() ==
+        life::effect{life::to_ranks{{rank_id{0}}, lost{every_rank, generation{0}, why, cache_epoch{2}}}});
   for (const std::uint32_t rank : {0u, 1u, 2u})
     c.end(rank, orderly, at(10s));
   CHECK(c.end(3, orderly, at(10s)) == effects{life::cluster_ended{life::outcome::rank_failed, "first cause: " + why}});
@@ -340,7 +341,7 @@ TEST_CASE("C24: a rank dies: the front is told that all is lost, the cluster end
 
   const auto out = c.end(2, killed, at(10s));
 
-  const lost everything{every_rank, generation{0}, rank_2_killed};
+  const lost everything{every_rank, generation{0}, rank_2_killed, cache_epoch{2}};
   const auto cause = "first cause: " + rank_2_killed;
   CHECK(out == effects{life::report{rank_2_killed}, life::to_ranks{{rank_id{0}}, everything},
                        life::to_ranks{{rank_id{1}, rank_id{3}}, shutdown{false, cause}}});
@@ -492,12 +493,29 @@ TEST_CASE("C46: a lost cell is killed whole, the others are told at once, and it
   const auto out = c.end(2, killed, at(10s));
 
   CHECK(out == effects{life::news{rank_2_killed + "; restart 1 of at most 1 in 60 s"},
-                       life::to_ranks{c.others, lost{c.unit, generation{2}, rank_2_killed}},
+                       life::to_ranks{c.others, lost{c.unit, generation{2}, rank_2_killed, cache_epoch{2}}},
                        life::kill_ranks{{rank_id{1}}}});
   CHECK(c.machine.current() == life::state::recovering);
   CHECK(c.end(1, killed, at(10s)) == effects{life::restart_ranks{c.unit, generation{2}}});
   CHECK(c.machine.born(rank_id{1}) == generation{2});
   CHECK(c.machine.born(rank_id{3}) == generation{1});
+}
+
+TEST_CASE("D2: each loss of ranks begins the next epoch of the job, in which the next generation is started") {
+  recovery c;
+  CHECK(c.machine.epoch() == first_epoch);
+  c.end(2, killed, at(10s));
+  CHECK(c.machine.epoch() == cache_epoch{2});
+  c.end(1, killed, at(10s)); // of the same unit: no further loss
+  CHECK(c.machine.epoch() == cache_epoch{2});
+  const auto out = c.end(3, killed, at(11s)); // another one: all is lost, and that is news too
+  CHECK(c.machine.epoch() == cache_epoch{3});
+  const auto told = std::find_if(out.begin(), out.end(), [](const auto& effect) {
+    const auto* const order = std::get_if<life::to_ranks>(&effect);
+    return order != nullptr && std::holds_alternative<lost>(order->message);
+  });
+  REQUIRE(told != out.end());
+  CHECK(std::get<lost>(std::get<life::to_ranks>(*told).message).epoch == cache_epoch{3});
 }
 
 TEST_CASE("C46: a new generation takes the steps of a start, and gets work once every edge to it is made") {

@@ -27,6 +27,13 @@ TEST_CASE("E21: a full lane holds back what is queued for it and ends nothing") 
   CHECK(ends_link(fault::frame_too_long));
 }
 
+TEST_CASE("D2: a frame that is older than its edge is dropped, and its link goes on") {
+  CHECK(drops_frame(fault::stale_epoch));
+  CHECK_FALSE(ends_link(fault::stale_epoch));
+  CHECK_FALSE(drops_frame(fault::lane_full)); // that one waits
+  CHECK_FALSE(drops_frame(fault::peer_gone));
+}
+
 TEST_CASE("C20, K9: a link that leaves is over when all has been sent, or after its deadline, and tells nobody") {
   link_machine link;
   CHECK_FALSE(link.is_over(true, begin));

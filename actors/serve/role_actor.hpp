@@ -1,0 +1,57 @@
+#pragma once
+
+#include <utility>
+
+#include "actors/rank_actor.hpp"
+#include "protocols/cluster/epoch_fence.hpp"
+#include "protocols/serve/validate_epoch.hpp"
+#include "runtime/base/log.hpp"
+
+namespace troupe::actors {
+
+/// Base of the actors that play a role. It keeps the epoch of each: the actor learns of a loss from its mailbox, later
+/// than its rank does, and what it sends names the epoch in which it was decided. Messages of other ranks that are too
+/// old are dropped here, by name, before a machine has them.
+/// Contract: D2, D8.
+class role_actor : public rank_actor {
+protected:
+  using rank_actor::rank_actor;
+
+  /// As `rank_actor::on`, for messages of ranks and for news of a loss behind the fence.
+  template <class... Handlers>
+  handlers on(Handlers... all) {
+    return rank_actor::on(behind_fence(std::move(all), &Handlers::operator())...);
+  }
+
+  void send_out(protocols::role_kind role, protocols::send_message what) {
+    deliver(rank_, role, std::move(what), fence_.current());
+  }
+
+private:
+  template <class Handler, class Answer, class Message>
+  auto behind_fence(Handler handler, Answer (Handler::*)(Message) const) {
+    return handler;
+  }
+  template <class Handler, class Message>
+  auto behind_fence(Handler handler, void (Handler::*)(const envelope<Message>&) const) {
+    return [this, handler = std::move(handler)](const envelope<Message>& letter) {
+      const auto holds = protocols::validate_epoch(fence_, rank_.plan, letter.source, letter.epoch, letter.body);
+      if (holds)
+        handler(letter);
+      else
+        base::log_warning("{} from rank {} dropped: {}", protocols::name(Message::type), letter.source.value,
+                          protocols::to_string(holds.error()));
+    };
+  }
+  template <class Handler>
+  auto behind_fence(Handler handler, void (Handler::*)(const protocols::lost&) const) {
+    return [this, handler = std::move(handler)](const protocols::lost& news) {
+      fence_.on_lost(news);
+      handler(news);
+    };
+  }
+
+  protocols::epoch_fence fence_{rank_.epoch};
+};
+
+} // namespace troupe::actors
