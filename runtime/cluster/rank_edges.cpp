@@ -156,12 +156,9 @@ void rank_runtime::adopt(const lane_name& which, std::unique_ptr<fabric::lane> l
                 {.on_frame = [this, from = peer](const frame_view& frame) { return on_control_frame(from, frame); },
                  .on_gone =
                      [this, from = peer, born](const failure& cause) {
-                       {
-                         const std::lock_guard lock{mutex_};
-                         if (!edges_.is_news(from, born))
-                           return;
-                       }
-                       calls_.on_peer_gone(from, cause);
+                       const std::lock_guard lock{mutex_}; // or a loss between the two would make it a successor's end
+                       if (edges_.is_news(from, born))
+                         calls_.on_peer_gone(from, cause);
                      },
                  .peer = peer},
                 channel == channel_kind::control ? &signs_[peer.value] : nullptr);
