@@ -85,7 +85,10 @@ encode_machine::effects encode_machine::on_encode(const encode& order, time_poin
   const auto refuse = [&](fault code, std::string what) {
     out.push_back(request_failed(cell_, bounds_.front, "encode", order.request, {code, std::move(what)}));
   };
-  if (!pixel_slots_.check(order.pixels)) { // another's, or nobody's: nothing of it is touched
+  const bool of_another = std::any_of(pixels_.begin(), pixels_.end(), [&](const auto& each) {
+    return each.first != order.room && each.second.slot == order.pixels;
+  });
+  if (of_another || !pixel_slots_.check(order.pixels)) { // another's, or nobody's: nothing of it is touched
     refuse(fault::stale_grant, "pixel slot " + std::to_string(order.pixels.slot.value));
     return out;
   }

@@ -415,3 +415,13 @@ TEST_CASE("I4: a worker of a mesh says to its leader, and to nobody else, that a
     CHECK(validate_message(plan, cell.leader(), cell.ranks[1], arrived{request_id{}, room}).has_value());
   }
 }
+
+TEST_CASE_FIXTURE(fixture, "I24: a pixel slot that one room has is no other's, and its own room goes on") {
+  REQUIRE(sent<ack>(machine.on_encode(order(slots[0]), at(0ms))).size() == 1);
+  const auto refused = sent<error>(machine.on_encode(order(slots[0], room_id{8}, 2), at(0ms)));
+  REQUIRE(refused.size() == 1);
+  CHECK(refused[0].second.code == static_cast<std::uint16_t>(fault::stale_grant));
+  CHECK(refused[0].second.request == request_id{2});
+  CHECK(machine.pixel_slots_lent() == 2);
+  CHECK(only<encode_machine::run_tower>(machine.on_pixels(room, 0, at(1ms))).size() == 1);
+}
