@@ -41,6 +41,7 @@ edge_machine::driver edge_machine::driver_of(const lane_name& which) const {
 }
 
 result<void> edge_machine::on_roster(const roster& everybody) {
+  const keeps_invariants checked{*this};
   if (everybody.ranks.size() != listed_.size())
     return fail(fault::bad_value, "roster of " + std::to_string(everybody.ranks.size()) + " ranks");
   for (std::size_t i = 0; i < listed_.size(); ++i)
@@ -84,11 +85,13 @@ result<void> edge_machine::validate_hello(rank_id peer, generation born, cache_e
 }
 
 void edge_machine::on_begun(const lane_name& which, generation born) {
+  const keeps_invariants checked{*this};
   begun_[which] = born;
   on_news(which.peer, born);
 }
 
 result<void> edge_machine::on_lost(const lost& news) {
+  const keeps_invariants checked{*this};
   for (const auto rank : news.ranks)
     if (rank.value >= known_.size())
       return fail(fault::bad_value, "rank " + std::to_string(rank.value));
@@ -103,6 +106,7 @@ bool edge_machine::is_dropped(const lane_name& which, const lost& news) const {
 }
 
 result<edge_machine::admission> edge_machine::on_rejoin(const rejoin& order, time_point now) {
+  const keeps_invariants checked{*this};
   for (const auto& peer : order.ranks)
     if (peer.rank.value >= listed_.size())
       return fail(fault::bad_value, "rank " + std::to_string(peer.rank.value));
@@ -118,6 +122,7 @@ result<edge_machine::admission> edge_machine::on_rejoin(const rejoin& order, tim
 }
 
 void edge_machine::on_unmade(rank_id peer, fault cause) {
+  const keeps_invariants checked{*this};
   if (cause == fault::peer_gone || cause == fault::timeout)
     unreached_ = peer;
 }
@@ -134,6 +139,15 @@ generation edge_machine::begun(const lane_name& which) const {
 void edge_machine::on_news(rank_id peer, generation born) {
   auto& known = known_.at(peer.value);
   known = std::max(known, born);
+}
+
+void edge_machine::check_invariants() const {
+  TROUPE_ASSERT("B9", listed_.size() == known_.size());
+  for (const auto& [which, born] : begun_) {
+    TROUPE_ASSERT("B9", planned_.contains(which));
+    TROUPE_ASSERT("D2", born <= known(which.peer));
+  }
+  TROUPE_ASSERT("K14", !unreached_ || unreached_->value < known_.size());
 }
 
 } // namespace troupe::protocols

@@ -12,6 +12,7 @@
 #include "protocols/cluster/life_messages.hpp"
 #include "protocols/cluster/recovery_deadlines.hpp"
 #include "protocols/fault.hpp"
+#include "protocols/invariant.hpp"
 #include "protocols/time.hpp"
 #include "protocols/wire/edge_messages.hpp"
 
@@ -96,6 +97,8 @@ public:
   generation listed(rank_id peer) const { return listed_.at(peer.value); } ///< by roster and readmissions
 
 private:
+  friend class keeps_invariants<edge_machine>;
+  void check_invariants() const;
   void on_news(rank_id peer, generation born);
 
   rank_id self_;

@@ -13,6 +13,7 @@
 #include "protocols/cluster/recovery_deadlines.hpp"
 #include "protocols/cluster/restart_machine.hpp"
 #include "protocols/cluster/supervision_machine.hpp"
+#include "protocols/invariant.hpp"
 #include "protocols/serve/client_messages.hpp"
 
 namespace troupe::protocols {
@@ -154,6 +155,8 @@ public:
   bool waits_for(rank_id rank) const;
 
 private:
+  friend class keeps_invariants<life_machine>;
+  void check_invariants() const;
   /// Of a rank that stayed, in a recovery.
   enum class admission {
     none,    ///< not asked: it rises itself, or nobody has agreed yet

@@ -61,6 +61,7 @@ void life_machine::restart_if_gone(effects& out, time_point now) {
 }
 
 result<life_machine::effects> life_machine::on_rejoined(rank_id from, const rejoined& message, time_point now) {
+  const keeps_invariants checked{*this};
   if (from.value >= ranks_.size() || message.born > newest_)
     return fail(fault::bad_value, "generation " + std::to_string(message.born.value) + " is not there to be admitted");
   auto& rank = ranks_[from.value];
@@ -171,6 +172,27 @@ life_machine::effects life_machine::validate_refusals(time_point now) {
   text += alone ? " stayed and does not admit " + plan_.rank(said.origin).label + ", which others have admitted: "
                 : " cannot be admitted: " + plan_.rank(first).label + " says: ";
   return lose({blamed, said.call, said.where, text + said.message}, now);
+}
+
+// ---- invariants ----
+
+/// Once for each frame and tick of the supervisor: a few comparisons for each rank.
+void life_machine::check_invariants() const {
+  TROUPE_ASSERT("D2", epoch_.value >= newest_.value);
+  TROUPE_ASSERT("B20", ordered_ >= life_state::joined && ordered_ <= life_state::ready);
+  TROUPE_ASSERT("C2", order_ || (state_ != state::draining && state_ != state::aborting && state_ != state::killing));
+  TROUPE_ASSERT("C3", !serves() || (!order_ && !front_leaves_));
+  bool any_starts = false;
+  for (const auto& rank : ranks_) {
+    any_starts = any_starts || rank.starting;
+    TROUPE_ASSERT("K14", rank.born <= newest_);
+    TROUPE_ASSERT("K14", !rank.evicted || rank.starting);
+    TROUPE_ASSERT("K14", !rank.starting || rank.admits == admission::none);
+    const bool has_joined = rank.at > life_state::spawned && rank.at < life_state::draining;
+    TROUPE_ASSERT("C36", !has_joined || rank.ended || rank.reachable != endpoint{});
+  }
+  TROUPE_ASSERT("B20", state_ != state::ready || !any_starts);
+  TROUPE_ASSERT("B20", (state_ != state::starting && state_ != state::recovering) || any_starts);
 }
 
 } // namespace troupe::protocols

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "protocols/invariant.hpp"
 #include "protocols/time.hpp"
 
 namespace troupe::protocols {
@@ -36,6 +37,8 @@ public:
   duration silent_for() const noexcept { return silent_for_; }
 
 private:
+  friend class keeps_invariants<liveness_judge>;
+  void check_invariants() const noexcept;
   bounds within_;
   std::optional<time_point> last_look_;
   std::uint64_t pulse_ = 0;

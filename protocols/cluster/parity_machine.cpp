@@ -64,6 +64,7 @@ parity_machine::parity_machine(std::vector<std::string> labels)
     : labels_(std::move(labels)), statements_(labels_.size()), missing_(labels_.size()) {}
 
 result<std::optional<verdict>> parity_machine::on_agree(rank_id from, const agree& statement) {
+  const keeps_invariants checked{*this};
   if (from.value >= statements_.size())
     return fail(fault::bad_value, "rank " + std::to_string(from.value) + " of " + std::to_string(statements_.size()));
   if (has_stated(from))
@@ -81,6 +82,7 @@ result<std::optional<verdict>> parity_machine::on_agree(rank_id from, const agre
 }
 
 void parity_machine::forget(rank_id rank) {
+  const keeps_invariants checked{*this};
   auto& statement = statements_.at(rank.value);
   missing_ += statement ? 1 : 0;
   statement.reset();
@@ -111,6 +113,12 @@ verdict parity_machine::judge() const {
         return {.agreed = false, .difference = describe(key, camps)};
     }
   return {.agreed = true, .difference = {}};
+}
+
+void parity_machine::check_invariants() const {
+  TROUPE_ASSERT("B13", statements_.size() == labels_.size());
+  const auto missing = std::ranges::count_if(statements_, [](const auto& each) { return !each; });
+  TROUPE_ASSERT("B13", static_cast<std::size_t>(missing) == missing_);
 }
 
 } // namespace troupe::protocols

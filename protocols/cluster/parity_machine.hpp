@@ -6,6 +6,7 @@
 
 #include "protocols/cluster/life_messages.hpp"
 #include "protocols/fault.hpp"
+#include "protocols/invariant.hpp"
 
 namespace troupe::protocols {
 
@@ -30,6 +31,8 @@ public:
   bool has_stated(rank_id rank) const { return statements_.at(rank.value).has_value(); }
 
 private:
+  friend class keeps_invariants<parity_machine>;
+  void check_invariants() const;
   verdict judge() const;
 
   std::vector<std::string> labels_;

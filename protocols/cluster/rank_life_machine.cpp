@@ -36,6 +36,7 @@ std::optional<life_state> step_after(life_state state) noexcept {
 } // namespace
 
 void rank_life_machine::on_launch(const cluster_plan& plan) {
+  const keeps_invariants checked{*this};
   front_ = plan.front();
   is_front_ = plan.is_front(self_);
   alone_ = plan.rank(self_).role == role_kind::stub;
@@ -49,6 +50,7 @@ void rank_life_machine::on_launch(const cluster_plan& plan) {
 }
 
 result<void> rank_life_machine::on_roster() {
+  const keeps_invariants checked{*this};
   if (at_ != life_state::joined || heading_ != life_state::joined)
     return illegal("a roster came");
   heading_ = life_state::agreed;
@@ -56,6 +58,7 @@ result<void> rank_life_machine::on_roster() {
 }
 
 result<void> rank_life_machine::on_verdict(const verdict& judged) {
+  const keeps_invariants checked{*this};
   if (at_ != life_state::joined || heading_ != life_state::agreed)
     return illegal("a verdict came");
   if (!judged.agreed) {
@@ -67,6 +70,7 @@ result<void> rank_life_machine::on_verdict(const verdict& judged) {
 }
 
 result<void> rank_life_machine::on_proceed(const proceed& order) {
+  const keeps_invariants checked{*this};
   const bool waits = at_ == heading_ && at_ >= life_state::agreed;
   if (!waits || step_after(at_) != order.next)
     return illegal("an order came to proceed to " + std::string{name(order.next)});
@@ -75,6 +79,7 @@ result<void> rank_life_machine::on_proceed(const proceed& order) {
 }
 
 result<std::optional<progress>> rank_life_machine::on_reached(life_state here, std::string detail) {
+  const keeps_invariants checked{*this};
   if (at_ == life_state::draining)
     return std::optional<progress>{};
   const bool by_verdict = here == life_state::agreed;
@@ -85,6 +90,7 @@ result<std::optional<progress>> rank_life_machine::on_reached(life_state here, s
 }
 
 result<bool> rank_life_machine::on_shutdown(const shutdown& order) {
+  const keeps_invariants checked{*this};
   if (at_ == life_state::left || at_ == life_state::failed)
     return illegal("a shutdown came");
   served_ = served_ || at_ == life_state::ready;
@@ -95,6 +101,7 @@ result<bool> rank_life_machine::on_shutdown(const shutdown& order) {
 }
 
 result<rejoined> rank_life_machine::on_rejoin(const rejoin& order) {
+  const keeps_invariants checked{*this};
   if (order.ranks.empty())
     return protocols::fail(fault::bad_value, "nobody to admit again");
   const auto is_front = [this](const endpoint& peer) { return peer.rank == front_; };
@@ -112,6 +119,7 @@ rank_life_machine::on_admitted(const rejoin& order, const result<void>& done, st
 }
 
 std::vector<error> rank_life_machine::on_inbox(const rank_inbox& posted, time_point now) {
+  const keeps_invariants checked{*this};
   drained_ = drained_ || posted.drained;
   if (const auto& trouble = posted.trouble.get())
     trouble_.note(*trouble);
@@ -135,6 +143,7 @@ std::vector<error> rank_life_machine::on_inbox(const rank_inbox& posted, time_po
 }
 
 result<void> rank_life_machine::on_left() {
+  const keeps_invariants checked{*this};
   if (at_ != life_state::draining)
     return illegal("it left");
   at_ = life_state::left;
@@ -148,6 +157,7 @@ std::string rank_life_machine::where_of(const failure& cause) const {
 
 rank_life_machine::last_words rank_life_machine::on_failed(const failure& cause, std::string where,
                                                            std::optional<rank_id> unreached) {
+  const keeps_invariants checked{*this};
   const bool of_another = unreached && at_ < life_state::ready;
   at_ = life_state::failed;
   return {{.code = static_cast<std::uint16_t>(cause.code),
@@ -188,6 +198,14 @@ bool supersedes_rejoin(message_type order) noexcept {
 tl::unexpected<failure> rank_life_machine::illegal(std::string_view event) const {
   return protocols::fail(fault::illegal_transition, std::string{event} + " while " + std::string{name(at_)} +
                                                         ", on the way to " + std::string{name(heading_)});
+}
+
+void rank_life_machine::check_invariants() const {
+  const bool ends = at_ >= life_state::draining;
+  TROUPE_ASSERT("B20", ends || heading_ == at_ || heading_ == step_after(at_));
+  TROUPE_ASSERT("C2", (at_ != life_state::draining && at_ != life_state::left) || heading_ == life_state::left);
+  TROUPE_ASSERT("C3", !aborting_ || ends);
+  TROUPE_ASSERT("C3", !served_ || ends);
 }
 
 } // namespace troupe::protocols

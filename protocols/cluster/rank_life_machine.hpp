@@ -9,6 +9,7 @@
 #include "protocols/cluster/life_messages.hpp"
 #include "protocols/cluster/rank_inbox.hpp"
 #include "protocols/fault.hpp"
+#include "protocols/invariant.hpp"
 
 namespace troupe::protocols {
 
@@ -76,6 +77,8 @@ public:
   bool aborting() const noexcept { return aborting_; }
 
 private:
+  friend class keeps_invariants<rank_life_machine>;
+  void check_invariants() const;
   tl::unexpected<failure> illegal(std::string_view event) const;
   bool is_explained() const noexcept { return at_ == life_state::draining; }
 

@@ -37,6 +37,7 @@ std::vector<rank_id> restart_machine::unit_of(rank_id rank) const {
 }
 
 bool restart_machine::allow(rank_id rank, time_point serving_until, time_point now) {
+  const keeps_invariants checked{*this};
   const auto unit = unit_of(rank);
   if (unit.empty())
     return false;
@@ -54,6 +55,11 @@ std::string restart_machine::count_text(rank_id rank) const {
   const auto found = unit.empty() ? restarts_.end() : restarts_.find(unit.front());
   return "restart " + std::to_string(found == restarts_.end() ? 0 : found->second.size()) + " of at most " +
          std::to_string(policy_.intensity) + " in " + std::to_string(policy_.window_s) + " s";
+}
+
+void restart_machine::check_invariants() const {
+  for (const auto& [first, times] : restarts_)
+    TROUPE_ASSERT("C38", times.size() <= policy_.intensity);
 }
 
 } // namespace troupe::protocols

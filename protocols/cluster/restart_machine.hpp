@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "protocols/cluster/cluster_plan.hpp"
+#include "protocols/invariant.hpp"
 #include "protocols/time.hpp"
 
 namespace troupe::protocols {
@@ -30,6 +31,8 @@ public:
   std::string count_text(rank_id rank) const;
 
 private:
+  friend class keeps_invariants<restart_machine>;
+  void check_invariants() const;
   const cluster_plan& plan_;
   cluster_spec::restart_section policy_;
   std::map<rank_id, std::deque<time_point>> restarts_; ///< by the first rank of the unit

@@ -40,6 +40,7 @@ supervision_machine::supervision_machine(std::vector<rank_name> ranks, duration 
     : ranks_(std::move(ranks)), last_errors_(ranks_.size()), grace_(grace) {}
 
 void supervision_machine::on_error(rank_id from, const error& said, rank_id blamed, life_state during, time_point now) {
+  const keeps_invariants checked{*this};
   if (said.request != request_id{})
     return;
   if (said.origin != from) { // what is wrong is the peer or the edge; a death that explains it may still be seen
@@ -57,6 +58,7 @@ void supervision_machine::on_error(rank_id from, const error& said, rank_id blam
 
 std::optional<first_cause> supervision_machine::on_end(rank_id rank, const rank_end& end, life_state during,
                                                        time_point now) {
+  const keeps_invariants checked{*this};
   auto text = rank_text(rank) + ' ' + describe(end) + " while " + std::string{name(during)};
   if (!end.last.empty() && !last_errors_.at(rank.value)) // who leaves without a word to its supervisor
     text += "; its last words: " + end.last;
@@ -71,12 +73,14 @@ std::optional<first_cause> supervision_machine::on_end(rank_id rank, const rank_
 }
 
 std::optional<first_cause> supervision_machine::on_tick(time_point now) {
+  const keeps_invariants checked{*this};
   if (!due_ || now < *due_)
     return std::nullopt;
   return conclude();
 }
 
 std::optional<first_cause> supervision_machine::conclude() {
+  const keeps_invariants checked{*this};
   if (found_ || (!accused_ && !consequence_))
     return std::nullopt;
   found_ = true;
@@ -107,6 +111,11 @@ void supervision_machine::suspect(std::optional<first_cause>& as, first_cause ca
     as = std::move(cause);
   if (!due_)
     due_ = now + grace_;
+}
+
+void supervision_machine::check_invariants() const {
+  TROUPE_ASSERT("C24", last_errors_.size() == ranks_.size());
+  TROUPE_ASSERT("C24", due_.has_value() == (accused_.has_value() || consequence_.has_value()));
 }
 
 } // namespace troupe::protocols

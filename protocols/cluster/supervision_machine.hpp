@@ -6,6 +6,7 @@
 
 #include "protocols/cluster/life_messages.hpp"
 #include "protocols/fault.hpp"
+#include "protocols/invariant.hpp"
 #include "protocols/limits.hpp"
 #include "protocols/time.hpp"
 
@@ -72,6 +73,8 @@ public:
   std::string rank_text(rank_id rank) const;
 
 private:
+  friend class keeps_invariants<supervision_machine>;
+  void check_invariants() const;
   first_cause make_cause(rank_id rank, std::string text) const;
   void suspect(std::optional<first_cause>& as, first_cause cause, time_point now);
 

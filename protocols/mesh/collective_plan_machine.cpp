@@ -6,6 +6,7 @@ collective_plan_machine::collective_plan_machine(const group_plan& group, std::u
     : group_(group.name), members_(static_cast<std::uint32_t>(group.members.size())), self_(self) {}
 
 result<void> collective_plan_machine::begin(call_id call, std::string_view phase, std::uint32_t expected) {
+  const keeps_invariants checked{*this};
   if (state_ == state::stepping)
     return broken(fault::illegal_transition, "a step begins inside another: " + where());
   if (state_ == state::broken)
@@ -21,6 +22,7 @@ result<void> collective_plan_machine::begin(call_id call, std::string_view phase
 }
 
 result<void> collective_plan_machine::enter(std::string_view kind, std::size_t count) {
+  const keeps_invariants checked{*this};
   const auto what = [&] { return std::string{kind} + " of " + std::to_string(count); };
   if (self_ >= members_)
     return broken(fault::not_a_member, what() + " by a rank outside: " + where());
@@ -36,6 +38,7 @@ result<void> collective_plan_machine::enter(std::string_view kind, std::size_t c
 }
 
 result<void> collective_plan_machine::end() {
+  const keeps_invariants checked{*this};
   if (state_ != state::stepping)
     return broken(fault::illegal_transition, "no step to end, after " + where());
   if (seen_ != expected_)
@@ -52,6 +55,11 @@ tl::unexpected<failure> collective_plan_machine::broken(fault code, std::string 
 std::string collective_plan_machine::where() const {
   return "call " + std::to_string(call_.value) + ", phase " + phase_ + ", group " + group_ + ", expected " +
          std::to_string(expected_) + ", seen " + std::to_string(seen_);
+}
+
+void collective_plan_machine::check_invariants() const noexcept {
+  TROUPE_ASSERT("A25", seen_ <= expected_ && seen_ <= issued_total_);
+  TROUPE_ASSERT("B30", state_ != state::idle || seen_ == expected_);
 }
 
 } // namespace troupe::protocols

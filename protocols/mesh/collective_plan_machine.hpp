@@ -7,6 +7,7 @@
 #include "protocols/cluster/cluster_plan.hpp"
 #include "protocols/fault.hpp"
 #include "protocols/ids.hpp"
+#include "protocols/invariant.hpp"
 
 namespace troupe::protocols {
 
@@ -45,6 +46,8 @@ public:
   std::uint64_t issued_total() const noexcept { return issued_total_; }
 
 private:
+  friend class keeps_invariants<collective_plan_machine>;
+  void check_invariants() const noexcept;
   tl::unexpected<failure> broken(fault code, std::string what);
   std::string where() const;
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "protocols/fault.hpp"
+#include "protocols/invariant.hpp"
 #include "protocols/time.hpp"
 
 namespace troupe::protocols {
@@ -63,20 +64,27 @@ public:
   }
 
   void on_knocked(time_point now) noexcept {
+    const keeps_invariants checked{*this};
     at_ = state::knocking;
     until_ = now + try_patience;
   }
-  void on_admitted() noexcept { at_ = state::connecting; }
+  void on_admitted() noexcept {
+    const keeps_invariants checked{*this};
+    at_ = state::connecting;
+  }
   void on_open() noexcept {
+    const keeps_invariants checked{*this};
     at_ = state::open;
     trouble_.reset();
   }
   void on_given_up(time_point now) noexcept {
+    const keeps_invariants checked{*this};
     at_ = state::closed;
     not_before_ = now + try_pause;
   }
   /// `in_use`: a write was under way, or operations of an earlier one.
   void on_broken(const failure& cause, bool in_use, time_point now) {
+    const keeps_invariants checked{*this};
     if (at_ == state::lost)
       return;
     at_ = state::closed;
@@ -84,11 +92,17 @@ public:
       trouble_ = {cause, now + trouble_patience};
   }
   void on_lost() noexcept {
+    const keeps_invariants checked{*this};
     at_ = state::lost;
     trouble_.reset();
   }
 
 private:
+  friend class keeps_invariants<way_machine>;
+  void check_invariants() const noexcept {
+    TROUPE_ASSERT("C47", !trouble_ || (at_ != state::open && at_ != state::lost));
+  }
+
   struct trouble {
     failure cause; ///< of the first connection that broke
     time_point until;

@@ -6,6 +6,7 @@
 
 #include "protocols/fault.hpp"
 #include "protocols/ids.hpp"
+#include "protocols/invariant.hpp"
 #include "protocols/time.hpp"
 #include "protocols/transfers/lease.hpp"
 
@@ -47,10 +48,14 @@ public:
   /// There is a next operation to post, now or once others have completed.
   bool goes_on() const noexcept { return !is_whole_ && !revoked_; }
   void on_posted(bool last) noexcept {
+    TROUPE_ASSERT("I31", may_post(last));
     ++in_flight_;
     is_whole_ = last;
   }
-  void on_completed() noexcept { --in_flight_; }
+  void on_completed() noexcept {
+    TROUPE_ASSERT("I31", in_flight_ > 0);
+    --in_flight_;
+  }
   void on_lease_ended(failure cause) { revoked_ = std::move(cause); }
 
   state current() const noexcept {

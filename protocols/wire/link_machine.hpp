@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "protocols/fault.hpp"
+#include "protocols/invariant.hpp"
 #include "protocols/limits.hpp"
 #include "protocols/time.hpp"
 
@@ -57,13 +58,18 @@ public:
   bool is_open() const noexcept { return at_ == state::open; }
 
   void on_leave(time_point now) noexcept {
+    const keeps_invariants checked{*this};
     if (at_ == state::gone)
       return;
     at_ = state::leaving;
     leaves_by_ = now + limits::link_leave_deadline;
   }
   /// The lane has ended, or the peer has broken the protocol. Returns whether the link was open: its owner is told.
-  bool on_lost() noexcept { return std::exchange(at_, state::gone) == state::open; }
+  bool on_lost() noexcept {
+    const keeps_invariants checked{*this};
+    begun_.reset();
+    return std::exchange(at_, state::gone) == state::open;
+  }
   /// Nothing more is to be done for the link. `all_sent`: nothing of it waits, here or in its lane.
   bool is_over(bool all_sent, time_point now) const noexcept {
     return is_gone() || (at_ == state::leaving && (all_sent || now >= leaves_by_));
@@ -74,6 +80,7 @@ public:
   /// A frame has begun and its rest has not come: the failure of a peer that takes longer than `within`, since it holds
   /// a place that others wait for.
   std::optional<failure> on_rest_missing(duration within, time_point now) {
+    const keeps_invariants checked{*this};
     if (!begun_)
       begun_ = now;
     if (now - *begun_ < within)
@@ -82,6 +89,12 @@ public:
   }
 
 private:
+  friend class keeps_invariants<link_machine>;
+  void check_invariants() const noexcept {
+    TROUPE_ASSERT("C20", at_ != state::open || leaves_by_ == time_point{});
+    TROUPE_ASSERT("C20", at_ != state::gone || !begun_);
+  }
+
   state at_ = state::open;
   time_point leaves_by_;
   std::optional<time_point> begun_; ///< of a frame whose rest has not come
