@@ -35,6 +35,7 @@ decode_leader_machine::decode_leader_machine(const cluster_plan& plan, cell_id c
                                                                .needs = needs_of}) {}
 
 decode_leader_machine::effects decode_leader_machine::on_reserve(const reserve_kv& order, time_point now) {
+  const keeps_invariants checked{*this};
   effects out;
   ledger_.take(order, now, out);
   admit(out, now);
@@ -60,6 +61,7 @@ void decode_leader_machine::admit(effects& out, time_point now) {
 }
 
 decode_leader_machine::effects decode_leader_machine::on_handover(const handover& news, time_point now) {
+  const keeps_invariants checked{*this};
   effects out;
   if (ledger_.has_ended(news.request))
     return out;
@@ -87,6 +89,7 @@ void decode_leader_machine::take_handover(iterator which, const handover& news, 
 }
 
 decode_leader_machine::effects decode_leader_machine::on_arrived(const arrived& news, std::uint32_t place, time_point) {
+  const keeps_invariants checked{*this};
   effects out;
   const auto which = ledger_.find(news.request);
   if (which == ledger_.none() || place >= which->second.arrived.size())
@@ -107,6 +110,7 @@ void decode_leader_machine::vote_if_whole(iterator which, effects& out) {
 
 decode_leader_machine::effects decode_leader_machine::on_vote(request_id request, const std::vector<admission>& minimum,
                                                               time_point now) {
+  const keeps_invariants checked{*this};
   effects out;
   const auto which = ledger_.find(request, stage::voting);
   if (which == ledger_.none())
@@ -139,6 +143,7 @@ void decode_leader_machine::join(iterator which, effects& out) {
 }
 
 decode_leader_machine::effects decode_leader_machine::on_left(request_id request, time_point now) {
+  const keeps_invariants checked{*this};
   effects out;
   if (const auto which = ledger_.find(request, stage::joined); which != ledger_.none())
     end(which, out, now);
@@ -146,6 +151,7 @@ decode_leader_machine::effects decode_leader_machine::on_left(request_id request
 }
 
 decode_leader_machine::effects decode_leader_machine::on_given_up(request_id request, const failure& cause) {
+  const keeps_invariants checked{*this};
   effects out;
   if (const auto which = ledger_.find(request, stage::joined); which != ledger_.none())
     ledger_.fail(which, cause, out);
@@ -153,6 +159,7 @@ decode_leader_machine::effects decode_leader_machine::on_given_up(request_id req
 }
 
 decode_leader_machine::effects decode_leader_machine::on_cancel(request_id request, time_point now) {
+  const keeps_invariants checked{*this};
   effects out;
   early_.erase(request);
   const auto which = ledger_.on_cancel(request);
@@ -181,6 +188,7 @@ void decode_leader_machine::end(iterator which, effects& out, time_point now) {
 
 decode_leader_machine::effects decode_leader_machine::on_quiet(const blocks_quiet& word, std::uint32_t place,
                                                                time_point now) {
+  const keeps_invariants checked{*this};
   effects out;
   if (ledger_.on_quiet(word.request, place))
     admit(out, now);
@@ -188,6 +196,7 @@ decode_leader_machine::effects decode_leader_machine::on_quiet(const blocks_quie
 }
 
 decode_leader_machine::effects decode_leader_machine::on_tick(time_point now) {
+  const keeps_invariants checked{*this};
   effects out;
   const auto what_is_late = [](const ledger::entry& one) {
     const auto missing = std::count(one.arrived.begin(), one.arrived.end(), false);
@@ -198,6 +207,18 @@ decode_leader_machine::effects decode_leader_machine::on_tick(time_point now) {
   ledger_.end_late(stage::receiving, now, what_is_late, out);
   admit(out, now);
   return out;
+}
+
+// ---- invariants ---------------------------------------------------------------------------------------------------
+
+/// What is counted, the ledger asserts.
+void decode_leader_machine::check_invariants() const {
+  TROUPE_ASSERT("K9", early_.size() <= bounds_.requests_max);
+  for (const auto& [request, one] : ledger_.started()) {
+    TROUPE_ASSERT("B15", one.arrived.size() == cell_.ranks.size());
+    TROUPE_ASSERT("F14", one.at == stage::receiving || (one.first && all(one.arrived)));
+    TROUPE_ASSERT("F14", !early_.contains(request));
+  }
 }
 
 } // namespace troupe::protocols

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "protocols/cluster/cluster_plan.hpp"
+#include "protocols/invariant.hpp"
 #include "protocols/serve/request_ledger.hpp"
 #include "protocols/serve/serve_message.hpp"
 #include "protocols/time.hpp"
@@ -67,6 +68,8 @@ public:
   std::size_t requests() const noexcept { return ledger_.requests(); }
 
 private:
+  friend class keeps_invariants<decode_leader_machine>;
+  void check_invariants() const;
   enum class stage {
     receiving, ///< keys and values, or the first token, are on their way
     voting,    ///< the mesh is asked
@@ -123,6 +126,8 @@ public:
   effects on_tick(time_point now);
 
 private:
+  friend class keeps_invariants<decode_member_machine>;
+  void check_invariants() const;
   struct room_state {
     request_id request;
     time_point deadline;

@@ -6,6 +6,7 @@ decode_member_machine::decode_member_machine(const cluster_plan& plan, cell_id c
     : plan_(plan), cell_(plan.cell(cell)), place_(*cell_.place_of(self)), bounds_(std::move(bounds)) {}
 
 decode_member_machine::effects decode_member_machine::on_reserve_blocks(const reserve_blocks& order, time_point now) {
+  const keeps_invariants checked{*this};
   effects out;
   if (ended_.retired(order.request.value) || rooms_.contains(order.room) || rooms_.size() >= bounds_.rooms_max)
     return out;
@@ -33,6 +34,7 @@ decode_member_machine::effects decode_member_machine::on_reserve_blocks(const re
 }
 
 decode_member_machine::effects decode_member_machine::on_kv_arrived(room_id id, rank_id from, time_point) {
+  const keeps_invariants checked{*this};
   effects out;
   const auto found = rooms_.find(id);
   // Otherwise ended, repeated, or others are still to come.
@@ -46,6 +48,7 @@ decode_member_machine::effects decode_member_machine::on_kv_arrived(room_id id, 
 }
 
 decode_member_machine::effects decode_member_machine::on_returned(rank_id from, const blocks_returned& word) {
+  const keeps_invariants checked{*this};
   effects out;
   lent_.on_returned(word.room, from, word.settled);
   tell_quiet(out);
@@ -53,11 +56,13 @@ decode_member_machine::effects decode_member_machine::on_returned(rank_id from, 
 }
 
 void decode_member_machine::on_lost(const lost& news) {
+  const keeps_invariants checked{*this};
   lent_.on_lost(news.ranks);
 }
 
 decode_member_machine::effects decode_member_machine::on_writers_gone(std::span<const rank_id> ranks,
                                                                       bool bytes_may_arrive) {
+  const keeps_invariants checked{*this};
   effects out;
   lent_.on_gone(ranks, bytes_may_arrive);
   tell_quiet(out);
@@ -70,6 +75,7 @@ void decode_member_machine::tell_quiet(effects& out) {
 }
 
 decode_member_machine::effects decode_member_machine::on_release(request_id request, time_point) {
+  const keeps_invariants checked{*this};
   effects out;
   ended_.retire(request.value);
   for (auto each = rooms_.begin(); each != rooms_.end();) {
@@ -86,6 +92,7 @@ decode_member_machine::effects decode_member_machine::on_release(request_id requ
 }
 
 decode_member_machine::effects decode_member_machine::on_tick(time_point now) {
+  const keeps_invariants checked{*this};
   effects out;
   lent_.on_tick(now);
   tell_quiet(out);
@@ -95,6 +102,12 @@ decode_member_machine::effects decode_member_machine::on_tick(time_point now) {
       out.push_back(set_admission{id, admission::failed});
     }
   return out;
+}
+
+void decode_member_machine::check_invariants() const {
+  TROUPE_ASSERT("K9", rooms_.size() <= bounds_.rooms_max);
+  for (const auto& [id, room] : rooms_)
+    TROUPE_ASSERT("K2", lent_.knows(id));
 }
 
 } // namespace troupe::protocols

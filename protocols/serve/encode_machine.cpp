@@ -11,6 +11,7 @@ encode_machine::encode_machine(const cluster_plan& plan, cell_id cell, options b
       row_slots_(bounds.row_slots) {}
 
 encode_machine::effects encode_machine::start() {
+  const keeps_invariants checked{*this};
   effects out;
   grant_free_pixels(out);
   return out;
@@ -43,9 +44,9 @@ void encode_machine::let_pixels_go(room_id room, effects& out) {
   lent.over = true;
   if (!lent.slot || all(lent.arrived) || lent.word == word_of_front::settled) {
     if (lent.slot)
-      (void)pixel_slots_.release(*lent.slot);
+      TROUPE_ASSERT("K3", pixel_slots_.release(*lent.slot));
   } else if (lent.word == word_of_front::unsettled) {
-    (void)pixel_slots_.fail(*lent.slot);
+    TROUPE_ASSERT("K3", pixel_slots_.fail(*lent.slot));
   } else {
     return;
   }
@@ -54,6 +55,7 @@ void encode_machine::let_pixels_go(room_id room, effects& out) {
 }
 
 encode_machine::effects encode_machine::on_pixels_returned(const pixels_returned& word) {
+  const keeps_invariants checked{*this};
   effects out;
   const auto found = pixels_.find(word.room);
   if (found == pixels_.end() || found->second.word != word_of_front::none)
@@ -81,6 +83,7 @@ encode_machine::room_state* encode_machine::find_or_park(room_id id, time_point 
 }
 
 encode_machine::effects encode_machine::on_encode(const encode& order, time_point now) {
+  const keeps_invariants checked{*this};
   effects out;
   const auto refuse = [&](fault code, std::string what) {
     out.push_back(request_failed(cell_, bounds_.front, "encode", order.request, {code, std::move(what)}));
@@ -117,6 +120,7 @@ encode_machine::effects encode_machine::on_encode(const encode& order, time_poin
 }
 
 encode_machine::effects encode_machine::on_pixels(room_id id, std::uint32_t place, time_point now) {
+  const keeps_invariants checked{*this};
   effects out;
   if (place >= cell_.ranks.size())
     return out;
@@ -160,6 +164,7 @@ void encode_machine::run_waiting(effects& out) {
 }
 
 encode_machine::effects encode_machine::on_encoded(room_id id, time_point now) {
+  const keeps_invariants checked{*this};
   effects out;
   const auto found = rooms_.find(id);
   if (found == rooms_.end())
@@ -178,6 +183,7 @@ encode_machine::effects encode_machine::on_encoded(room_id id, time_point now) {
 // ---- rows: this rank writes ---------------------------------------------------------------------------------------
 
 encode_machine::effects encode_machine::on_grant(rank_id from, const grant_rows& grant, time_point now) {
+  const keeps_invariants checked{*this};
   effects out;
   if (lost_.is_of_the_past(from, grant.born))
     return out;
@@ -251,6 +257,7 @@ void encode_machine::ship(room_iterator found, effects& out) {
 /// may go well (C30, C49).
 encode_machine::effects encode_machine::on_written(room_id id, std::uint32_t part, const result<void>& outcome,
                                                    time_point) {
+  const keeps_invariants checked{*this};
   effects out;
   const auto found = rooms_.find(id);
   if (found == rooms_.end())
@@ -274,6 +281,7 @@ encode_machine::effects encode_machine::on_written(room_id id, std::uint32_t par
 }
 
 encode_machine::effects encode_machine::on_revoke(rank_id from, const revoke_rows& word) {
+  const keeps_invariants checked{*this};
   effects out;
   using enum row_grants::revocation;
   const auto found = rooms_.find(word.room);
@@ -287,6 +295,7 @@ encode_machine::effects encode_machine::on_revoke(rank_id from, const revoke_row
 }
 
 encode_machine::effects encode_machine::on_lost(const lost& news) {
+  const keeps_invariants checked{*this};
   effects out;
   lost_.on_lost(news);
   for (auto each = rooms_.begin(); each != rooms_.end();) {
@@ -326,18 +335,15 @@ void encode_machine::abandon(room_iterator found, effects& out) {
 
 void encode_machine::let_go(room_iterator found, effects& out) {
   auto& room = found->second;
-  if (room.rows) {
-    if (room.unsettled) // an aborted write may still read it
-      (void)row_slots_.fail(*room.rows);
-    else
-      (void)row_slots_.release(*room.rows);
-  }
+  if (room.rows) // an aborted write may still read it
+    TROUPE_ASSERT("K3", room.unsettled ? row_slots_.fail(*room.rows) : row_slots_.release(*room.rows));
   ended_.retire(found->first.value);
   rooms_.erase(found);
   run_waiting(out);
 }
 
 encode_machine::effects encode_machine::on_cancel(request_id request, time_point) {
+  const keeps_invariants checked{*this};
   effects out;
   for (auto each = rooms_.begin(); each != rooms_.end();) {
     const auto current = each++;
@@ -349,6 +355,7 @@ encode_machine::effects encode_machine::on_cancel(request_id request, time_point
 }
 
 encode_machine::effects encode_machine::on_tick(time_point now) {
+  const keeps_invariants checked{*this};
   effects out;
   pixel_slots_.tick(now);
   row_slots_.tick(now);
@@ -379,6 +386,26 @@ const char* encode_machine::what_is_late(room_id id, const room_state& room, tim
     break;
   }
   return nullptr;
+}
+
+// ---- invariants ---------------------------------------------------------------------------------------------------
+
+void encode_machine::check_invariants() const {
+  TROUPE_ASSERT("E20", rooms_.size() <= bounds_.rooms_max);
+  std::uint32_t rows = 0;
+  for (const auto& [id, room] : rooms_) {
+    const bool waits = room.at == stage::parked || room.at == stage::ordered;
+    const bool computed = room.at == stage::running || room.at == stage::encoded || room.at == stage::writing;
+    TROUPE_ASSERT("E16", room.rows ? !waits : !computed);
+    TROUPE_ASSERT("K1", room.at == stage::writing || room.at == stage::ended || !room.grants.any_on_its_way());
+    TROUPE_ASSERT("C29", room.at != stage::ended || in_use(room));
+    rows += room.rows ? 1 : 0;
+  }
+  TROUPE_ASSERT("K3", rows == row_slots_.lent());
+  std::uint32_t used = 0;
+  for (const auto& [id, lent] : pixels_)
+    used += lent.slot ? 1 : 0;
+  TROUPE_ASSERT("K3", used <= pixel_slots_.lent());
 }
 
 } // namespace troupe::protocols

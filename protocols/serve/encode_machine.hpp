@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "protocols/cluster/cluster_plan.hpp"
+#include "protocols/invariant.hpp"
 #include "protocols/serve/mesh_plan.hpp"
 #include "protocols/serve/serve_message.hpp"
 #include "protocols/time.hpp"
@@ -84,6 +85,8 @@ public:
   std::uint32_t pixel_slots_lent() const noexcept { return pixel_slots_.size() - pixel_slots_.available(); }
 
 private:
+  friend class keeps_invariants<encode_machine>;
+  void check_invariants() const;
   enum class stage {
     parked,  ///< something arrived before the order did
     ordered, ///< waits for pixels or a send slot

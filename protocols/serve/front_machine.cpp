@@ -64,6 +64,7 @@ std::optional<failure> front_machine::judge(const request& wanted) const {
 
 /// A refusal leaves nothing behind, so that a burst is over when its last request has ended (C39).
 result<front_machine::effects> front_machine::on_request(request wanted, time_point now) {
+  const keeps_invariants checked{*this};
   if (auto problem = judge(wanted))
     return tl::unexpected<failure>{*std::move(problem)};
   if (waiting_.size() >= bounds_.in_flight_max)
@@ -82,6 +83,7 @@ std::optional<request_id> front_machine::request_of(request_id attempt) const {
 
 /// A slot that is held already was granted by an earlier generation of the cell: the later word counts.
 front_machine::effects front_machine::on_pixel_credits(rank_id from, const grant_pixels& credits, time_point now) {
+  const keeps_invariants checked{*this};
   effects out;
   hear(from);
   for (auto& cell : encode_cells_)
@@ -98,6 +100,7 @@ front_machine::effects front_machine::on_pixel_credits(rank_id from, const grant
 }
 
 front_machine::effects front_machine::on_tokens(rank_id from, const tokens& batch, time_point now) {
+  const keeps_invariants checked{*this};
   effects out;
   hear(from);
   for (const auto& event : batch.events) {
@@ -159,6 +162,7 @@ bool front_machine::is_better_elsewhere(const entry& attempt, time_point now) co
 }
 
 void front_machine::on_ack(rank_id from, const ack& word) {
+  const keeps_invariants checked{*this};
   hear(from);
   if (const auto found = started_.find(word.request); found != started_.end())
     found->second.unheard.erase(from);
@@ -179,6 +183,7 @@ bool front_machine::has_part(const entry& attempt, rank_id from, const error& pr
 }
 
 front_machine::effects front_machine::on_error(rank_id from, const error& problem, time_point now) {
+  const keeps_invariants checked{*this};
   effects out;
   hear(from);
   const auto found = started_.find(problem.request);
@@ -198,6 +203,7 @@ front_machine::effects front_machine::on_error(rank_id from, const error& proble
 }
 
 front_machine::effects front_machine::on_cancel(request_id id, time_point now) {
+  const keeps_invariants checked{*this};
   effects out;
   const auto found =
       std::find_if(started_.begin(), started_.end(), [&](const auto& each) { return each.second.of.what.id == id; });
@@ -218,6 +224,7 @@ front_machine::effects front_machine::on_cancel(request_id id, time_point now) {
 }
 
 front_machine::effects front_machine::on_lost(const lost& news, time_point now) {
+  const keeps_invariants checked{*this};
   effects out;
   const bool returns = news.next != generation{};
   const auto is_lost = [&](cell_id id) {
@@ -252,6 +259,7 @@ front_machine::effects front_machine::on_lost(const lost& news, time_point now) 
 }
 
 front_machine::effects front_machine::on_recovered(const recovered& news, time_point now) {
+  const keeps_invariants checked{*this};
   effects out;
   for (auto* const cells : {&encode_cells_, &prefill_cells_, &decode_cells_})
     for (auto& cell : *cells)
@@ -264,6 +272,7 @@ front_machine::effects front_machine::on_recovered(const recovered& news, time_p
 
 /// What was accepted is served, also what waits for its turn, until the drain's deadline (K17).
 front_machine::effects front_machine::on_drain(time_point now) {
+  const keeps_invariants checked{*this};
   effects out;
   drain_until_ = now + bounds_.drain_deadline;
   finish_drain(out);
@@ -278,6 +287,7 @@ void front_machine::finish_drain(effects& out) {
 }
 
 front_machine::effects front_machine::on_tick(time_point now) {
+  const keeps_invariants checked{*this};
   effects out;
   staging_.tick(now);
   const failure late{fault::timeout, "the request's deadline (timeouts.request_ms) passed"};

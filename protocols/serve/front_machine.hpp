@@ -10,6 +10,7 @@
 
 #include "protocols/cluster/cluster_plan.hpp"
 #include "protocols/fault.hpp"
+#include "protocols/invariant.hpp"
 #include "protocols/serve/serve_message.hpp"
 #include "protocols/time.hpp"
 #include "protocols/transfers/slot_pool_machine.hpp"
@@ -152,6 +153,8 @@ public:
   std::string audit() const;
 
 private:
+  friend class keeps_invariants<front_machine>;
+  void check_invariants() const;
   enum class presence { serving, returning, gone };
   struct cell_load {
     cell_id id;

@@ -94,6 +94,7 @@ void front_machine::retry_or_end(started_iterator which, const failure& cause, t
 
 front_machine::effects front_machine::on_pixels_written(room_id room, write_end how, const failure& cause,
                                                         time_point now) {
+  const keeps_invariants checked{*this};
   effects out;
   const auto which = staged_.find(room);
   if (which == staged_.end() || which->second.writes_left == 0)
@@ -103,10 +104,7 @@ front_machine::effects front_machine::on_pixels_written(room_id room, write_end 
   const bool lingers = how == write_end::failed && may_still_arrive(cause.code);
   one.settled = one.settled && !lingers;
   if (--one.writes_left == 0) {
-    if (one.settled)
-      (void)staging_.release(*one.slot);
-    else
-      (void)staging_.fail(*one.slot);
+    TROUPE_ASSERT("K3", one.settled ? staging_.release(*one.slot) : staging_.fail(*one.slot));
     one.slot.reset();
   }
   leave_if_over(which, out);
@@ -115,6 +113,40 @@ front_machine::effects front_machine::on_pixels_written(room_id room, write_end 
       retry_or_end(found, cause, now, limits::retry_pause, out);
   admit(out, now);
   return out;
+}
+
+// ---- invariants ---------------------------------------------------------------------------------------------------
+
+/// On the way of each token: additions over what is under way, and no allocation. `audit` looks closer.
+void front_machine::check_invariants() const {
+  TROUPE_ASSERT("E1",
+                started_.size() <= bounds_.in_flight_max && waiting_.size() <= 2 * std::size_t{bounds_.in_flight_max});
+  std::uint64_t blocks = 0;
+  std::uint64_t rows = 0;
+  for (const auto& [attempt, one] : started_) {
+    const auto needed = needs_of(one.of.what);
+    blocks += needed.decode_blocks + (one.prefill ? needed.prefill_blocks : 0);
+    rows += one.prefill ? needed.pictures : 0;
+    TROUPE_ASSERT("C46", one.next_index == 0 || (!one.prefill && one.encode.empty()));
+  }
+  std::uint64_t counted_blocks = 0;
+  std::uint64_t counted_rows = 0;
+  for (const auto* const cells : {&prefill_cells_, &decode_cells_})
+    for (const auto& cell : *cells) {
+      counted_blocks += cell.blocks;
+      counted_rows += cell.rows;
+      TROUPE_ASSERT("K3",
+                    cell.blocks <= bounds_.kv_tokens_max / limits::kv_block_tokens && cell.rows <= bounds_.row_slots);
+    }
+  TROUPE_ASSERT("K3", blocks == counted_blocks && rows == counted_rows);
+  for (const auto& cell : encode_cells_)
+    TROUPE_ASSERT("K3", cell.credits.size() <= bounds_.pixel_slots);
+  std::uint32_t lent = 0;
+  for (const auto& [room, one] : staged_) {
+    TROUPE_ASSERT("K3", one.slot.has_value() == (one.writes_left > 0));
+    lent += one.slot ? 1 : 0;
+  }
+  TROUPE_ASSERT("K3", lent == staging_.lent());
 }
 
 } // namespace troupe::protocols

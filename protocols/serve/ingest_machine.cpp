@@ -8,6 +8,7 @@ namespace troupe::protocols {
 ingest_machine::ingest_machine(options bounds) : bounds_(bounds), readers_(bounds.readers) {}
 
 ingest_machine::ticket ingest_machine::on_question(const question& what, time_point now, effects& out) {
+  const keeps_invariants checked{*this};
   const ticket which{++tickets_};
   if (waiting_.size() >= bounds_.questions_max)
     out.push_back(give_up{which, {fault::queue_full, "questions wait to be read"}});
@@ -18,6 +19,7 @@ ingest_machine::ticket ingest_machine::on_question(const question& what, time_po
 }
 
 std::optional<ingest_machine::ticket> ingest_machine::on_read(std::uint32_t place, time_point now, effects& out) {
+  const keeps_invariants checked{*this};
   auto& one = readers_.at(place);
   const auto read = one.reads ? std::optional{one.reads->which} : std::nullopt;
   one = {};
@@ -26,6 +28,7 @@ std::optional<ingest_machine::ticket> ingest_machine::on_read(std::uint32_t plac
 }
 
 ingest_machine::effects ingest_machine::on_cancel(ticket which, time_point now) {
+  const keeps_invariants checked{*this};
   effects out;
   end_those(
       [&](const entry& one, const reader*) {
@@ -37,6 +40,7 @@ ingest_machine::effects ingest_machine::on_cancel(ticket which, time_point now) 
 }
 
 ingest_machine::effects ingest_machine::on_tick(time_point now) {
+  const keeps_invariants checked{*this};
   effects out;
   end_those(
       [&](const entry& one, const reader* by) -> std::optional<failure> {
@@ -88,6 +92,16 @@ bool ingest_machine::begin(const entry& next, effects& out, time_point now) {
   *free = {.at_work = true, .large = large, .reads = next, .until = now + bounds_.reading_deadline};
   out.push_back(begin_reading{next.which, static_cast<std::uint32_t>(free - readers_.begin())});
   return true;
+}
+
+void ingest_machine::check_invariants() const {
+  std::uint32_t large = 0;
+  for (const auto& one : readers_) {
+    TROUPE_ASSERT("K7", one.at_work || (!one.large && !one.reads));
+    large += one.large ? 1 : 0;
+  }
+  TROUPE_ASSERT("K7", large <= bounds_.readers_large);
+  TROUPE_ASSERT("K9", waiting_.size() <= bounds_.questions_max);
 }
 
 } // namespace troupe::protocols

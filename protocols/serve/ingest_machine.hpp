@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "protocols/fault.hpp"
+#include "protocols/invariant.hpp"
 #include "protocols/time.hpp"
 
 namespace troupe::protocols {
@@ -68,6 +69,8 @@ public:
   std::size_t waiting() const noexcept { return waiting_.size(); }
 
 private:
+  friend class keeps_invariants<ingest_machine>;
+  void check_invariants() const;
   struct entry {
     ticket which{};
     question what;

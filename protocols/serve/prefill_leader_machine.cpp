@@ -23,6 +23,7 @@ prefill_leader_machine::prefill_leader_machine(const cluster_plan& plan, cell_id
                                                            .needs = needs_of}) {}
 
 prefill_leader_machine::effects prefill_leader_machine::on_submit(const submit& work, time_point now) {
+  const keeps_invariants checked{*this};
   effects out;
   ledger_.take(work, now, out);
   admit(out, now);
@@ -67,6 +68,7 @@ void prefill_leader_machine::vote_if_whole(iterator which, effects& out) {
 
 prefill_leader_machine::effects prefill_leader_machine::on_arrived(const arrived& news, std::uint32_t place,
                                                                    time_point) {
+  const keeps_invariants checked{*this};
   effects out;
   const auto which = ledger_.find(news.request);
   if (which == ledger_.none())
@@ -81,6 +83,7 @@ prefill_leader_machine::effects prefill_leader_machine::on_arrived(const arrived
 
 prefill_leader_machine::effects prefill_leader_machine::on_vote(request_id request,
                                                                 const std::vector<admission>& minimum, time_point now) {
+  const keeps_invariants checked{*this};
   effects out;
   const auto which = ledger_.find(request, stage::voting);
   if (which == ledger_.none())
@@ -111,6 +114,7 @@ void prefill_leader_machine::run(iterator which, effects& out) {
 prefill_leader_machine::effects prefill_leader_machine::on_prefilled(request_id request, token_id first_token,
                                                                      std::int32_t position_delta, std::uint64_t digest,
                                                                      time_point now) {
+  const keeps_invariants checked{*this};
   effects out;
   const auto which = ledger_.find(request, stage::running);
   if (which == ledger_.none())
@@ -139,6 +143,7 @@ void prefill_leader_machine::await_kv_sent(iterator which, effects& out, time_po
 
 prefill_leader_machine::effects prefill_leader_machine::on_given_up(request_id request, const failure& cause,
                                                                     bool ran_whole, time_point now) {
+  const keeps_invariants checked{*this};
   effects out;
   const auto which = ledger_.find(request, stage::running);
   if (which == ledger_.none())
@@ -154,6 +159,7 @@ prefill_leader_machine::effects prefill_leader_machine::on_given_up(request_id r
 /// What the decode ranks are still being sent is kept until every rank of the mesh has shipped (C23).
 prefill_leader_machine::effects prefill_leader_machine::on_kv_sent(const kv_sent& news, std::uint32_t place,
                                                                    time_point now) {
+  const keeps_invariants checked{*this};
   effects out;
   const auto which = ledger_.find(news.request);
   if (which == ledger_.none() || place >= which->second.kv_sent.size() || which->second.kv_sent[place])
@@ -168,6 +174,7 @@ prefill_leader_machine::effects prefill_leader_machine::on_kv_sent(const kv_sent
 }
 
 prefill_leader_machine::effects prefill_leader_machine::on_cancel(request_id request, time_point now) {
+  const keeps_invariants checked{*this};
   effects out;
   const auto which = ledger_.on_cancel(request);
   if (which == ledger_.none()) {
@@ -201,6 +208,7 @@ void prefill_leader_machine::end(iterator which, effects& out, time_point now) {
 
 prefill_leader_machine::effects prefill_leader_machine::on_quiet(const rows_quiet& word, std::uint32_t place,
                                                                  time_point now) {
+  const keeps_invariants checked{*this};
   effects out;
   if (ledger_.on_quiet(word.request, place))
     admit(out, now);
@@ -208,6 +216,7 @@ prefill_leader_machine::effects prefill_leader_machine::on_quiet(const rows_quie
 }
 
 prefill_leader_machine::effects prefill_leader_machine::on_tick(time_point now) {
+  const keeps_invariants checked{*this};
   effects out;
   const auto what_is_late = [&](const ledger::entry& one) {
     std::size_t missing = 0;
@@ -219,6 +228,21 @@ prefill_leader_machine::effects prefill_leader_machine::on_tick(time_point now) 
   ledger_.end_late(stage::gathering, now, what_is_late, out);
   admit(out, now);
   return out;
+}
+
+// ---- invariants ---------------------------------------------------------------------------------------------------
+
+/// What is counted, the ledger asserts.
+void prefill_leader_machine::check_invariants() const {
+  for (const auto& [request, one] : ledger_.started()) {
+    TROUPE_ASSERT("C23", one.kv_sent.size() == cell_.ranks.size());
+    TROUPE_ASSERT("B15", one.arrived.size() <= one.order.pictures.size());
+    const bool waits = one.at == stage::gathering || one.at == stage::voting;
+    TROUPE_ASSERT("C15", one.at != stage::sending || !all(one.kv_sent));
+    if (!waits)
+      for (const auto& [room, places] : one.arrived)
+        TROUPE_ASSERT("B15", all(places));
+  }
 }
 
 } // namespace troupe::protocols

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "protocols/cluster/cluster_plan.hpp"
+#include "protocols/invariant.hpp"
 #include "protocols/serve/request_ledger.hpp"
 #include "protocols/serve/serve_message.hpp"
 #include "protocols/time.hpp"
@@ -67,6 +68,8 @@ public:
   bool ended(request_id request) const noexcept { return ledger_.has_ended(request); }
 
 private:
+  friend class keeps_invariants<prefill_leader_machine>;
+  void check_invariants() const;
   enum class stage {
     gathering, ///< rows are on their way
     voting,    ///< the mesh is asked
@@ -150,6 +153,8 @@ public:
   }
 
 private:
+  friend class keeps_invariants<prefill_member_machine>;
+  void check_invariants() const;
   struct row_room {
     request_id request;
     time_point deadline;

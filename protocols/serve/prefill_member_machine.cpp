@@ -11,6 +11,7 @@ prefill_member_machine::prefill_member_machine(const cluster_plan& plan, cell_id
 // ---- rows: this rank lends ----------------------------------------------------------------------------------------
 
 prefill_member_machine::effects prefill_member_machine::on_reserve_rows(const reserve_rows& order, time_point now) {
+  const keeps_invariants checked{*this};
   effects out;
   if (ended_.retired(order.request.value) || rows_.size() >= bounds_.rooms_max)
     return out;
@@ -36,6 +37,7 @@ prefill_member_machine::effects prefill_member_machine::on_reserve_rows(const re
 }
 
 prefill_member_machine::effects prefill_member_machine::on_rows_arrived(room_id id, rank_id from, time_point) {
+  const keeps_invariants checked{*this};
   effects out;
   const auto found = rows_.find(id);
   if (lent_.on_arrived(id, from) && found != rows_.end()) {
@@ -47,6 +49,7 @@ prefill_member_machine::effects prefill_member_machine::on_rows_arrived(room_id 
 }
 
 prefill_member_machine::effects prefill_member_machine::on_rows_returned(rank_id from, const rows_returned& word) {
+  const keeps_invariants checked{*this};
   effects out;
   lent_.on_returned(word.room, from, word.settled);
   tell_quiet(out);
@@ -55,6 +58,7 @@ prefill_member_machine::effects prefill_member_machine::on_rows_returned(rank_id
 
 prefill_member_machine::effects prefill_member_machine::on_writers_gone(std::span<const rank_id> ranks,
                                                                         bool bytes_may_arrive) {
+  const keeps_invariants checked{*this};
   effects out;
   lent_.on_gone(ranks, bytes_may_arrive);
   tell_quiet(out);
@@ -71,6 +75,7 @@ void prefill_member_machine::tell_quiet(effects& out) {
 prefill_member_machine::effects prefill_member_machine::on_prefilled(request_id request, room_id id,
                                                                      cell_id decode_cell,
                                                                      std::vector<block_index> blocks, time_point now) {
+  const keeps_invariants checked{*this};
   effects out;
   auto& room = kv_[id];
   room.request = request;
@@ -87,6 +92,7 @@ prefill_member_machine::effects prefill_member_machine::on_prefilled(request_id 
 
 prefill_member_machine::effects prefill_member_machine::on_grant(rank_id from, const grant_blocks& grant,
                                                                  time_point now) {
+  const keeps_invariants checked{*this};
   effects out;
   // The grant is believed only from the rank that it names.
   const auto cells = plan_.cells_on(from);
@@ -168,6 +174,7 @@ void prefill_member_machine::fail_room(room_id id, kv_room& room, failure cause,
 
 prefill_member_machine::effects prefill_member_machine::on_written(room_id id, std::uint32_t part,
                                                                    const result<void>& outcome, time_point) {
+  const keeps_invariants checked{*this};
   effects out;
   const auto found = kv_.find(id);
   if (found == kv_.end())
@@ -190,6 +197,7 @@ prefill_member_machine::effects prefill_member_machine::on_written(room_id id, s
 }
 
 prefill_member_machine::effects prefill_member_machine::on_revoke(rank_id from, const revoke_blocks& word) {
+  const keeps_invariants checked{*this};
   effects out;
   ended_.retire(word.request.value);
   using enum kv_grants::revocation;
@@ -207,6 +215,7 @@ prefill_member_machine::effects prefill_member_machine::on_revoke(rank_id from, 
 
 /// What they lent is no more; a write that is on its way there ends by itself.
 prefill_member_machine::effects prefill_member_machine::on_lost(const lost& news) {
+  const keeps_invariants checked{*this};
   effects out;
   lent_.on_lost(news.ranks);
   lost_.on_lost(news);
@@ -246,6 +255,7 @@ void prefill_member_machine::report_if_quiet(room_id id, kv_room& room, effects&
 // ---- both ---------------------------------------------------------------------------------------------------------
 
 prefill_member_machine::effects prefill_member_machine::on_release(request_id request, time_point) {
+  const keeps_invariants checked{*this};
   effects out;
   ended_.retire(request.value);
   for (auto each = rows_.begin(); each != rows_.end();) {
@@ -272,6 +282,7 @@ prefill_member_machine::effects prefill_member_machine::on_release(request_id re
 }
 
 prefill_member_machine::effects prefill_member_machine::on_tick(time_point now) {
+  const keeps_invariants checked{*this};
   effects out;
   lent_.on_tick(now);
   tell_quiet(out);
@@ -292,6 +303,21 @@ prefill_member_machine::effects prefill_member_machine::on_tick(time_point now) 
       kv_.erase(current);
   }
   return out;
+}
+
+// ---- invariants ---------------------------------------------------------------------------------------------------
+
+void prefill_member_machine::check_invariants() const {
+  TROUPE_ASSERT("K9", rows_.size() <= bounds_.rooms_max);
+  for (const auto& [id, room] : rows_)
+    TROUPE_ASSERT("K2", lent_.knows(id));
+  for (const auto& [id, room] : kv_) {
+    TROUPE_ASSERT("K15", !room.reported || (room.prefilled && !room.grants.any_on_its_way()));
+    TROUPE_ASSERT("K15", room.prefilled || !room.grants.any_on_its_way());
+    if (room.failed)
+      for (const auto& [part, held] : room.grants.by_part())
+        TROUPE_ASSERT("K2", held.at != kv_grants::writing::not_yet);
+  }
 }
 
 } // namespace troupe::protocols

@@ -70,6 +70,7 @@ void session_machine::count(const question& one, Change change) {
 }
 
 result<request_id> session_machine::on_ask(client_id client, const ask& asked, time_point now) {
+  const keeps_invariants checked{*this};
   const auto bytes = std::accumulate(asked.picture_bytes.begin(), asked.picture_bytes.end(), std::uint64_t{0});
   if (auto problem = judge(client, asked, bytes))
     return tl::unexpected<failure>{*std::move(problem)};
@@ -100,6 +101,7 @@ session_machine::iterator session_machine::find(client_id client, std::uint64_t 
 
 session_machine::effects session_machine::on_piece(client_id client, std::uint64_t tag, std::uint32_t picture,
                                                    std::size_t bytes) {
+  const keeps_invariants checked{*this};
   effects out;
   const auto which = find(client, tag);
   if (which == questions_.end())
@@ -130,6 +132,7 @@ bool session_machine::may_ingest(const session& of) const {
 }
 
 session_machine::effects session_machine::next_ingests() {
+  const keeps_invariants checked{*this};
   effects out;
   while (ingests_ < bounds_.ingests_max) {
     const auto ready = [&](const auto& each) { return may_ingest(each.second); };
@@ -150,6 +153,7 @@ session_machine::effects session_machine::next_ingests() {
 
 session_machine::effects session_machine::on_ingested(request_id request, const std::optional<failure>& problem,
                                                       std::uint64_t prepared_bytes) {
+  const keeps_invariants checked{*this};
   effects out;
   const auto which = questions_.find(request);
   if (which == questions_.end() || (which->second.at != stage::ingesting && which->second.at != stage::abandoned))
@@ -176,6 +180,7 @@ session_machine::effects session_machine::on_ingested(request_id request, const 
 }
 
 void session_machine::on_pictures_used(request_id request) {
+  const keeps_invariants checked{*this};
   const auto which = questions_.find(request);
   if (which == questions_.end())
     return;
@@ -185,6 +190,7 @@ void session_machine::on_pictures_used(request_id request) {
 }
 
 session_machine::effects session_machine::on_ended(request_id request) {
+  const keeps_invariants checked{*this};
   if (const auto which = questions_.find(request); which != questions_.end() && which->second.at == stage::admitted) {
     erase(which);
     return {forget{request}};
@@ -231,6 +237,7 @@ bool session_machine::end_early(iterator which, effects& out) {
 }
 
 session_machine::effects session_machine::on_withdraw(client_id client, std::uint64_t tag) {
+  const keeps_invariants checked{*this};
   effects out;
   const auto which = find(client, tag);
   if (which == questions_.end())
@@ -251,6 +258,7 @@ std::vector<request_id> session_machine::of_client(client_id client) const {
 }
 
 session_machine::effects session_machine::on_client_gone(client_id client) {
+  const keeps_invariants checked{*this};
   effects out;
   for (const auto id : of_client(client)) {
     const auto which = questions_.find(id);
@@ -263,6 +271,7 @@ session_machine::effects session_machine::on_client_gone(client_id client) {
 }
 
 session_machine::effects session_machine::on_drain() {
+  const keeps_invariants checked{*this};
   draining_ = true;
   effects out;
   for (auto each = questions_.begin(); each != questions_.end();) {
@@ -277,6 +286,7 @@ session_machine::effects session_machine::on_drain() {
 
 /// Contract: K16: an admitted question has the same deadline in the front machine.
 session_machine::effects session_machine::on_tick(time_point now) {
+  const keeps_invariants checked{*this};
   effects out;
   for (auto each = questions_.begin(); each != questions_.end();) {
     const auto current = each++;
@@ -314,6 +324,32 @@ std::string session_machine::audit() const {
   if (all.arriving > bounds_.arriving_max || all.file_bytes > bounds_.bytes_max || ingests > bounds_.ingests_max)
     return "more is held than the bounds of all clients allow";
   return {};
+}
+
+/// Once for each frame of a client and never for a token: a question has as many frames as its pictures have pieces.
+void session_machine::check_invariants() const {
+  totals all;
+  std::uint32_t ingests = 0;
+  for (const auto& [id, one] : questions_) {
+    ingests += one.at == stage::ingesting || one.at == stage::abandoned ? 1 : 0;
+    ++all.questions;
+    all.arriving += one.at == stage::admitted ? 0 : 1;
+    all.file_bytes += one.file_bytes;
+    all.prepared_bytes += one.prepared_bytes;
+  }
+  TROUPE_ASSERT("K3", all == all_);
+  TROUPE_ASSERT("K3", ingests == ingests_ && ingests <= bounds_.ingests_max);
+  TROUPE_ASSERT("K9", all.arriving <= bounds_.arriving_max && all.file_bytes <= bounds_.bytes_max);
+  totals of_clients;
+  for (const auto& [client, one] : clients_) {
+    TROUPE_ASSERT("K9", one.of.questions > 0 && one.of.questions <= bounds_.client_questions_max);
+    TROUPE_ASSERT("K9", one.of.file_bytes <= bounds_.client_bytes_max);
+    of_clients.questions += one.of.questions;
+    of_clients.arriving += one.of.arriving;
+    of_clients.file_bytes += one.of.file_bytes;
+    of_clients.prepared_bytes += one.of.prepared_bytes;
+  }
+  TROUPE_ASSERT("K3", of_clients == all_);
 }
 
 } // namespace troupe::protocols

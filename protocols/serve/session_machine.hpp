@@ -12,6 +12,7 @@
 
 #include "protocols/fault.hpp"
 #include "protocols/ids.hpp"
+#include "protocols/invariant.hpp"
 #include "protocols/serve/client_messages.hpp"
 #include "protocols/time.hpp"
 
@@ -117,6 +118,8 @@ public:
   std::size_t questions() const noexcept { return questions_.size(); }
 
 private:
+  friend class keeps_invariants<session_machine>;
+  void check_invariants() const;
   enum class stage {
     arriving,  ///< pieces of its pictures are on their way
     whole,     ///< waits for its turn

@@ -7,13 +7,15 @@
 
 #include "protocols/fault.hpp"
 #include "protocols/ids.hpp"
+#include "protocols/invariant.hpp"
 
 namespace troupe::protocols {
 
 /// A fixed number of KV blocks, reserved for a request all at once or not at all.
 /// A request that held some blocks and waited for more would deadlock with another that does the same. Blocks are
 /// released when nobody can write into them any more (lent_rooms.hpp). Those that have been free longest go first.
-/// Contract: F13, I27.
+/// Invariant, asserted before and after each event: free and reserved blocks are all that there are (K3).
+/// Contract: F13, I27, K3.
 class block_pool_machine {
 public:
   explicit block_pool_machine(std::uint32_t blocks);
@@ -27,7 +29,10 @@ public:
   std::uint32_t available() const noexcept { return static_cast<std::uint32_t>(free_.size()); }
 
 private:
+  friend class keeps_invariants<block_pool_machine>;
+  void check_invariants() const noexcept;
   std::vector<bool> reserved_; ///< by block
+  std::uint32_t lent_ = 0;     ///< of these, true
   std::deque<block_index> free_;
 };
 

@@ -7,6 +7,7 @@
 #include "protocols/cluster/life_messages.hpp"
 #include "protocols/fault.hpp"
 #include "protocols/ids.hpp"
+#include "protocols/invariant.hpp"
 #include "protocols/time.hpp"
 #include "protocols/transfers/lease.hpp"
 
@@ -54,6 +55,7 @@ public:
 
   /// False: a grant of that part is held already; the second one is ignored.
   bool take(rank_id from, const Grant& grant, time_point now) {
+    const keeps_invariants checked{*this};
     const lease under{grant.born, now + std::chrono::milliseconds{grant.valid_ms}};
     return by_part_.try_emplace(grant.part, held{grant, from, under}).second;
   }
@@ -64,6 +66,7 @@ public:
     was_over, ///< return the grant now; it was not held, or its write has ended
   };
   revocation on_revoke(rank_id from) {
+    const keeps_invariants checked{*this};
     const auto each =
         std::find_if(by_part_.rbegin(), by_part_.rend(), [&](const auto& one) { return one.second.from == from; });
     if (each == by_part_.rend())
@@ -81,6 +84,7 @@ public:
 
   /// The write into `part` has ended. Null: none was on its way.
   const held* on_written(std::uint32_t part, bool whole) {
+    const keeps_invariants checked{*this};
     const auto one = by_part_.find(part);
     if (one == by_part_.end() || one->second.at != writing::on_its_way)
       return nullptr;
@@ -91,6 +95,7 @@ public:
   /// These ranks are lost: no write into their memory will begin, and there is no owner to return it to. True: a grant
   /// of theirs was unused.
   bool on_lost(std::span<const rank_id> ranks) {
+    const keeps_invariants checked{*this};
     bool hit = false;
     for (auto& [part, one] : by_part_)
       if (one.at == writing::not_yet && std::find(ranks.begin(), ranks.end(), one.from) != ranks.end()) {
@@ -103,6 +108,7 @@ public:
   /// No further write will begin. Calls `give_back` for each grant that was not used.
   template <class GiveBack>
   void end_unused(GiveBack give_back) {
+    const keeps_invariants checked{*this};
     for (auto& [part, one] : by_part_)
       if (one.at == writing::not_yet) {
         one.at = writing::ended;
@@ -133,6 +139,14 @@ public:
   const std::map<std::uint32_t, held>& by_part() const noexcept { return by_part_; }
 
 private:
+  friend class keeps_invariants<held_grants>;
+  void check_invariants() const {
+    for (const auto& [part, one] : by_part_) {
+      TROUPE_ASSERT("K1", one.what.part == part);
+      TROUPE_ASSERT("K2", !one.revoked || one.at != writing::not_yet);
+    }
+  }
+
   std::map<std::uint32_t, held> by_part_;
 };
 

@@ -13,6 +13,7 @@ bool contains(std::span<const rank_id> ranks, rank_id one) {
 } // namespace
 
 void lent_rooms::lend(request_id request, room_id room, const std::vector<rank_id>& writers) {
+  const keeps_invariants checked{*this};
   auto& lent = rooms_[room];
   lent.request = request;
   for (const auto rank : writers)
@@ -28,6 +29,7 @@ lent_rooms::writer* lent_rooms::find(room_id room, rank_id from) {
 }
 
 bool lent_rooms::on_arrived(room_id room, rank_id from) {
+  const keeps_invariants checked{*this};
   const auto* const one = find(room, from);
   if (one == nullptr || one->at == state::rests)
     return false;
@@ -36,6 +38,7 @@ bool lent_rooms::on_arrived(room_id room, rank_id from) {
 }
 
 void lent_rooms::on_returned(room_id room, rank_id from, bool settled) {
+  const keeps_invariants checked{*this};
   auto* const one = find(room, from);
   if (one == nullptr || one->at != state::holds)
     return;
@@ -51,6 +54,7 @@ void lent_rooms::rest(writer& one) const {
 }
 
 void lent_rooms::on_lost(std::span<const rank_id> ranks) {
+  const keeps_invariants checked{*this};
   for (auto& [id, room] : rooms_)
     for (auto& [rank, one] : room.writers)
       if (one.at == state::holds && contains(ranks, rank))
@@ -59,6 +63,7 @@ void lent_rooms::on_lost(std::span<const rank_id> ranks) {
 
 /// Also what was never heard to be lost: who has been reaped writes no more, whatever was said before.
 void lent_rooms::on_gone(std::span<const rank_id> ranks, bool bytes_may_arrive) {
+  const keeps_invariants checked{*this};
   for (auto& [id, room] : rooms_)
     for (const auto rank : ranks) {
       const auto found = room.writers.find(rank);
@@ -72,6 +77,7 @@ void lent_rooms::on_gone(std::span<const rank_id> ranks, bool bytes_may_arrive) 
 }
 
 std::vector<std::pair<room_id, rank_id>> lent_rooms::end(request_id request) {
+  const keeps_invariants checked{*this};
   std::vector<std::pair<room_id, rank_id>> out;
   over_.insert(request);
   for (const auto& [id, room] : rooms_)
@@ -83,6 +89,7 @@ std::vector<std::pair<room_id, rank_id>> lent_rooms::end(request_id request) {
 }
 
 void lent_rooms::on_tick(time_point now) {
+  const keeps_invariants checked{*this};
   time_.advance(now);
   for (auto& [id, room] : rooms_)
     std::erase_if(room.writers,
@@ -90,6 +97,7 @@ void lent_rooms::on_tick(time_point now) {
 }
 
 std::vector<request_id> lent_rooms::take_quiet() {
+  const keeps_invariants checked{*this};
   std::vector<request_id> out;
   if (over_.empty())
     return out;
@@ -105,6 +113,12 @@ std::vector<request_id> lent_rooms::take_quiet() {
   std::erase_if(rooms_,
                 [&](const auto& each) { return std::find(out.begin(), out.end(), each.second.request) != out.end(); });
   return out;
+}
+
+void lent_rooms::check_invariants() const {
+  for (const auto& [id, room] : rooms_)
+    for (const auto& [rank, one] : room.writers)
+      TROUPE_ASSERT("K2", (one.at == state::rests) == (one.until != duration{}));
 }
 
 } // namespace troupe::protocols

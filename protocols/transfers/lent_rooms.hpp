@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "protocols/ids.hpp"
+#include "protocols/invariant.hpp"
 #include "protocols/own_time.hpp"
 
 namespace troupe::protocols {
@@ -46,6 +47,8 @@ public:
   bool may_be_written(room_id room) const { return knows(room) && !rooms_.at(room).writers.empty(); }
 
 private:
+  friend class keeps_invariants<lent_rooms>;
+  void check_invariants() const;
   enum class state {
     holds, ///< may write
     lost,  ///< its right to write ends when its process is reaped

@@ -10,6 +10,7 @@ slot_pool_machine::slot_pool_machine(std::uint32_t slots) : slots_(slots) {
 }
 
 result<slot_ref> slot_pool_machine::acquire() {
+  const keeps_invariants checked{*this};
   if (free_.empty())
     return protocols::fail(fault::no_memory, "of " + std::to_string(size()) + " slots none is free, " +
                                                  std::to_string(resting()) + " rest after a failure");
@@ -18,26 +19,32 @@ result<slot_ref> slot_pool_machine::acquire() {
   auto& state = slots_[slot.value];
   state.lease_generation = state.lease_generation.next();
   state.lent = true;
+  ++lent_;
   return slot_ref{slot, state.lease_generation};
 }
 
 result<void> slot_pool_machine::release(const slot_ref& ref) {
+  const keeps_invariants checked{*this};
   if (auto valid = check(ref); !valid)
     return valid;
   slots_[ref.slot.value].lent = false;
+  --lent_;
   free_.push_back(ref.slot);
   return {};
 }
 
 result<void> slot_pool_machine::fail(const slot_ref& ref) {
+  const keeps_invariants checked{*this};
   if (auto valid = check(ref); !valid)
     return valid;
   slots_[ref.slot.value].lent = false;
+  --lent_;
   resting_.add(ref.slot);
   return {};
 }
 
 void slot_pool_machine::tick(time_point now) {
+  const keeps_invariants checked{*this};
   for (const auto slot : resting_.end_due(now))
     free_.push_back(slot);
 }
@@ -54,6 +61,10 @@ result<void> slot_pool_machine::check(const slot_ref& ref) const {
   if (!state.lent)
     return protocols::fail(fault::stale_grant, which() + ", which has ended");
   return {};
+}
+
+void slot_pool_machine::check_invariants() const noexcept {
+  TROUPE_ASSERT("K3", available() + lent_ + resting() == size());
 }
 
 } // namespace troupe::protocols

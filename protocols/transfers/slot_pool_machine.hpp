@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "protocols/fault.hpp"
+#include "protocols/invariant.hpp"
 #include "protocols/time.hpp"
 #include "protocols/transfers/quarantine.hpp"
 #include "protocols/transfers/slot_ref.hpp"
@@ -16,7 +17,8 @@ namespace troupe::protocols {
 /// prevent this. Each tenant of a slot gets a new `lease_generation`, so a reference of an earlier tenant is refused. A
 /// slot is released only when no rank can write there any more (lent_rooms.hpp); otherwise it rests first
 /// (quarantine.hpp). The slot that has been free longest is lent first: a stray write is least likely to hit it.
-/// Contract: I23, I24, I25, E23.
+/// Invariant, asserted before and after each event: free, lent and resting slots are all that there are (K3).
+/// Contract: I23, I24, I25, E23, K3.
 class slot_pool_machine {
 public:
   explicit slot_pool_machine(std::uint32_t slots);
@@ -35,14 +37,18 @@ public:
 
   std::uint32_t size() const noexcept { return static_cast<std::uint32_t>(slots_.size()); }
   std::uint32_t available() const noexcept { return static_cast<std::uint32_t>(free_.size()); }
+  std::uint32_t lent() const noexcept { return lent_; }
   std::uint32_t resting() const noexcept { return resting_.size(); }
 
 private:
+  friend class keeps_invariants<slot_pool_machine>;
+  void check_invariants() const noexcept;
   struct slot_state {
     generation lease_generation; ///< of the present tenant, or of the last one; the first is 1
     bool lent = false;
   };
   std::vector<slot_state> slots_;
+  std::uint32_t lent_ = 0;
   std::deque<slot_index> free_;
   quarantine<slot_index> resting_;
 };
