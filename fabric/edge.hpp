@@ -6,7 +6,7 @@
 namespace troupe::fabric {
 
 /// Who the two ends of a lane are, and in which epoch they have begun it, agreed in the hello; stands in every frame of
-/// the lane and is judged in each. A lane of typed messages between two ranks lasts while others are lost: its frames
+/// the lane and is checked in each. A lane of typed messages between two ranks lasts while others are lost: its frames
 /// name the epoch in which their sender decided to send them, that of the edge or a later one (epoch_fence.hpp). Every
 /// other lane lives in one epoch. Contract: A21, A22, D2, D8.
 struct edge {

@@ -43,7 +43,7 @@ constexpr bool ends_link(fault unsent) noexcept {
 
 /// One link of a wire, from the lane that was handed in to the lane that is closed.
 /// A link that leaves sends what is queued, and its peer's frames are dropped; its owner is told nothing more.
-/// Contract: C20, E21, K9. Threads: the wire's.
+/// Contract: C20, D8, E21, K9. Threads: the wire's.
 class link_machine {
 public:
   enum class state {

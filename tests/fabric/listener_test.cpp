@@ -478,14 +478,14 @@ TEST_CASE("K5: the epoch of a hello is part of what its sender proves") {
 }
 
 TEST_CASE("D2: a hello of an epoch that is over is refused by name, and the next one gets its edge") {
-  const auto judge = [](const fabric::edge& between, const hello&) -> result<void> {
+  const auto epoch_holds = [](const fabric::edge& between, const hello&) -> result<void> {
     epoch_fence fence{first_epoch};
     fence.on_lost({.ranks = {client_rank_here}, .next = born, .cause = {}, .epoch = cache_epoch{4}});
     return fence.validate_hello(between.epoch, between.peer);
   };
   for (const auto kind : both_kinds) {
     INFO("lane: ", std::string{fabric::name(kind)});
-    server here{judge};
+    server here{epoch_holds};
     const auto late = here.connect(kind, identity_in(cache_epoch{3}));
     REQUIRE_FALSE(late);
     CHECK(late.error().code == fault::stale_epoch);

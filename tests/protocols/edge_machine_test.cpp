@@ -221,17 +221,17 @@ TEST_CASE("D2: an edge begins in no epoch before the loss of its peer, nor befor
   auto edges = started(decode_rank);
   const lost news{.ranks = {encode_rank}, .next = second, .cause = "killed", .epoch = cache_epoch{2}};
   REQUIRE(edges.on_lost(news));
-  const auto judge = [&](const edge_machine& by, rank_id peer, std::uint64_t epoch) {
+  const auto validate = [&](const edge_machine& by, rank_id peer, std::uint64_t epoch) {
     return by.validate_hello(peer, third, cache_epoch{epoch}, for_lane(control_of(peer)));
   };
   // The generation alone says nothing of the epoch.
-  CHECK(judge(edges, prefill_leader, 1));
+  CHECK(validate(edges, prefill_leader, 1));
   REQUIRE(edges.on_lost({.ranks = {prefill_leader}, .next = second, .cause = "killed", .epoch = cache_epoch{3}}));
-  CHECK(judge(edges, prefill_leader, 2).error().code == fault::stale_epoch);
-  CHECK(judge(edges, prefill_leader, 3));
+  CHECK(validate(edges, prefill_leader, 2).error().code == fault::stale_epoch);
+  CHECK(validate(edges, prefill_leader, 3));
   edge_machine newer{plan, decode_rank, second, cache_epoch{4}, waits};
-  CHECK(judge(newer, prefill_leader, 3).error().code == fault::stale_epoch);
-  CHECK(judge(newer, prefill_leader, 4));
+  CHECK(validate(newer, prefill_leader, 3).error().code == fault::stale_epoch);
+  CHECK(validate(newer, prefill_leader, 4));
 }
 
 TEST_CASE("D8: what a rank told of its memory before it was lost is not taken for its successor's") {
