@@ -17,6 +17,29 @@ error refuse_to_rejoin(rank_id self, std::optional<rank_id> unreached, const fai
           .request = {}};
 }
 
+/// The unit of the rank that failed is lost: it is started again, or the cluster ends.
+life_machine::effects life_machine::lose(const first_cause& cause, time_point now) {
+  blamed_ = cause;
+  effects out;
+  if (state_ == state::starting && !cause.unusable.empty()) {
+    begin_abort(out, outcome::unusable, cause.unusable, now);
+    return out;
+  }
+  const auto unit = restarts_.unit_of(cause.rank);
+  const bool may_restart = (state_ == state::ready || state_ == state::recovering) && !unit.empty();
+  const auto served_until = state_ == state::recovering ? lost_at_ : now;
+  if (may_restart && restarts_.allow(cause.rank, served_until, now)) {
+    begin_recovery(out, unit, cause, now);
+    return out;
+  }
+  auto why = cause.text;
+  if (may_restart)
+    why += "; not restarted again: restart.intensity (" + restarts_.count_text(cause.rank) + ") is used up";
+  out.push_back(report{why});
+  begin_abort(out, outcome::rank_failed, why, now, cause.rank);
+  return out;
+}
+
 void life_machine::begin_recovery(effects& out, const std::vector<rank_id>& unit, const first_cause& cause,
                                   time_point now) {
   if (state_ != state::recovering)
