@@ -59,7 +59,7 @@ TEST_CASE("K18: a rank that is started again runs the program that the job began
   rank_plan rank;
   rank.label = "stub.0";
   const auto exit_code_of = [&](generation born) {
-    auto started = launcher->launch(rank, born);
+    auto started = launcher->launch(rank, born, first_epoch);
     REQUIRE(started);
     std::vector<pollfd> watched;
     (void)(*started)->arm(watched);
