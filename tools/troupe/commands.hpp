@@ -10,6 +10,10 @@ namespace troupe::tools {
 
 using action = std::function<int()>;
 
+/// The command, to its exit code. A command that knows a program more than those that are built in is a `main` of its
+/// own, which adds the program and calls this: ranks are started from the same file (deploy/docs/PROGRAMS.md).
+int command_main(int argc, char** argv);
+
 void add_run(CLI::App& troupe, action& chosen);
 void add_up(CLI::App& troupe, action& chosen);
 void add_ask(CLI::App& troupe, action& chosen);
