@@ -65,8 +65,8 @@ protected:
 
 /// One rank of a program: its roles' actors, executors and memory. A rank calls `regions`, `weights`,
 /// `transfer_events`, `facts`, `load`, `warm` and `serve` in this order, and `stop` last. It calls the others when
-/// their event occurs. An error ends the rank, but for those of a client's frame. Threads: the rank's main thread, but
-/// where it says otherwise.
+/// their event occurs. A stub has a program too, and calls nothing of it. An error ends the rank, but for those of a
+/// client's frame. Threads: the rank's main thread, but where it says otherwise.
 class rank_program {
 public:
   virtual ~rank_program() = default;

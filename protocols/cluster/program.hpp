@@ -49,7 +49,8 @@ struct transfer_row {
 /// The part that does something stands in `actors/rank_program.hpp`.
 /// Ownership: static; a registered program lives as long as the process.
 struct program {
-  std::string_view name; ///< "serve": the spec's key `program`
+  std::string_view name;   ///< "serve": the spec's key `program`
+  bool runs_model = false; ///< a spec names the folder of a model, unless all its pools are stubs
   std::span<const role_row> roles;
   role_kind front = role_kind::stub; ///< takes what clients ask; hears of lost and recovered cells; is never restarted
   std::span<const contact> contacts; ///< beside the front with every rank, and ranks of one cell with each other

@@ -119,6 +119,7 @@ result<void> validate_pools(const cluster_spec& spec) {
 
 constexpr program serve{
     .name = "serve",
+    .runs_model = true,
     .roles = role_rows,
     .front = front,
     .contacts = contacts,

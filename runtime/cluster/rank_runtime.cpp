@@ -90,7 +90,6 @@ result<endpoint> rank_runtime::open() {
   const auto& lanes = context_.spec.lanes;
   const auto number = std::to_string(context_.self.value);
   const bool over_tcp = lanes.control == control_lane::tcp;
-  const bool over_fabric = lanes.bulk == bulk_lane::fabric;
   endpoint_ = {.rank = context_.self,
                .born = identity_.born,
                .unix_path = over_tcp ? std::string{} : run_directory_ + "/r" + number + ".sock",
@@ -115,39 +114,12 @@ result<endpoint> rank_runtime::open() {
       std::move(listener_), [this](fabric::incoming lane) { on_incoming(std::move(lane)); },
       [](const std::string& line) { base::log_warning("refused: {}", line); });
 
-  if (has_model()) {
-    files_ = model_files_fact(context_.model);
-    auto facts = gpu::models::read_facts(context_.model);
-    if (!facts)
-      return tl::unexpected<failure>{facts.error()};
-    context_.facts = *std::move(facts);
-    if (auto found = timed(start_part::device, [&] { return find_device(); }); !found)
-      return tl::unexpected<failure>{found.error()};
-    auto engine = over_fabric ? fabric::make_fabric_engine({.self = context_.self,
-                                                            .born = identity_.born,
-                                                            .job_token = identity_.job_token,
-                                                            .provider = lanes.fabric_provider,
-                                                            .interface = lanes.interface})
-                              : fabric::make_shared_memory_engine({.self = context_.self,
-                                                                   .born = identity_.born,
-                                                                   .job_token = identity_.job_token,
-                                                                   .unix_path = transfer_socket(context_.self),
-                                                                   .devices = device_memory_});
-    if (!engine)
-      return tl::unexpected<failure>{engine.error()};
-    if (context_.by_way_of_host()) {
-      context_.arrivals = std::make_shared<fabric::arrival_table>();
-      engine = std::make_unique<fabric::staged_engine>(*std::move(engine), device_memory_, context_.arrivals);
-    }
-    transfers_ = fabric::record_transfers(fabric::drilled(*std::move(engine)));
-    context_.transfers = transfers_.get();
-    transfers_->be_watched({context_.turns.get(), nap()});
-    if (auto done = timed(start_part::memory, [&] { return register_regions(); }); !done)
-      return tl::unexpected<failure>{done.error()};
-    endpoint_.fabric_address = transfers_->address();
-    if (auto done = transfers_->start(program_->transfer_events()); !done)
-      return tl::unexpected<failure>{done.error()};
-  }
+  if (has_model())
+    if (auto read = read_model(); !read)
+      return tl::unexpected<failure>{read.error()};
+  if (works())
+    if (auto opened_too = open_transfers(); !opened_too)
+      return tl::unexpected<failure>{opened_too.error()};
   wire_.beat(std::chrono::milliseconds{context_.spec.timeouts.heartbeat_ms}, [] {
     const auto here = base::flight().live();
     const auto active = here.activities();
@@ -158,6 +130,46 @@ result<endpoint> rank_runtime::open() {
   wire_.start();
   start_watchdog();
   return endpoint_;
+}
+
+result<void> rank_runtime::read_model() {
+  files_ = model_files_fact(context_.model);
+  auto facts = gpu::models::read_facts(context_.model);
+  if (!facts)
+    return tl::unexpected<failure>{facts.error()};
+  context_.facts = *std::move(facts);
+  return {};
+}
+
+/// Device, engine and regions.
+result<void> rank_runtime::open_transfers() {
+  const auto& lanes = context_.spec.lanes;
+  if (auto found = timed(start_part::device, [&] { return find_device(); }); !found)
+    return found;
+  auto engine = lanes.bulk == bulk_lane::fabric
+                    ? fabric::make_fabric_engine({.self = context_.self,
+                                                  .born = identity_.born,
+                                                  .job_token = identity_.job_token,
+                                                  .provider = lanes.fabric_provider,
+                                                  .interface = lanes.interface})
+                    : fabric::make_shared_memory_engine({.self = context_.self,
+                                                         .born = identity_.born,
+                                                         .job_token = identity_.job_token,
+                                                         .unix_path = transfer_socket(context_.self),
+                                                         .devices = device_memory_});
+  if (!engine)
+    return tl::unexpected<failure>{engine.error()};
+  if (context_.by_way_of_host()) {
+    context_.arrivals = std::make_shared<fabric::arrival_table>();
+    engine = std::make_unique<fabric::staged_engine>(*std::move(engine), device_memory_, context_.arrivals);
+  }
+  transfers_ = fabric::record_transfers(fabric::drilled(*std::move(engine)));
+  context_.transfers = transfers_.get();
+  transfers_->be_watched({context_.turns.get(), nap()});
+  if (auto done = timed(start_part::memory, [&] { return register_regions(); }); !done)
+    return done;
+  endpoint_.fabric_address = transfers_->address();
+  return transfers_->start(program_->transfer_events());
 }
 
 /// Which GPU is this rank's, and its memory as peers can be given it.
@@ -200,11 +212,13 @@ result<std::vector<parity_fact>> rank_runtime::facts() {
       {"device", context_.spec.device}, {"threads", std::to_string(context_.spec.limits.threads)},
       environment_fact(environ)};
   base::log_info("environment: {}", out.back().value.empty() ? "nothing set that matters" : out.back().value);
-  if (has_model()) {
+  if (works()) {
     auto stated = program_->facts();
     if (!stated)
       return tl::unexpected<failure>{stated.error()};
     std::ranges::move(*stated, std::back_inserter(out));
+  }
+  if (has_model()) {
     if (auto same = check_files(); !same)
       return tl::unexpected<failure>{same.error()};
     out.push_back(files_);
@@ -231,7 +245,7 @@ result<void> rank_runtime::group(const roster& everybody, time_point deadline) {
                 [&] { return make_lanes(everybody, deadline).and_then([&] { return attach_memory(all, deadline); }); });
       !done)
     return done;
-  if (has_model())
+  if (works())
     if (auto done = program_->load(deadline); !done)
       return done;
   take_deliveries(context_, calls_.on_peer_gone);
@@ -240,11 +254,12 @@ result<void> rank_runtime::group(const roster& everybody, time_point deadline) {
 
 result<void> rank_runtime::warm() {
   TROUPE_FAULT_POINT("rank.warming");
-  return program_->warm();
+  return works() ? program_->warm() : result<void>{};
 }
 
 result<void> rank_runtime::serve() {
-  program_->serve();
+  if (works())
+    program_->serve();
   if (context_.plan.is_front(context_.self)) {
     auto clients = fabric::listening_socket::at_unix(run_directory_ + "/front.sock", SOCK_STREAM);
     if (!clients)
@@ -257,7 +272,8 @@ result<void> rank_runtime::serve() {
 }
 
 void rank_runtime::drain() {
-  program_->drain();
+  if (works())
+    program_->drain();
 }
 
 result<void> rank_runtime::lose(const lost& news) {
@@ -278,12 +294,14 @@ result<void> rank_runtime::lose(const lost& news) {
       return true;
     });
   }
-  program_->lose(news);
+  if (works())
+    program_->lose(news);
   return {};
 }
 
 void rank_runtime::on_recovered(const recovered& news) {
-  program_->recover(news);
+  if (works())
+    program_->recover(news);
 }
 
 result<void> rank_runtime::rejoin(const protocols::rejoin& order, const std::function<bool()>& urgent) {
@@ -302,7 +320,8 @@ result<void> rank_runtime::rejoin(const protocols::rejoin& order, const std::fun
       return tl::unexpected<failure>{at_edge_with(which.peer, lane.error())};
     adopt(which, *std::move(lane));
   }
-  program_->writers_gone(begun->ranks, bytes_may_arrive(context_.spec.lanes.bulk));
+  if (works())
+    program_->writers_gone(begun->ranks, bytes_may_arrive(context_.spec.lanes.bulk));
   return attach_memory(begun->ranks, begun->by, urgent);
 }
 
@@ -310,7 +329,8 @@ void rank_runtime::stop() {
   if (stopping_)
     return;
   stopping_ = true;
-  program_->stop();
+  if (works())
+    program_->stop();
   wire_.stop();
   if (transfers_)
     transfers_->stop();

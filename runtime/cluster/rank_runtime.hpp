@@ -81,11 +81,15 @@ private:
   using lane_name = protocols::lane_name;
 
   bool has_model() const noexcept { return !context_.spec.model_path.empty(); }
+  /// A stub has no memory, no transfers and nothing to load.
+  bool works() const { return context_.plan_of_self().role != protocols::role_kind::stub; }
 
   std::string transfer_socket(protocols::rank_id rank) const {
     return run_directory_ + "/t" + std::to_string(rank.value) + ".sock";
   }
 
+  protocols::result<void> read_model();
+  protocols::result<void> open_transfers();
   void start_watchdog();
   // What the program may ask of its rank.
   caf::actor_system& system() override { return *system_; }

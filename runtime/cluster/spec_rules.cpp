@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "protocols/cluster/cluster_plan.hpp"
+#include "protocols/cluster/program.hpp"
 #include "protocols/cluster/recovery_deadlines.hpp"
 
 namespace troupe::cluster {
@@ -67,9 +68,10 @@ void validate_ports(rules& broken, const cluster_spec& spec) {
 }
 
 void validate_pools(rules& broken, const cluster_spec& spec) {
-  const bool computes =
+  const auto* const runs = protocols::find_program(spec.program);
+  const bool works =
       std::ranges::any_of(spec.pools, [](const auto& pool) { return pool.role != protocols::role_kind::stub; });
-  if (computes && spec.model_path.empty())
+  if (works && runs != nullptr && runs->runs_model && spec.model_path.empty())
     broken.push_back({"model-needed", "model", "model.path is needed by every role but stub"});
   if (const auto plan = protocols::make_plan(spec); !plan)
     broken.push_back({"layout", "pools", plan.error().what});
