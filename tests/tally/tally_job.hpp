@@ -1,0 +1,44 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "tests/cli/command.hpp"
+
+namespace troupe::tests {
+
+/// A cluster of `tally` as a user would launch it: real processes, started by the supervisor from a spec.
+class tally_job {
+public:
+  /// `more`: further members of the spec, begun by a comma. `rules`: faults that are armed before a rank runs.
+  explicit tally_job(std::string_view more = "", const std::vector<std::string>& rules = {})
+      : spec_(here_.write("tally.json", spec_text(more))), up_(arguments(rules), {}, RLIM_INFINITY, program()) {}
+
+  static std::string program() { return TROUPE_BINARY_DIR "/troupe_tally"; }
+  static std::string spec_text(std::string_view more) {
+    return R"({"troupe": 1, "name": "tally", "program": "tally", "pools": {
+      "teller": {"role": "teller"}, "counter": {"role": "counter", "tensor_parallel": 2}})" +
+           std::string{more} + "}";
+  }
+
+  command& up() { return up_; }
+  bool is_ready() { return up_.prints("is ready"); }
+  std::string file(std::string_view name) const { return here_ / "jobs" + "/" + here_.job() + "/" + std::string{name}; }
+  command_end down() {
+    return command{{"down", "--job", here_.job(), "--run-dir", here_ / "jobs"}, {}, RLIM_INFINITY, program()}.finish();
+  }
+
+private:
+  std::vector<std::string> arguments(const std::vector<std::string>& rules) const {
+    std::vector<std::string> all{"up", spec_, "--job", here_.job(), "--run-dir", here_ / "jobs"};
+    for (const auto& rule : rules)
+      all.insert(all.end(), {"--inject", rule});
+    return all;
+  }
+
+  scratch_folder here_;
+  std::string spec_;
+  command up_;
+};
+
+} // namespace troupe::tests
