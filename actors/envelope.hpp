@@ -1,18 +1,16 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <utility>
 #include <vector>
 
 #include <caf/all.hpp>
 
-#include "fabric/transfers/device_memory.hpp"
-#include "protocols/serve/encode_machine.hpp"
-#include "protocols/serve/serve_message.hpp"
-#include "protocols/serve/serve_program.hpp"
-#include "protocols/serve/step_machine.hpp"
-#include "protocols/time.hpp"
+#include "protocols/cluster/program.hpp"
+#include "protocols/fault.hpp"
+#include "protocols/ids.hpp"
+#include "protocols/wire/codec.hpp"
 
 /// What actors of one rank say to each other. CAF never serialises any of it: between ranks go frames.
 namespace troupe::actors {
@@ -24,6 +22,19 @@ struct envelope {
   Message body;
   protocols::cache_epoch epoch = {}; ///< in which its sender decided to send it; 0: the sender is of no role
 };
+
+/// A message for a rank elsewhere, as its link takes it: a program's own types end here.
+struct outgoing {
+  protocols::message_type type{};
+  protocols::cache_epoch epoch; ///< as in `envelope`
+  std::vector<std::byte> payload;
+};
+template <class Message>
+outgoing outgoing_of(const Message& body, protocols::cache_epoch decided_in) {
+  outgoing letter{Message::type, decided_in, {}};
+  protocols::encode_payload(body, letter.payload);
+  return letter;
+}
 
 using protocols::transfer_kind;
 
@@ -55,19 +66,6 @@ struct writers_gone {
   bool bytes_may_arrive = false; ///< of what they had handed to a network card
 };
 
-// What a step of the cell tells the role's actor in its middle; what it brings, `step_machine` tells.
-struct encoded {
-  protocols::room_id room;
-  std::shared_ptr<const fabric::device_event> ready; ///< of the rows; none: they are there
-};
-struct prefilled { ///< on every rank of the cell
-  protocols::request_id request;
-  protocols::room_id kv_room;
-  protocols::cell_id decode_cell;
-  std::vector<protocols::block_index> blocks;
-  std::shared_ptr<const fabric::device_event> ready; ///< of keys and values; none: they are there
-};
-
 using start_atom = caf::atom_constant<caf::atom("start")>;
 using tick_atom = caf::atom_constant<caf::atom("tick")>;
 using run_atom = caf::atom_constant<caf::atom("run")>;
@@ -82,16 +80,4 @@ struct allowed_unsafe_message_type<troupe::actors::envelope<Message>> : std::tru
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::write_arrived)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::write_completed)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::writers_gone)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::encoded)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::prefilled)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::protocols::step_machine::voted)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::protocols::step_machine::tower_ended)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::protocols::step_machine::first_token)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::protocols::step_machine::left_batch)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::protocols::step_machine::given_up)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::protocols::room_vote)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::protocols::encode_machine::run_tower)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::protocols::prefill_leader_machine::run_prefill)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::protocols::prefill_leader_machine::stop_prefill)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::protocols::decode_leader_machine::join_batch)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::protocols::decode_leader_machine::leave_batch)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::outgoing)

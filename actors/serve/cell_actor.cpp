@@ -1,6 +1,7 @@
 #include "actors/serve/cell_actor.hpp"
 
 #include "actors/periods.hpp"
+#include "actors/serve/serve_routing.hpp"
 
 namespace troupe::actors {
 

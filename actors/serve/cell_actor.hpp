@@ -8,6 +8,7 @@
 
 #include "actors/serve/admission_table.hpp"
 #include "actors/serve/role_actor.hpp"
+#include "actors/serve/serve_events.hpp"
 #include "runtime/base/overloaded.hpp"
 
 namespace troupe::actors {

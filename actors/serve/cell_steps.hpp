@@ -5,6 +5,7 @@
 
 #include "actors/rank_context.hpp"
 #include "actors/serve/admission_table.hpp"
+#include "actors/serve/serve_events.hpp"
 #include "gpu/group.hpp"
 #include "gpu/step_runner.hpp"
 #include "protocols/serve/step_machine.hpp"

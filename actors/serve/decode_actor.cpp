@@ -4,6 +4,7 @@
 
 #include "gpu/models/kv_writes.hpp"
 #include "protocols/serve/roles.hpp"
+#include "protocols/serve/serve_program.hpp"
 #include "runtime/base/fault_point.hpp"
 
 namespace troupe::actors {
@@ -93,7 +94,7 @@ void decode_actor::perform(decode_member_machine::effects what) {
       if (const auto* const grant = message ? std::get_if<grant_blocks>(&message->body) : nullptr)
         expect_arrival(message->to, *grant);
       if (const auto* const gone = std::get_if<room_forgotten>(&effect))
-        rank_.arrivals->forget(completion_data(transfer_kind::kv, gone->room));
+        rank_.arrivals->forget(completion_data(serve_transfer::kv, gone->room));
     }
   carry_out(std::move(what), to_board(board_));
 }
@@ -104,7 +105,7 @@ void decode_actor::expect_arrival(rank_id writer, const grant_blocks& grant) {
   for (const auto id : rank_.plan.cells_on(writer))
     if (const auto& cell = rank_.plan.cell(id); cell.role == serve_role::prefill)
       rank_.arrivals->expect(
-          writer, completion_data(transfer_kind::kv, grant.room),
+          writer, completion_data(serve_transfer::kv, grant.room),
           {.region = rank_.regions.at("kv.decode").id,
            .pieces = gpu::models::kv_arrival(layout_at(rank_.facts, rank_.spec, cell, *cell.place_of(writer)),
                                              layout_here(rank_, cell_), of_prompt)});

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "protocols/serve/serve_program.hpp"
 #include "runtime/base/assert.hpp"
 #include "runtime/base/fault_point.hpp"
 
@@ -125,13 +126,13 @@ void encode_actor::write_rows(const encode_machine::write_rows& write) {
                              .pieces = {{.source_offset = write.rows_at.value * source.card.slot_bytes,
                                          .target_offset = write.target.slot.value * target.slot_bytes,
                                          .bytes = bytes}},
-                             .completion_data = completion_data(transfer_kind::rows, write.room),
+                             .completion_data = completion_data(serve_transfer::rows, write.room),
                              .lease = write.under,
                              .deadline = rank_.now() + std::chrono::milliseconds{rank_.spec.timeouts.transfer_ms},
-                             .cookie = cookie_of(transfer_kind::rows, write.room, write.part)},
+                             .cookie = cookie_of(serve_transfer::rows, write.room, write.part)},
                             fabric::ready_event::behind(found->second.ready));
   if (!posted)
-    caf::anon_send(this, write_completed{transfer_kind::rows, write.room, write.part, posted});
+    caf::anon_send(this, write_completed{serve_transfer::rows, write.room, write.part, posted});
   TROUPE_FAULT_POINT("encode.rows_posted");
 }
 

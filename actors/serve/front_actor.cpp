@@ -5,7 +5,9 @@
 #include <utility>
 
 #include "actors/periods.hpp"
+#include "actors/serve/serve_routing.hpp"
 #include "protocols/serve/roles.hpp"
+#include "protocols/serve/serve_program.hpp"
 #include "protocols/wire/codec.hpp"
 #include "runtime/base/fault_point.hpp"
 
@@ -232,13 +234,13 @@ void front_actor::write_pixels(const front_machine::write_pixels& write, std::ve
                                                .pieces = {{.source_offset = offset,
                                                            .target_offset = write.slot.slot.value * target.slot_bytes,
                                                            .bytes = bytes}},
-                                               .completion_data = completion_data(transfer_kind::pixels, write.room),
+                                               .completion_data = completion_data(serve_transfer::pixels, write.room),
                                                .lease = {write.owner, until},
                                                .deadline = until,
-                                               .cookie = cookie_of(transfer_kind::pixels, write.room, place)},
+                                               .cookie = cookie_of(serve_transfer::pixels, write.room, place)},
                                               fabric::ready_event::already());
     if (!posted)
-      refused.push_back(write_completed{transfer_kind::pixels, write.room, place, posted});
+      refused.push_back(write_completed{serve_transfer::pixels, write.room, place, posted});
   }
   TROUPE_FAULT_POINT("front.pixels_posted");
 }

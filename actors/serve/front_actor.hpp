@@ -12,6 +12,7 @@
 
 #include "actors/serve/ingest_actor.hpp"
 #include "actors/serve/role_actor.hpp"
+#include "actors/serve/serve_events.hpp"
 #include "gpu/models/text_io.hpp"
 #include "protocols/serve/front_machine.hpp"
 #include "protocols/serve/session_machine.hpp"

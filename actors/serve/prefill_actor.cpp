@@ -2,6 +2,7 @@
 
 #include "gpu/models/kv_writes.hpp"
 #include "protocols/serve/roles.hpp"
+#include "protocols/serve/serve_program.hpp"
 #include "runtime/base/assert.hpp"
 #include "runtime/base/fault_point.hpp"
 
@@ -130,13 +131,13 @@ void prefill_actor::write_blocks(const prefill_member_machine::write_blocks& wri
                              .source_region = rank_.regions.at("kv.prefill").id,
                              .target_region = rank_.peer_regions.at(to, "kv.decode").region,
                              .pieces = gpu::models::kv_pieces(layout_, write.blocks, target, write.target),
-                             .completion_data = completion_data(transfer_kind::kv, write.room),
+                             .completion_data = completion_data(serve_transfer::kv, write.room),
                              .lease = write.under,
                              .deadline = rank_.now() + std::chrono::milliseconds{rank_.spec.timeouts.transfer_ms},
-                             .cookie = cookie_of(transfer_kind::kv, write.room, write.part)},
+                             .cookie = cookie_of(serve_transfer::kv, write.room, write.part)},
                             fabric::ready_event::behind(ready->second.second));
   if (!posted)
-    caf::anon_send(this, write_completed{transfer_kind::kv, write.room, write.part, posted});
+    caf::anon_send(this, write_completed{serve_transfer::kv, write.room, write.part, posted});
   TROUPE_FAULT_POINT("prefill.blocks_posted");
 }
 

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "actors/rank_actor.hpp"
+#include "actors/serve/serve_routing.hpp"
 #include "protocols/cluster/epoch_fence.hpp"
 #include "protocols/serve/validate_epoch.hpp"
 #include "runtime/base/log.hpp"

@@ -8,6 +8,7 @@
 #include "actors/serve/encode_actor.hpp"
 #include "actors/serve/front_actor.hpp"
 #include "actors/serve/prefill_actor.hpp"
+#include "actors/serve/serve_routing.hpp"
 #include "gpu/backend.hpp"
 #include "gpu/models/kv_writes.hpp"
 #include "gpu/models/text_io.hpp"

@@ -3,10 +3,11 @@
 #include <map>
 #include <memory>
 
-#include "actors/executor_actor.hpp"
 #include "actors/rank_program.hpp"
 #include "actors/serve/admission_table.hpp"
 #include "actors/serve/cell_steps.hpp"
+#include "actors/serve/executor_actor.hpp"
+#include "actors/serve/serve_routing.hpp"
 #include "gpu/models/model.hpp"
 
 namespace troupe::actors {

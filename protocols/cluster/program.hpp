@@ -38,9 +38,13 @@ struct region_row {
   station writer;
 };
 
-/// What a one-sided write carries: finds the actors at both ends. `kind` is 1 to 3 (completion data has two bits).
+/// What a one-sided write carries: 1 to 3, since completion data has two bits for it. Only the program's own folder has
+/// constants.
+enum class transfer_kind : std::uint8_t {};
+
+/// Finds the actors at both ends of a write.
 struct transfer_row {
-  std::uint8_t kind = 0;
+  transfer_kind kind{};
   role_kind sender = role_kind::stub;
   role_kind receiver = role_kind::stub;
 };

@@ -58,9 +58,9 @@ constexpr std::array region_rows{
 };
 
 constexpr std::array transfer_rows{
-    transfer_row{static_cast<std::uint8_t>(transfer_kind::pixels), front, encode},
-    transfer_row{static_cast<std::uint8_t>(transfer_kind::rows), encode, prefill},
-    transfer_row{static_cast<std::uint8_t>(transfer_kind::kv), prefill, decode},
+    transfer_row{serve_transfer::pixels, front, encode},
+    transfer_row{serve_transfer::rows, encode, prefill},
+    transfer_row{serve_transfer::kv, prefill, decode},
 };
 
 constexpr std::array message_rows{

@@ -4,8 +4,12 @@
 
 namespace troupe::protocols {
 
-/// The transfer kinds of `serve`, as they stand in completion data.
-enum class transfer_kind : std::uint8_t { pixels = 1, rows = 2, kv = 3 };
+/// The transfer kinds of `serve`.
+namespace serve_transfer {
+inline constexpr transfer_kind pixels{1};
+inline constexpr transfer_kind rows{2};
+inline constexpr transfer_kind kv{3};
+} // namespace serve_transfer
 
 /// Image and prompt to tokens, over pools of encode, prefill and decode cells.
 const program& serve_program() noexcept;

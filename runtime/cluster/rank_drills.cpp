@@ -30,18 +30,18 @@ result<void> take_injection(const inject& order) {
   return injector->add(order.rule);
 }
 
-void take_deliveries(const actors::rank_context& rank,
+void take_deliveries(actors::rank_program& program, rank_id self,
                      std::function<void(rank_id peer, const failure& cause)> on_refused) {
   auto* const injector = base::armed_injector();
   if (injector == nullptr)
     return;
-  injector->on_deliver([&rank, on_refused = std::move(on_refused)](const injection_rule& rule) {
+  injector->on_deliver([&program, self, on_refused = std::move(on_refused)](const injection_rule& rule) {
     frame_header header;
     header.type = static_cast<message_type>(rule.message);
     header.source = rule.source;
-    header.destination = rank.self;
+    header.destination = self;
     header.epoch = cache_epoch{std::numeric_limits<std::uint64_t>::max()}; // what is tried is the message, not its age
-    if (auto taken = actors::accept_frame(rank, {header, rule.payload}); !taken)
+    if (auto taken = program.accept_frame({header, rule.payload}); !taken)
       on_refused(rule.source, taken.error());
   });
 }

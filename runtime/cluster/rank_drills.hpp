@@ -3,7 +3,7 @@
 #include <atomic>
 #include <functional>
 
-#include "actors/rank_context.hpp"
+#include "actors/rank_program.hpp"
 #include "protocols/cluster/life_messages.hpp"
 #include "protocols/drill/drill_messages.hpp"
 
@@ -17,9 +17,9 @@ protocols::result<void> arm_drills(const protocols::launch& start, protocols::ra
 /// A rule that came after the start. Errors: invalid_request (drills are off), those of the rule.
 protocols::result<void> take_injection(const protocols::inject& order);
 
-/// From here on a `deliver` rule reaches the actors of `rank` as a frame of a peer does; it must outlive the process's
-/// threads. `on_refused`: what becomes of the edge of a peer whose frame is refused.
-void take_deliveries(const actors::rank_context& rank,
+/// From here on a `deliver` rule reaches the actors of `program` as a frame of a peer does; it must outlive the
+/// process's threads. `on_refused`: what becomes of the edge of a peer whose frame is refused.
+void take_deliveries(actors::rank_program& program, protocols::rank_id self,
                      std::function<void(protocols::rank_id peer, const protocols::failure& cause)> on_refused);
 
 /// Device faults strike `device` from here on, and `captures`, which outlives the process's threads.

@@ -248,7 +248,8 @@ result<void> rank_runtime::group(const roster& everybody, time_point deadline) {
   if (works())
     if (auto done = program_->load(deadline); !done)
       return done;
-  take_deliveries(context_, calls_.on_peer_gone);
+  if (works())
+    take_deliveries(*program_, context_.self, calls_.on_peer_gone);
   return {};
 }
 

@@ -58,7 +58,7 @@ struct decode_cell : role_rig {
   void writes_all(std::uint64_t request) {
     for (const auto owner : members)
       for (const auto writer : writers)
-        finish_downloads(writer, owner, transfer_kind::kv, room_of(request));
+        finish_downloads(writer, owner, serve_transfer::kv, room_of(request));
     expect<arrived>().from(decode_worker).to(decode);
   }
   void votes(std::uint64_t request, admission says = admission::done) {
@@ -119,13 +119,13 @@ TEST_CASE_FIXTURE(decode_cell, "F14: a rank that is missing one writer's bytes i
   is_granted(1);
   hands_over(1);
   for (const auto owner : members)
-    finish_downloads(prefill, owner, transfer_kind::kv, room_of(1));
-  finish_downloads(prefill_worker, decode, transfer_kind::kv, room_of(1));
-  finish_downloads(prefill_worker, decode, transfer_kind::kv, room_of(1)); // again
+    finish_downloads(prefill, owner, serve_transfer::kv, room_of(1));
+  finish_downloads(prefill_worker, decode, serve_transfer::kv, room_of(1));
+  finish_downloads(prefill_worker, decode, serve_transfer::kv, room_of(1)); // again
   CHECK_FALSE(has_order(decode));
   CHECK(board_says(decode, room_of(1)) == admission::done);
   CHECK(board_says(decode_worker, room_of(1)) == admission::pending);
-  finish_downloads(prefill_worker, decode_worker, transfer_kind::kv, room_of(1));
+  finish_downloads(prefill_worker, decode_worker, serve_transfer::kv, room_of(1));
   expect<arrived>().from(decode_worker).to(decode);
   votes(1);
   is_joined(1);
@@ -207,7 +207,7 @@ TEST_CASE_FIXTURE(decode_cell,
   }
   SUBCASE("its bytes") { // it had begun before it was asked
     for (const auto owner : members)
-      finish_downloads(prefill_worker, owner, transfer_kind::kv, room_of(1));
+      finish_downloads(prefill_worker, owner, serve_transfer::kv, room_of(1));
   }
   SUBCASE("its end") {
     lose({writers.begin(), writers.end()}, generation{2});
@@ -255,7 +255,7 @@ TEST_CASE_FIXTURE(decode_cell, "C25: what has not come within room_ms after the 
   is_granted(1);
   hands_over(1);
   for (const auto writer : writers)
-    finish_downloads(writer, decode, transfer_kind::kv, room_of(1));
+    finish_downloads(writer, decode, serve_transfer::kv, room_of(1));
   pass(900ms);
   CHECK(count(message_type::error, decode, front) == 0);
   pass(200ms);

@@ -57,8 +57,8 @@ struct encode_cell : role_rig {
   }
   void is_acknowledged() { expect<ack>().from(leader).to(front); }
   void writes_pixels(std::uint64_t request) {
-    finish_downloads(front, leader, transfer_kind::pixels, room_of(request));
-    finish_downloads(front, encode_worker, transfer_kind::pixels, room_of(request));
+    finish_downloads(front, leader, serve_transfer::pixels, room_of(request));
+    finish_downloads(front, encode_worker, serve_transfer::pixels, room_of(request));
     expect<arrived>().from(encode_worker).to(leader);
   }
   void grants(std::uint64_t request, std::uint32_t part, generation born = generation{1}) {
@@ -90,9 +90,9 @@ TEST_CASE_FIXTURE(encode_cell,
                   "K4: the tower of a mesh runs once the worker, too, has its pixels, and says so itself") {
   orders(1);
   is_acknowledged();
-  finish_downloads(front, leader, transfer_kind::pixels, room_of(1));
+  finish_downloads(front, leader, serve_transfer::pixels, room_of(1));
   CHECK_FALSE(has_order(leader));
-  finish_downloads(front, encode_worker, transfer_kind::pixels, room_of(1));
+  finish_downloads(front, encode_worker, serve_transfer::pixels, room_of(1));
   CHECK_FALSE(has_order(leader));
   expect<arrived>().from(encode_worker).to(leader);
   runs_tower(1);

@@ -13,7 +13,7 @@
 
 #include <doctest/doctest.h>
 
-#include "actors/executor_actor.hpp"
+#include "actors/serve/executor_actor.hpp"
 #include "fabric/lanes/connect.hpp"
 #include "protocols/serve/roles.hpp"
 #include "tests/actors/counting_model.hpp"

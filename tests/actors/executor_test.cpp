@@ -1,4 +1,4 @@
-#include "actors/executor_actor.hpp"
+#include "actors/serve/executor_actor.hpp"
 
 #include <atomic>
 #include <future>

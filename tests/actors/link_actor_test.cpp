@@ -81,7 +81,7 @@ TEST_CASE("K12: frames that come before their role is there are done in order wh
   rig.say(front, decode, order(1));
   rig.say(front, decode, order(2));
   rig.say(front, decode, cancel{request_id{1}, "the client left"});
-  rig.finish_downloads(prefill, decode, transfer_kind::kv, room_id{101}); // nobody has granted anything: of nobody
+  rig.finish_downloads(prefill, decode, serve_transfer::kv, room_id{101}); // nobody has granted anything: of nobody
   CHECK(rig.count(serve_type::ack, decode, front) == 0);
   rig.come(decode);
   CHECK(rig.expect<ack>().from(decode).to(front).request == request_id{1});

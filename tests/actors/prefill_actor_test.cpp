@@ -207,7 +207,7 @@ TEST_CASE_FIXTURE(prefill_cell, "C15: a request that is cancelled in any phase l
     std::optional<prefill_leader_machine::run_prefill> run;
     if (at != phase::gathering) {
       for (const auto rank : members)
-        finish_downloads(ranks::encode, rank, transfer_kind::rows, row_room(id));
+        finish_downloads(ranks::encode, rank, serve_transfer::rows, row_room(id));
       expect<arrived>().from(prefill_worker).to(prefill);
       expect_order<room_vote>(prefill);
     }

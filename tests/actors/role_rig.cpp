@@ -6,6 +6,7 @@
 #include "actors/serve/encode_actor.hpp"
 #include "actors/serve/front_actor.hpp"
 #include "actors/serve/prefill_actor.hpp"
+#include "actors/serve/serve_routing.hpp"
 #include "protocols/serve/roles.hpp"
 
 namespace troupe::tests {
@@ -160,7 +161,7 @@ void role_rig::come(rank_id self) {
 }
 
 std::optional<fabric::arrival_table::arrival> role_rig::expected_arrival(rank_id from, rank_id to, room_id room) {
-  return here(to).context.arrivals->take(from, completion_data(transfer_kind::kv, room));
+  return here(to).context.arrivals->take(from, completion_data(serve_transfer::kv, room));
 }
 
 void role_rig::settle() {

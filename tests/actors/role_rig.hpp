@@ -19,8 +19,10 @@
 #include "actors/rank_context.hpp"
 #include "actors/serve/admission_table.hpp"
 #include "actors/serve/ingest_actor.hpp"
+#include "actors/serve/serve_events.hpp"
 #include "fabric/lanes/link_queues.hpp"
 #include "protocols/serve/client_messages.hpp"
+#include "protocols/serve/serve_program.hpp"
 #include "protocols/wire/codec.hpp"
 
 /// Role actors, links and routing of some ranks in one process and one thread, in a script that plays all else: the

@@ -3,6 +3,7 @@
 #include <future>
 
 #include "actors/rank_context.hpp"
+#include "actors/serve/serve_routing.hpp"
 #include "protocols/serve/roles.hpp"
 #include "protocols/wire/codec.hpp"
 
@@ -72,15 +73,21 @@ TEST_CASE_FIXTURE(fixture, "K12: a frame for a role that is not there yet is no 
 TEST_CASE_FIXTURE(fixture,
                   "K4: an encode leader hears from its worker that pixels have arrived, and from nobody else") {
   rank.self = rank_id{1};
-  std::promise<envelope<error>> complaint;
-  rank.links[rank_id{0}] = first_of(system, complaint);
+  std::promise<outgoing> complaint;
+  rank.links[rank_id{0}] = system.spawn([&complaint](caf::event_based_actor*) -> caf::behavior {
+    return {[&complaint](const outgoing& letter) { complaint.set_value(letter); }};
+  });
   std::promise<envelope<arrived>> heard;
   rank.roles->publish(serve_role::encode, first_of(system, heard));
 
   CHECK(arrives(rank, rank_id{3}, arrived{request_id{7}, room_id{8}})); // goes to nobody, and the front is told
   auto told = complaint.get_future();
   REQUIRE(told.wait_for(20s) == std::future_status::ready);
-  CHECK(told.get().body.request == request_id{7});
+  const auto letter_to_front = told.get();
+  CHECK(letter_to_front.type == error::type);
+  error said;
+  REQUIRE(decode_payload(letter_to_front.payload, said));
+  CHECK(said.request == request_id{7});
 
   CHECK(arrives(rank, rank_id{2}, arrived{request_id{}, room_id{9}}));
   auto letter = heard.get_future();

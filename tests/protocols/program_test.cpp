@@ -30,7 +30,7 @@ constexpr std::array roles{
 constexpr std::array routes{route{add, at_source, at_mesh_leader}, route{sum, at_mesh_leader, at_source}};
 constexpr std::array regions{
     region_row{.purpose = "numbers", .owner = at_mesh, .source = "drawn", .writer = at_source}};
-constexpr std::array transfers{transfer_row{1, source, mesh}};
+constexpr std::array transfers{transfer_row{transfer_kind{1}, source, mesh}};
 constexpr std::array messages{message_row{add, "add"}, message_row{sum, "sum"}};
 
 result<void> validate_pools(const cluster_spec& spec) {

@@ -7,7 +7,7 @@
 
 #include <caf/all.hpp>
 
-#include "actors/executor_actor.hpp"
+#include "actors/serve/executor_actor.hpp"
 #include "gpu/models/families/decode_batch.hpp"
 #include "protocols/serve/roles.hpp"
 #include "runtime/base/clock.hpp"

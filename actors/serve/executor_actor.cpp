@@ -1,6 +1,6 @@
 // Decides outside protocols: only the thread whose calls block learns how they ended
 
-#include "actors/executor_actor.hpp"
+#include "actors/serve/executor_actor.hpp"
 
 #include "protocols/serve/encode_machine.hpp"
 #include "runtime/base/assert.hpp"

@@ -9,6 +9,7 @@
 
 #include "actors/rank_context.hpp"
 #include "actors/serve/cell_steps.hpp"
+#include "actors/serve/serve_events.hpp"
 #include "runtime/base/progress_counter.hpp"
 
 namespace troupe::actors {

@@ -1,0 +1,38 @@
+#include <algorithm>
+
+#include "actors/rank_context.hpp"
+#include "protocols/cluster/program.hpp"
+
+namespace troupe::actors {
+
+using namespace protocols;
+
+std::uint64_t cookie_of(transfer_kind what, room_id room, std::uint32_t part) noexcept {
+  return std::uint64_t{part} << 50 | completion_data(what, room);
+}
+
+/// A role that is not there yet has granted nothing and posted nothing: what the data plane tells of it is of nobody.
+fabric::transfer_events transfer_events_of(const rank_context& rank) {
+  const auto actor_of = [&rank](transfer_kind what, role_kind transfer_row::*end) -> const caf::actor* {
+    const auto& rows = rank.plan.of->transfers;
+    const auto row = std::ranges::find(rows, what, &transfer_row::kind);
+    return row == rows.end() ? nullptr : rank.roles->find((*row).*end);
+  };
+  return {.on_delivered =
+              [actor_of](std::uint64_t cookie, result<void> outcome) {
+                const auto [what, room] = from_completion_data(cookie & ((std::uint64_t{1} << 50) - 1));
+                if (const auto* const actor = actor_of(what, &transfer_row::sender))
+                  caf::anon_send(*actor, write_completed{what, room, static_cast<std::uint32_t>(cookie >> 50),
+                                                         std::move(outcome)});
+              },
+          .on_arrived =
+              [actor_of](rank_id from, std::uint64_t data) {
+                const auto [what, room] = from_completion_data(data);
+                if (const auto* const actor = actor_of(what, &transfer_row::receiver))
+                  caf::anon_send(*actor, write_arrived{what, from, room});
+              },
+          // Each write to it fails with its own event, and its control lane says the same to the rank.
+          .on_peer_gone = [](rank_id, failure) {}};
+}
+
+} // namespace troupe::actors
