@@ -2,7 +2,6 @@
 #include <utility>
 
 #include "gpu/group.hpp"
-#include "protocols/serve/message_types.hpp"
 #include "runtime/base/assert.hpp"
 
 namespace troupe::gpu {
@@ -26,7 +25,7 @@ plan_channel::plan_channel(std::shared_ptr<group_lanes> lanes) : lanes_(std::mov
 result<void> plan_channel::announce(call_id call, std::span<const std::byte> plan, time_point deadline) {
   TROUPE_ASSERT("B6", lanes_->self == 0);
   for (std::size_t member = 1; member < lanes_->to.size(); ++member) {
-    auto sent = fabric::send(*lanes_->to[member], {.type = serve_type::mesh_plan, .call = call}, plan, deadline);
+    auto sent = fabric::send(*lanes_->to[member], {.type = message_type::mesh_plan, .call = call}, plan, deadline);
     if (!sent)
       return tl::unexpected<failure>{
           named(*lanes_, member, "announcing call " + std::to_string(call.value) + " to", sent.error())};
@@ -42,7 +41,7 @@ result<void> plan_channel::await(std::vector<std::byte>& plan, time_point deadli
   const auto next = fabric::receive(leader, deadline);
   if (!next)
     return tl::unexpected<failure>{named(*lanes_, 0, "awaiting the plan of", next.error())};
-  if (next->header.type != serve_type::mesh_plan)
+  if (next->header.type != message_type::mesh_plan)
     return tl::unexpected<failure>{
         named(*lanes_, 0, "awaiting the plan of",
               {fault::plan_mismatch, "it sent " + std::string{name(next->header.type)} + " of call " +

@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <vector>
 
-#include "protocols/serve/message_types.hpp"
 #include "protocols/serve/request_messages.hpp"
 
 /// What the leader of a cell announces to its members before each step, on the plan channel.
@@ -108,7 +107,7 @@ struct decode_step {
 
 /// One announcement. Only the part of its kind is sent.
 struct mesh_plan {
-  static constexpr auto type = serve_type::mesh_plan;
+  static constexpr auto type = message_type::mesh_plan;
   plan_kind kind = plan_kind::warm;
   call_id call;
   std::vector<room_id> rooms;

@@ -8,7 +8,6 @@ namespace troupe::protocols::serve_type {
 // work
 inline constexpr message_type submit{300};
 inline constexpr message_type encode{301};
-inline constexpr message_type mesh_plan{302};
 inline constexpr message_type tokens{303};
 inline constexpr message_type timing{304};
 // the memory of one request

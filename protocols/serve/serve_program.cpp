@@ -66,7 +66,6 @@ constexpr std::array transfer_rows{
 constexpr std::array message_rows{
     message_row{serve_type::submit, "submit"},
     message_row{serve_type::encode, "encode"},
-    message_row{serve_type::mesh_plan, "mesh_plan"},
     message_row{serve_type::tokens, "tokens"},
     message_row{serve_type::timing, "timing"},
     message_row{serve_type::reserve_kv, "reserve_kv"},

@@ -37,7 +37,9 @@ enum class message_type : std::uint16_t {
   recovered = 115,
   // liveness
   heartbeat = 200,
-  collective = 305, ///< bytes of a host collective; only on a group's own lanes
+  // the steps of a cell; only on a group's own lanes
+  mesh_plan = 302,  ///< what the next step is, in the program's own words
+  collective = 305, ///< bytes of a host collective
   // ends
   shutdown = 500,
   error = 501,
