@@ -5,6 +5,7 @@
 
 #include "protocols/limits.hpp"
 #include "protocols/mesh/late_step.hpp"
+#include "protocols/serve/fault_points.hpp"
 #include "protocols/serve/step_machine.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/fault_point.hpp"
@@ -126,7 +127,7 @@ result<void> step_runner::vote(const mesh_plan& plan, step_outcome& out) {
 }
 
 result<void> step_runner::encode(const mesh_plan& plan) {
-  TROUPE_FAULT_POINT("encode.stepping");
+  TROUPE_FAULT_POINT_OF(serve_fault_points, "encode.stepping");
   for (const auto& item : plan.pictures)
     if (auto done = encode_one(plan, item); !done)
       return done;

@@ -1,5 +1,6 @@
 #include "actors/serve/cell_steps.hpp"
 
+#include "protocols/serve/fault_points.hpp"
 #include "protocols/wire/codec.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/fault_point.hpp"
@@ -42,7 +43,7 @@ result<cell_steps::effects> cell_steps::lead(const mesh_plan& plan) {
   if (plans_)
     if (auto told = announce(plan); !told)
       return tl::unexpected<failure>{told.error()};
-  TROUPE_FAULT_POINT("executor.announced");
+  TROUPE_FAULT_POINT_OF(serve_fault_points, "executor.announced");
   return perform(plan);
 }
 

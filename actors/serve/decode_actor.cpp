@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "gpu/models/kv_writes.hpp"
+#include "protocols/serve/fault_points.hpp"
 #include "protocols/serve/roles.hpp"
 #include "protocols/serve/serve_program.hpp"
 #include "runtime/base/fault_point.hpp"
@@ -43,11 +44,11 @@ decode_actor::decode_actor(caf::actor_config& config, const rank_context& rank, 
 rank_actor::handlers decode_actor::member_handlers() {
   return on(
       [this](const envelope<reserve_blocks>& order) {
-        TROUPE_FAULT_POINT("decode.preflight");
+        TROUPE_FAULT_POINT_OF(serve_fault_points, "decode.preflight");
         perform(member_.on_reserve_blocks(order.body, rank_.now()));
       },
       [this](const write_arrived& news) {
-        TROUPE_FAULT_POINT("decode.arrived");
+        TROUPE_FAULT_POINT_OF(serve_fault_points, "decode.arrived");
         perform(member_.on_kv_arrived(news.room, news.from, rank_.now()));
       },
       [this](const envelope<release>& word) { perform(member_.on_release(word.body.request, rank_.now())); },
@@ -59,7 +60,7 @@ rank_actor::handlers decode_actor::member_handlers() {
 rank_actor::handlers decode_actor::leader_handlers() {
   return on(
       [this](const envelope<reserve_kv>& order) {
-        TROUPE_FAULT_POINT("decode.preflight");
+        TROUPE_FAULT_POINT_OF(serve_fault_points, "decode.preflight");
         perform(leader_->on_reserve(order.body, rank_.now()));
       },
       [this](const envelope<handover>& news) { perform(leader_->on_handover(news.body, rank_.now())); },
@@ -77,7 +78,7 @@ rank_actor::handlers decode_actor::leader_handlers() {
 }
 
 void decode_actor::on_tick() {
-  TROUPE_FAULT_POINT("decode.idle");
+  TROUPE_FAULT_POINT_OF(serve_fault_points, "decode.idle");
   perform(member_.on_tick(rank_.now()));
   if (leader_)
     perform(leader_->on_tick(rank_.now()));

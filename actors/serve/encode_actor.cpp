@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "protocols/serve/fault_points.hpp"
 #include "protocols/serve/serve_program.hpp"
 #include "runtime/base/assert.hpp"
 #include "runtime/base/fault_point.hpp"
@@ -49,7 +50,7 @@ rank_actor::handlers encode_actor::member_handlers() {
 rank_actor::handlers encode_actor::leader_handlers() {
   return on(
       [this](const envelope<protocols::encode>& order) {
-        TROUPE_FAULT_POINT("encode.preflight");
+        TROUPE_FAULT_POINT_OF(serve_fault_points, "encode.preflight");
         perform(machine_->on_encode(order.body, rank_.now()));
       },
       from_place<arrived>([this](const arrived& news, std::uint32_t place) {
@@ -71,7 +72,7 @@ rank_actor::handlers encode_actor::leader_handlers() {
         }
       },
       [this](const write_completed& end) {
-        TROUPE_FAULT_POINT("encode.delivered");
+        TROUPE_FAULT_POINT_OF(serve_fault_points, "encode.delivered");
         const auto now = rank_.now();
         perform(machine_->on_written(end.room, end.part, end.outcome, now));
         if (const auto found = sending_.find(end.room); found != sending_.end() && machine_->ended(end.room)) {
@@ -88,7 +89,7 @@ rank_actor::handlers encode_actor::leader_handlers() {
 void encode_actor::on_tick() {
   if (!machine_)
     return;
-  TROUPE_FAULT_POINT("encode.idle");
+  TROUPE_FAULT_POINT_OF(serve_fault_points, "encode.idle");
   perform(machine_->on_tick(rank_.now()));
   // Of a room that ended otherwise than by its writes nothing is left to be reported.
   std::erase_if(sending_, [&](const auto& each) { return !each.second.delivered && !machine_->knows(each.first); });
@@ -133,7 +134,7 @@ void encode_actor::write_rows(const encode_machine::write_rows& write) {
                             fabric::ready_event::behind(found->second.ready));
   if (!posted)
     caf::anon_send(this, write_completed{serve_transfer::rows, write.room, write.part, posted});
-  TROUPE_FAULT_POINT("encode.rows_posted");
+  TROUPE_FAULT_POINT_OF(serve_fault_points, "encode.rows_posted");
 }
 
 } // namespace troupe::actors

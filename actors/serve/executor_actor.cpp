@@ -3,6 +3,7 @@
 #include "actors/serve/executor_actor.hpp"
 
 #include "protocols/serve/encode_machine.hpp"
+#include "protocols/serve/fault_points.hpp"
 #include "runtime/base/assert.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/fault_point.hpp"
@@ -50,7 +51,7 @@ result<void> executor_actor::lead() {
     auto handed_on = hand_on();
     tell(*std::move(done));
     if (plan->kind == plan_kind::decode)
-      TROUPE_FAULT_POINT("decode.emitted");
+      TROUPE_FAULT_POINT_OF(serve_fault_points, "decode.emitted");
     if (!handed_on || plan->kind == plan_kind::stop)
       return handed_on;
   }
@@ -60,7 +61,7 @@ result<void> executor_actor::follow() {
   while (true) {
     if (auto planned = await_plan(); !planned || stopping_)
       return planned;
-    TROUPE_FAULT_POINT("executor.planned");
+    TROUPE_FAULT_POINT_OF(serve_fault_points, "executor.planned");
     if (auto done = step([&] { return steps_->follow(); }); !done)
       return tl::unexpected<failure>{done.error()};
     if (steps_->awaited().kind == plan_kind::stop)

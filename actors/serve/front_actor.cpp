@@ -6,6 +6,7 @@
 
 #include "actors/periods.hpp"
 #include "actors/serve/serve_routing.hpp"
+#include "protocols/serve/fault_points.hpp"
 #include "protocols/serve/roles.hpp"
 #include "protocols/serve/serve_program.hpp"
 #include "protocols/wire/codec.hpp"
@@ -91,7 +92,7 @@ rank_actor::handlers front_actor::make_handlers() {
         perform(machine_.on_drain(rank_.now()));
       },
       [this](tick_atom) {
-        TROUPE_FAULT_POINT("front.idle");
+        TROUPE_FAULT_POINT_OF(serve_fault_points, "front.idle");
         perform(sessions_.on_tick(rank_.now()));
         perform(machine_.on_tick(rank_.now()));
         delayed_send(this, tick_period, tick_atom::value);
@@ -101,7 +102,7 @@ rank_actor::handlers front_actor::make_handlers() {
 // ---- questions ----------------------------------------------------------------------------------------------------
 
 void front_actor::on_ask(fabric::link_queues::key client, ask question) {
-  TROUPE_FAULT_POINT("front.preflight");
+  TROUPE_FAULT_POINT_OF(serve_fault_points, "front.preflight");
   const auto now = rank_.now();
   const auto taken = sessions_.on_ask(client_id{client}, question, now);
   if (!taken)
@@ -188,7 +189,7 @@ void front_actor::admit(request_id request) {
   }
   tell(client, accepted{tag, request, prompt_tokens});
   perform(*std::move(taken));
-  TROUPE_FAULT_POINT("front.submitted");
+  TROUPE_FAULT_POINT_OF(serve_fault_points, "front.submitted");
 }
 
 void front_actor::on_timing(const timing& news) {
@@ -242,7 +243,7 @@ void front_actor::write_pixels(const front_machine::write_pixels& write, std::ve
     if (!posted)
       refused.push_back(write_completed{serve_transfer::pixels, write.room, place, posted});
   }
-  TROUPE_FAULT_POINT("front.pixels_posted");
+  TROUPE_FAULT_POINT_OF(serve_fault_points, "front.pixels_posted");
 }
 
 void front_actor::on_pixels_written(const write_completed& end) {
@@ -259,7 +260,7 @@ void front_actor::emit(const front_machine::emit_token& token) {
     perform(session_machine::effects{});
   }
   tell(one.client, answer{one.tag, token.index, token.id, one.text.push(token.id)});
-  TROUPE_FAULT_POINT("front.emitted");
+  TROUPE_FAULT_POINT_OF(serve_fault_points, "front.emitted");
 }
 
 void front_actor::finish(const front_machine::end_request& end) {

@@ -1,6 +1,7 @@
 #include "actors/serve/prefill_actor.hpp"
 
 #include "gpu/models/kv_writes.hpp"
+#include "protocols/serve/fault_points.hpp"
 #include "protocols/serve/roles.hpp"
 #include "protocols/serve/serve_program.hpp"
 #include "runtime/base/assert.hpp"
@@ -40,7 +41,7 @@ prefill_actor::prefill_actor(caf::actor_config& config, const rank_context& rank
 rank_actor::handlers prefill_actor::member_handlers() {
   return on(
       [this](const envelope<reserve_rows>& order) {
-        TROUPE_FAULT_POINT("prefill.preflight");
+        TROUPE_FAULT_POINT_OF(serve_fault_points, "prefill.preflight");
         perform(member_.on_reserve_rows(order.body, rank_.now()));
       },
       [this](const write_arrived& news) { perform(member_.on_rows_arrived(news.room, news.from, rank_.now())); },
@@ -53,7 +54,7 @@ rank_actor::handlers prefill_actor::member_handlers() {
       },
       [this](const envelope<grant_blocks>& grant) { perform(member_.on_grant(grant.source, grant.body, rank_.now())); },
       [this](const write_completed& end) {
-        TROUPE_FAULT_POINT("prefill.delivered");
+        TROUPE_FAULT_POINT_OF(serve_fault_points, "prefill.delivered");
         perform(member_.on_written(end.room, end.part, end.outcome, rank_.now()));
       },
       [this](const envelope<release>& word) {
@@ -67,7 +68,7 @@ rank_actor::handlers prefill_actor::member_handlers() {
 rank_actor::handlers prefill_actor::leader_handlers() {
   return on(
       [this](const envelope<submit>& work) {
-        TROUPE_FAULT_POINT("prefill.preflight");
+        TROUPE_FAULT_POINT_OF(serve_fault_points, "prefill.preflight");
         perform(leader_->on_submit(work.body, rank_.now()));
       },
       from_place<arrived>(
@@ -95,7 +96,7 @@ rank_actor::handlers prefill_actor::leader_handlers() {
 }
 
 void prefill_actor::on_tick() {
-  TROUPE_FAULT_POINT("prefill.idle");
+  TROUPE_FAULT_POINT_OF(serve_fault_points, "prefill.idle");
   perform(member_.on_tick(rank_.now()));
   // Also of a request that was released before its prompt had been computed.
   std::erase_if(ready_, [&](const auto& each) { return !member_.may_write(each.first); });
@@ -138,7 +139,7 @@ void prefill_actor::write_blocks(const prefill_member_machine::write_blocks& wri
                             fabric::ready_event::behind(ready->second.second));
   if (!posted)
     caf::anon_send(this, write_completed{serve_transfer::kv, write.room, write.part, posted});
-  TROUPE_FAULT_POINT("prefill.blocks_posted");
+  TROUPE_FAULT_POINT_OF(serve_fault_points, "prefill.blocks_posted");
 }
 
 } // namespace troupe::actors

@@ -4,6 +4,7 @@
 
 #include <xxhash.h>
 
+#include "protocols/serve/fault_points.hpp"
 #include "runtime/base/fault_point.hpp"
 
 namespace troupe::actors {
@@ -21,7 +22,7 @@ rank_actor::handlers reader_actor::make_handlers() {
       return !order.stop->load(std::memory_order_relaxed) && order.what->is_wanted();
     };
     goes_on();
-    TROUPE_FAULT_POINT("front.ingesting");
+    TROUPE_FAULT_POINT_OF(serve_fault_points, "front.ingesting");
     return reading_ended{self_, read(*order.what, goes_on)};
   });
 }

@@ -70,6 +70,9 @@ result<void> add_program(const program& added) {
                                  message_types_max, is_known(row.type));
         !free)
       return free;
+  for (const auto& row : added.fault_points)
+    if (is_fault_point(row.name))
+      return refuse("fault point " + std::string{row.name} + " is another program's");
   add_message_names(added.messages);
   registered().push_back(&added);
   return {};

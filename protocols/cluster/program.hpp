@@ -9,6 +9,7 @@
 #include "protocols/cluster/cluster_spec.hpp"
 #include "protocols/cluster/role.hpp"
 #include "protocols/cluster/route.hpp"
+#include "protocols/drill/injection_points.hpp"
 #include "protocols/wire/frame.hpp"
 
 namespace troupe::protocols {
@@ -62,8 +63,9 @@ struct program {
   std::span<const route> routes;
   std::span<const region_row> regions;
   std::span<const transfer_row> transfers;
-  std::span<const message_row> messages; ///< numbers below `message_types_max`, unique over all programs
-  std::string_view layouts;              ///< which pools are valid, in words for an error line
+  std::span<const message_row> messages;     ///< numbers below `message_types_max`, unique over all programs
+  std::span<const fault_point> fault_points; ///< where a drill can strike in the program's own code
+  std::string_view layouts; ///< which pools are valid, in words for an error line
   /// Checks that the spec's pools form a valid cluster. Not called when every pool is a stub. Errors: config_invalid.
   result<void> (*validate_pools)(const cluster_spec& spec) = nullptr;
 
@@ -79,7 +81,8 @@ std::span<const program* const> programs() noexcept;
 const program* find_program(std::string_view name) noexcept;
 
 /// Adds one that came later, from a shared object or a test. Before a spec is read, by the main thread.
-/// Errors: config_invalid when its name, a role's or a message's number is another's, or is out of range.
+/// Errors: config_invalid when its name, a role's or a message's number or a fault point's name is another's, or is out
+/// of range.
 result<void> add_program(const program& added);
 
 /// The names, for an error line: "serve, stream".

@@ -81,7 +81,7 @@ result<void> validate_rule(const injection_rule& rule) {
   };
   if (!is_valid(rule.action))
     return fail(fault::invalid_request, "action " + std::to_string(static_cast<int>(rule.action)));
-  if (!rule.point.empty() && !find_fault_point(rule.point))
+  if (!rule.point.empty() && !is_fault_point(rule.point))
     return wrong("no fault point is called '" + rule.point + "'");
   if (rule.channel != 0 && !is_valid(static_cast<channel_kind>(rule.channel)))
     return wrong("no channel has the number " + std::to_string(rule.channel));

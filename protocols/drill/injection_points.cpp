@@ -1,5 +1,9 @@
 #include "protocols/drill/injection_points.hpp"
 
+#include <iterator>
+
+#include "protocols/cluster/program.hpp"
+
 namespace troupe::protocols {
 
 std::string_view name(drill_phase phase) noexcept {
@@ -32,30 +36,23 @@ std::string_view name(drill_phase phase) noexcept {
   return {};
 }
 
-std::string_view name(drill_role role) noexcept {
-  switch (role) {
-  case drill_role::rank:
-    return "rank";
-  case drill_role::supervisor:
-    return "supervisor";
-  case drill_role::front:
-    return "front";
-  case drill_role::encode:
-    return "encode";
-  case drill_role::prefill:
-    return "prefill";
-  case drill_role::decode:
-    return "decode";
-  case drill_role::executor:
-    return "executor";
-  case drill_role::link:
-    return "link";
-  case drill_role::listener:
-    return "listener";
-  case drill_role::watchdog:
-    return "watchdog";
-  }
-  return {};
+bool is_fault_point(std::string_view name) noexcept {
+  const auto has_it = [name](std::span<const fault_point> table) {
+    return std::ranges::find(table, name, &fault_point::name) != table.end();
+  };
+  return has_it(fault_points) ||
+         std::ranges::any_of(programs(), [&](const program* each) { return has_it(each->fault_points); });
+}
+
+std::vector<std::string_view> fault_point_names() {
+  std::vector<std::string_view> names;
+  const auto add = [&](std::span<const fault_point> table) {
+    std::ranges::transform(table, std::back_inserter(names), &fault_point::name);
+  };
+  add(fault_points);
+  for (const auto* const each : programs())
+    add(each->fault_points);
+  return names;
 }
 
 } // namespace troupe::protocols

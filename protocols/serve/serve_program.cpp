@@ -4,6 +4,7 @@
 #include <array>
 #include <string>
 
+#include "protocols/serve/fault_points.hpp"
 #include "protocols/serve/message_types.hpp"
 #include "protocols/serve/roles.hpp"
 #include "protocols/serve/routes.hpp"
@@ -127,6 +128,7 @@ constexpr program serve{
     .regions = region_rows,
     .transfers = transfer_rows,
     .messages = message_rows,
+    .fault_points = serve_fault_points,
     .layouts = layouts,
     .validate_pools = validate_pools,
 };

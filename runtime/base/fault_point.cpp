@@ -69,11 +69,11 @@ void fault_injector::on_device(device_handler handler) {
   device_ = std::move(handler);
 }
 
-void fault_injector::hit(std::size_t point) {
+void fault_injector::hit(std::string_view point) {
   std::optional<injection_rule> due;
   {
     const std::lock_guard lock{mutex_};
-    due = rules_.on_point(fault_points[point].name);
+    due = rules_.on_point(point);
   }
   if (due)
     strike(*due);

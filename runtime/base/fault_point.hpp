@@ -42,7 +42,7 @@ public:
   void on_device(device_handler handler);
 
   /// At a fault point. May not return, and may throw what the rule orders.
-  void hit(std::size_t point);
+  void hit(std::string_view point);
   /// What is to become of a frame or of a write; the caller does it.
   std::optional<protocols::injection_rule> on_frame(const protocols::injection_machine::frame_place& at);
   std::optional<protocols::injection_rule> on_write(protocols::rank_id peer,
@@ -76,10 +76,12 @@ inline fault_injector* armed_injector() noexcept {
 
 } // namespace troupe::base
 
-/// A named place at which a drill can strike (protocols/drill/injection_points.hpp; another name does not compile).
+/// A named place at which a drill can strike. Another name than one of the table does not compile.
 /// Where drills are off it costs one load of a null pointer. Not in a function that is noexcept: it may throw.
-#define TROUPE_FAULT_POINT(point)                                                                                      \
+#define TROUPE_FAULT_POINT(point) TROUPE_FAULT_POINT_OF(::troupe::protocols::fault_points, point)
+/// Of a program's own table.
+#define TROUPE_FAULT_POINT_OF(table, point)                                                                            \
   do {                                                                                                                 \
     if (auto* const drill = ::troupe::base::armed_injector()) [[unlikely]]                                             \
-      drill->hit(::troupe::protocols::fault_point_index(point));                                                       \
+      drill->hit(::troupe::protocols::fault_point_in(table, point));                                                   \
   } while (false)

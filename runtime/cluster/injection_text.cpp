@@ -18,13 +18,6 @@ namespace {
 constexpr std::uint64_t count_max = 1'000'000;
 constexpr std::uint64_t hour_ms = 3'600'000;
 
-std::vector<std::string_view> point_names() {
-  std::vector<std::string_view> names;
-  for (const auto& point : fault_points)
-    names.push_back(point.name);
-  return names;
-}
-
 std::vector<spec_key<written_rule>> make_keys() {
   using rule = written_rule;
   auto payload = entry<rule>("payload", "Of deliver: the message's bytes, hexadecimal.", TROUPE_FIELD(payload));
@@ -36,7 +29,7 @@ std::vector<spec_key<written_rule>> make_keys() {
   return {
       required(entry<rule>("rank", "Who suffers it: a rank's label, or supervisor.", TROUPE_FIELD(rank))),
       required(choice<rule>("action", drill_action_names(), "What strikes.", TROUPE_FIELD(action))),
-      choice<rule>("point", point_names(), "Where it strikes, or what must be hit before it counts.",
+      choice<rule>("point", fault_point_names(), "Where it strikes, or what must be hit before it counts.",
                    TROUPE_FIELD(point)),
       whole<rule>("skip", {0, count_max}, "So many hits, frames or writes pass first.", TROUPE_FIELD(skip)),
       whole<rule>("times", {0, count_max}, "So many are struck; 0: all that follow.", TROUPE_FIELD(times)),

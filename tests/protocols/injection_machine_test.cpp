@@ -3,6 +3,7 @@
 #include <set>
 #include <string>
 
+#include "protocols/cluster/program.hpp"
 #include "protocols/drill/injection_machine.hpp"
 #include "protocols/drill/injection_points.hpp"
 #include "protocols/serve/client_messages.hpp"
@@ -32,20 +33,23 @@ constexpr injection_machine::frame_place outgoing{.peer = rank_id{2},
 
 } // namespace
 
-TEST_CASE("every fault point has a name, a sentence, and is found by its name") {
+TEST_CASE("every fault point of all programs has a name, a sentence, and is found by its name") {
   std::set<std::string_view> names;
-  for (std::size_t i = 0; i < fault_points.size(); ++i) {
-    const auto& point = fault_points[i];
-    CAPTURE(point.name);
-    CHECK(names.insert(point.name).second);
-    CHECK(point.sentence.ends_with('.'));
-    CHECK(point.name.starts_with(name(point.role)) ==
-          (point.role != drill_role::executor || point.name != "group.entered"));
-    CHECK(find_fault_point(point.name) == i);
-    CHECK_FALSE(name(point.phase).empty());
-  }
-  CHECK_FALSE(find_fault_point("group.enter"));
-  static_assert(fault_point_index("rank.spawned") == 0);
+  const auto check = [&](std::span<const fault_point> table) {
+    for (const auto& point : table) {
+      CAPTURE(point.name);
+      CHECK(names.insert(point.name).second);
+      CHECK(point.sentence.ends_with('.'));
+      CHECK(is_fault_point(point.name));
+      CHECK_FALSE(name(point.phase).empty());
+    }
+  };
+  check(fault_points);
+  for (const auto* const each : programs())
+    check(each->fault_points);
+  CHECK(fault_point_names().size() == names.size());
+  CHECK_FALSE(is_fault_point("group.enter"));
+  static_assert(fault_point_in(fault_points, "rank.spawned") == "rank.spawned");
 }
 
 TEST_CASE("every action has a name of its own and a target") {

@@ -50,6 +50,7 @@ constexpr program all{
     .regions = regions,
     .transfers = transfers,
     .messages = messages,
+    .fault_points = {},
     .layouts = "a source and a mesh",
     .validate_pools = validate_pools,
 };

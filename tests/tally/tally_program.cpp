@@ -39,6 +39,7 @@ constexpr program tally{
     .regions = {},
     .transfers = {},
     .messages = {},
+    .fault_points = {},
     .layouts = layouts,
     .validate_pools = validate_pools,
 };
