@@ -4,6 +4,7 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -90,6 +91,9 @@ struct cluster_spec {
     std::uint32_t intensity = 3;
     std::uint32_t window_s = 60;
   } restart;
+
+  /// Of programs (`program::settings`), as they were written: "stream.frames_max". `program::setting` reads them.
+  std::map<std::string, std::uint64_t> settings;
 
   bool drills = false;
 };

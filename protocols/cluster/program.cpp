@@ -38,6 +38,13 @@ const role_row& program::row(role_kind role) const {
   return found == nullptr ? stub_row : *found;
 }
 
+std::uint64_t program::setting(const cluster_spec& spec, std::string_view setting) const {
+  const auto row = std::ranges::find(settings, setting, &setting_row::name);
+  TROUPE_ASSERT("setting", row != settings.end());
+  const auto written = spec.settings.find(std::string{name} + '.' + std::string{setting});
+  return written == spec.settings.end() ? row->initial : written->second;
+}
+
 std::span<const program* const> programs() noexcept {
   return registered();
 }

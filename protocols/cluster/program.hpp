@@ -50,6 +50,15 @@ struct transfer_row {
   role_kind receiver = role_kind::stub;
 };
 
+/// A number that a user may set: a key of the spec's section that has the program's name.
+struct setting_row {
+  std::string_view name;
+  std::string_view sentence; ///< what it is, with its unit
+  std::uint64_t least = 0;
+  std::uint64_t most = 0;
+  std::uint64_t initial = 0;
+};
+
 /// What a program tells of itself to code that is shared by all programs: rows of data and one pure function.
 /// The part that does something stands in `actors/rank_program.hpp`.
 /// Ownership: static; a registered program lives as long as the process.
@@ -65,6 +74,7 @@ struct program {
   std::span<const transfer_row> transfers;
   std::span<const message_row> messages;     ///< numbers below `message_types_max`, unique over all programs
   std::span<const fault_point> fault_points; ///< where a drill can strike in the program's own code
+  std::span<const setting_row> settings;
   std::string_view layouts; ///< which pools are valid, in words for an error line
   /// Checks that the spec's pools form a valid cluster. Not called when every pool is a stub. Errors: config_invalid.
   result<void> (*validate_pools)(const cluster_spec& spec) = nullptr;
@@ -72,6 +82,8 @@ struct program {
   /// Null: the role is not of this program.
   const role_row* find(role_kind role) const noexcept;
   const role_row& row(role_kind role) const; ///< `role` is of this program, or stub
+  /// What the spec says, or the initial value. `setting` is one of `settings`.
+  std::uint64_t setting(const cluster_spec& spec, std::string_view setting) const;
 };
 
 /// All programs of this process: those that are built in, then those that were added.

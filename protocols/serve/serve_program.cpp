@@ -129,6 +129,7 @@ constexpr program serve{
     .transfers = transfer_rows,
     .messages = message_rows,
     .fault_points = serve_fault_points,
+    .settings = {},
     .layouts = layouts,
     .validate_pools = validate_pools,
 };

@@ -87,7 +87,8 @@ std::string members_of(const cluster_plan& plan, const protocols::group_plan& gr
 std::string explain_values(const loaded_spec& loaded) {
   std::string out;
   for (const auto& section : spec_sections())
-    explain_keys(out, loaded, loaded.spec, section.keys, std::string{section.name});
+    if (is_of(section, loaded.spec))
+      explain_keys(out, loaded, loaded.spec, section.keys, std::string{section.name});
   for (const auto& pool : loaded.spec.pools)
     explain_keys(out, loaded, pool, pool_keys(), "pools." + pool.name);
   return out;

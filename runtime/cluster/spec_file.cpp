@@ -138,6 +138,8 @@ result<cluster_spec> parse_effective_spec(std::string_view json) {
 std::string effective_json(const cluster_spec& spec) {
   auto json = nlohmann::ordered_json::object();
   for (const auto& section : spec_sections()) {
+    if (!is_of(section, spec))
+      continue;
     const auto values = values_of(spec, section.keys);
     if (section.name.empty())
       json.update(values);

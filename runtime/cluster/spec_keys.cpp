@@ -58,6 +58,24 @@ std::vector<std::string_view> names_of_programs() {
   return names;
 }
 
+spec_section settings_of(const protocols::program& program) {
+  spec_section section{program.name, "Settings of the program of this name.", {}, program.name};
+  for (const auto& row : program.settings) {
+    cluster_key key;
+    key.name = row.name;
+    key.description = row.sentence;
+    key.initial = spec_value{row.initial};
+    key.least = row.least;
+    key.most = row.most;
+    key.set = [path = path_of(program.name, row.name)](cluster_spec& spec, const spec_value& value) {
+      spec.settings[path] = std::get<std::uint64_t>(value);
+    };
+    key.get = [&program, &row](const cluster_spec& spec) { return spec_value{program.setting(spec, row.name)}; };
+    section.keys.push_back(std::move(key));
+  }
+  return section;
+}
+
 std::vector<spec_section> make_sections() {
   namespace limits = protocols::limits;
   constexpr std::uint64_t frame_least = limits::picture_chunk_bytes + limits::frame_header_bytes + 64;
@@ -148,6 +166,9 @@ std::vector<spec_section> make_sections() {
   restart.keys.push_back(
       whole<spec>("window_s", {1, 86'400}, "Length of the window, in seconds.", FIELD(restart.window_s)));
   sections.push_back(std::move(restart));
+  for (const auto* const each : protocols::programs())
+    if (!each->settings.empty())
+      sections.push_back(settings_of(*each));
   return sections;
 }
 

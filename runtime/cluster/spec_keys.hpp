@@ -43,7 +43,13 @@ struct spec_section {
   std::string_view name; ///< empty: keys of the spec itself
   std::string_view description;
   std::vector<cluster_key> keys;
+  std::string_view program = {}; ///< whose settings they are; empty: a part of every spec
 };
+
+/// Whether a spec of this program has the section.
+inline bool is_of(const spec_section& section, const protocols::cluster_spec& spec) {
+  return section.program.empty() || section.program == spec.program;
+}
 
 /// In the order in which the effective form is written; `pools` stands beside them.
 const std::vector<spec_section>& spec_sections();

@@ -51,6 +51,7 @@ constexpr program all{
     .transfers = transfers,
     .messages = messages,
     .fault_points = {},
+    .settings = {},
     .layouts = "a source and a mesh",
     .validate_pools = validate_pools,
 };

@@ -40,6 +40,7 @@ constexpr program tally{
     .transfers = {},
     .messages = {},
     .fault_points = {},
+    .settings = {},
     .layouts = layouts,
     .validate_pools = validate_pools,
 };
