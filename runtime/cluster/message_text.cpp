@@ -1,17 +1,9 @@
 #include "runtime/cluster/message_text.hpp"
 
-#include <algorithm>
-#include <charconv>
-#include <span>
-#include <string>
-
 #include <fmt/format.h>
 
-#include "protocols/wire/codec.hpp"
-#include "runtime/base/assert.hpp"
-#include "runtime/cluster/field_names.hpp"
 #include "runtime/cluster/json_text.hpp"
-#include "runtime/cluster/key_reader.hpp"
+#include "runtime/cluster/message_texts.hpp"
 
 namespace troupe::cluster {
 
@@ -19,146 +11,29 @@ using namespace protocols;
 
 namespace {
 
-/// Walks a message's fields as the codec does, and takes each from the next element of a list, or from the member of an
-/// object that has its name.
-class field_reader {
-public:
-  field_reader(const json_node& from, std::span<const std::string_view> names) : from_(from), names_(names) {
-    if (from.kind == json_kind::object)
-      validate_members();
-    else if (from.kind != json_kind::list)
-      problem_ = fmt::format("a message's fields are a list or an object, not {}", describe(from));
-  }
-
-  template <class... Fields>
-  void required(Fields&... values) {
-    (take(values, true), ...);
-  }
-  template <class... Fields>
-  void appended(Fields&... values) {
-    (take(values, false), ...);
-  }
-
-  /// After the walk. Empty when all is well.
-  std::string verdict() const {
-    TROUPE_ASSERT("every field has a name", next_ == names_.size());
-    if (problem_.empty() && from_.kind == json_kind::list && next_ < from_.elements.size())
-      return fmt::format("{} fields, not {}", next_, from_.elements.size());
-    return problem_;
-  }
-
-private:
-  void validate_members() {
-    for (auto member = from_.members.begin(); member != from_.members.end() && problem_.empty(); ++member) {
-      if (std::ranges::find(names_, member->key) == names_.end())
-        problem_ =
-            fmt::format("unknown field '{}'{}", member->key, nearest_hint(member->key, {names_.begin(), names_.end()}));
-      else if (std::find_if(from_.members.begin(), member, [&](const auto& each) { return each.key == member->key; }) !=
-               member)
-        problem_ = fmt::format("field '{}' is written twice", member->key);
-    }
-  }
-
-  /// "field 2", or "field 'room'" of an object.
-  std::string called(std::size_t place) const {
-    return from_.kind == json_kind::object ? fmt::format("field '{}'", names_[place])
-                                           : fmt::format("field {}", place + 1);
-  }
-
-  const json_node* find(std::size_t place) const {
-    if (from_.kind != json_kind::object)
-      return place < from_.elements.size() ? &from_.elements[place] : nullptr;
-    const auto found = std::ranges::find(from_.members, names_[place], &json_member::key);
-    return found == from_.members.end() ? nullptr : &found->value;
-  }
-
-  template <class T>
-  void take(T& value, bool required) {
-    const auto place = next_++;
-    if (!problem_.empty() || place >= names_.size())
-      return;
-    if (const auto* const node = find(place))
-      read(*node, value, called(place));
-    else if (required)
-      problem_ = called(place) + " is missing";
-  }
-
-  void wrong(const json_node& node, const std::string& what, std::string_view expected) {
-    if (problem_.empty())
-      problem_ = fmt::format("{} is {}, not {}", what, expected, describe(node));
-  }
-
-  template <class T>
-  void read_number(const json_node& node, T& value, const std::string& what) {
-    const auto* const end = node.text.data() + node.text.size();
-    const bool is_number = node.kind == json_kind::whole || node.kind == json_kind::real;
-    if (const auto got = std::from_chars(node.text.data(), end, value);
-        !is_number || got.ec != std::errc{} || got.ptr != end)
-      wrong(node, what, "a number that fits");
-  }
-
-  template <class T>
-  void read(const json_node& node, T& value, const std::string& what) {
-    if constexpr (std::is_same_v<T, bool>) {
-      node.kind == json_kind::truth ? void(value = node.truth) : wrong(node, what, "true or false");
-    } else if constexpr (std::is_same_v<T, std::string>) {
-      node.kind == json_kind::text ? void(value = node.text) : wrong(node, what, "a text");
-    } else if constexpr (std::is_enum_v<T>) {
-      std::underlying_type_t<T> number{};
-      read_number(node, number, what);
-      value = static_cast<T>(number); // what has no meaning is for the receiver to find
-    } else if constexpr (std::is_arithmetic_v<T>) {
-      read_number(node, value, what);
-    } else if constexpr (detail::is_strong_id<T>::value) {
-      read_number(node, value.value, what);
-    } else if constexpr (detail::is_vector<T>::value || detail::is_array<T>::value) {
-      if (node.kind != json_kind::list)
-        return wrong(node, what, "a list");
-      if constexpr (detail::is_vector<T>::value)
-        value.resize(node.elements.size());
-      if (value.size() != node.elements.size())
-        return wrong(node, what, fmt::format("a list of {}", value.size()));
-      for (std::size_t i = 0; i < value.size(); ++i)
-        read(node.elements[i], value[i], what);
-    } else {
-      field_reader part{node, field_names<T>};
-      T::fields(value, part);
-      if (const auto problem = part.verdict(); !problem.empty() && problem_.empty())
-        problem_ = fmt::format("in {}: {}", what, problem);
-    }
-  }
-
-  const json_node& from_;
-  std::span<const std::string_view> names_;
-  std::size_t next_ = 0;
-  std::string problem_;
-};
-
-template <class... Messages>
-result<std::vector<std::byte>> encode_one_of(message_type type, const json_node& fields, std::variant<Messages...>*) {
-  std::vector<std::byte> bytes;
-  std::string problem = fmt::format("{} does not go between role actors", name(type));
-  const auto encode_as = [&]<class Message>(Message message) {
-    field_reader reader{fields, field_names<Message>};
-    Message::fields(message, reader);
-    problem = reader.verdict();
-    if (problem.empty())
-      encode_payload(message, bytes);
-    return true;
-  };
-  (void)((Messages::type == type && encode_as(Messages{})) || ...);
-  if (!problem.empty())
-    return fail(fault::invalid_request, fmt::format("{}: {}", name(type), problem));
-  return bytes;
+std::vector<message_text>& registered() {
+  static std::vector<message_text> all{built_in_message_texts().begin(), built_in_message_texts().end()};
+  return all;
 }
 
 } // namespace
+
+void add_message_text(message_text of) {
+  registered().push_back(of);
+}
 
 result<std::vector<std::byte>> payload_of_text(message_type type, std::string_view fields) {
   const auto tree = read_json(fields);
   if (!tree)
     return fail(fault::config_invalid, fmt::format("fields:{}", tree.error().what));
-  return encode_one_of(type, *tree, static_cast<serve_message*>(nullptr));
+  for (const auto of : registered()) {
+    auto payload = of(type, *tree);
+    if (!payload)
+      return tl::unexpected<failure>{payload.error()};
+    if (*payload)
+      return **std::move(payload);
+  }
+  return fail(fault::invalid_request, fmt::format("{0}: {0} does not go between role actors", name(type)));
 }
 
 } // namespace troupe::cluster

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstddef>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -15,5 +17,15 @@ namespace troupe::cluster {
 /// grant of two pixel slots. Errors: invalid_request (no such message between actors; a field that is missing, unknown,
 /// too many, or of another kind), config_invalid (no JSON).
 protocols::result<std::vector<std::byte>> payload_of_text(protocols::message_type type, std::string_view fields);
+
+struct json_node;
+
+/// The messages of one program: the payload of `type`, or nothing where it is none of them (message_fields.hpp).
+/// Errors: invalid_request.
+using message_text = protocols::result<std::optional<std::vector<std::byte>>> (*)(protocols::message_type type,
+                                                                                  const json_node& fields);
+
+/// Of a program that came later: beside `protocols::add_program`, by the main thread.
+void add_message_text(message_text of);
 
 } // namespace troupe::cluster
