@@ -7,6 +7,7 @@
 
 #include <caf/all.hpp>
 
+#include "protocols/cluster/life_messages.hpp"
 #include "protocols/cluster/program.hpp"
 #include "protocols/fault.hpp"
 #include "protocols/ids.hpp"
@@ -81,3 +82,5 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::write_arrived)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::write_completed)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::writers_gone)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::outgoing)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::protocols::lost)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::protocols::recovered)

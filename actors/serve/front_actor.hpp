@@ -91,5 +91,3 @@ template <class Message>
 struct allowed_unsafe_message_type<troupe::actors::from_client<Message>> : std::true_type {};
 } // namespace caf
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::client_gone)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::protocols::lost)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::protocols::recovered)
