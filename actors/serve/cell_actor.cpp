@@ -21,8 +21,12 @@ rank_actor::handlers cell_actor::make_handlers() {
   return clock.or_else(member_handlers()).or_else(leads() ? leader_handlers() : handlers{});
 }
 
+void cell_actor::send_out(send_message message) {
+  deliver(rank_, cell_.role, std::move(message), epoch());
+}
+
 void cell_actor::report(request_id request, phase part, time_point began, time_point ended) {
-  send_out(cell_.role, timing_of(rank_, request, part, began, ended));
+  send_out(timing_of(rank_, request, part, began, ended));
 }
 
 } // namespace troupe::actors

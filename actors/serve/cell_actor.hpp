@@ -6,9 +6,10 @@
 
 #include <caf/all.hpp>
 
+#include "actors/role_actor.hpp"
 #include "actors/serve/admission_table.hpp"
-#include "actors/serve/role_actor.hpp"
 #include "actors/serve/serve_events.hpp"
+#include "protocols/serve/message_partners.hpp"
 #include "runtime/base/overloaded.hpp"
 
 namespace troupe::actors {
@@ -32,7 +33,7 @@ protected:
   /// Sends what is a message, and gives every other effect to that of `others` that takes it.
   template <class Effects, class... Others>
   void carry_out(Effects what, Others... others) {
-    const base::overloaded each{[this](protocols::send_message& message) { send_out(cell_.role, std::move(message)); },
+    const base::overloaded each{[this](protocols::send_message& message) { send_out(std::move(message)); },
                                 std::move(others)...};
     for (auto& effect : what)
       std::visit(each, effect);
@@ -66,6 +67,7 @@ protected:
 
 private:
   handlers make_handlers() final;
+  void send_out(protocols::send_message message);
 };
 
 } // namespace troupe::actors

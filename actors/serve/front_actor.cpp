@@ -204,7 +204,7 @@ void front_actor::perform(front_machine::effects what) {
   std::vector<write_completed> refused;
   for (auto& effect : what) {
     if (auto* const message = std::get_if<send_message>(&effect))
-      send_out(serve_role::front, std::move(*message));
+      deliver(rank_, serve_role::front, std::move(*message), epoch());
     else if (const auto* const pixels = std::get_if<front_machine::write_pixels>(&effect))
       write_pixels(*pixels, refused);
     else if (const auto* const token = std::get_if<front_machine::emit_token>(&effect))

@@ -10,11 +10,12 @@
 
 #include <caf/all.hpp>
 
+#include "actors/role_actor.hpp"
 #include "actors/serve/ingest_actor.hpp"
-#include "actors/serve/role_actor.hpp"
 #include "actors/serve/serve_events.hpp"
 #include "gpu/models/text_io.hpp"
 #include "protocols/serve/front_machine.hpp"
+#include "protocols/serve/message_partners.hpp"
 #include "protocols/serve/session_machine.hpp"
 
 namespace troupe::actors {

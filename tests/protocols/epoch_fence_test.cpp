@@ -4,7 +4,8 @@
 
 #include <vector>
 
-#include "protocols/serve/validate_epoch.hpp"
+#include "protocols/cluster/validate_epoch.hpp"
+#include "protocols/serve/message_partners.hpp"
 #include "protocols/wire/edge_messages.hpp"
 #include "tests/protocols/serve_fixture.hpp"
 

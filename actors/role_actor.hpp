@@ -3,16 +3,15 @@
 #include <utility>
 
 #include "actors/rank_actor.hpp"
-#include "actors/serve/serve_routing.hpp"
 #include "protocols/cluster/epoch_fence.hpp"
-#include "protocols/serve/validate_epoch.hpp"
+#include "protocols/cluster/validate_epoch.hpp"
 #include "runtime/base/log.hpp"
 
 namespace troupe::actors {
 
-/// Base of the actors that play a role. It keeps the epoch of each: the actor learns of a loss from its mailbox, later
-/// than its rank does, and what it sends names the epoch in which it was decided. Messages of other ranks that are too
-/// old are dropped here, by name, before a machine has them.
+/// Base of the actors that play a role, in every program. It keeps the epoch of each: the actor learns of a loss from
+/// its mailbox, later than its rank does, and what it sends names the epoch in which it was decided. Messages of other
+/// ranks that are too old are dropped here, by name, before a machine has them.
 /// Contract: D2, D8.
 class role_actor : public rank_actor {
 protected:
@@ -24,9 +23,8 @@ protected:
     return rank_actor::on(behind_fence(std::move(all), &Handlers::operator())...);
   }
 
-  void send_out(protocols::role_kind role, protocols::send_message what) {
-    deliver(rank_, role, std::move(what), fence_.current());
-  }
+  /// That it has come to; what it sends names it.
+  protocols::cache_epoch epoch() const noexcept { return fence_.current(); }
 
 private:
   template <class Handler, class Answer, class Message>
