@@ -3,9 +3,19 @@
 #include <string>
 #include <string_view>
 
+#include <doctest/doctest.h>
+
+#include "runtime/cluster/job_status.hpp"
 #include "tests/cli/command.hpp"
+#include "tests/tally/tally_program.hpp"
 
 namespace troupe::tests {
+
+/// This process knows `tally`: its spec, and the frames of its clients.
+inline void know_tally() {
+  if (protocols::find_program("tally") == nullptr)
+    REQUIRE(tally::add_tally());
+}
 
 /// A cluster of `tally` as a user would launch it: real processes, started by the supervisor from a spec.
 class tally_job {
@@ -24,6 +34,20 @@ public:
   command& up() { return up_; }
   bool is_ready() { return up_.prints("is ready"); }
   std::string file(std::string_view name) const { return here_ / "jobs" + "/" + here_.job() + "/" + std::string{name}; }
+  /// The process of that generation of a rank, once it is ready.
+  pid_t ready_rank(std::string_view label, std::uint32_t generation) const {
+    pid_t found = 0;
+    REQUIRE(holds_within(patience, [&] {
+      const auto status = cluster::parse_job_status(content_of(file("status.json")));
+      if (!status || status->state != "ready")
+        return false;
+      for (const auto& rank : status->ranks)
+        if (rank.label == label && rank.generation == generation)
+          found = rank.pid;
+      return found != 0;
+    }));
+    return found;
+  }
   command_end down() {
     return command{{"down", "--job", here_.job(), "--run-dir", here_ / "jobs"}, {}, RLIM_INFINITY, program()}.finish();
   }

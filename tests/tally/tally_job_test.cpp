@@ -2,17 +2,118 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+
+#include "tests/tally/tally_client.hpp"
+
 using namespace troupe;
 using namespace troupe::tests;
 
-TEST_CASE("A11: a program that was added starts real ranks from a spec, is ready, and drains with nothing left") {
-  tally_job job;
-  REQUIRE(job.is_ready());
+namespace {
+
+/// Of `amount` numbers from `first` on, in closed form; exact in f32 below 2^24.
+float sum_of(std::uint32_t first, std::uint32_t amount) {
+  return static_cast<float>(amount * first + amount * (amount - 1) / 2);
+}
+
+void answers_rightly(tally_client& client, std::uint64_t tag, std::uint32_t rounds) {
+  const auto word = client.hear();
+  REQUIRE(word);
+  CAPTURE(word->message);
+  CHECK(word->tag == tag);
+  CHECK(word->code == 0);
+  CHECK(word->value == sum_of(static_cast<std::uint32_t>(tag), 1000));
+  CHECK(word->rounds == rounds);
+}
+
+void ends_with_nothing_left(tally_job& job) {
   const auto supervisor = job.up().pid();
-  CHECK(ranks_of(supervisor).size() == 3);
   CHECK(job.down().exit_code == 0);
   const auto ended = job.up().finish();
   CAPTURE(ended.err);
   CHECK(ended.exit_code == 0);
   CHECK(ranks_of(supervisor).empty());
+}
+
+const std::string small = R"(, "tally": {"numbers_max": 500, "piece_numbers": 64})";
+const std::string drilled = small + R"(, "drills": true)";
+
+} // namespace
+
+TEST_CASE("C3, C21: a program that was added starts real ranks from a spec, is ready, and drains with nothing left") {
+  tally_job job;
+  REQUIRE(job.is_ready());
+  CHECK(ranks_of(job.up().pid()).size() == 3);
+  ends_with_nothing_left(job);
+}
+
+TEST_CASE("E10: numbers that were written into a mesh are added up there, and each answer is right") {
+  for (const std::string lanes : {"", R"(, "lanes": {"control": "tcp", "bulk": "fabric"})"}) {
+    CAPTURE(lanes);
+    tally_job job{small + lanes};
+    REQUIRE(job.is_ready());
+    tally_client client{job.file("front.sock")};
+    for (std::uint64_t tag = 1; tag <= 20; ++tag) {
+      client.ask(tag, static_cast<std::uint32_t>(tag), 1000);
+      answers_rightly(client, tag, 1);
+    }
+    for (std::uint64_t tag = 21; tag <= 40; ++tag)
+      client.ask(tag, static_cast<std::uint32_t>(tag), 1000);
+    for (std::uint64_t tag = 21; tag <= 40; ++tag)
+      answers_rightly(client, tag, 1);
+    client.ask(41, 1, 1001); // the mesh takes 1000
+    const auto refused = client.hear();
+    REQUIRE(refused);
+    CHECK(refused->code == static_cast<std::uint16_t>(protocols::fault::invalid_request));
+    ends_with_nothing_left(job);
+  }
+}
+
+TEST_CASE(
+    "C6, D4: a rank that is killed in the middle of a transfer or of a sum comes back with its cell, and the question "
+    "is answered rightly") {
+  struct strike {
+    const char* rank;
+    const char* point;
+    std::uint32_t skip;
+  };
+  for (const auto& [rank, point, skip] : {strike{"counter.0/t1", "counter.piece", 11},
+                                          {"counter.0/t0", "counter.piece", 9},
+                                          {"counter.0/t1", "counter.adding", 1},
+                                          {"counter.0/t0", "group.entered", 1}}) {
+    CAPTURE(rank);
+    CAPTURE(point);
+    tally_job job{drilled,
+                  {std::string{"rank="} + rank + ",action=kill,point=" + point + ",skip=" + std::to_string(skip)}};
+    REQUIRE(job.is_ready());
+    const auto before = ranks_of(job.up().pid());
+    tally_client client{job.file("front.sock")};
+    client.ask(1, 1, 1000); // eight pieces a rank, one sum
+    answers_rightly(client, 1, 1);
+    client.ask(2, 2, 1000);
+    client.ask(3, 3, 1000);
+    answers_rightly(client, 2, 2);
+    answers_rightly(client, 3, 1);
+    const auto after = ranks_of(job.up().pid());
+    CHECK(after.size() == before.size());
+    CHECK(std::ranges::count_if(after, [&](pid_t one) { return std::ranges::find(before, one) != before.end(); }) == 1);
+    ends_with_nothing_left(job);
+  }
+}
+
+TEST_CASE("C6: a rank that is killed by a stranger comes back with its cell, again and again") {
+  tally_job job{small};
+  REQUIRE(job.is_ready());
+  tally_client client{job.file("front.sock")};
+  for (std::uint64_t tag = 1; tag <= 3; ++tag) {
+    client.ask(tag, static_cast<std::uint32_t>(tag), 1000);
+    const auto word = client.hear();
+    REQUIRE(word);
+    CAPTURE(word->message);
+    CHECK(word->value == sum_of(static_cast<std::uint32_t>(tag), 1000));
+    CHECK(word->rounds <= 2); // it may have been asked before the loss was known
+    if (tag < 3)
+      REQUIRE(::kill(job.ready_rank("counter.0/t1", static_cast<std::uint32_t>(tag)), SIGKILL) == 0);
+  }
+  ends_with_nothing_left(job);
 }

@@ -1,0 +1,55 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <variant>
+#include <vector>
+
+#include "protocols/cluster/cluster_plan.hpp"
+#include "tests/tally/tally_messages.hpp"
+
+namespace troupe::tally {
+
+/// When a rank of a cell has its numbers, and when all of them have theirs.
+/// The bytes and the order that tells of them come on two ways, in any order. A round that is older than the newest
+/// order is over: whoever began the newer one waits for it no more.
+/// Contract: B15, K4.
+class counter_machine {
+public:
+  /// To the executor of the leader: all ranks have their numbers.
+  struct add_up {
+    add_plan plan;
+    bool operator==(const add_up&) const = default;
+  };
+  using effects = std::vector<std::variant<send_tally, add_up>>;
+
+  struct options {
+    protocols::rank_id front;
+    protocols::generation born;
+    std::uint32_t numbers_max = 0;
+  };
+  counter_machine(const protocols::cell_plan& cell, std::uint32_t place, options how);
+
+  effects start() const;
+  /// Errors: out_of_bounds (more numbers than there is room for).
+  protocols::result<effects> on_add(const add& order);
+  /// A write of the round has arrived.
+  effects on_piece(protocols::room_id round);
+  /// Leader only.
+  effects on_landed(std::uint32_t place, const landed& word);
+  effects on_sum(protocols::room_id round, float value) const;
+
+private:
+  static constexpr std::size_t rounds_ahead_max = 16; ///< whose pieces are counted before their order has come
+  effects check();
+
+  const protocols::cell_plan& cell_;
+  std::uint32_t place_;
+  options how_;
+  add order_;                                          ///< the newest
+  std::map<protocols::room_id, std::uint32_t> pieces_; ///< of the newest round and later ones
+  protocols::room_id landing_{};                       ///< leader: the newest round that anybody has landed in
+  std::map<std::uint32_t, std::uint32_t> landed_;      ///< of it: numbers by place
+};
+
+} // namespace troupe::tally
