@@ -37,6 +37,8 @@ struct region_row {
   station owner;
   std::string_view source; ///< names the region of the writer
   station writer;
+  std::string_view words = {}; ///< what goes that way, for a person: "rows encode->prefill"
+  bool on_device = false;      ///< both lie where their ranks compute
 };
 
 /// What a one-sided write carries: 1 to 3, since completion data has two bits for it. Only the program's own folder has

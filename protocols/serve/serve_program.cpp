@@ -53,9 +53,22 @@ constexpr std::array role_rows{
 constexpr std::array contacts{contact{encode, prefill}, contact{prefill, decode}};
 
 constexpr std::array region_rows{
-    region_row{.purpose = "pixels", .owner = at::encode_rank, .source = "staging", .writer = at::front},
-    region_row{.purpose = "rows", .owner = at::prefill_rank, .source = "tower", .writer = at::encode_leader},
-    region_row{.purpose = "kv.decode", .owner = at::decode_rank, .source = "kv.prefill", .writer = at::prefill_rank},
+    region_row{.purpose = "pixels",
+               .owner = at::encode_rank,
+               .source = "staging",
+               .writer = at::front,
+               .words = "pictures front->encode"},
+    region_row{.purpose = "rows",
+               .owner = at::prefill_rank,
+               .source = "tower",
+               .writer = at::encode_leader,
+               .words = "rows encode->prefill"},
+    region_row{.purpose = "kv.decode",
+               .owner = at::decode_rank,
+               .source = "kv.prefill",
+               .writer = at::prefill_rank,
+               .words = "keys, values to decode",
+               .on_device = true},
 };
 
 constexpr std::array transfer_rows{

@@ -5,7 +5,7 @@
 
 #include <fmt/format.h>
 
-#include "protocols/serve/roles.hpp"
+#include "protocols/cluster/program.hpp"
 #include "runtime/cluster/spec_keys.hpp"
 
 namespace troupe::cluster {
@@ -71,10 +71,6 @@ std::string counted(std::size_t count, std::string_view noun) {
   return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
 }
 
-bool has(const cluster_plan& plan, protocols::role_kind role) {
-  return !plan.cells_of(role).empty();
-}
-
 std::string members_of(const cluster_plan& plan, const protocols::group_plan& group) {
   std::string text;
   for (const auto rank : group.members)
@@ -95,7 +91,6 @@ std::string explain_values(const loaded_spec& loaded) {
 }
 
 std::string explain_plan(const cluster_spec& spec, const cluster_plan& plan) {
-  namespace serve_role = protocols::serve_role;
   std::string out =
       fmt::format("{}: {} in {}, {} on {}, {}\n", spec.name, counted(plan.ranks.size(), "rank"),
                   counted(spec.pools.size(), "pool"), spec.program, spec.device, protocols::name(spec.model_dtype));
@@ -117,14 +112,12 @@ std::string explain_plan(const cluster_spec& spec, const cluster_plan& plan) {
   if (!plan.groups.empty())
     out += fmt::format("  collectives              {}\n", control_lane_of(spec));
   const auto bulk = alone ? std::string{"within the rank"} : bulk_lane_of(spec);
-  if (has(plan, serve_role::encode))
-    out += fmt::format("  pictures front->encode   {}\n  rows encode->prefill     {}\n", bulk, bulk);
   const bool on_gpus = std::ranges::any_of(plan.ranks, [](const auto& rank) { return rank.device.kind == "cuda"; });
-  if (has(plan, serve_role::decode))
-    out += fmt::format("  keys, values to decode   {}\n", !on_gpus || alone ? bulk
-                                                          : spec.lanes.bulk == bulk_lane::fabric
-                                                              ? bulk + ", by way of the host's memory"
-                                                              : "from GPU to GPU (CUDA IPC)");
+  const auto between_gpus = spec.lanes.bulk == bulk_lane::fabric ? bulk + ", by way of the host's memory"
+                                                                 : std::string{"from GPU to GPU (CUDA IPC)"};
+  for (const auto& region : plan.of->regions)
+    if (!plan.cells_of(region.owner.role).empty())
+      out += fmt::format("  {:<24} {}\n", region.words, region.on_device && on_gpus && !alone ? between_gpus : bulk);
   return out;
 }
 

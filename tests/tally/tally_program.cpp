@@ -31,8 +31,11 @@ constexpr std::array routes{
     route{tally_type::landed, at_worker, at_leader, reach::own_cell},
     route{tally_type::sum, at_leader, at_teller},
 };
-constexpr std::array region_rows{
-    region_row{.purpose = "numbers", .owner = at_counter, .source = "drawn", .writer = at_teller}};
+constexpr std::array region_rows{region_row{.purpose = "numbers",
+                                            .owner = at_counter,
+                                            .source = "drawn",
+                                            .writer = at_teller,
+                                            .words = "numbers teller->counter"}};
 constexpr std::array transfer_rows{transfer_row{numbers_written, teller, counter}};
 constexpr std::array message_rows{
     message_row{tally_type::lend, "lend"},     message_row{tally_type::add, "add"},
