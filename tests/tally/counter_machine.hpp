@@ -13,7 +13,6 @@ namespace troupe::tally {
 /// When a rank of a cell has its numbers, and when all of them have theirs.
 /// The bytes and the order that tells of them come on two ways, in any order. A round that is older than the newest
 /// order is over: whoever began the newer one waits for it no more.
-/// Contract: B15, K4.
 class counter_machine {
 public:
   /// To the executor of the leader: all ranks have their numbers.

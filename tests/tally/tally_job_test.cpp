@@ -47,7 +47,17 @@ TEST_CASE("C3, C21: a program that was added starts real ranks from a spec, is r
   ends_with_nothing_left(job);
 }
 
-TEST_CASE("E10: numbers that were written into a mesh are added up there, and each answer is right") {
+TEST_CASE("a command that speaks to clients of serve says so to a spec of another program") {
+  const scratch_folder here;
+  const auto spec = here.write("tally.json", tally_job::spec_text(""));
+  const auto ended =
+      command{{"run", spec, "--prompt", "x", "--run-dir", here / "jobs"}, {}, RLIM_INFINITY, tally_job::program()}
+          .finish();
+  CHECK(ended.exit_code == 3);
+  CHECK(has(ended.err, "this spec's is tally"));
+}
+
+TEST_CASE("I23: numbers that were written into a mesh are added up there, and each answer is right") {
   for (const std::string lanes : {"", R"(, "lanes": {"control": "tcp", "bulk": "fabric"})"}) {
     CAPTURE(lanes);
     tally_job job{small + lanes};
@@ -101,7 +111,25 @@ TEST_CASE(
   }
 }
 
-TEST_CASE("C6: a rank that is killed by a stranger comes back with its cell, again and again") {
+TEST_CASE("K4: what a rank of an added program may not say reaches nobody, and what it says too late changes nothing") {
+  const auto forged = [](const char* source, const char* round) {
+    return std::string{"rank=teller,action=deliver,point=teller.posted,skip=9,message=sum,source="} + source +
+           R"(,fields={"round": )" + round + R"(, "value": 1})";
+  };
+  tally_job job{drilled, {forged("counter.0/t1", "1"), forged("counter.0/t0", "9")}}; // a worker, and of no round
+  REQUIRE(job.is_ready());
+  tally_client client{job.file("front.sock")};
+  for (std::uint64_t tag = 1; tag <= 3; ++tag) {
+    client.ask(tag, static_cast<std::uint32_t>(tag), 1000);
+    answers_rightly(client, tag, 1);
+  }
+  const auto strikes = content_of(job.file("strikes"));
+  CHECK(lines_in(strikes) == 2);
+  CHECK(has(content_of(job.file("logs/0.log")), "sum from rank 2 to rank 0"));
+  ends_with_nothing_left(job);
+}
+
+TEST_CASE("C1: a rank that is killed by a stranger comes back with its cell, again and again") {
   tally_job job{small};
   REQUIRE(job.is_ready());
   tally_client client{job.file("front.sock")};

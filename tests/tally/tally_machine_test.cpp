@@ -91,7 +91,7 @@ TEST_CASE("a question is cut into equal shares and pieces, and a cell has one ro
 }
 
 TEST_CASE(
-    "K1, C6: the round of a cell that is lost is begun anew, with memory of the new generation, once it serves again") {
+    "K1: the round of a cell that is lost is begun anew, with memory of the new generation, once it serves again") {
   scene now;
   now.ask(1);
   CHECK(now.machine.on_lost({{rank_id{1}, rank_id{2}}, generation{2}, "killed"}, at(1s)).empty());
@@ -135,9 +135,8 @@ TEST_CASE("C3: a drain ends what was asked, then says so once; a question that i
   CHECK(scene::all<teller_machine::drained>(now.machine.on_tick(at(11s))).empty());
 }
 
-TEST_CASE(
-    "B15: a rank has landed when its order and all of its pieces are there, in any order, and the leader adds up when "
-    "all have") {
+TEST_CASE("a rank has landed when its order and all of its pieces are there, in any order, and the leader adds up when "
+          "all have") {
   scene now;
   const auto& cell = now.plan.cell(now.plan.cells_of(counter).front());
   const counter_machine::options how{.front = rank_id{0}, .born = generation{1}, .numbers_max = 8};
@@ -157,7 +156,7 @@ TEST_CASE(
   CHECK(leader.on_add({room_id{2}, 4, 1}).value() == begins);
 }
 
-TEST_CASE("a spec sets what its program lets it set, in bounds, and nothing of another program") {
+TEST_CASE("J8: a spec sets what its program lets it set, in bounds, and nothing of another program") {
   const auto spec = read(R"(, "tally": {"numbers_max": 500})");
   REQUIRE(spec);
   CHECK(tally_program().setting(spec->spec, tally_setting::numbers_max) == 500);

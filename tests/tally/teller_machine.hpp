@@ -18,7 +18,7 @@ namespace troupe::tally {
 /// A cell has one round at a time: its memory is lent to one writer, so the answer of a round is the credit for the
 /// next. A round ends with its sum, or with its cell; the question is then asked again, as a new round. A write whose
 /// bytes may still arrive keeps its cell idle for the quarantine.
-/// Contract: K1, K4, B18.
+/// Contract: K1.
 class teller_machine {
 public:
   struct options {
