@@ -137,6 +137,10 @@ TEST_CASE("a program whose name, role or message is another's is not added") {
   other.roles = {};
   other.messages = far_message;
   CHECK(refused(other).find("message farther") != std::string::npos);
+  constexpr std::array taken{fault_point{"rank.idle", drill_phase::idle, "A turn."}};
+  other.messages = {};
+  other.fault_points = taken;
+  CHECK(refused(other).find("fault point rank.idle") != std::string::npos);
 }
 
 TEST_CASE("roles and messages of all programs that are built in have numbers of their own") {
