@@ -80,7 +80,7 @@ TEST_CASE("I23: numbers that were written into a mesh are added up there, and ea
 }
 
 TEST_CASE(
-    "C6, D4: a rank that is killed in the middle of a transfer or of a sum comes back with its cell, and the question "
+    "C1: a rank that is killed in the middle of a transfer or of a sum comes back with its cell, and the question "
     "is answered rightly") {
   struct strike {
     const char* rank;
