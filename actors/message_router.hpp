@@ -12,6 +12,7 @@
 #include "actors/rank_context.hpp"
 #include "protocols/cluster/route.hpp"
 #include "protocols/wire/codec.hpp"
+#include "runtime/base/assert.hpp"
 #include "runtime/base/log.hpp"
 
 namespace troupe::actors {
@@ -65,14 +66,16 @@ private:
   template <class Message>
   static void hand_to(const rank_context& rank, protocols::role_set takers, protocols::rank_id source,
                       protocols::cache_epoch sent_in, Message& body, std::size_t bytes) {
-    while (!takers.empty()) {
-      const auto role = takers.take_first();
-      auto told =
-          rank.roles->tell(role, envelope<Message>{source, takers.empty() ? std::move(body) : body, sent_in}, bytes);
-      if (!told)
+    TROUPE_ASSERT("K4", !takers.empty());
+    const auto tell = [&](protocols::role_kind role, envelope<Message> letter) {
+      if (auto told = rank.roles->tell(role, std::move(letter), bytes); !told)
         base::log_warning("{} from rank {} dropped: {}", protocols::name(Message::type), source.value,
                           told.error().what);
-    }
+    };
+    auto role = takers.take_first();
+    for (; !takers.empty(); role = takers.take_first())
+      tell(role, {source, body, sent_in});
+    tell(role, {source, std::move(body), sent_in});
   }
 
   void hand_over(const rank_context& rank, protocols::rank_id source, protocols::cache_epoch sent_in, Any body,

@@ -32,7 +32,7 @@ fabric::transfer_events transfer_events_of(const rank_context& rank) {
                   caf::anon_send(*actor, write_arrived{what, from, room});
               },
           // Each write to it fails with its own event, and its control lane says the same to the rank.
-          .on_peer_gone = [](rank_id, failure) {}};
+          .on_peer_gone = [](rank_id, const failure&) {}};
 }
 
 } // namespace troupe::actors
