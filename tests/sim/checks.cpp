@@ -1,0 +1,42 @@
+#include "checks.hpp"
+
+#include "world.hpp"
+
+namespace troupe::sim {
+
+using namespace protocols;
+
+void checks::on_landing(rank_id from, rank_id to, generation born, area where, const sim_region& region,
+                        std::uint64_t offset, std::uint64_t bytes, room_id room) {
+  for (auto at = offset; at < offset + bytes; at += region.slot_bytes) {
+    const slot_index slot{static_cast<std::uint32_t>(at / region.slot_bytes)};
+    room_id holder = room;
+    if (where == area::pixels) {
+      if (const auto found = pixels_.find({to, born, slot}); found != pixels_.end())
+        holder = found->second;
+    } else
+      holder = region.holders.at(slot.value);
+    if (holder != room)
+      return all_.past.violate(all_.time.now(), "own memory",
+                               all_.plan().rank(from).label + " writes room " + std::to_string(room.value) + " into slot " +
+                                   std::to_string(slot.value) + " of " + all_.plan().rank(to).label +
+                                   ", which has been given to room " + std::to_string(holder.value));
+  }
+}
+
+void checks::on_pixels_lent(rank_id owner, generation born, slot_index slot, room_id room) {
+  pixels_[{owner, born, slot}] = room;
+}
+
+void checks::on_refused(process& at, rank_id from, const serve_message& body, const failure& why) {
+  all_.past.violate(all_.time.now(), "routes",
+                    at.label + " refuses " + std::string{std::visit([](const auto& m) { return name(m.type); }, body)} +
+                        " of " + all_.plan().rank(from).label + ": " + to_string(why));
+}
+
+void checks::on_unheard(process& at, rank_id from, std::string_view type) {
+  all_.past.violate(all_.time.now(), "routes",
+                    at.label + " has nobody for " + std::string{type} + " of " + all_.plan().rank(from).label);
+}
+
+} // namespace troupe::sim

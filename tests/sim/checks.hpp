@@ -1,0 +1,38 @@
+#pragma once
+
+#include <map>
+#include <string_view>
+#include <tuple>
+
+#include "history.hpp"
+#include "memory.hpp"
+#include "process.hpp"
+#include "protocols/serve/serve_message.hpp"
+
+namespace troupe::sim {
+
+class world;
+
+/// Judges what the machines do to each other, from what is seen of it and not from what they say of themselves.
+class checks {
+public:
+  explicit checks(world& all) : all_(all) {}
+
+  /// Bytes of `room` land. Breach: the slot has been granted to another room since.
+  void on_landing(protocols::rank_id from, protocols::rank_id to, protocols::generation born, area where,
+                  const sim_region& region, std::uint64_t offset, std::uint64_t bytes, protocols::room_id room);
+  /// The front uses a credit for the room: the slot of that encode rank is the room's.
+  void on_pixels_lent(protocols::rank_id owner, protocols::generation born, protocols::slot_index slot,
+                      protocols::room_id room);
+  /// A message that `validate_message` refuses: no machine of a rank says what its role may not say.
+  void on_refused(process& at, protocols::rank_id from, const protocols::serve_message& body,
+                  const protocols::failure& why);
+  /// A message that the routes let through, and no machine takes.
+  void on_unheard(process& at, protocols::rank_id from, std::string_view type);
+
+private:
+  world& all_;
+  std::map<std::tuple<protocols::rank_id, protocols::generation, protocols::slot_index>, protocols::room_id> pixels_;
+};
+
+} // namespace troupe::sim

@@ -1,0 +1,273 @@
+#include "clients.hpp"
+
+#include <algorithm>
+
+#include "front_desk.hpp"
+#include "protocols/serve/roles.hpp"
+#include "serve_node.hpp"
+#include "world.hpp"
+
+namespace troupe::sim {
+
+using namespace protocols;
+
+namespace {
+
+constexpr std::uint64_t file_bytes = 1000; ///< of a picture as it is sent, in two pieces
+
+} // namespace
+
+clients::clients(world& all) : all_(all) {}
+
+// ---- asking -------------------------------------------------------------------------------------------------------
+
+sim_question clients::draw_question() {
+  auto& dice = all_.dice;
+  sim_question made;
+  const auto& bounds = all_.spec().limits;
+  const auto encode_cells = all_.plan().cells_of(serve_role::encode).size();
+  const auto pictures_max = std::min({std::uint64_t{bounds.row_slots}, bounds.pixel_slots * std::uint64_t{encode_cells}, std::uint64_t{3}});
+  const auto text = [&](std::uint64_t tokens) {
+    for (; tokens > 0; --tokens)
+      made.prompt.push_back(static_cast<token_id>(dice.between(10, 800)));
+  };
+  text(dice.between(1, 24));
+  if (dice.below(2) == 0)
+    for (auto pictures = dice.below(pictures_max + 1); pictures > 0; --pictures) {
+      const sim_picture one{dice.below(3) == 0 ? 77 : dice.next(), static_cast<std::uint32_t>(dice.between(1, 3)),
+                            static_cast<std::uint32_t>(dice.between(1, 4))};
+      made.first_tokens.push_back(static_cast<std::uint32_t>(made.prompt.size()));
+      made.prompt.insert(made.prompt.end(), one.tokens(), image_token);
+      made.pictures.push_back(one);
+      text(dice.below(6));
+    }
+  if (bounds.kv_tokens_max > 3000 && dice.below(2) == 0)
+    text(2048 + dice.below(600)); // several pieces
+  made.max_tokens = static_cast<std::uint32_t>(dice.between(1, dice.below(3) == 0 ? 40 : 8));
+  return made;
+}
+
+void clients::plan(std::size_t questions) {
+  questions_.reserve(questions + 64);
+  auto when = all_.time.now();
+  client_id client{next_client_++};
+  std::uint64_t tag = 1;
+  const bool flood = all_.dice.chance(all_.sky.flood);
+  for (std::size_t i = 0; i < questions; ++i) {
+    if (all_.dice.below(3) == 0) {
+      client = client_id{next_client_++};
+      tag = 1;
+    }
+    if (!flood)
+      when += all_.delay(all_.sky.compute * 8);
+    const auto number = questions_.size();
+    auto& one = questions_.emplace_back();
+    one.what = draw_question();
+    one.alone = answer_alone(one.what);
+    one.client = client;
+    one.tag = tag++;
+    one.half = !one.what.pictures.empty() && all_.dice.chance(all_.sky.half);
+    by_tag_[{one.client, one.tag}] = number;
+    all_.time.at(when, [this, number] { ask(number); });
+    if (all_.dice.chance(all_.sky.cancel))
+      all_.time.at(when + all_.delay(all_.sky.compute * 8), [this, number] { withdraw(number); });
+    if (all_.dice.chance(all_.sky.leave))
+      all_.time.at(when + all_.delay(all_.sky.compute * 8), [this, client] { leave(client); });
+  }
+}
+
+void clients::ask_one() {
+  const auto number = questions_.size();
+  auto& one = questions_.emplace_back();
+  one.what = draw_question();
+  one.alone = answer_alone(one.what);
+  one.client = client_id{next_client_++};
+  one.tag = 1;
+  by_tag_[{one.client, one.tag}] = number;
+  ask(number);
+}
+
+/// In order, as a socket has it.
+void clients::to_front(client_id client, std::function<void()> what) {
+  auto* const front = all_.at(all_.plan().front());
+  if (front == nullptr || !front->serves)
+    return;
+  auto& last = last_[client];
+  last = std::max(all_.time.now() + all_.delay(all_.sky.frame), last + duration{1});
+  front->reach(last, [front, what = std::move(what)] { front->hand(thread::front, what); });
+}
+
+void clients::ask(std::size_t number) {
+  auto& one = questions_[number];
+  if (one.gone)
+    return end(one);
+  one.since = all_.time.now();
+  protocols::ask question;
+  question.tag = one.tag;
+  question.prompt = std::to_string(number);
+  question.max_tokens = one.what.max_tokens;
+  question.picture_bytes.assign(one.what.pictures.size(), file_bytes);
+  question.picture_names.assign(one.what.pictures.size(), "p");
+  all_.past.note(
+      all_.time.now(),
+      [&] {
+        return "client " + std::to_string(one.client.value) + " asks " + name_of(one) + " (" +
+               std::to_string(one.what.prompt.size()) + " tokens, " + std::to_string(one.what.pictures.size()) +
+               " pictures, answer of " + std::to_string(one.alone.tokens.size()) + ")";
+      },
+      6, number);
+  to_front(one.client, [this, client = one.client, question] {
+    all_.at(all_.plan().front())->serves->front->on_ask(client, question);
+  });
+  for (std::uint32_t picture = 0; picture < one.what.pictures.size(); ++picture)
+    upload(number, picture);
+}
+
+void clients::upload(std::size_t number, std::uint32_t picture) {
+  const auto& one = questions_[number];
+  const auto piece = [this, client = one.client, tag = one.tag, picture] {
+    all_.at(all_.plan().front())->serves->front->on_piece(client, tag, picture, file_bytes / 2);
+  };
+  to_front(one.client, piece);
+  if (!one.half)
+    to_front(one.client, piece);
+}
+
+void clients::withdraw(std::size_t number) {
+  auto& one = questions_[number];
+  if (one.ended || one.gone)
+    return;
+  one.withdrawn = true;
+  all_.past.note(
+      all_.time.now(), [&] { return "client " + std::to_string(one.client.value) + " withdraws " + name_of(one); }, 7,
+      number);
+  to_front(one.client, [this, client = one.client, tag = one.tag] {
+    all_.at(all_.plan().front())->serves->front->on_withdraw(client, tag);
+  });
+}
+
+void clients::leave(client_id client) {
+  bool any = false;
+  for (auto& one : questions_)
+    if (one.client == client) {
+      any = any || !one.gone;
+      one.gone = true;
+      if (one.since != time_point{})
+        end(one);
+    }
+  if (!any)
+    return;
+  all_.past.note(
+      all_.time.now(), [&] { return "client " + std::to_string(client.value) + " leaves"; }, 8, client.value);
+  to_front(client, [this, client] { all_.at(all_.plan().front())->serves->front->on_client_gone(client); });
+}
+
+// ---- what the front tells -----------------------------------------------------------------------------------------
+
+clients::asked_question* clients::find(client_id client, std::uint64_t tag) {
+  const auto found = by_tag_.find({client, tag});
+  return found == by_tag_.end() ? nullptr : &questions_[found->second];
+}
+
+std::string clients::name_of(const asked_question& one) const {
+  return "question " + std::to_string(&one - questions_.data());
+}
+
+void clients::accepted(client_id client, std::uint64_t tag) {
+  if (const auto* const one = find(client, tag); one == nullptr || one->told)
+    all_.past.violate(all_.time.now(), "one end", "a question is accepted that has ended or was never asked");
+}
+
+void clients::token(client_id client, std::uint64_t tag, std::uint32_t index, token_id id) {
+  auto& one = *find(client, tag);
+  all_.past.note(
+      all_.time.now(),
+      [&] { return name_of(one) + ": token " + std::to_string(index) + " is " + std::to_string(id); }, 9, index, id);
+  if (one.told)
+    all_.past.violate(all_.time.now(), "one end", name_of(one) + " gets a token after its end");
+  if (index != one.got.size())
+    all_.past.violate(all_.time.now(), "no gap", name_of(one) + " gets token " + std::to_string(index) + " after " +
+                                                     std::to_string(one.got.size()));
+  one.got.push_back(id);
+  if (one.got.size() > one.alone.tokens.size() || one.alone.tokens[index] != id)
+    all_.past.violate(all_.time.now(), "right answer",
+                      name_of(one) + " gets " + std::to_string(id) + " as token " + std::to_string(index) + ", alone " +
+                          (index < one.alone.tokens.size() ? "it is " + std::to_string(one.alone.tokens[index])
+                                                           : std::string{"it has ended"}));
+}
+
+void clients::finished(client_id client, std::uint64_t tag, finish_reason reason, const std::optional<failure>& cause) {
+  auto& one = *find(client, tag);
+  all_.past.note(
+      all_.time.now(),
+      [&] {
+        static constexpr const char* reasons[] = {"?", "stop", "length", "failed", "cancelled"};
+        return name_of(one) + " ends: " + reasons[static_cast<int>(reason)] + (cause ? ", " + to_string(*cause) : "");
+      },
+      10, static_cast<int>(reason), one.got.size());
+  if (one.told)
+    all_.past.violate(all_.time.now(), "one end", name_of(one) + " ends twice");
+  one.told = true;
+  const bool whole = reason == finish_reason::stop || reason == finish_reason::length;
+  if (whole && (one.got != one.alone.tokens || one.alone.not_finite))
+    all_.past.violate(all_.time.now(), "right answer",
+                      name_of(one) + " ends with " + std::to_string(one.got.size()) + " tokens, alone it has " +
+                          std::to_string(one.alone.tokens.size()) + (one.alone.not_finite ? " and then fails" : ""));
+  if (reason == finish_reason::cancelled && !one.withdrawn && !one.gone)
+    all_.past.violate(all_.time.now(), "right cause", name_of(one) + " ends as cancelled, and nobody has cancelled it");
+  const bool own_fault = cause && cause->code == fault::not_finite && one.alone.not_finite;
+  if (reason == finish_reason::failed && !own_fault) {
+    one.failed = true;
+    one.why = cause ? to_string(*cause) : "no cause";
+    if (!cause)
+      all_.past.violate(all_.time.now(), "right cause", name_of(one) + " fails without a cause");
+  }
+  check_in_time(one);
+  end(one);
+}
+
+void clients::refused(client_id client, std::uint64_t tag, const failure& why) {
+  auto& one = *find(client, tag);
+  all_.past.note(
+      all_.time.now(), [&] { return name_of(one) + " is refused: " + to_string(why); }, 11, static_cast<int>(why.code));
+  if (one.told)
+    all_.past.violate(all_.time.now(), "one end", name_of(one) + " is refused after its end");
+  one.told = one.was_refused = true;
+  one.why = to_string(why);
+  check_in_time(one);
+  end(one);
+}
+
+/// By its deadline, and what a stopped or slow front needs to say so.
+void clients::check_in_time(const asked_question& one) {
+  if (!all_.sky.hinders() && all_.time.now() - one.since > all_.ms(all_.spec().timeouts.request_ms) * 11 / 10 + 1s)
+    all_.past.violate(all_.time.now(), "in time", name_of(one) + " ends after its deadline");
+}
+
+void clients::end(asked_question& one) {
+  one.ended = true;
+}
+
+bool clients::all_ended() const {
+  return std::ranges::all_of(questions_, [](const auto& one) { return one.ended; });
+}
+
+std::size_t clients::failed() const {
+  return static_cast<std::size_t>(std::ranges::count_if(questions_, [](const auto& one) { return one.failed; }));
+}
+
+std::size_t clients::answered() const {
+  return static_cast<std::size_t>(std::ranges::count_if(questions_, [](const auto& one) {
+    return one.told && !one.failed && !one.was_refused && !one.withdrawn;
+  }));
+}
+
+std::string clients::open() const {
+  std::string words;
+  for (const auto& one : questions_)
+    if (!one.ended)
+      words += (words.empty() ? "" : ", ") + name_of(one);
+  return words;
+}
+
+} // namespace troupe::sim

@@ -1,0 +1,78 @@
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "protocols/fault.hpp"
+#include "protocols/serve/session_machine.hpp"
+#include "words.hpp"
+
+namespace troupe::sim {
+
+class world;
+
+/// Everybody who asks, and what becomes of each question. Also the check of answers: what a client gets is held against
+/// what the same question gives alone.
+class clients {
+public:
+  explicit clients(world& all);
+
+  /// Questions, at drawn times, by drawn clients.
+  void plan(std::size_t questions);
+  /// One question of somebody who waits for the answer.
+  void ask_one();
+  bool all_ended() const;
+  /// Ends that are no answer, among questions that nobody gave up.
+  std::size_t failed() const;
+  std::size_t answered() const;
+  std::size_t asked() const noexcept { return questions_.size(); }
+  const sim_question& question(std::size_t number) const { return questions_.at(number).what; }
+  /// What has not ended, in words.
+  std::string open() const;
+
+  // What the front tells; a client hears it a little later.
+  void accepted(protocols::client_id client, std::uint64_t tag);
+  void refused(protocols::client_id client, std::uint64_t tag, const protocols::failure& why);
+  void token(protocols::client_id client, std::uint64_t tag, std::uint32_t index, protocols::token_id id);
+  void finished(protocols::client_id client, std::uint64_t tag, protocols::finish_reason reason,
+                const std::optional<protocols::failure>& cause);
+
+private:
+  struct asked_question {
+    sim_question what;
+    sim_answer alone;
+    protocols::client_id client;
+    std::uint64_t tag = 0;
+    protocols::time_point since;
+    std::vector<protocols::token_id> got;
+    bool gone = false; ///< the client has left
+    bool withdrawn = false;
+    bool half = false;   ///< its pictures never come whole
+    bool told = false;   ///< by the front that it has ended
+    bool ended = false;  ///< for its client
+    bool failed = false; ///< by the front, with a cause
+    bool was_refused = false;
+    std::string why;
+  };
+
+  sim_question draw_question();
+  void ask(std::size_t number);
+  void upload(std::size_t number, std::uint32_t picture);
+  void withdraw(std::size_t number);
+  void leave(protocols::client_id client);
+  asked_question* find(protocols::client_id client, std::uint64_t tag);
+  void to_front(protocols::client_id client, std::function<void()> what);
+  void check_in_time(const asked_question& one);
+  void end(asked_question& one);
+  std::string name_of(const asked_question& one) const;
+
+  world& all_;
+  std::vector<asked_question> questions_;
+  std::map<protocols::client_id, protocols::time_point> last_; ///< arrival of the newest frame of each client
+  std::map<std::pair<protocols::client_id, std::uint64_t>, std::size_t> by_tag_;
+  std::uint64_t next_client_ = 1;
+};
+
+} // namespace troupe::sim

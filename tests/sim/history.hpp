@@ -1,0 +1,51 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "draw.hpp"
+#include "protocols/time.hpp"
+
+namespace troupe::sim {
+
+/// What happened, in order. Every entry enters the hash, which shows that two runs were the same; its sentence is made
+/// only when the story is told.
+class history {
+public:
+  explicit history(bool tells) : tells_(tells) {}
+
+  /// `of`: numbers that say what happened. `words`: the same as a sentence.
+  template <class Words, class... Numbers>
+  void note(protocols::time_point now, const Words& words, Numbers... of) {
+    hash_ = mix(hash_, static_cast<std::uint64_t>(now.time_since_epoch().count()));
+    ((hash_ = mix(hash_, static_cast<std::uint64_t>(of))), ...);
+    ++steps_;
+    if (tells_)
+      say(now, words());
+  }
+  /// A sentence that is no step.
+  void say(protocols::time_point now, std::string sentence);
+
+  /// The first breach; later ones follow from it.
+  void violate(protocols::time_point now, std::string check, std::string what);
+
+  bool tells() const noexcept { return tells_; }
+  bool violated() const noexcept { return !check_.empty(); }
+  const std::string& check() const noexcept { return check_; } ///< that found the breach
+  const std::string& breach() const noexcept { return breach_; }
+  std::uint64_t hash() const noexcept { return hash_; }
+  std::uint64_t steps() const noexcept { return steps_; }
+  const std::vector<std::string>& story() const noexcept { return story_; }
+
+private:
+  bool tells_;
+  std::uint64_t hash_ = 0;
+  std::uint64_t steps_ = 0;
+  std::string check_;
+  std::string breach_;
+  std::vector<std::string> story_;
+};
+
+} // namespace troupe::sim

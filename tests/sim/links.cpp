@@ -1,0 +1,132 @@
+#include "links.hpp"
+
+#include "protocols/serve/validate_message.hpp"
+#include "protocols/wire/codec.hpp"
+#include "rank_main.hpp"
+#include "serve_node.hpp"
+#include "world.hpp"
+
+namespace troupe::sim {
+
+using namespace protocols;
+
+namespace {
+
+using bytes = std::vector<std::byte>;
+
+template <class Message>
+bytes frame_of(const edge_end& end, const Message& message) {
+  bytes out(limits::frame_header_bytes);
+  encode_payload(message, out);
+  const auto payload = std::span<const std::byte>{out}.subspan(limits::frame_header_bytes);
+  header_bytes header;
+  encode_header(end.ends.stamp({.type = Message::type}, end.sent, payload.size()), payload, header);
+  std::copy(header.begin(), header.end(), out.begin());
+  return out;
+}
+
+template <class... Messages>
+result<serve_message> decode_as_one_of(message_type type, std::span<const std::byte> payload,
+                                       std::variant<Messages...>*) {
+  result<serve_message> out = fail(fault::unknown_type, std::string{name(type)});
+  const auto read = [&]<class Message>(Message body) {
+    auto done = decode_payload(payload, body);
+    if (done)
+      out = serve_message{std::move(body)};
+    else
+      out = tl::unexpected<failure>{done.error()};
+    return true;
+  };
+  (void)((Messages::type == type && read(Messages{})) || ...);
+  return out;
+}
+
+result<serve_message> take_frame(edge_end& end, const bytes& frame, std::size_t frame_max) {
+  const auto head = std::span{frame}.first<limits::frame_header_bytes>();
+  const auto payload = std::span{frame}.subspan(limits::frame_header_bytes);
+  const auto header = decode_header(head, frame_max);
+  if (!header)
+    return tl::unexpected<failure>{header.error()};
+  if (auto whole = verify_checksum(head, payload); !whole)
+    return tl::unexpected<failure>{whole.error()};
+  if (auto expected = end.ends.judge(*header, end.received + 1); !expected)
+    return tl::unexpected<failure>{expected.error()};
+  ++end.received;
+  return decode_as_one_of(header->type, payload, static_cast<serve_message*>(nullptr));
+}
+
+void arrive(process& at, std::pair<rank_id, bool> lane, generation from_born, const bytes& frame) {
+  const auto found = at.edges.find(lane);
+  if (found == at.edges.end() || !found->second.open || found->second.ends.peer_born != from_born)
+    return;
+  auto body = take_frame(found->second, frame, at.all.spec().limits.frame_bytes_max);
+  if (!body)
+    return cut_lane(at, lane.first, lane.second, body.error());
+  at.serves->take(lane.first, *std::move(body), std::nullopt);
+}
+
+} // namespace
+
+void join(process& connects, process& accepts, bool for_tokens) {
+  const auto now = connects.all.time.now();
+  connects.edges[{accepts.self, for_tokens}] = {
+      .ends = {.self = connects.self, .self_born = connects.born, .peer = accepts.self, .peer_born = accepts.born},
+      .last = now};
+  accepts.edges[{connects.self, for_tokens}] = {
+      .ends = {.self = accepts.self, .self_born = accepts.born, .peer = connects.self, .peer_born = connects.born},
+      .last = now};
+}
+
+void send(process& from, rank_id to, const serve_message& body, bool for_tokens) {
+  auto& all = from.all;
+  const auto found = from.edges.find({to, for_tokens});
+  if (found == from.edges.end() || !found->second.open)
+    return;
+  auto& end = found->second;
+  ++end.sent;
+  auto frame = std::visit([&](const auto& message) { return frame_of(end, message); }, body);
+  all.past.note(
+      all.time.now(),
+      [&] {
+        return from.label + " -> " + all.plan().rank(to).label + ": " +
+               std::string{std::visit([](const auto& message) { return name(message.type); }, body)} + " of request " +
+               std::to_string(request_of(body).value);
+      },
+      1, from.self.value, to.value, body.index(), request_of(body).value);
+  ++all.frames;
+  if (all.dice.chance(all.sky.lost_frame))
+    return all.past.say(all.time.now(), "that frame is lost");
+  end.last = std::max(all.time.now() + all.delay(all.sky.frame), end.last + duration{1});
+  auto* const peer = all.at(to);
+  if (peer == nullptr || peer->born != end.ends.peer_born)
+    return;
+  peer->reach(end.last, [peer, lane = std::pair{from.self, for_tokens}, born = from.born, frame = std::move(frame)] {
+    arrive(*peer, lane, born, frame);
+  });
+}
+
+void cut_lane(process& one, rank_id peer, bool for_tokens, const failure& cause) {
+  auto& all = one.all;
+  const auto close = [&all](process& at, rank_id of, generation of_born, bool tokens, failure why) {
+    const auto found = at.edges.find({of, tokens});
+    if (found == at.edges.end() || !found->second.open || found->second.ends.peer_born != of_born)
+      return;
+    found->second.open = false;
+    all.past.note(
+        all.time.now(), [&] { return at.label + " loses its lane to " + all.plan().rank(of).label + ": " + to_string(why); },
+        2, at.self.value, of.value);
+    at.main->on_peer_gone(of, of_born, std::move(why));
+  };
+  const auto found = one.edges.find({peer, for_tokens});
+  if (found == one.edges.end() || !found->second.open)
+    return;
+  const auto peer_born = found->second.ends.peer_born;
+  close(one, peer, peer_born, for_tokens, cause);
+  if (auto* const other = all.at(peer); other != nullptr && other->born == peer_born)
+    other->reach(all.time.now() + all.delay(all.sky.frame),
+                 [other, of = one.self, born = one.born, for_tokens, close] {
+                   close(*other, of, born, for_tokens, {fault::peer_gone, "it closed the lane"});
+                 });
+}
+
+} // namespace troupe::sim

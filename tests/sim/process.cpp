@@ -1,0 +1,64 @@
+#include "process.hpp"
+
+#include "rank_main.hpp"
+#include "serve_node.hpp"
+#include "world.hpp"
+
+namespace troupe::sim {
+
+using namespace protocols;
+
+process::process(world& world, rank_id id, generation of)
+    : all(world), self(id), born(of), label(world.plan().rank(id).label),
+      memory(std::make_shared<rank_memory>(make_memory(world.cluster, id))) {
+  const auto apart = static_cast<std::int64_t>(all.sky.clock_apart);
+  if (apart > 0)
+    clock_ += static_cast<std::int64_t>(all.dice.between(0, 2 * static_cast<std::uint64_t>(apart))) - apart;
+}
+
+process::~process() = default;
+
+time_point process::now() const {
+  return time_line::epoch + (all.time.now() - time_line::epoch) * clock_ / 1000;
+}
+
+void process::wake(duration delay, std::function<void()> what) {
+  reach(all.time.now() + delay * 1000 / clock_, std::move(what));
+}
+
+void process::hand(thread to, std::function<void()> what) {
+  auto& last = last_[static_cast<std::size_t>(to)];
+  last = std::max(all.time.now() + all.delay(all.sky.hop), last + duration{1});
+  reach(last, std::move(what));
+}
+
+void process::reach(time_point when, std::function<void()> what) {
+  all.time.at(when, [me = shared_from_this(), what = std::move(what)] { me->turn(what); });
+}
+
+/// What comes while the process is stopped waits for it to go on; what waits keeps its order.
+void process::turn(const std::function<void()>& what) {
+  if (!running)
+    return;
+  if (stopped())
+    return reach(stopped_until_, what);
+  what();
+}
+
+bool process::stopped() const {
+  return all.time.now() < stopped_until_;
+}
+
+void process::stop_for(duration pause) {
+  stopped_until_ = std::max(stopped_until_, all.time.now() + pause + duration{1});
+}
+
+void process::kill() {
+  running = false;
+}
+
+void process::fail(const failure& cause, const std::string& where) {
+  all.on_rank_failed(*this, cause, where);
+}
+
+} // namespace troupe::sim

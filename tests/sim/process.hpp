@@ -1,0 +1,86 @@
+#pragma once
+
+#include <array>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "fabric/edge.hpp"
+#include "memory.hpp"
+#include "protocols/fault.hpp"
+#include "protocols/ids.hpp"
+#include "protocols/time.hpp"
+
+namespace troupe::sim {
+
+class world;
+class serve_node;
+class rank_main;
+
+/// What runs beside each other in a rank. What is posted to one of them is done in order.
+enum class thread : std::uint8_t { main, engine, front, ingest, encode, prefill, decode, encode_steps, prefill_steps, decode_steps };
+inline constexpr std::size_t threads = 10;
+
+/// This end of the lane to a peer.
+struct edge_end {
+  fabric::edge ends;
+  std::uint64_t sent = 0;
+  std::uint64_t received = 0;
+  protocols::time_point last; ///< arrival of the newest frame of this end at the other
+  bool open = true;
+};
+
+/// A peer whose memory this rank may write.
+struct attached_peer {
+  protocols::generation born;
+  std::shared_ptr<rank_memory> memory;
+  std::optional<protocols::failure> gone;
+};
+
+/// One process of a rank: its threads, its clock, its memory, its ends of the edges.
+/// A stopped process does nothing until it goes on, and then all that has come meanwhile. A killed one does nothing any
+/// more.
+class process : public std::enable_shared_from_this<process> {
+public:
+  process(world& all, protocols::rank_id self, protocols::generation born);
+  ~process();
+
+  /// Time as this rank's clock has it; clocks of ranks may go apart.
+  protocols::time_point now() const;
+  /// A timer, set on this rank's clock.
+  void wake(protocols::duration delay, std::function<void()> what);
+  /// A hand-over from one thread of this rank to another.
+  void hand(thread to, std::function<void()> what);
+  /// Something that reaches this rank from outside at that time, in no thread's order.
+  void reach(protocols::time_point when, std::function<void()> what);
+
+  bool stopped() const;
+  void stop_for(protocols::duration pause);
+  void kill();
+
+  /// The rank ends by a failure of its own threads.
+  void fail(const protocols::failure& cause, const std::string& where);
+
+  world& all;
+  const protocols::rank_id self;
+  const protocols::generation born;
+  const std::string label;
+  bool running = true;
+  std::shared_ptr<rank_memory> memory;
+  std::map<std::pair<protocols::rank_id, bool>, edge_end> edges; ///< true: the lane for tokens
+  std::map<protocols::rank_id, attached_peer> peers;
+  std::unique_ptr<serve_node> serves;
+  std::unique_ptr<rank_main> main;
+
+private:
+  void turn(const std::function<void()>& what);
+
+  std::int64_t clock_ = 1000; ///< thousandths of the true rate
+  protocols::time_point stopped_until_;
+  std::array<protocols::time_point, threads> last_{};
+};
+
+} // namespace troupe::sim

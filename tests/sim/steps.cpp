@@ -1,0 +1,203 @@
+#include "steps.hpp"
+
+#include "forward.hpp"
+#include "protocols/serve/roles.hpp"
+#include "protocols/wire/codec.hpp"
+#include "serve_node.hpp"
+#include "words.hpp"
+#include "world.hpp"
+
+namespace troupe::sim {
+
+using namespace protocols;
+
+namespace {
+
+thread thread_of_steps(role_kind role) {
+  if (role == serve_role::encode)
+    return thread::encode_steps;
+  return role == serve_role::prefill ? thread::prefill_steps : thread::decode_steps;
+}
+
+} // namespace
+
+executor::executor(process& of, const cell_plan& cell_of, std::uint32_t steps_ahead)
+    : rank(of), cell(cell_of), place(*cell_of.place_of(of.self)), layout_(layout_in(of.all.cluster, cell_of, place)),
+      pool_(cell_of.role == serve_role::prefill ? area::kv_prefill : area::kv_decode),
+      machine_(cell_of, place,
+               step_machine::options{.vocabulary = vocabulary,
+                                     .merge = of.all.cluster.facts.merge,
+                                     .batch_max = of.all.spec().limits.batch_max,
+                                     .steps_ahead = steps_ahead}),
+      batch_(of.all.spec().limits.batch_max) {}
+
+void executor::join(std::shared_ptr<cell_company> company) {
+  company_ = std::move(company);
+}
+
+// ---- orders -------------------------------------------------------------------------------------------------------
+
+template <class Order>
+void executor::order(Order what) {
+  rank.hand(thread_of_steps(cell.role), [this, what = std::move(what)]() mutable {
+    orders_.push_back([this, what = std::move(what)]() mutable -> result<step_machine::effects> {
+      if constexpr (std::is_same_v<Order, room_vote>)
+        return machine_.on_vote(std::move(what));
+      else if constexpr (std::is_same_v<Order, encode_machine::run_tower>)
+        return machine_.on_encode(what.item);
+      else if constexpr (std::is_same_v<Order, prefill_leader_machine::run_prefill>)
+        return machine_.on_prefill(std::move(what));
+      else if constexpr (std::is_same_v<Order, decode_leader_machine::join_batch>)
+        return machine_.on_join(std::move(what));
+      else
+        return machine_.on_leave(what.request);
+    });
+    look();
+  });
+}
+
+template void executor::order(room_vote);
+template void executor::order(encode_machine::run_tower);
+template void executor::order(prefill_leader_machine::run_prefill);
+template void executor::order(prefill_leader_machine::stop_prefill);
+template void executor::order(decode_leader_machine::join_batch);
+template void executor::order(decode_leader_machine::leave_batch);
+
+/// Between two steps.
+void executor::obey_orders() {
+  while (!orders_.empty()) {
+    auto outcome = orders_.front()();
+    orders_.pop_front();
+    if (!outcome)
+      return fail(outcome.error());
+    if (!machine_.emitted().empty()) {
+      rank.serves->hand_tokens(machine_.emitted());
+      machine_.handed_on();
+    }
+    rank.serves->stepped(cell.role, *std::move(outcome));
+  }
+}
+
+void executor::look() {
+  if (call_ || !company_)
+    return;
+  if (leads()) {
+    obey_orders();
+    if (const auto* const next = machine_.next(rank.now())) {
+      announce(*next);
+    }
+  } else if (!plans_.empty()) {
+    const auto plan = std::move(plans_.front());
+    plans_.pop_front();
+    begin(plan);
+  }
+}
+
+// ---- steps --------------------------------------------------------------------------------------------------------
+
+/// What the others hear is what the bytes say, so the leader too goes by them.
+void executor::announce(const mesh_plan& plan) {
+  std::vector<std::byte> bytes;
+  encode_payload(plan, bytes);
+  for (auto* const member : company_->members)
+    if (member != this)
+      member->rank.hand(thread_of_steps(cell.role), [member, bytes] { member->hear_plan(bytes); });
+  mesh_plan told;
+  if (const auto read = decode_payload(bytes, told); !read)
+    return fail(read.error());
+  begin(told);
+}
+
+void executor::hear_plan(const std::vector<std::byte>& bytes) {
+  mesh_plan plan;
+  if (const auto read = decode_payload(bytes, plan); !read)
+    return fail(read.error());
+  plans_.push_back(std::move(plan));
+  look();
+}
+
+void executor::begin(const mesh_plan& plan) {
+  call_ = plan.call;
+  outcome_.clear();
+  if (plan.kind == plan_kind::vote)
+    for (const auto room : plan.rooms) {
+      const auto known = board_.find(room);
+      outcome_.votes.push_back(
+          static_cast<std::int32_t>(known == board_.end() ? admission::failed : known->second));
+    }
+  if (const auto begun = machine_.begin(plan); !begun)
+    return fail(begun.error());
+  enter(plan);
+}
+
+void executor::enter(const mesh_plan& plan) {
+  auto& all = rank.all;
+  auto& call = company_->calls[plan.call];
+  if (call.entered.empty()) {
+    call.plan = plan;
+    call.entered.resize(company_->members.size());
+  } else if (!(call.plan == plan))
+    return all.past.violate(all.time.now(), "lockstep", rank.label + " enters another step than its cell");
+  call.entered[place] = true;
+  if (std::ranges::find(call.entered, false) != call.entered.end()) {
+    rank.wake(all.ms(all.spec().timeouts.collective_ms), [this, id = plan.call] {
+      const auto found = company_->calls.find(id);
+      if (found != company_->calls.end() && !found->second.over)
+        fail({fault::timeout, "a rank of the cell has not come"});
+    });
+    return;
+  }
+  call.seen = forward{*company_, call}.look();
+  all.past.note(
+      all.time.now(),
+      [&] {
+        static constexpr const char* kinds[] = {"", "warm", "vote", "encode", "prefill", "decode", "stop"};
+        return std::string{name(cell.role)} + " cell of " + rank.label + " begins call " + std::to_string(plan.call.value) +
+               " (" + kinds[static_cast<int>(plan.kind)] + ")";
+      },
+      5, cell.id.value, plan.call.value, static_cast<int>(plan.kind));
+  const auto compute = plan.kind == plan_kind::vote ? all.sky.frame : all.sky.compute;
+  all.time.after(all.delay(compute), [this, id = plan.call] { finish(id); });
+}
+
+/// All ranks of the cell must be there to its end.
+void executor::finish(call_id id) {
+  auto& all = rank.all;
+  const auto company = company_;
+  auto& call = company->calls.at(id);
+  for (const auto* const member : company->members) {
+    if (!member->rank.running)
+      return;
+    if (member->rank.stopped())
+      return all.time.after(1ms, [this, id] { finish(id); });
+  }
+  if (call.over)
+    return;
+  forward{*company, call}.run();
+  call.over = true;
+  for (auto* const member : company->members)
+    member->rank.hand(thread_of_steps(cell.role), [member, plan = call.plan] { member->done(plan); });
+  company->calls.erase(company->calls.begin(), company->calls.find(id)); // kept: the newest
+}
+
+void executor::done(const mesh_plan& plan) {
+  auto told = machine_.on_done(plan, outcome_, rank.now());
+  if (leads() && !machine_.emitted().empty()) {
+    rank.serves->hand_tokens(machine_.emitted());
+    machine_.handed_on();
+  }
+  rank.serves->stepped(cell.role, std::move(told));
+  call_.reset();
+  look();
+}
+
+void executor::lose(rank_id member) {
+  if (call_ || !leads())
+    fail({fault::peer_gone, "rank " + std::to_string(member.value) + " of the cell has left"});
+}
+
+void executor::fail(const failure& cause) {
+  rank.fail(cause, std::string{name(cell.role)} + " executor");
+}
+
+} // namespace troupe::sim

@@ -1,0 +1,207 @@
+#include "transfers.hpp"
+
+#include <memory>
+
+#include "protocols/transfers/write_course.hpp"
+#include "serve_node.hpp"
+#include "world.hpp"
+
+namespace troupe::sim {
+
+using namespace protocols;
+
+namespace {
+
+constexpr std::size_t pieces_a_copy = 4;
+
+/// A write that was taken, until its end is told.
+struct going {
+  process* from = nullptr;
+  sim_write what;
+  std::shared_ptr<rank_memory> target;
+  generation target_born;
+  std::size_t next = 0; ///< piece
+  write_course course;  ///< of a network
+  bool ended = false;
+};
+using going_pointer = std::shared_ptr<going>;
+
+const attached_peer* peer_of(const going& write) {
+  const auto found = write.from->peers.find(write.what.to);
+  return found == write.from->peers.end() ? nullptr : &found->second;
+}
+
+result<void> may_go_on(const going& write) {
+  const auto* const peer = peer_of(write);
+  static const failure forgotten{fault::peer_gone, "it was replaced"};
+  const bool replaced = peer == nullptr || peer->born != write.target_born;
+  const auto* const gone = replaced ? &forgotten : peer->gone ? &*peer->gone : nullptr;
+  return judge_write(write.what.lease, write.what.deadline,
+                     {.to = write.what.to, .gone = gone, .owner_now = write.target_born, .handed_over = false},
+                     write.from->now());
+}
+
+void tell_end(const going_pointer& write, result<void> outcome) {
+  if (std::exchange(write->ended, true))
+    return;
+  auto* const from = write->from;
+  auto& all = from->all;
+  all.past.note(
+      all.time.now(),
+      [&] {
+        return from->label + ": write of room " + std::to_string(write->what.room.value) + " to " +
+               all.plan().rank(write->what.to).label + (outcome ? " delivered" : " ended: " + to_string(outcome.error()));
+      },
+      3, from->self.value, write->what.room.value, outcome.has_value());
+  from->serves->written(write->what.kind, write->what.room, write->what.part, std::move(outcome));
+}
+
+void land(const going& write, std::size_t first, std::size_t last) {
+  auto& all = write.from->all;
+  auto& source = write.from->memory->at(write.what.source);
+  auto& target = write.target->at(write.what.target);
+  for (auto i = first; i < last; ++i) {
+    const auto& piece = write.what.pieces[i];
+    all.judge.on_landing(write.from->self, write.what.to, write.target_born, write.what.target, target, piece.target_offset, piece.bytes,
+                         write.what.room);
+    std::copy_n(source.units.begin() + static_cast<std::ptrdiff_t>(piece.source_offset / source.unit_bytes),
+                piece.bytes / source.unit_bytes,
+                target.units.begin() + static_cast<std::ptrdiff_t>(piece.target_offset / target.unit_bytes));
+  }
+}
+
+/// The word of it reaches the peer, where that process still runs.
+void publish(const going_pointer& write) {
+  auto& all = write->from->all;
+  auto* const peer = all.at(write->what.to);
+  if (peer == nullptr || peer->born != write->target_born)
+    return;
+  peer->hand(thread::engine, [peer, from = write->from->self, kind = write->what.kind, room = write->what.room] {
+    peer->serves->arrived_write(kind, from, room);
+  });
+}
+
+// ---- shared memory: the writer's own thread copies ----------------------------------------------------------------
+
+void copy_on(const going_pointer& write) {
+  if (write->ended)
+    return;
+  if (auto on = may_go_on(*write); !on)
+    return tell_end(write, std::move(on));
+  const auto last = std::min(write->what.pieces.size(), write->next + pieces_a_copy);
+  land(*write, write->next, last);
+  write->next = last;
+  auto* const from = write->from;
+  if (write->next < write->what.pieces.size())
+    return from->reach(from->all.time.now() + from->all.delay(from->all.sky.copy), [write] { copy_on(write); });
+  publish(write);
+  tell_end(write, {});
+}
+
+// ---- a network: operations that were posted cannot be called back -------------------------------------------------
+
+void post_next(const going_pointer& write);
+
+void completed(const going_pointer& write, bool failed) {
+  if (write->ended)
+    return;
+  write->course.on_completed();
+  if (failed)
+    return tell_end(write, fail(fault::transfer_failed, "the network says so"));
+  if (auto in_time = judge_deadline(write->what.deadline, write->what.to, write->from->now()); !in_time)
+    return tell_end(write, std::move(in_time));
+  switch (write->course.current()) {
+  case write_course::state::delivered:
+    return tell_end(write, {});
+  case write_course::state::revoked:
+    return tell_end(write, tl::unexpected<failure>{*write->course.revoked()});
+  case write_course::state::under_way:
+    return post_next(write);
+  }
+}
+
+/// Bytes land when they land: also after the writer has been told of a failure, and after its end.
+void post_one(const going_pointer& write, bool last) {
+  auto& all = write->from->all;
+  const auto first = write->next;
+  write->next = std::min(write->what.pieces.size(), first + pieces_a_copy);
+  write->course.on_posted(last);
+  const bool fails = all.dice.chance(all.sky.failed_write);
+  const bool lands = !fails || all.dice.below(2) == 0;
+  const auto limit = limits::slot_quarantine - all.ms(all.spec().timeouts.transfer_ms) / 2;
+  const auto lands_at = all.time.now() + std::min<duration>(fails ? all.delay(all.sky.copy) * 40 : all.delay(all.sky.copy), limit);
+  if (lands)
+    all.time.at(lands_at, [write, first, end = write->next, last] {
+      land(*write, first, end);
+      if (last)
+        publish(write);
+    });
+  const auto told = all.time.now() + (fails ? all.delay(all.sky.copy) : (lands_at - all.time.now()) + all.delay(all.sky.hop));
+  write->from->reach(told, [write, fails] { completed(write, fails); });
+}
+
+void post_next(const going_pointer& write) {
+  while (!write->ended && write->course.goes_on()) {
+    const bool last = write->next + pieces_a_copy >= write->what.pieces.size();
+    if (!write->course.may_post(last))
+      return;
+    if (auto on = may_go_on(*write); !on) {
+      if (on.error().code != fault::stale_grant || !write->course.is_in_flight())
+        return tell_end(write, std::move(on));
+      write->course.on_lease_ended(on.error());
+      return;
+    }
+    post_one(write, last);
+  }
+}
+
+} // namespace
+
+result<void> post(process& from, sim_write what) {
+  const auto found = from.peers.find(what.to);
+  if (what.to != from.self && found == from.peers.end())
+    return fail(fault::peer_gone, "never attached");
+  auto write = std::make_shared<going>();
+  write->from = &from;
+  write->target = what.to == from.self ? from.memory : found->second.memory;
+  write->target_born = what.to == from.self ? from.born : found->second.born;
+  if (what.to != from.self && found->second.gone)
+    return tl::unexpected<failure>{*found->second.gone};
+  if (auto held = check_lease(what.lease, write->target_born, from.now()); !held)
+    return held;
+  auto& all = from.all;
+  all.past.note(
+      all.time.now(),
+      [&] {
+        return from.label + " writes room " + std::to_string(what.room.value) + " to " + all.plan().rank(what.to).label;
+      },
+      4, from.self.value, what.to.value, what.room.value);
+  if (what.to == from.self && !from.peers.contains(what.to))
+    from.peers[what.to] = {from.born, from.memory, std::nullopt};
+  write->what = std::move(what);
+  const bool network = all.spec().lanes.bulk == bulk_lane::fabric && write->what.to != from.self;
+  // Taken by the engine's thread in order; each then takes its own time.
+  from.hand(thread::engine, [write, network] {
+    if (network)
+      return post_next(write);
+    auto* const by = write->from;
+    by->reach(by->all.time.now() + by->all.delay(by->all.sky.copy), [write] { copy_on(write); });
+  });
+  if (network) // a deadline that passes while nothing completes
+    from.wake(write->what.deadline - from.now() + 10ms, [write] {
+      if (!write->ended)
+        tell_end(write, fail(fault::timeout, "no completion"));
+    });
+  return {};
+}
+
+void attach(process& from, process& peer) {
+  from.peers[peer.self] = {peer.born, peer.memory, std::nullopt};
+}
+
+void detach(process& from, rank_id peer, const failure& cause) {
+  if (const auto found = from.peers.find(peer); found != from.peers.end())
+    found->second.gone = cause;
+}
+
+} // namespace troupe::sim

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cstdint>
+
+#include "draw.hpp"
+#include "protocols/time.hpp"
+
+namespace troupe::sim {
+
+using namespace std::chrono_literals;
+
+/// How long things take in one run, and how often which of them goes wrong. Chances are of 65,536. The seed draws all
+/// of it, so that some runs are calm and some are hell, and each kind of fault is alone in some.
+struct weather {
+  protocols::duration hop = 20us;    ///< from one thread of a rank to another
+  protocols::duration frame = 100us; ///< from one rank to another
+  protocols::duration compute = 2ms; ///< a step
+  protocols::duration copy = 200us;  ///< some pieces of a write
+
+  std::uint32_t late = 0; ///< a frame, a hop or a copy takes `late_by` longer
+  protocols::duration late_by = 300ms;
+
+  std::uint32_t pause = 0; ///< a rank is stopped; asked for each rank in each `look`
+  protocols::duration pause_for = 500ms;
+  std::uint32_t crash = 0; ///< a rank is killed; likewise
+  std::uint32_t cut = 0;   ///< the lane between two ranks breaks; likewise
+
+  std::uint32_t lost_frame = 0;
+  std::uint32_t failed_write = 0; ///< the network reports an error; its bytes may arrive all the same
+  std::uint32_t clock_apart = 0;  ///< a rank's clock is off, in thousandths, at most
+
+  std::uint32_t cancel = 0; ///< of a question
+  std::uint32_t leave = 0;  ///< of a client, beside each question
+  std::uint32_t half = 0;   ///< an upload that ends half way
+  std::uint32_t flood = 0;  ///< many questions at once
+
+  static constexpr protocols::duration look = 50ms;
+
+  bool breaks_ranks() const noexcept { return crash + cut + lost_frame > 0; }
+  bool hinders() const noexcept { return breaks_ranks() || pause + late + failed_write > 0; }
+};
+
+weather draw_weather(draw& dice);
+/// The same delays, and nothing goes wrong any more.
+weather healed(weather from) noexcept;
+
+} // namespace troupe::sim
