@@ -240,7 +240,7 @@ void clients::refused(client_id client, std::uint64_t tag, const failure& why) {
 
 /// By its deadline, and what a stopped or slow front needs to say so.
 void clients::check_in_time(const asked_question& one) {
-  if (!all_.sky.hinders() && all_.time.now() - one.since > all_.ms(all_.spec().timeouts.request_ms) * 11 / 10 + 1s)
+  if (!all_.stormy && all_.time.now() - one.since > all_.ms(all_.spec().timeouts.request_ms) * 11 / 10 + 1s)
     all_.past.violate(all_.time.now(), "in time", name_of(one) + " ends after its deadline");
 }
 

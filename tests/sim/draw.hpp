@@ -27,11 +27,11 @@ public:
   std::uint64_t between(std::uint64_t first, std::uint64_t last) noexcept { return first + below(last - first + 1); }
   /// True `of` times in 65,536.
   bool chance(std::uint32_t of) noexcept { return (next() & 0xFFFF) < of; }
-  /// Around `mean`, from a sixteenth of it to many times as much: each doubling is half as likely.
+  /// Around `mean`, from a sixteenth of it to eight times as much: each doubling is half as likely.
   protocols::duration around(protocols::duration mean) noexcept {
     const auto bits = next();
     auto span = mean.count() / 2;
-    for (auto rest = bits >> 32; (rest & 1) != 0 && span < mean.count() * 64; rest >>= 1)
+    for (auto rest = bits >> 32; (rest & 1) != 0 && span < mean.count() * 8; rest >>= 1)
       span *= 2;
     return protocols::duration{mean.count() / 16 + static_cast<std::int64_t>(((bits & 0xFFFF) * static_cast<std::uint64_t>(span)) >> 16)};
   }

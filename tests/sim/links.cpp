@@ -90,7 +90,8 @@ void send(process& from, rank_id to, const serve_message& body, bool for_tokens)
       [&] {
         return from.label + " -> " + all.plan().rank(to).label + ": " +
                std::string{std::visit([](const auto& message) { return name(message.type); }, body)} + " of request " +
-               std::to_string(request_of(body).value);
+               std::to_string(request_of(body).value) +
+               (std::holds_alternative<error>(body) ? " (" + std::get<error>(body).message + ")" : "");
       },
       1, from.self.value, to.value, body.index(), request_of(body).value);
   ++all.frames;

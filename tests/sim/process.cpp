@@ -33,16 +33,28 @@ void process::hand(thread to, std::function<void()> what) {
 }
 
 void process::reach(time_point when, std::function<void()> what) {
-  all.time.at(when, [me = shared_from_this(), what = std::move(what)] { me->turn(what); });
+  all.time.at(when, [me = shared_from_this(), what = std::move(what)]() mutable { me->turn(std::move(what)); });
 }
 
-/// What comes while the process is stopped waits for it to go on; what waits keeps its order.
-void process::turn(const std::function<void()>& what) {
+/// What comes while the process is stopped waits for it to go on, in order.
+void process::turn(std::function<void()> what) {
   if (!running)
     return;
+  if (!stopped() && backlog_.empty())
+    return what();
+  backlog_.push_back(std::move(what));
+  if (backlog_.size() == 1)
+    all.time.at(stopped_until_, [me = shared_from_this()] { me->go_on(); });
+}
+
+void process::go_on() {
   if (stopped())
-    return reach(stopped_until_, what);
-  what();
+    return all.time.at(stopped_until_, [me = shared_from_this()] { me->go_on(); });
+  while (running && !backlog_.empty()) {
+    const auto next = std::move(backlog_.front());
+    backlog_.pop_front();
+    next();
+  }
 }
 
 bool process::stopped() const {

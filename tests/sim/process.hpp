@@ -76,10 +76,12 @@ public:
   std::unique_ptr<rank_main> main;
 
 private:
-  void turn(const std::function<void()>& what);
+  void turn(std::function<void()> what);
+  void go_on();
 
   std::int64_t clock_ = 1000; ///< thousandths of the true rate
   protocols::time_point stopped_until_;
+  std::deque<std::function<void()>> backlog_; ///< came while the process was stopped
   std::array<protocols::time_point, threads> last_{};
 };
 

@@ -35,6 +35,7 @@ drawn_run draw_run(const schedule_options& options) {
   } else
     run.cluster = draw_cluster(of_cluster, static_cast<std::uint32_t>(of_cluster.between(3, options.ranks_max)));
   run.sky = draw_weather(of_sky);
+  run.sky.crash = run.sky.cut = run.sky.lost_frame = 0;
   if (options.calm)
     run.sky = healed(run.sky);
   run.questions = static_cast<std::size_t>(dice.between(1, options.questions_max));

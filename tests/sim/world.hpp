@@ -40,6 +40,7 @@ public:
 
   sim_cluster cluster;
   weather sky;
+  const bool stormy; ///< of the weather that it began with
   draw dice;
   time_line time;
   history past;
