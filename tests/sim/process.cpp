@@ -65,6 +65,11 @@ void process::stop_for(duration pause) {
   stopped_until_ = std::max(stopped_until_, all.time.now() + pause + duration{1});
 }
 
+void process::resume() {
+  stopped_until_ = {};
+  go_on();
+}
+
 void process::kill() {
   running = false;
 }

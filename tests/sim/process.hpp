@@ -59,6 +59,7 @@ public:
 
   bool stopped() const;
   void stop_for(protocols::duration pause);
+  void resume();
   void kill();
 
   /// The rank ends by a failure of its own threads.

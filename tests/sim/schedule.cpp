@@ -112,6 +112,9 @@ schedule_result run_schedule(const schedule_options& options) {
   run_until(all, all.time.now() + run.stormy, events);
   const bool calm = !run.sky.hinders();
   all.sky = healed(all.sky);
+  for (const auto& rank : all.ranks)
+    if (rank)
+      rank->resume();
   all.past.say(all.time.now(), "from here on nothing goes wrong");
   check_liveness(all, events);
   if (calm && all.users->failed() > 0)
