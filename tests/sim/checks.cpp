@@ -39,4 +39,17 @@ void checks::on_unheard(process& at, rank_id from, std::string_view type) {
                     at.label + " has nobody for " + std::string{type} + " of " + all_.plan().rank(from).label);
 }
 
+void checks::on_hurt(rank_id rank) {
+  hurt_[rank] = all_.time.now();
+}
+
+void checks::on_blamed(const first_cause& cause) {
+  all_.past.note(
+      all_.time.now(), [&] { return "first cause: " + cause.text; }, 35, cause.rank.value);
+  if (all_.sky.late == 0 && !hurt_.contains(cause.rank)) // where everything may be late, it may be anybody's
+    all_.past.violate(all_.time.now(), "first cause",
+                      "the supervisor names " + all_.plan().rank(cause.rank).label + ", to whom nothing has happened: " +
+                          cause.text);
+}
+
 } // namespace troupe::sim

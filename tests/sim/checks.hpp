@@ -7,6 +7,7 @@
 #include "history.hpp"
 #include "memory.hpp"
 #include "process.hpp"
+#include "protocols/cluster/supervision_machine.hpp"
 #include "protocols/serve/serve_message.hpp"
 
 namespace troupe::sim {
@@ -30,8 +31,14 @@ public:
   /// A message that the routes let through, and no machine takes.
   void on_unheard(process& at, protocols::rank_id from, std::string_view type);
 
+  /// The supervisor names whose failure a loss was. Breach: nothing has befallen that rank.
+  void on_blamed(const protocols::first_cause& cause);
+  /// Something was done to the rank that may end it, or make others end.
+  void on_hurt(protocols::rank_id rank);
+
 private:
   world& all_;
+  std::map<protocols::rank_id, protocols::time_point> hurt_;
   std::map<std::tuple<protocols::rank_id, protocols::generation, protocols::slot_index>, protocols::room_id> pixels_;
 };
 

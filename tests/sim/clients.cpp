@@ -48,6 +48,20 @@ sim_question clients::draw_question() {
 }
 
 void clients::plan(std::size_t questions) {
+  planned_ = questions;
+}
+
+void clients::begin() {
+  draw_questions(planned_);
+}
+
+void clients::front_gone() {
+  for (auto& one : questions_)
+    if (one.since != time_point{})
+      end(one);
+}
+
+void clients::draw_questions(std::size_t questions) {
   questions_.reserve(questions + 64);
   auto when = all_.time.now();
   client_id client{next_client_++};
@@ -99,7 +113,7 @@ void clients::to_front(client_id client, std::function<void()> what) {
 
 void clients::ask(std::size_t number) {
   auto& one = questions_[number];
-  if (one.gone)
+  if (const auto* const front = all_.at(all_.plan().front()); one.gone || front == nullptr || !front->running)
     return end(one);
   one.since = all_.time.now();
   protocols::ask question;

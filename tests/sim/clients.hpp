@@ -19,8 +19,11 @@ class clients {
 public:
   explicit clients(world& all);
 
-  /// Questions, at drawn times, by drawn clients.
+  /// Questions, at drawn times after `begin`, by drawn clients.
   void plan(std::size_t questions);
+  void begin();
+  /// Connections to the front have ended.
+  void front_gone();
   /// One question of somebody who waits for the answer.
   void ask_one();
   bool all_ended() const;
@@ -68,7 +71,10 @@ private:
   void end(asked_question& one);
   std::string name_of(const asked_question& one) const;
 
+  void draw_questions(std::size_t questions);
+
   world& all_;
+  std::size_t planned_ = 0;
   std::vector<asked_question> questions_;
   std::map<protocols::client_id, protocols::time_point> last_; ///< arrival of the newest frame of each client
   std::map<std::pair<protocols::client_id, std::uint64_t>, std::size_t> by_tag_;

@@ -55,26 +55,58 @@ result<serve_message> take_frame(edge_end& end, const bytes& frame, std::size_t 
   return decode_as_one_of(header->type, payload, static_cast<serve_message*>(nullptr));
 }
 
-void arrive(process& at, std::pair<rank_id, bool> lane, generation from_born, const bytes& frame) {
+void arrive(process& at, std::pair<rank_id, bool> lane, generation from_born, bytes frame) {
   const auto found = at.edges.find(lane);
-  if (found == at.edges.end() || !found->second.open || found->second.ends.peer_born != from_born)
+  if (found == at.edges.end() || found->second.ends.peer_born != from_born) {
+    if (auto* const made = at.main->untaken(lane.first, lane.second, from_born))
+      made->waiting.push_back(std::move(frame));
+    return;
+  }
+  if (!found->second.open)
     return;
   auto body = take_frame(found->second, frame, at.all.spec().limits.frame_bytes_max);
   if (!body)
     return cut_lane(at, lane.first, lane.second, body.error());
-  at.serves->take(lane.first, *std::move(body), std::nullopt);
+  if (at.serves) // else it comes before its role is there
+    at.serves->take(lane.first, *std::move(body), std::nullopt);
+}
+
+/// One end learns that the lane has ended.
+void close(process& at, rank_id of, generation of_born, bool tokens, failure why) {
+  auto& all = at.all;
+  if (auto* const made = at.main->untaken(of, tokens, of_born))
+    made->open = false;
+  const auto found = at.edges.find({of, tokens});
+  if (found == at.edges.end() || !found->second.open || found->second.ends.peer_born != of_born)
+    return;
+  found->second.open = false;
+  all.past.note(
+      all.time.now(),
+      [&] { return at.label + " loses its lane to " + all.plan().rank(of).label + ": " + to_string(why); }, 2,
+      at.self.value, of.value);
+  at.main->on_peer_gone(of, of_born, std::move(why));
 }
 
 } // namespace
 
-void join(process& connects, process& accepts, bool for_tokens) {
-  const auto now = connects.all.time.now();
-  connects.edges[{accepts.self, for_tokens}] = {
-      .ends = {.self = connects.self, .self_born = connects.born, .peer = accepts.self, .peer_born = accepts.born},
-      .last = now};
-  accepts.edges[{connects.self, for_tokens}] = {
-      .ends = {.self = accepts.self, .self_born = accepts.born, .peer = connects.self, .peer_born = connects.born},
-      .last = now};
+void take_waiting(process& at, rank_id peer, bool for_tokens, generation peer_born) {
+  auto& end = at.edges.at({peer, for_tokens});
+  for (auto& frame : std::exchange(end.waiting, {}))
+    arrive(at, {peer, for_tokens}, peer_born, std::move(frame));
+  if (const auto found = at.edges.find({peer, for_tokens}); found != at.edges.end() && !found->second.open) {
+    found->second.open = true; // it ended before it was taken: that is told now
+    close(at, peer, peer_born, for_tokens, {fault::peer_gone, "it closed the lane"});
+  }
+}
+
+void close_lanes_of(process& gone) {
+  auto& all = gone.all;
+  for (const auto& rank : all.ranks)
+    if (rank && rank->running && rank.get() != &gone)
+      for (const bool tokens : {false, true})
+        rank->reach(all.time.now() + all.delay(all.sky.frame), [at = rank.get(), of = gone.self, born = gone.born, tokens] {
+          close(*at, of, born, tokens, {fault::peer_gone, "it has ended"});
+        });
 }
 
 void send(process& from, rank_id to, const serve_message& body, bool for_tokens) {
@@ -95,8 +127,11 @@ void send(process& from, rank_id to, const serve_message& body, bool for_tokens)
       },
       1, from.self.value, to.value, body.index(), request_of(body).value);
   ++all.frames;
-  if (all.dice.chance(all.sky.lost_frame))
+  if (all.dice.chance(all.sky.lost_frame)) {
+    all.judge.on_hurt(from.self);
+    all.judge.on_hurt(to);
     return all.past.say(all.time.now(), "that frame is lost");
+  }
   end.last = std::max(all.time.now() + all.delay(all.sky.frame), end.last + duration{1});
   auto* const peer = all.at(to);
   if (peer == nullptr || peer->born != end.ends.peer_born)
@@ -108,26 +143,15 @@ void send(process& from, rank_id to, const serve_message& body, bool for_tokens)
 
 void cut_lane(process& one, rank_id peer, bool for_tokens, const failure& cause) {
   auto& all = one.all;
-  const auto close = [&all](process& at, rank_id of, generation of_born, bool tokens, failure why) {
-    const auto found = at.edges.find({of, tokens});
-    if (found == at.edges.end() || !found->second.open || found->second.ends.peer_born != of_born)
-      return;
-    found->second.open = false;
-    all.past.note(
-        all.time.now(), [&] { return at.label + " loses its lane to " + all.plan().rank(of).label + ": " + to_string(why); },
-        2, at.self.value, of.value);
-    at.main->on_peer_gone(of, of_born, std::move(why));
-  };
   const auto found = one.edges.find({peer, for_tokens});
   if (found == one.edges.end() || !found->second.open)
     return;
   const auto peer_born = found->second.ends.peer_born;
   close(one, peer, peer_born, for_tokens, cause);
   if (auto* const other = all.at(peer); other != nullptr && other->born == peer_born)
-    other->reach(all.time.now() + all.delay(all.sky.frame),
-                 [other, of = one.self, born = one.born, for_tokens, close] {
-                   close(*other, of, born, for_tokens, {fault::peer_gone, "it closed the lane"});
-                 });
+    other->reach(all.time.now() + all.delay(all.sky.frame), [other, of = one.self, born = one.born, for_tokens] {
+      close(*other, of, born, for_tokens, {fault::peer_gone, "it closed the lane"});
+    });
 }
 
 } // namespace troupe::sim

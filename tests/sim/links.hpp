@@ -7,8 +7,10 @@
 /// with the product's own code.
 namespace troupe::sim {
 
-/// Joins two processes by a lane of that kind, as a hello and its welcome do.
-void join(process& connects, process& accepts, bool for_tokens);
+/// Handles the frames that came before the lane was taken.
+void take_waiting(process& at, protocols::rank_id peer, bool for_tokens, protocols::generation peer_born);
+/// The process at the other end of every lane of `gone` learns that it has ended.
+void close_lanes_of(process& gone);
 /// Sends to another rank. Where there is no lane (any more) the message is dropped, as a link does.
 void send(process& from, protocols::rank_id to, const protocols::serve_message& body, bool for_tokens);
 /// Both ends learn of it in their time.

@@ -70,12 +70,14 @@ void process::resume() {
   go_on();
 }
 
-void process::kill() {
-  running = false;
+void process::exit(rank_end how) {
+  if (!std::exchange(running, false))
+    return;
+  all.on_exit(*this, std::move(how));
 }
 
 void process::fail(const failure& cause, const std::string& where) {
-  all.on_rank_failed(*this, cause, where);
+  main->on_trouble(cause, where);
 }
 
 } // namespace troupe::sim

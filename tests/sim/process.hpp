@@ -10,6 +10,7 @@
 
 #include "fabric/edge.hpp"
 #include "memory.hpp"
+#include "protocols/cluster/supervision_machine.hpp"
 #include "protocols/fault.hpp"
 #include "protocols/ids.hpp"
 #include "protocols/time.hpp"
@@ -31,6 +32,7 @@ struct edge_end {
   std::uint64_t received = 0;
   protocols::time_point last; ///< arrival of the newest frame of this end at the other
   bool open = true;
+  std::vector<std::vector<std::byte>> waiting; ///< frames that came before the lane was taken
 };
 
 /// A peer whose memory this rank may write.
@@ -60,7 +62,8 @@ public:
   bool stopped() const;
   void stop_for(protocols::duration pause);
   void resume();
-  void kill();
+  /// The process ends: its lanes close, its peers and the supervisor see it.
+  void exit(protocols::rank_end how);
 
   /// The rank ends by a failure of its own threads.
   void fail(const protocols::failure& cause, const std::string& where);

@@ -4,7 +4,9 @@
 
 #include "clients.hpp"
 #include "protocols/invariant.hpp"
+#include "links.hpp"
 #include "serve_node.hpp"
+#include "supervisor.hpp"
 #include "world.hpp"
 
 namespace troupe::sim {
@@ -35,7 +37,6 @@ drawn_run draw_run(const schedule_options& options) {
   } else
     run.cluster = draw_cluster(of_cluster, static_cast<std::uint32_t>(of_cluster.between(3, options.ranks_max)));
   run.sky = draw_weather(of_sky);
-  run.sky.crash = run.sky.cut = run.sky.lost_frame = 0;
   if (options.calm)
     run.sky = healed(run.sky);
   run.questions = static_cast<std::size_t>(dice.between(1, options.questions_max));
@@ -50,54 +51,109 @@ void run_until(world& all, time_point end, std::uint64_t& events) {
     if (++events > events_max)
       all.past.violate(all.time.now(), "an end", "the run has " + std::to_string(events) + " events and goes on");
   }
+  if (!all.past.violated())
+    all.time.pass_to(end);
 }
 
 /// Pauses, kills and broken lanes, drawn for every rank in each look.
 void watch_weather(world& all) {
-  for (const auto& rank : all.ranks)
-    if (rank && all.dice.chance(all.sky.pause)) {
+  if (all.boss->ended())
+    return;
+  for (const auto& rank : all.ranks) {
+    if (!rank || !rank->running)
+      continue;
+    if (all.dice.chance(all.sky.pause)) {
       const auto pause = all.dice.around(all.sky.pause_for);
+      all.judge.on_hurt(rank->self);
       rank->stop_for(pause);
       all.past.note(
           all.time.now(),
           [&] { return rank->label + fmt::format(" is stopped for {} ms", pause.count() / 1'000'000); }, 20,
           rank->self.value);
     }
+    const bool front = all.plan().is_front(rank->self);
+    if (all.dice.chance(front ? all.sky.crash / 16 : all.sky.crash)) {
+      all.judge.on_hurt(rank->self);
+      rank->exit({.how = rank_end::kind::signalled, .number = 9, .words = "Killed"});
+    } else if (!rank->edges.empty() && all.dice.chance(all.sky.cut)) {
+      auto lane = rank->edges.begin();
+      std::advance(lane, all.dice.below(rank->edges.size()));
+      const auto [peer, tokens] = lane->first;
+      all.judge.on_hurt(rank->self);
+      all.judge.on_hurt(peer);
+      all.past.say(all.time.now(), "the lane between " + rank->label + " and " + all.plan().rank(peer).label + " breaks");
+      cut_lane(*rank, peer, tokens, {fault::peer_gone, "the lane broke"});
+    }
+  }
   all.time.after(weather::look, [&all] { watch_weather(all); });
 }
 
 std::string held_by(const world& all) {
   std::string words;
   for (const auto& rank : all.ranks)
-    if (rank && rank->serves)
+    if (rank && rank->running && rank->serves)
       if (const auto held = rank->serves->held(); !held.empty())
         words += (words.empty() ? "" : "; ") + rank->label + " has " + held;
   return words;
 }
 
-/// After the faults: everything ends, nothing is kept, and the next question is answered.
-void check_liveness(world& all, std::uint64_t& events) {
-  const auto& t = all.spec().timeouts;
-  const auto longest = all.ms(t.request_ms) + limits::slot_quarantine + all.ms(t.room_ms) + 5s;
-  const auto until = [&](const char* check, const auto& done, const auto& words) {
-    const auto end = all.time.now() + 2 * longest;
-    while (!done() && !all.past.violated() && all.time.now() < end)
-      run_until(all, all.time.now() + 250ms, events);
-    if (!done())
-      all.past.violate(all.time.now(), check, words());
-  };
-  until("every question ends", [&] { return all.users->all_ended(); },
-        [&] { return all.users->open() + " never end(s); " + held_by(all); });
-  until("nothing is kept", [&] { return held_by(all).empty(); }, [&] { return held_by(all); });
-  const auto failed = all.users->failed();
-  for (int i = 0; i < 4 && !all.past.violated(); ++i) {
-    all.users->ask_one();
-    until("healed, it answers", [&] { return all.users->all_ended(); },
-          [&] { return all.users->open() + " never end(s)"; });
+/// A run in its second phase: waits for what must come.
+class healing {
+public:
+  healing(world& all, std::uint64_t& events) : all_(all), events_(events) {
+    const auto& t = all.spec().timeouts;
+    longest_ = all.ms(t.request_ms) + limits::slot_quarantine + all.ms(t.room_ms) + 2 * all.ms(t.start_ms) + 5s;
   }
-  if (all.users->failed() > failed)
-    all.past.violate(all.time.now(), "healed, it answers", "a question fails when nothing is wrong any more");
-  until("nothing is kept", [&] { return held_by(all).empty(); }, [&] { return held_by(all); });
+
+  template <class Done, class Words>
+  bool await(const char* check, const Done& done, const Words& words) {
+    const auto end = all_.time.now() + 2 * longest_;
+    while (!done() && !all_.past.violated() && all_.time.now() < end)
+      run_until(all_, all_.time.now() + 250ms, events_);
+    if (!done())
+      all_.past.violate(all_.time.now(), check, words());
+    return !all_.past.violated();
+  }
+
+private:
+  world& all_;
+  std::uint64_t& events_;
+  duration longest_{};
+};
+
+bool nobody_runs(const world& all) {
+  return std::ranges::none_of(all.ranks, [](const auto& rank) { return rank && rank->running; });
+}
+
+/// After the faults: the cluster is ready again or has ended; everything ends, nothing is kept, and the next question is
+/// answered; told to stop, everybody leaves.
+void check_liveness(world& all, std::uint64_t& events) {
+  healing phase{all, events};
+  const auto over = [&] { return all.boss->ended().has_value(); };
+  if (!phase.await("ready or ended", [&] { return over() || all.boss->current() == life_machine::state::ready; },
+                   [] { return "the cluster neither serves nor ends"; }))
+    return;
+  phase.await("every question ends", [&] { return all.users->all_ended(); },
+              [&] { return all.users->open() + " never end(s); " + held_by(all); });
+  if (!over()) {
+    phase.await("nothing is kept", [&] { return over() || held_by(all).empty(); }, [&] { return held_by(all); });
+    const auto failed = all.users->failed();
+    for (int i = 0; i < 4 && !all.past.violated(); ++i) {
+      all.users->ask_one();
+      phase.await("healed, it answers", [&] { return all.users->all_ended(); },
+                  [&] { return all.users->open() + " never end(s); " + held_by(all); });
+    }
+    if (!over() && all.users->failed() > failed)
+      all.past.violate(all.time.now(), "healed, it answers", "a question fails when nothing is wrong any more");
+    phase.await("nothing is kept", [&] { return over() || held_by(all).empty(); }, [&] { return held_by(all); });
+    if (!over() && !all.past.violated())
+      all.boss->stop("the run is over");
+    phase.await("told to stop, it ends", over, [] { return "the cluster does not end"; });
+    if (over() && !all.past.violated() && all.boss->ended()->how != life_machine::outcome::drained &&
+        all.boss->ended()->how != life_machine::outcome::rank_failed)
+      all.past.violate(all.time.now(), "told to stop, it ends", all.boss->ended()->cause);
+  }
+  phase.await("nobody is left", [&] { return nobody_runs(all); }, [] { return "a rank runs on without a cluster"; });
 }
 
 } // namespace
@@ -106,8 +162,8 @@ schedule_result run_schedule(const schedule_options& options) {
   auto run = draw_run(options);
   world all{options.seed, std::move(run.cluster), run.sky, options.tells};
   std::uint64_t events = 0;
-  all.begin();
   all.users->plan(run.questions);
+  all.begin();
   watch_weather(all);
   run_until(all, all.time.now() + run.stormy, events);
   const bool calm = !run.sky.hinders();
@@ -117,8 +173,8 @@ schedule_result run_schedule(const schedule_options& options) {
       rank->resume();
   all.past.say(all.time.now(), "from here on nothing goes wrong");
   check_liveness(all, events);
-  if (calm && all.users->failed() > 0)
-    all.past.violate(all.time.now(), "calm, all are answered", "a question fails though nothing went wrong");
+  if (calm && (all.users->failed() > 0 || all.boss->recoveries() > 0 || !all.boss->was_ready()))
+    all.past.violate(all.time.now(), "calm, all are answered", "something fails though nothing went wrong");
   return {.hash = mix(all.past.hash(), events),
           .steps = all.past.steps(),
           .lasted = all.time.now() - time_line::epoch,

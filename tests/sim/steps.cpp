@@ -33,6 +33,7 @@ executor::executor(process& of, const cell_plan& cell_of, std::uint32_t steps_ah
 
 void executor::join(std::shared_ptr<cell_company> company) {
   company_ = std::move(company);
+  company_->members[place] = this;
 }
 
 // ---- orders -------------------------------------------------------------------------------------------------------
@@ -166,7 +167,7 @@ void executor::finish(call_id id) {
   const auto company = company_;
   auto& call = company->calls.at(id);
   for (const auto* const member : company->members) {
-    if (!member->rank.running)
+    if (member == nullptr || !member->rank.running)
       return;
     if (member->rank.stopped())
       return all.time.after(1ms, [this, id] { finish(id); });

@@ -25,6 +25,8 @@ public:
   }
   void after(protocols::duration delay, event what) { at(now_ + delay, std::move(what)); }
 
+  /// Nothing happens until then.
+  void pass_to(protocols::time_point when) { now_ = std::max(now_, when); }
   bool empty() const noexcept { return due_.empty(); }
   protocols::time_point next() const noexcept { return due_.front().when; }
   void step() {

@@ -4,6 +4,7 @@
 #include "links.hpp"
 #include "rank_main.hpp"
 #include "serve_node.hpp"
+#include "supervisor.hpp"
 #include "transfers.hpp"
 
 namespace troupe::sim {
@@ -24,35 +25,62 @@ duration world::delay(duration mean) {
 }
 
 void world::begin() {
-  for (const auto& rank : plan().ranks) {
-    auto& made = ranks[rank.id.value] = std::make_shared<process>(*this, rank.id, generation{1});
-    made->main = std::make_unique<rank_main>(*made);
-    made->serves = std::make_unique<serve_node>(*made);
-  }
-  for (const auto& edge : plan().edges)
-    join(*at(edge.connects), *at(edge.accepts), false);
-  for (const auto& edge : plan().token_edges)
-    join(*at(edge.connects), *at(edge.accepts), true);
-  for (auto& from : ranks)
-    for (auto& to : ranks)
-      if (from != to)
-        attach(*from, *to);
-  for (const auto& cell : plan().cells) {
-    auto company = std::make_shared<cell_company>();
-    for (const auto rank : cell.ranks)
-      if (const auto found = at(rank)->serves->executors.find(cell.role); found != at(rank)->serves->executors.end())
-        company->members.push_back(found->second.get());
-    for (auto* const member : company->members)
-      member->join(company);
-  }
-  for (auto& rank : ranks)
-    rank->serves->start();
+  boss = std::make_unique<supervisor>(*this);
+  boss->start();
 }
 
-void world::on_rank_failed(process& rank, const failure& cause, const std::string& where) {
-  past.violate(time.now(), "no rank fails by itself", rank.label + ", " + where + ": " + to_string(cause));
+process& world::make_process(rank_id rank, generation born) {
+  auto& made = ranks[rank.value] = std::make_shared<process>(*this, rank, born);
+  made->main = std::make_unique<rank_main>(*made);
+  all_processes.push_back(made);
+  return *made;
 }
 
-void world::on_drained(process&) {}
+std::shared_ptr<cell_company> world::company_of(const cell_plan& cell, generation born) {
+  auto& company = companies[{cell.id, born}];
+  if (!company) {
+    company = std::make_shared<cell_company>();
+    company->members.resize(cell.ranks.size());
+  }
+  return company;
+}
+
+void world::on_ready() {
+  if (!std::exchange(was_ready_, true))
+    users->begin();
+}
+
+void world::on_exit(process& rank, rank_end end) {
+  past.note(
+      time.now(),
+      [&] {
+        return rank.label + (end.how == rank_end::kind::signalled ? " is killed by signal " : " ends with code ") +
+               std::to_string(end.number);
+      },
+      40, rank.self.value, end.number);
+  close_lanes_of(rank);
+  for (const auto& other : ranks) {
+    if (!other || !other->running)
+      continue;
+    if (const auto found = other->peers.find(rank.self); found != other->peers.end() && found->second.born == rank.born)
+      other->reach(time.now() + delay(sky.frame), [at = other.get(), of = rank.self, born = rank.born] {
+        if (at->peers.at(of).born == born)
+          detach(*at, of, {fault::peer_gone, "it has ended"});
+      });
+  }
+  if (rank.serves)
+    for (const auto& [role, steps] : rank.serves->executors)
+      if (const auto company = companies.find({steps->cell.id, rank.born}); company != companies.end())
+        for (auto* const member : company->second->members)
+          if (member != nullptr && member != steps.get())
+            member->rank.reach(time.now() + delay(sky.frame), [member, of = rank.self] { member->lose(of); });
+  if (plan().is_front(rank.self))
+    users->front_gone();
+  boss->on_exit(rank, std::move(end));
+}
+
+void world::on_drained(process& front) {
+  front.main->on_drained();
+}
 
 } // namespace troupe::sim

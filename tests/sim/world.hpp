@@ -1,6 +1,8 @@
 #pragma once
 
+#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,7 +18,8 @@
 namespace troupe::sim {
 
 class clients;
-class cell_steps_company;
+class supervisor;
+struct cell_company;
 
 /// One simulated cluster: all of its processes, what joins them, those who use it, and what is known of the run.
 class world {
@@ -32,11 +35,14 @@ public:
   process* at(protocols::rank_id rank) const { return ranks[rank.value].get(); }
   protocols::duration delay(protocols::duration mean);
 
-  /// Ranks that serve at once, without a start; what a start does is simulated where a supervisor is.
   void begin();
-  /// A rank ends by itself.
+  /// A new process of the rank; the one before has ended.
+  process& make_process(protocols::rank_id rank, protocols::generation born);
+  /// The ranks of that generation of a cell.
+  std::shared_ptr<cell_company> company_of(const protocols::cell_plan& cell, protocols::generation born);
+  void on_ready();
+  void on_exit(process& rank, protocols::rank_end end);
   void on_drained(process& front);
-  void on_rank_failed(process& rank, const protocols::failure& cause, const std::string& where);
 
   sim_cluster cluster;
   weather sky;
@@ -46,8 +52,15 @@ public:
   history past;
   checks judge;
   std::vector<std::shared_ptr<process>> ranks;
+  std::vector<std::shared_ptr<process>> all_processes; ///< also those that have ended
+  std::map<std::pair<protocols::cell_id, protocols::generation>, std::shared_ptr<cell_company>> companies;
   std::unique_ptr<clients> users;
+  std::unique_ptr<supervisor> boss;
+  std::optional<protocols::rank_id> torn; ///< a rank that states another model than the rest
   std::uint64_t frames = 0;
+
+private:
+  bool was_ready_ = false;
 };
 
 } // namespace troupe::sim
