@@ -50,7 +50,6 @@ void life_machine::begin_recovery(effects& out, const std::vector<rank_id>& unit
   ordered_ = life_state::joined;
   // Others serve meanwhile; a process that is starved, or lets go of a device, may take long to die of SIGKILL.
   deadline_ = now + std::chrono::milliseconds{timeouts_.start_ms};
-  supervision_ = supervision_machine{names_of(plan_, hosts_)}; // of what it has heard, nothing bears on the next cause
   out.push_back(news{cause.text + "; " + restarts_.count_text(cause.rank)});
 
   for (const auto id : unit)
@@ -62,6 +61,7 @@ void life_machine::begin_recovery(effects& out, const std::vector<rank_id>& unit
     if (!rank.ended)
       left_over.push_back(id);
   }
+  supervision_.begin_anew(starting());
   for (auto& rank : ranks_)
     rank.admits = admission::none;
   out.push_back(to_ranks{surviving(), lost{starting(), newest_, cause.text, epoch_}});

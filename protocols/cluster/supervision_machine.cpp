@@ -1,5 +1,6 @@
 #include "protocols/cluster/supervision_machine.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace troupe::protocols {
@@ -45,7 +46,7 @@ void supervision_machine::on_error(rank_id from, const error& said, rank_id blam
     return;
   if (said.origin != from) { // what is wrong is the peer or the edge; a death that explains it may still be seen
     const auto says = rank_text(from) + " says: " + describe(said);
-    suspect(consequence_,
+    suspect(false, from,
             {blamed, said.call, said.where, blamed == from ? says : rank_text(blamed) + " cannot be used: " + says},
             now);
     return;
@@ -53,7 +54,7 @@ void supervision_machine::on_error(rank_id from, const error& said, rank_id blam
   last_errors_.at(from.value) = said;
   const auto text = rank_text(from) + " failed while " + std::string{name(during)} + " and had not left";
   const bool blames_another = said.code == static_cast<std::uint16_t>(fault::peer_gone);
-  suspect(blames_another ? consequence_ : accused_, make_cause(from, text), now);
+  suspect(!blames_another, from, make_cause(from, text), now);
 }
 
 std::optional<first_cause> supervision_machine::on_end(rank_id rank, const rank_end& end, life_state during,
@@ -64,7 +65,7 @@ std::optional<first_cause> supervision_machine::on_end(rank_id rank, const rank_
     text += "; its last words: " + end.last;
   auto cause = make_cause(rank, std::move(text));
   if (end.is_consequence()) {
-    suspect(consequence_, std::move(cause), now);
+    suspect(false, rank, std::move(cause), now);
     return std::nullopt;
   }
   if (std::exchange(found_, true))
@@ -74,20 +75,34 @@ std::optional<first_cause> supervision_machine::on_end(rank_id rank, const rank_
 
 std::optional<first_cause> supervision_machine::on_tick(time_point now) {
   const keeps_invariants checked{*this};
-  if (!due_ || now < *due_)
+  if (suspicions_.empty() || now < suspicions_.front().by)
     return std::nullopt;
   return conclude();
 }
 
 std::optional<first_cause> supervision_machine::conclude() {
   const keeps_invariants checked{*this};
-  if (found_ || (!accused_ && !consequence_))
+  if (found_ || suspicions_.empty())
     return std::nullopt;
   found_ = true;
-  if (accused_)
-    return accused_;
-  consequence_->text += "; no rank was seen to fail before it";
-  return consequence_;
+  auto cause = worst()->cause;
+  if (!worst()->accused)
+    cause.text += "; no rank was seen to fail before it";
+  return cause;
+}
+
+const supervision_machine::suspicion* supervision_machine::worst() const {
+  const auto accused = std::ranges::find(suspicions_, true, &suspicion::accused);
+  return accused != suspicions_.end() ? &*accused : &suspicions_.front();
+}
+
+void supervision_machine::begin_anew(std::span<const rank_id> gone) {
+  const keeps_invariants checked{*this};
+  const auto is_gone = [&](rank_id rank) { return std::ranges::find(gone, rank) != gone.end(); };
+  found_ = false;
+  std::erase_if(suspicions_, [&](const suspicion& each) { return is_gone(each.cause.rank) || is_gone(each.from); });
+  for (const auto rank : gone)
+    last_errors_.at(rank.value).reset();
 }
 
 std::string supervision_machine::rank_text(rank_id rank) const {
@@ -106,16 +121,17 @@ first_cause supervision_machine::make_cause(rank_id rank, std::string text) cons
                    : std::string{}};
 }
 
-void supervision_machine::suspect(std::optional<first_cause>& as, first_cause cause, time_point now) {
-  if (!as)
-    as = std::move(cause);
-  if (!due_)
-    due_ = now + grace_;
+void supervision_machine::suspect(bool accused, rank_id from, first_cause cause, time_point now) {
+  const bool known = std::ranges::any_of(suspicions_, [&](const suspicion& each) {
+    return each.accused == accused && each.cause.rank == cause.rank;
+  });
+  if (!known)
+    suspicions_.push_back({std::move(cause), from, now + grace_, accused});
 }
 
 void supervision_machine::check_invariants() const {
   TROUPE_ASSERT("C24", last_errors_.size() == ranks_.size());
-  TROUPE_ASSERT("C24", due_.has_value() == (accused_.has_value() || consequence_.has_value()));
+  TROUPE_ASSERT("C24", std::ranges::is_sorted(suspicions_, {}, &suspicion::by));
 }
 
 } // namespace troupe::protocols

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -47,8 +48,10 @@ struct first_cause {
 /// rank that says "my peer is gone" is never the cause while another may be: the first rank that died by a signal or
 /// with a code of its own is, whenever it is seen within `grace` of the first consequence. After that a rank that
 /// reported an error of its own but has not left is blamed, and at last the first that left at all.
+/// When ranks are lost and others go on, what was said of these others is kept: an edge between two ranks that stay may
+/// have broken at the same time, and nobody says so twice.
 /// Times are those at which the supervisor saw things; clocks of ranks are not compared.
-/// Contract: A11, C1, C8, C24.
+/// Contract: A11, C1, C8, C24, K14.
 class supervision_machine {
 public:
   struct rank_name {
@@ -68,6 +71,9 @@ public:
   std::optional<first_cause> on_tick(time_point now);
   /// Nothing more can be heard: judges without waiting for the grace.
   std::optional<first_cause> conclude();
+  /// These ranks are lost and will be started again: what they said and what was said of them is forgotten. The next
+  /// cause is looked for.
+  void begin_anew(std::span<const rank_id> gone);
 
   /// "rank 3 (prefill.0/t1) on HOST".
   std::string rank_text(rank_id rank) const;
@@ -75,16 +81,23 @@ public:
 private:
   friend class keeps_invariants<supervision_machine>;
   void check_invariants() const;
+  /// Of one rank; a rank that others complain of as well is suspected once.
+  struct suspicion {
+    first_cause cause;
+    rank_id from;  ///< who said so
+    time_point by; ///< the end of the grace in which a better one may be seen
+    bool accused = false; ///< reported an error of its own, has not been seen to leave; else left or failed because of another
+  };
+
   first_cause make_cause(rank_id rank, std::string text) const;
-  void suspect(std::optional<first_cause>& as, first_cause cause, time_point now);
+  void suspect(bool accused, rank_id from, first_cause cause, time_point now);
+  const suspicion* worst() const;
 
   std::vector<rank_name> ranks_;
   std::vector<std::optional<error>> last_errors_; ///< by rank
   duration grace_;
   bool found_ = false;
-  std::optional<first_cause> accused_;     ///< reported an error of its own, has not been seen to leave
-  std::optional<first_cause> consequence_; ///< the first that left or failed because of another
-  std::optional<time_point> due_;
+  std::vector<suspicion> suspicions_; ///< in the order in which they came; at most one accused and one other of each rank
 };
 
 } // namespace troupe::protocols
