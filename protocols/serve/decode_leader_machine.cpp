@@ -56,7 +56,7 @@ void decode_leader_machine::admit(effects& out, time_point now) {
                                                         .prefill_cell = one.order.prefill_cell,
                                                         .deadline_ms = ms_left(one.deadline, now)}});
     if (const auto early = early_.extract(request); !early.empty())
-      take_handover(which, early.mapped(), out, now);
+      take_handover(which, early.mapped().news, out, now);
   }
 }
 
@@ -68,7 +68,7 @@ decode_leader_machine::effects decode_leader_machine::on_handover(const handover
   const auto which = ledger_.find(news.request);
   if (which == ledger_.none()) {
     if (early_.size() < bounds_.requests_max)
-      early_.emplace(news.request, news);
+      early_.emplace(news.request, early_handover{news, now + bounds_.room_deadline});
     return out;
   }
   if (!which->second.first) // once is enough (D10)
@@ -205,6 +205,7 @@ decode_leader_machine::effects decode_leader_machine::on_tick(time_point now) {
                : std::string{"no first token within the request's time"};
   };
   ledger_.end_late(stage::receiving, now, what_is_late, out);
+  std::erase_if(early_, [&](const auto& each) { return now >= each.second.until && !ledger_.waits(each.first); });
   admit(out, now);
   return out;
 }

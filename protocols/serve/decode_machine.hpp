@@ -66,6 +66,7 @@ public:
   effects on_tick(time_point now);
 
   std::size_t requests() const noexcept { return ledger_.requests(); }
+  bool at_rest() const noexcept { return ledger_.at_rest() && early_.empty(); }
 
 private:
   friend class keeps_invariants<decode_leader_machine>;
@@ -92,7 +93,13 @@ private:
   const cell_plan& cell_;
   options bounds_;
   ledger ledger_;
-  std::map<request_id, handover> early_; ///< handed over before the blocks were there; bounded by requests_max
+  struct early_handover {
+    handover news;
+    time_point until;
+  };
+  /// Handed over before the blocks were there; bounded by requests_max, and in time where no order for it is here: the
+  /// order may have gone to this cell's predecessor.
+  std::map<request_id, early_handover> early_;
   generation reservations_{0};
 };
 
@@ -124,6 +131,9 @@ public:
   effects on_writers_gone(std::span<const rank_id> ranks, bool bytes_may_arrive);
   effects on_release(request_id request, time_point now);
   effects on_tick(time_point now);
+
+  /// Nothing of any request is left here.
+  bool at_rest() const noexcept { return rooms_.empty() && lent_.at_rest(); }
 
 private:
   friend class keeps_invariants<decode_member_machine>;

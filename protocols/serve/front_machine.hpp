@@ -147,6 +147,10 @@ public:
   std::optional<request_id> request_of(request_id attempt) const;
   std::size_t in_flight() const noexcept { return started_.size(); }
   std::size_t waiting() const noexcept { return waiting_.size(); }
+  /// No request is here, and no staging slot is in use or rests.
+  bool at_rest() const noexcept {
+    return started_.empty() && waiting_.empty() && staged_.empty() && staging_.available() == staging_.size();
+  }
   /// Errors that were ignored, from ranks without a part in the attempt.
   std::uint64_t errors_ignored() const noexcept { return errors_ignored_; }
   /// Contract: K3. How lent, held and resting differ from what there is, in words; empty: the sum is right.

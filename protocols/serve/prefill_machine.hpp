@@ -65,6 +65,7 @@ public:
   effects on_tick(time_point now);
 
   std::size_t requests() const noexcept { return ledger_.requests(); }
+  bool at_rest() const noexcept { return ledger_.at_rest(); }
   bool ended(request_id request) const noexcept { return ledger_.has_ended(request); }
 
 private:
@@ -146,6 +147,8 @@ public:
   effects on_release(request_id request, time_point now);
   effects on_tick(time_point now);
 
+  /// Nothing of any request is left here.
+  bool at_rest() const noexcept { return rows_.empty() && lent_.at_rest() && kv_.empty(); }
   /// Whether a write of this room may still be begun.
   bool may_write(room_id room) const noexcept {
     const auto found = kv_.find(room);

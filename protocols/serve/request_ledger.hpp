@@ -111,6 +111,9 @@ public:
       : cell_(cell), bounds_(bounds), blocks_(bounds.kv_blocks), rows_(bounds.row_slots) {}
 
   std::size_t requests() const noexcept { return started_.size() + waiting_.size(); }
+  /// No request is here, and all memory is free.
+  bool at_rest() const noexcept { return requests() == 0 && resting_.empty(); }
+  bool waits(request_id request) const { return waiting_.contains(request); }
   bool has_ended(request_id request) const noexcept { return ended_.retired(request.value); }
   const std::map<request_id, entry>& started() const noexcept { return started_; }
   iterator none() noexcept { return started_.end(); }

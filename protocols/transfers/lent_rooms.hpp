@@ -43,6 +43,7 @@ public:
   /// Requests that are over and into whose rooms nobody can write any more; each once.
   std::vector<request_id> take_quiet();
 
+  bool at_rest() const noexcept { return rooms_.empty() && over_.empty(); }
   bool knows(room_id room) const noexcept { return rooms_.contains(room); }
   bool may_be_written(room_id room) const { return knows(room) && !rooms_.at(room).writers.empty(); }
 

@@ -301,6 +301,7 @@ std::string front_desk::held() const {
   add(machine_.waiting(), "requests waiting");
   add(sessions_.questions(), "questions");
   add(ingest_.waiting(), "ingests");
+  add(machine_.at_rest() ? 0 : 1, "front that keeps staging");
   return words;
 }
 

@@ -383,7 +383,7 @@ void rank_main::attach_to(rank_id id) {
     rank_.reach(rank_.all.time.now() + rank_.all.delay(rank_.all.sky.frame), [this, peer, next, id] {
       attach(rank_, *peer);
       if (!peer->running)
-        detach(rank_, id, {fault::peer_gone, "it has ended"});
+        let_go(rank_, id, {fault::peer_gone, "it has ended"});
       next({}, id);
     });
   });

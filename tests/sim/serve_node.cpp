@@ -425,6 +425,11 @@ std::string serve_node::held() const {
     add(decode_->leader->requests(), "requests of decode");
   for (const auto& [role, steps] : executors)
     add(steps->idle() ? 0 : 1, "executor at work");
+  add(encode_ && encode_->leader && !encode_->leader->at_rest() ? 1 : 0, "encode leader that keeps memory");
+  add(prefill_ && prefill_->leader && !prefill_->leader->at_rest() ? 1 : 0, "prefill leader that keeps memory");
+  add(prefill_ && !prefill_->member->at_rest() ? 1 : 0, "prefill member that keeps rooms");
+  add(decode_ && decode_->leader && !decode_->leader->at_rest() ? 1 : 0, "decode leader that keeps memory");
+  add(decode_ && !decode_->member->at_rest() ? 1 : 0, "decode member that keeps rooms");
   return words;
 }
 

@@ -199,7 +199,7 @@ void attach(process& from, process& peer) {
   from.peers[peer.self] = {peer.born, peer.memory, std::nullopt};
 }
 
-void detach(process& from, rank_id peer, const failure& cause) {
+void let_go(process& from, rank_id peer, const failure& cause) {
   if (const auto found = from.peers.find(peer); found != from.peers.end())
     found->second.gone = cause;
 }

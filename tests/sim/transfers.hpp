@@ -27,7 +27,7 @@ struct sim_write {
 protocols::result<void> post(process& from, sim_write what);
 /// `from` may write the peer's memory from now on.
 void attach(process& from, process& peer);
-/// The peer's process has ended: what is on its way fails.
-void detach(process& from, protocols::rank_id peer, const protocols::failure& cause);
+/// The peer has ended: what is on its way fails.
+void let_go(process& from, protocols::rank_id peer, const protocols::failure& cause);
 
 } // namespace troupe::sim

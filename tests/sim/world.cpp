@@ -65,7 +65,7 @@ void world::on_exit(process& rank, rank_end end) {
     if (const auto found = other->peers.find(rank.self); found != other->peers.end() && found->second.born == rank.born)
       other->reach(time.now() + delay(sky.frame), [at = other.get(), of = rank.self, born = rank.born] {
         if (at->peers.at(of).born == born)
-          detach(*at, of, {fault::peer_gone, "it has ended"});
+          let_go(*at, of, {fault::peer_gone, "it has ended"});
       });
   }
   if (rank.serves)
