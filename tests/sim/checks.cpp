@@ -1,5 +1,7 @@
 #include "checks.hpp"
 
+#include <algorithm>
+
 #include "world.hpp"
 
 namespace troupe::sim {
@@ -46,7 +48,14 @@ void checks::on_hurt(rank_id rank) {
 void checks::on_blamed(const first_cause& cause) {
   all_.past.note(
       all_.time.now(), [&] { return "first cause: " + cause.text; }, 35, cause.rank.value);
-  if (all_.sky.late == 0 && !hurt_.contains(cause.rank)) // where everything may be late, it may be anybody's
+  const auto named = [&](const auto& hurt) {
+    const auto words = "rank " + std::to_string(hurt.first.value);
+    const auto at = cause.text.find(words);
+    return at != std::string::npos && (at + words.size() == cause.text.size() ||
+                                       cause.text.find_first_of("0123456789", at + words.size()) != at + words.size());
+  };
+  // Where everything may be late, it may be anybody's.
+  if (!late_ever_ && !hurt_.contains(cause.rank) && std::ranges::none_of(hurt_, named))
     all_.past.violate(all_.time.now(), "first cause",
                       "the supervisor names " + all_.plan().rank(cause.rank).label + ", to whom nothing has happened: " +
                           cause.text);

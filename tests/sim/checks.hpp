@@ -17,7 +17,7 @@ class world;
 /// Judges what the machines do to each other, from what is seen of it and not from what they say of themselves.
 class checks {
 public:
-  explicit checks(world& all) : all_(all) {}
+  checks(world& all, bool late) : all_(all), late_ever_(late) {}
 
   /// Bytes of `room` land. Breach: the slot has been granted to another room since.
   void on_landing(protocols::rank_id from, protocols::rank_id to, protocols::generation born, area where,
@@ -38,6 +38,7 @@ public:
 
 private:
   world& all_;
+  const bool late_ever_; ///< of the weather: any frame or hop may be late
   std::map<protocols::rank_id, protocols::time_point> hurt_;
   std::map<std::tuple<protocols::rank_id, protocols::generation, protocols::slot_index>, protocols::room_id> pixels_;
 };

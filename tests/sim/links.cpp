@@ -67,8 +67,10 @@ void arrive(process& at, std::pair<rank_id, bool> lane, generation from_born, by
   auto body = take_frame(found->second, frame, at.all.spec().limits.frame_bytes_max);
   if (!body)
     return cut_lane(at, lane.first, lane.second, body.error());
-  if (at.serves) // else it comes before its role is there
+  if (at.serves)
     at.serves->take(lane.first, *std::move(body), std::nullopt);
+  else
+    at.early.emplace_back(lane.first, *std::move(body));
 }
 
 /// One end learns that the lane has ended.

@@ -13,6 +13,7 @@
 #include "protocols/cluster/supervision_machine.hpp"
 #include "protocols/fault.hpp"
 #include "protocols/ids.hpp"
+#include "protocols/serve/serve_message.hpp"
 #include "protocols/time.hpp"
 
 namespace troupe::sim {
@@ -77,6 +78,7 @@ public:
   std::map<std::pair<protocols::rank_id, bool>, edge_end> edges; ///< true: the lane for tokens
   std::map<protocols::rank_id, attached_peer> peers;
   std::unique_ptr<serve_node> serves;
+  std::vector<std::pair<protocols::rank_id, protocols::serve_message>> early; ///< came before the roles were there
   std::unique_ptr<rank_main> main;
 
 private:

@@ -420,6 +420,8 @@ void rank_main::load() {
   rank_.serves = std::make_unique<serve_node>(rank_);
   for (auto& [role, steps] : rank_.serves->executors)
     steps->join(rank_.all.company_of(steps->cell, rank_.born));
+  for (auto& [from, body] : std::exchange(rank_.early, {}))
+    rank_.serves->take(from, std::move(body), std::nullopt);
 }
 
 // ---- watchdog -----------------------------------------------------------------------------------------------------

@@ -172,6 +172,8 @@ schedule_result run_schedule(const schedule_options& options) {
     if (rank)
       rank->resume();
   all.past.say(all.time.now(), "from here on nothing goes wrong");
+  if (run.sky.late > 0) // what is late already
+    run_until(all, all.time.now() + run.sky.late_by * 9, events);
   check_liveness(all, events);
   if (calm && (all.users->failed() > 0 || all.boss->recoveries() > 0 || !all.boss->was_ready()))
     all.past.violate(all.time.now(), "calm, all are answered", "something fails though nothing went wrong");

@@ -143,8 +143,13 @@ void executor::enter(const mesh_plan& plan) {
   if (std::ranges::find(call.entered, false) != call.entered.end()) {
     rank.wake(all.ms(all.spec().timeouts.collective_ms), [this, id = plan.call] {
       const auto found = company_->calls.find(id);
-      if (found != company_->calls.end() && !found->second.over)
-        fail({fault::timeout, "a rank of the cell has not come"});
+      if (found == company_->calls.end() || found->second.over)
+        return;
+      std::string missing;
+      for (std::size_t i = 0; i < found->second.entered.size(); ++i)
+        if (!found->second.entered[i] || company_->members[i]->rank.stopped())
+          missing += " rank " + std::to_string(cell.ranks[i].value) + " ";
+      fail({fault::timeout, "waits for" + missing});
     });
     return;
   }
