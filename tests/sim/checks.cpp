@@ -26,6 +26,28 @@ void checks::on_landing(rank_id from, rank_id to, generation born, area where, c
   }
 }
 
+void checks::on_writing(const process& from, room_id room, const lease& under, time_point deadline,
+                        generation owner_now, bool told_gone) {
+  const auto now = from.now();
+  if (now >= under.until || now >= deadline || under.owner != owner_now || told_gone)
+    all_.past.violate(all_.time.now(), "own lease", from.label + " writes room " + std::to_string(room.value) +
+                                                        " when its right to has ended");
+}
+
+void checks::on_reading(const process& from, area where, std::uint64_t offset, room_id room) {
+  const auto& region = from.memory->at(where);
+  if (const auto holder = region.holders.at(offset / region.slot_bytes); holder != room)
+    all_.past.violate(all_.time.now(), "own source", from.label + " sends bytes of room " +
+                                                         std::to_string(holder.value) + " as room " +
+                                                         std::to_string(room.value));
+}
+
+void checks::on_sent_word(const process& from, room_id room) {
+  if (const auto found = writes_.find({from.self, room}); found != writes_.end() && found->second.first != found->second.second)
+    all_.past.violate(all_.time.now(), "true word",
+                      from.label + " says that room " + std::to_string(room.value) + " was sent, and a write was not delivered");
+}
+
 void checks::on_pixels_lent(rank_id owner, generation born, slot_index slot, room_id room) {
   pixels_[{owner, born, slot}] = room;
 }

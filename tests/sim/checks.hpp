@@ -9,6 +9,7 @@
 #include "process.hpp"
 #include "protocols/cluster/supervision_machine.hpp"
 #include "protocols/serve/serve_message.hpp"
+#include "protocols/transfers/lease.hpp"
 
 namespace troupe::sim {
 
@@ -25,6 +26,16 @@ public:
   /// The front uses a credit for the room: the slot of that encode rank is the room's.
   void on_pixels_lent(protocols::rank_id owner, protocols::generation born, protocols::slot_index slot,
                       protocols::room_id room);
+  /// A piece is copied, or an operation posted. Breach: the right to write has ended, or the source is another room's.
+  void on_writing(const process& from, protocols::room_id room, const protocols::lease& under,
+                  protocols::time_point deadline, protocols::generation owner_now, bool told_gone);
+  void on_reading(const process& from, area where, std::uint64_t offset, protocols::room_id room);
+  /// Writes of a room by one rank: how many were posted, and how many have arrived by its engine's word.
+  void on_posted(protocols::rank_id from, protocols::room_id room) { ++writes_[{from, room}].first; }
+  void on_delivered(protocols::rank_id from, protocols::room_id room) { ++writes_[{from, room}].second; }
+  /// Breach: it says that all was sent.
+  void on_sent_word(const process& from, protocols::room_id room);
+  bool was_hurt(protocols::rank_id rank) const { return hurt_.contains(rank); }
   /// A message that `validate_message` refuses: no machine of a rank says what its role may not say.
   void on_refused(process& at, protocols::rank_id from, const protocols::serve_message& body,
                   const protocols::failure& why);
@@ -40,6 +51,7 @@ private:
   world& all_;
   const bool late_ever_; ///< of the weather: any frame or hop may be late
   std::map<protocols::rank_id, protocols::time_point> hurt_;
+  std::map<std::pair<protocols::rank_id, protocols::room_id>, std::pair<int, int>> writes_;
   std::map<std::tuple<protocols::rank_id, protocols::generation, protocols::slot_index>, protocols::room_id> pixels_;
 };
 

@@ -49,6 +49,7 @@ sim_question clients::draw_question() {
 
 void clients::plan(std::size_t questions) {
   planned_ = questions;
+  nothing_late_ = all_.sky.late == 0;
 }
 
 void clients::begin() {
@@ -101,6 +102,30 @@ void clients::ask_one() {
   ask(number);
 }
 
+void clients::ask_whole() {
+  const auto& bounds = all_.spec().limits;
+  const auto most = std::min<std::uint32_t>(all_.cluster.facts.context_max,
+                                            bounds.kv_tokens_max / limits::kv_block_tokens * limits::kv_block_tokens);
+  const auto encode_cells = all_.plan().cells_of(serve_role::encode).size();
+  const auto pictures = std::min({std::uint64_t{bounds.row_slots}, bounds.pixel_slots * std::uint64_t{encode_cells},
+                                  std::uint64_t{limits::pictures_per_request_max}});
+  const auto number = questions_.size();
+  auto& one = questions_.emplace_back();
+  one.what.max_tokens = 2;
+  for (std::uint64_t i = 0; i < pictures && one.what.prompt.size() + 4 < most; ++i) {
+    one.what.first_tokens.push_back(static_cast<std::uint32_t>(one.what.prompt.size()));
+    one.what.pictures.push_back({all_.dice.next(), 1, 1});
+    one.what.prompt.push_back(image_token);
+  }
+  while (one.what.prompt.size() + one.what.max_tokens < most)
+    one.what.prompt.push_back(static_cast<token_id>(all_.dice.between(10, 800)));
+  one.alone = answer_alone(one.what);
+  one.client = client_id{next_client_++};
+  one.tag = 1;
+  by_tag_[{one.client, one.tag}] = number;
+  ask(number);
+}
+
 /// In order, as a socket has it.
 void clients::to_front(client_id client, std::function<void()> what) {
   auto* const front = all_.at(all_.plan().front());
@@ -143,8 +168,12 @@ void clients::upload(std::size_t number, std::uint32_t picture) {
     all_.at(all_.plan().front())->serves->front->on_piece(client, tag, picture, file_bytes / 2);
   };
   to_front(one.client, piece);
-  if (!one.half)
-    to_front(one.client, piece);
+  if (one.half)
+    return;
+  if (all_.dice.below(16) != 0)
+    return to_front(one.client, piece);
+  const auto slow = std::chrono::milliseconds{all_.dice.below(all_.spec().timeouts.request_ms / 2)};
+  all_.time.after(slow, [this, client = one.client, piece] { to_front(client, piece); });
 }
 
 void clients::withdraw(std::size_t number) {
@@ -156,6 +185,8 @@ void clients::withdraw(std::size_t number) {
       all_.time.now(), [&] { return "client " + std::to_string(one.client.value) + " withdraws " + name_of(one); }, 7,
       number);
   to_front(one.client, [this, client = one.client, tag = one.tag] {
+    if (auto* const known = find(client, tag); known != nullptr && !known->told)
+      known->front_knows = true;
     all_.at(all_.plan().front())->serves->front->on_withdraw(client, tag);
   });
 }
@@ -173,7 +204,11 @@ void clients::leave(client_id client) {
     return;
   all_.past.note(
       all_.time.now(), [&] { return "client " + std::to_string(client.value) + " leaves"; }, 8, client.value);
-  to_front(client, [this, client] { all_.at(all_.plan().front())->serves->front->on_client_gone(client); });
+  to_front(client, [this, client] {
+    for (auto& one : questions_)
+      one.front_knows = one.front_knows || (one.client == client && !one.told);
+    all_.at(all_.plan().front())->serves->front->on_client_gone(client);
+  });
 }
 
 // ---- what the front tells -----------------------------------------------------------------------------------------
@@ -199,6 +234,8 @@ void clients::token(client_id client, std::uint64_t tag, std::uint32_t index, to
       [&] { return name_of(one) + ": token " + std::to_string(index) + " is " + std::to_string(id); }, 9, index, id);
   if (one.told)
     all_.past.violate(all_.time.now(), "one end", name_of(one) + " gets a token after its end");
+  if (one.front_knows)
+    all_.past.violate(all_.time.now(), "a cancel holds", name_of(one) + " gets a token after the front has taken its cancel");
   if (index != one.got.size())
     all_.past.violate(all_.time.now(), "no gap", name_of(one) + " gets token " + std::to_string(index) + " after " +
                                                      std::to_string(one.got.size()));
@@ -222,6 +259,11 @@ void clients::finished(client_id client, std::uint64_t tag, finish_reason reason
   if (one.told)
     all_.past.violate(all_.time.now(), "one end", name_of(one) + " ends twice");
   one.told = true;
+  if (one.front_knows && reason != finish_reason::cancelled)
+    all_.past.violate(all_.time.now(), "a cancel holds", name_of(one) + " ends otherwise after the front has taken its cancel");
+  if (cause && !one.got.empty() &&
+      (cause->code == fault::transfer_failed || cause->code == fault::stale_grant || cause->code == fault::span_mismatch))
+    all_.past.violate(all_.time.now(), "right cause", name_of(one) + " has begun, and fails by what came before: " + to_string(*cause));
   const bool whole = reason == finish_reason::stop || reason == finish_reason::length;
   if (whole && (one.got != one.alone.tokens || one.alone.not_finite))
     all_.past.violate(all_.time.now(), "right answer",
@@ -247,6 +289,7 @@ void clients::refused(client_id client, std::uint64_t tag, const failure& why) {
   if (one.told)
     all_.past.violate(all_.time.now(), "one end", name_of(one) + " is refused after its end");
   one.told = one.was_refused = true;
+  one.failed = one.failed || (why.code == fault::timeout && !one.half);
   one.why = to_string(why);
   check_in_time(one);
   end(one);
@@ -254,7 +297,8 @@ void clients::refused(client_id client, std::uint64_t tag, const failure& why) {
 
 /// By its deadline, and what a stopped or slow front needs to say so.
 void clients::check_in_time(const asked_question& one) {
-  if (!all_.stormy && all_.time.now() - one.since > all_.ms(all_.spec().timeouts.request_ms) * 11 / 10 + 1s)
+  const bool front_was_well = nothing_late_ && !all_.judge.was_hurt(all_.plan().front());
+  if ((!all_.stormy || front_was_well) && all_.time.now() - one.since > all_.ms(all_.spec().timeouts.request_ms) * 11 / 10 + 1s)
     all_.past.violate(all_.time.now(), "in time", name_of(one) + " ends after its deadline");
 }
 

@@ -26,6 +26,8 @@ public:
   void front_gone();
   /// One question of somebody who waits for the answer.
   void ask_one();
+  /// Questions that need all the memory of a cell, several at once: what a cell has lost for ever shows.
+  void ask_whole();
   bool all_ended() const;
   /// Ends that are no answer, among questions that nobody gave up.
   std::size_t failed() const;
@@ -52,6 +54,7 @@ private:
     std::vector<protocols::token_id> got;
     bool gone = false; ///< the client has left
     bool withdrawn = false;
+    bool front_knows = false; ///< of its withdrawal, or that its client has left
     bool half = false;   ///< its pictures never come whole
     bool told = false;   ///< by the front that it has ended
     bool ended = false;  ///< for its client
@@ -75,6 +78,7 @@ private:
 
   world& all_;
   std::size_t planned_ = 0;
+  bool nothing_late_ = true; ///< in the weather that the run began with
   std::vector<asked_question> questions_;
   std::map<protocols::client_id, protocols::time_point> last_; ///< arrival of the newest frame of each client
   std::map<std::pair<protocols::client_id, std::uint64_t>, std::size_t> by_tag_;

@@ -151,6 +151,7 @@ void forward::vote() {
 void forward::encode() {
   for (const auto& item : call_.plan.pictures) {
     const auto picture = read_pixels(item) ^ spoiled_;
+    leader_.rank.memory->at(area::tower).holders.at(item.rows.value) = item.room;
     auto rows = leader_.rank.memory->at(area::tower).slot(item.rows);
     for (std::uint32_t i = 0; i < rows.size(); ++i)
       rows[i] = row_word(picture, i);
@@ -160,6 +161,9 @@ void forward::encode() {
 
 void forward::prefill() {
   const auto& piece = call_.plan.prefill;
+  for (auto* const member : company_.members)
+    for (const auto block : piece.blocks)
+      member->rank.memory->at(area::kv_prefill).holders.at(block.value) = piece.kv_room;
   auto of = read_context(piece.blocks, piece.begin);
   auto at = piece.begin;
   for (const auto id : piece.ids) {

@@ -146,8 +146,8 @@ void front_desk::perform(const ingest_machine::effects& what) {
   for (const auto& effect : what) {
     if (const auto* const begun = std::get_if<ingest_machine::begin_reading>(&effect)) {
       reads_[begun->reader] = begun->which;
-      rank_.wake(rank_.all.delay(rank_.all.sky.compute), [this, reader = begun->reader] {
-        rank_.hand(thread::ingest, [this, reader] { read(reader); });
+      rank_.wake(rank_.all.delay(rank_.all.sky.compute), [this, reader = begun->reader, which = begun->which] {
+        rank_.hand(thread::ingest, [this, reader, which] { read(reader, which); });
       });
     } else if (const auto* const given_up = std::get_if<ingest_machine::give_up>(&effect)) {
       const auto request = tickets_.extract(given_up->which).mapped();
@@ -156,9 +156,11 @@ void front_desk::perform(const ingest_machine::effects& what) {
   }
 }
 
-void front_desk::read(std::uint32_t reader) {
+void front_desk::read(std::uint32_t reader, ingest_machine::ticket of) {
   ingest_machine::effects out;
   if (const auto which = ingest_.on_read(reader, rank_.now(), out)) {
+    if (*which != of)
+      return rank_.all.past.violate(rank_.all.time.now(), "own reader", "a reader is given a question before it is done with the last");
     const auto request = tickets_.extract(*which).mapped();
     rank_.hand(thread::front, [this, request] { ingested(request, std::nullopt); });
   }
@@ -218,8 +220,12 @@ void front_desk::hear(rank_id from, serve_message body) {
 void front_desk::perform(front_machine::effects what) {
   std::vector<std::pair<room_id, failure>> refused;
   for (auto& effect : what) {
-    if (auto* const message = std::get_if<send_message>(&effect))
+    if (auto* const message = std::get_if<send_message>(&effect)) {
+      if (const auto* const work = std::get_if<submit>(&message->body))
+        if (const auto known = machine_.request_of(work->request); known && ++attempts_[*known] > limits::request_attempts_max)
+          rank_.all.past.violate(rank_.all.time.now(), "attempts", "a request is tried again and again");
       rank_.serves->deliver(serve_role::front, std::move(*message));
+    }
     else if (const auto* const pixels = std::get_if<front_machine::write_pixels>(&effect))
       write_pixels(*pixels, refused);
     else if (const auto* const token = std::get_if<front_machine::emit_token>(&effect)) {
@@ -242,6 +248,7 @@ void front_desk::write_pixels(const front_machine::write_pixels& write,
                               std::vector<std::pair<room_id, failure>>& refused) {
   const auto& picture = rank_.all.users->question(questions_.at(write.request).number).pictures[write.picture];
   auto& staging = rank_.memory->at(area::staging);
+  staging.holders.at(write.staging.value) = write.room;
   auto slot = staging.slot(write.staging);
   for (std::uint32_t patch = 0; patch < picture.tokens(); ++patch)
     slot[patch] = pixel_word(picture.content, patch);
@@ -273,7 +280,7 @@ void front_desk::written(room_id room, const result<void>& outcome) {
 void front_desk::finish(const front_machine::end_request& end) {
   const auto found = questions_.find(end.request);
   if (found == questions_.end())
-    return;
+    return rank_.all.past.violate(rank_.all.time.now(), "one end", "a request ends that has ended or was never asked");
   rank_.all.users->finished(found->second.client, found->second.tag, end.reason, end.cause);
   perform(sessions_.on_ended(end.request));
 }

@@ -47,7 +47,7 @@ private:
   void perform(protocols::front_machine::effects what);
   void begin_ingest(protocols::request_id request);
   void perform(const protocols::ingest_machine::effects& what);
-  void read(std::uint32_t reader);
+  void read(std::uint32_t reader, protocols::ingest_machine::ticket of);
   void admit(protocols::request_id request);
   void ingested(protocols::request_id request, const std::optional<protocols::failure>& problem);
   void write_pixels(const protocols::front_machine::write_pixels& what,
@@ -62,6 +62,7 @@ private:
   protocols::ingest_machine ingest_;
   std::map<protocols::request_id, held_question> questions_;
   std::map<protocols::ingest_machine::ticket, protocols::request_id> tickets_;
+  std::map<protocols::request_id, std::uint32_t> attempts_;
   std::vector<bool> stops_; ///< by reader: it was told to stop
   std::vector<std::optional<protocols::ingest_machine::ticket>> reads_;
 };

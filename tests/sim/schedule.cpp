@@ -4,6 +4,7 @@
 
 #include "clients.hpp"
 #include "protocols/invariant.hpp"
+#include "protocols/serve/roles.hpp"
 #include "links.hpp"
 #include "serve_node.hpp"
 #include "supervisor.hpp"
@@ -135,14 +136,26 @@ void check_liveness(world& all, std::uint64_t& events) {
     return;
   phase.await("every question ends", [&] { return all.users->all_ended(); },
               [&] { return all.users->open() + " never end(s); " + held_by(all); });
+  if (!all.stormy && !over() && !all.past.violated()) { // what nobody wants any more is let go soon, and by no deadline
+    run_until(all, all.time.now() + 2s + all.sky.compute * 100, events);
+    if (const auto kept = held_by(all); !kept.empty())
+      all.past.violate(all.time.now(), "nothing is kept long", kept);
+  }
   if (!over()) {
     phase.await("nothing is kept", [&] { return over() || held_by(all).empty(); }, [&] { return held_by(all); });
+    run_until(all, all.time.now() + limits::slot_quarantine * 5 / 4 + 1s, events); // what rests may rest to its end
     const auto failed = all.users->failed();
     for (int i = 0; i < 4 && !all.past.violated(); ++i) {
       all.users->ask_one();
       phase.await("healed, it answers", [&] { return all.users->all_ended(); },
                   [&] { return all.users->open() + " never end(s); " + held_by(all); });
     }
+    const auto cells = std::max({all.plan().cells_of(serve_role::prefill).size(),
+                                 all.plan().cells_of(serve_role::decode).size(), std::size_t{1}});
+    for (std::size_t i = 0; i < cells && !all.past.violated(); ++i)
+      all.users->ask_whole();
+    phase.await("healed, it answers", [&] { return all.users->all_ended(); },
+                [&] { return all.users->open() + " never end(s); " + held_by(all); });
     if (!over() && all.users->failed() > failed)
       all.past.violate(all.time.now(), "healed, it answers", "a question fails when nothing is wrong any more");
     phase.await("nothing is kept", [&] { return over() || held_by(all).empty(); }, [&] { return held_by(all); });

@@ -163,6 +163,8 @@ void serve_node::tick(role_kind role) {
 
 void serve_node::deliver(role_kind as, send_message what) {
   note_holders(rank, what.body);
+  if (const auto* const sent = std::get_if<kv_sent>(&what.body); sent != nullptr && sent->code == 0)
+    rank.all.judge.on_sent_word(rank, sent->room);
   if (what.to == rank.self)
     return take(rank.self, std::move(what.body), as);
   send(rank, what.to, what.body, false);

@@ -53,6 +53,8 @@ void tell_end(const going_pointer& write, result<void> outcome) {
                all.plan().rank(write->what.to).label + (outcome ? " delivered" : " ended: " + to_string(outcome.error()));
       },
       3, from->self.value, write->what.room.value, outcome.has_value());
+  if (outcome)
+    all.judge.on_delivered(from->self, write->what.room);
   from->serves->written(write->what.kind, write->what.room, write->what.part, std::move(outcome));
 }
 
@@ -62,12 +64,21 @@ void land(const going& write, std::size_t first, std::size_t last) {
   auto& target = write.target->at(write.what.target);
   for (auto i = first; i < last; ++i) {
     const auto& piece = write.what.pieces[i];
+    if (!write.ended || write.what.source != area::kv_prefill) // what fails late is read by nobody there
+      all.judge.on_reading(*write.from, write.what.source, piece.source_offset, write.what.room);
     all.judge.on_landing(write.from->self, write.what.to, write.target_born, write.what.target, target, piece.target_offset, piece.bytes,
                          write.what.room);
     std::copy_n(source.units.begin() + static_cast<std::ptrdiff_t>(piece.source_offset / source.unit_bytes),
                 piece.bytes / source.unit_bytes,
                 target.units.begin() + static_cast<std::ptrdiff_t>(piece.target_offset / target.unit_bytes));
   }
+}
+
+void judge_right(const going& write) {
+  const auto* const peer = peer_of(write);
+  write.from->all.judge.on_writing(*write.from, write.what.room, write.what.lease, write.what.deadline,
+                                   write.target_born,
+                                   peer == nullptr || peer->born != write.target_born || peer->gone.has_value());
 }
 
 /// The word of it reaches the peer, where that process still runs.
@@ -89,6 +100,7 @@ void copy_on(const going_pointer& write) {
   if (auto on = may_go_on(*write); !on)
     return tell_end(write, std::move(on));
   const auto last = std::min(write->what.pieces.size(), write->next + pieces_a_copy);
+  judge_right(*write);
   land(*write, write->next, last);
   write->next = last;
   auto* const from = write->from;
@@ -126,16 +138,24 @@ void post_one(const going_pointer& write, bool last) {
   const auto first = write->next;
   write->next = std::min(write->what.pieces.size(), first + pieces_a_copy);
   write->course.on_posted(last);
+  judge_right(*write);
   const bool fails = all.dice.chance(all.sky.failed_write);
   const bool lands = !fails || all.dice.below(2) == 0;
   const auto limit = limits::slot_quarantine - all.ms(all.spec().timeouts.transfer_ms) / 2;
   const auto lands_at = all.time.now() + std::min<duration>(fails ? all.delay(all.sky.copy) * 40 : all.delay(all.sky.copy), limit);
-  if (lands)
-    all.time.at(lands_at, [write, first, end = write->next, last] {
+  if (lands) {
+    auto* const peer = all.at(write->what.to);
+    const auto arrive = [write, first, end = write->next, last] {
       land(*write, first, end);
       if (last)
         publish(write);
-    });
+    };
+    // By the card itself, or by the target's own sockets, which stand still with it.
+    if (peer == nullptr || peer->born != write->target_born || all.dice.below(2) == 0)
+      all.time.at(lands_at, arrive);
+    else
+      peer->reach(lands_at, arrive);
+  }
   const auto told = all.time.now() + (fails ? all.delay(all.sky.copy) : (lands_at - all.time.now()) + all.delay(all.sky.hop));
   write->from->reach(told, [write, fails] { completed(write, fails); });
 }
@@ -158,6 +178,7 @@ void post_next(const going_pointer& write) {
 } // namespace
 
 result<void> post(process& from, sim_write what) {
+  from.all.judge.on_posted(from.self, what.room);
   const auto found = from.peers.find(what.to);
   if (what.to != from.self && found == from.peers.end())
     return fail(fault::peer_gone, "never attached");
