@@ -123,7 +123,7 @@ first_cause supervision_machine::make_cause(rank_id rank, std::string text) cons
 
 void supervision_machine::suspect(bool accused, rank_id from, first_cause cause, time_point now) {
   const bool known = std::ranges::any_of(suspicions_, [&](const suspicion& each) {
-    return each.accused == accused && each.cause.rank == cause.rank;
+    return each.accused == accused && each.cause.rank == cause.rank && each.from == from;
   });
   if (!known)
     suspicions_.push_back({std::move(cause), from, now + grace_, accused});

@@ -81,7 +81,8 @@ public:
 private:
   friend class keeps_invariants<supervision_machine>;
   void check_invariants() const;
-  /// Of one rank; a rank that others complain of as well is suspected once.
+
+  /// What one rank has said of another or of itself. Each complainant counts: the one whose word stands may be lost.
   struct suspicion {
     first_cause cause;
     rank_id from;  ///< who said so
@@ -97,7 +98,7 @@ private:
   std::vector<std::optional<error>> last_errors_; ///< by rank
   duration grace_;
   bool found_ = false;
-  std::vector<suspicion> suspicions_; ///< in the order in which they came; at most one accused and one other of each rank
+  std::vector<suspicion> suspicions_; ///< in the order in which they came; once for each pair of ranks
 };
 
 } // namespace troupe::protocols

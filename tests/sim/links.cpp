@@ -132,7 +132,15 @@ void send(process& from, rank_id to, const serve_message& body, bool for_tokens)
   if (all.dice.chance(all.sky.lost_frame)) {
     all.judge.on_hurt(from.self);
     all.judge.on_hurt(to);
-    return all.past.say(all.time.now(), "that frame is lost");
+    all.past.say(all.time.now(), "that frame is lost");
+    if (auto* const peer = all.at(to); peer != nullptr && peer->born == end.ends.peer_born) // the next heartbeat shows it
+      peer->reach(all.time.now() + all.ms(all.spec().timeouts.heartbeat_ms),
+                  [peer, of = from.self, born = from.born, for_tokens] {
+                    const auto lane = peer->edges.find({of, for_tokens});
+                    if (lane != peer->edges.end() && lane->second.ends.peer_born == born)
+                      cut_lane(*peer, of, for_tokens, {fault::wrong_sequence, "a frame of this edge was lost"});
+                  });
+    return;
   }
   end.last = std::max(all.time.now() + all.delay(all.sky.frame), end.last + duration{1});
   auto* const peer = all.at(to);

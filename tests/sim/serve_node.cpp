@@ -135,6 +135,8 @@ void serve_node::start() {
     front->start();
   if (encode_ && encode_->leader)
     rank.hand(thread::encode, [this] { perform(encode_->leader->start()); });
+  for (auto& [role, steps] : executors)
+    rank.hand(thread_of(role), [&of = *steps] { of.run(); });
   for (const auto role : {serve_role::encode, serve_role::prefill, serve_role::decode})
     if (executors.contains(role))
       rank.wake(actors::tick_period, [this, role] { tick(role); });

@@ -79,8 +79,13 @@ void executor::obey_orders() {
   }
 }
 
+void executor::run() {
+  runs_ = true;
+  look();
+}
+
 void executor::look() {
-  if (call_ || !company_)
+  if (call_ || !runs_)
     return;
   if (leads()) {
     obey_orders();
@@ -101,7 +106,7 @@ void executor::announce(const mesh_plan& plan) {
   std::vector<std::byte> bytes;
   encode_payload(plan, bytes);
   for (auto* const member : company_->members)
-    if (member != this)
+    if (member != nullptr && member != this)
       member->rank.hand(thread_of_steps(cell.role), [member, bytes] { member->hear_plan(bytes); });
   mesh_plan told;
   if (const auto read = decode_payload(bytes, told); !read)

@@ -34,6 +34,8 @@ public:
   executor(process& rank, const protocols::cell_plan& cell, std::uint32_t steps_ahead);
 
   void join(std::shared_ptr<cell_company> company);
+  /// From here on it steps: every rank of the cell is ready.
+  void run();
   /// Leader: an order of its role.
   template <class Order>
   void order(Order what);
@@ -58,6 +60,7 @@ private:
   };
 
   bool leads() const noexcept { return place == 0; }
+  bool runs_ = false;
   void announce(const protocols::mesh_plan& plan);
   void hear_plan(const std::vector<std::byte>& bytes);
   void fail(const protocols::failure& cause);

@@ -132,6 +132,12 @@ void completed(const going_pointer& write, bool failed) {
   }
 }
 
+void tell_completion(const going_pointer& write, bool failed) {
+  auto& all = write->from->all;
+  write->from->reach(all.time.now() + all.delay(failed ? all.sky.copy : all.sky.hop),
+                     [write, failed] { completed(write, failed); });
+}
+
 /// Bytes land when they land: also after the writer has been told of a failure, and after its end.
 void post_one(const going_pointer& write, bool last) {
   auto& all = write->from->all;
@@ -142,13 +148,16 @@ void post_one(const going_pointer& write, bool last) {
   const bool fails = all.dice.chance(all.sky.failed_write);
   const bool lands = !fails || all.dice.below(2) == 0;
   const auto limit = limits::slot_quarantine - all.ms(all.spec().timeouts.transfer_ms) / 2;
-  const auto lands_at = all.time.now() + std::min<duration>(fails ? all.delay(all.sky.copy) * 40 : all.delay(all.sky.copy), limit);
+  const auto way = fails ? all.delay(all.sky.copy) * 40 : all.delay(all.sky.copy);
+  const auto lands_at = all.time.now() + std::min<duration>(way, limit);
   if (lands) {
     auto* const peer = all.at(write->what.to);
-    const auto arrive = [write, first, end = write->next, last] {
+    const auto arrive = [write, first, end = write->next, last, fails] {
       land(*write, first, end);
       if (last)
         publish(write);
+      if (!fails) // a completion says that the bytes are there
+        tell_completion(write, false);
     };
     // By the card itself, or by the target's own sockets, which stand still with it.
     if (peer == nullptr || peer->born != write->target_born || all.dice.below(2) == 0)
@@ -156,8 +165,8 @@ void post_one(const going_pointer& write, bool last) {
     else
       peer->reach(lands_at, arrive);
   }
-  const auto told = all.time.now() + (fails ? all.delay(all.sky.copy) : (lands_at - all.time.now()) + all.delay(all.sky.hop));
-  write->from->reach(told, [write, fails] { completed(write, fails); });
+  if (fails)
+    tell_completion(write, true);
 }
 
 void post_next(const going_pointer& write) {
