@@ -210,6 +210,9 @@ prefill_member_machine::effects prefill_member_machine::on_revoke(rank_id from, 
     return out;
   fail_room(word.room, found->second, {fault::cancelled, "a decode rank has taken its blocks back"}, out);
   report_if_quiet(word.room, found->second, out);
+  // The leader may have ended the request before this rank heard of it, and then nobody releases it here.
+  if (!found->second.prefilled && !found->second.grants.any_on_its_way())
+    kv_.erase(found);
   return out;
 }
 
