@@ -167,7 +167,8 @@ life_machine::effects life_machine::on_error(rank_id from, const error& said, ti
     return {};
   const bool lane_closed = said.code == static_cast<std::uint16_t>(fault::peer_gone);
   const bool of_another = said.origin != from && said.origin.value < ranks_.size();
-  if (of_another && ranks_[said.origin.value].starting && state_ == state::recovering) {
+  // Of two newcomers neither is told to admit the other: an edge that breaks between them fails their start.
+  if (of_another && ranks_[said.origin.value].starting && !record.starting && state_ == state::recovering) {
     if (record.admits != admission::begun || said.where != rejoin_words)
       return {}; // it is being restarted
     record.admits = admission::refused;
