@@ -382,7 +382,7 @@ void rank_main::attach_to(rank_id id) {
   peer->reach(all.time.now() + all.delay(all.sky.frame), [this, peer, next, id] {
     rank_.reach(rank_.all.time.now() + rank_.all.delay(rank_.all.sky.frame), [this, peer, next, id] {
       attach(rank_, *peer);
-      if (!peer->running)
+      if (!peer->running && rank_.peers.at(id).born == peer->born)
         let_go(rank_, id, {fault::peer_gone, "it has ended"});
       next({}, id);
     });

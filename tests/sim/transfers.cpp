@@ -226,6 +226,9 @@ result<void> post(process& from, sim_write what) {
 }
 
 void attach(process& from, process& peer) {
+  const auto before = from.peers.find(peer.self);
+  if (before != from.peers.end() && before->second.born > peer.born)
+    return; // an answer that comes after that of a successor
   from.peers[peer.self] = {peer.born, peer.memory, std::nullopt};
 }
 
