@@ -122,7 +122,8 @@ void work(int bug, std::uint64_t seed, std::uint64_t schedules, const failing_ch
 /// A process that works on one trial.
 class worker {
 public:
-  worker(trial& of, int bug, std::uint64_t seed, std::uint64_t schedules, const failing_checks& of_product) : of_(&of), checks_(bug == 0) {
+  worker(trial& of, int bug, std::uint64_t seed, std::uint64_t schedules, const failing_checks& of_product)
+      : of_(&of), checks_(bug == 0) {
     auto* const memory = ::mmap(nullptr, sizeof(notes), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED)
       throw std::runtime_error{"no memory to share with a worker"};

@@ -9,9 +9,9 @@
 
 #include "planted.hpp"
 
-/// Runs schedules with a bug planted until a check finds it. A schedule that fails without the bug as well finds nothing.
-/// A check that fails in some schedules of the product is no proof by itself, since a bug shifts what a seed draws: such
-/// a check finds a bug when it fails far more often with it.
+/// Runs schedules with a bug planted until a check finds it. A schedule that fails without the bug as well finds
+/// nothing. A check that fails in some schedules of the product is no proof by itself, since a bug shifts what a seed
+/// draws: such a check finds a bug when it fails far more often with it.
 namespace troupe::sim {
 
 /// How often each check fails with no bug planted: a part of the schedules. Empty where the product is sound.
@@ -26,10 +26,10 @@ struct hunt_options {
 /// One bug, from one seed on.
 struct trial {
   int bug = 0;
-  std::uint64_t from = 0;   ///< first seed
-  std::uint64_t tried = 0;  ///< schedules so far
-  std::uint64_t unfit = 0;  ///< of these, those that fail without the bug as well
-  double seconds = 0;       ///< of a processor
+  std::uint64_t from = 0;             ///< first seed
+  std::uint64_t tried = 0;            ///< schedules so far
+  std::uint64_t unfit = 0;            ///< of these, those that fail without the bug as well
+  double seconds = 0;                 ///< of a processor
   std::optional<std::uint64_t> found; ///< seed
   std::string check;                  ///< that found it
   std::string breach;

@@ -42,11 +42,14 @@ void parse(CLI::App& app, wanted& what) {
   app.add_option("--bases", what.bases, "trials of each bug, each from seeds of its own")->check(CLI::Range(1, 100));
   app.add_option("--schedules", what.how.schedules_max, "at most so many in a trial");
   app.add_option("--workers", what.how.workers, "processes beside each other")->check(CLI::Range(1, 256));
-  app.add_option("--product", what.of_product, "schedules without a bug, which say how often each check fails by itself");
+  app.add_option("--product", what.of_product,
+                 "schedules without a bug, which say how often each check fails by itself");
   app.add_option("--json", what.json, "results; those of an earlier run are gone on with");
   app.add_flag("--list", what.lists, "says which bugs there are");
-  app.add_option("--hashes", what.hashes, "says the history hash of so many schedules, with the bug that is named or none");
-  app.add_option("--trace", what.trace, "tells the story of the schedule of this seed, with the bug that is named or none");
+  app.add_option("--hashes", what.hashes,
+                 "says the history hash of so many schedules, with the bug that is named or none");
+  app.add_option("--trace", what.trace,
+                 "tells the story of the schedule of this seed, with the bug that is named or none");
 }
 
 int number_of(const std::vector<planted_row>& rows, const std::string& name) {
@@ -91,14 +94,15 @@ int look_for(wanted& what, const std::vector<planted_row>& rows) {
   auto known = trials_before(what.json, rows);
   std::vector<trial> trials;
   for (int bug = 1; bug <= static_cast<int>(rows.size()); ++bug) {
-    if (!what.bugs.empty() && std::ranges::find(what.bugs, rows[static_cast<std::size_t>(bug) - 1].name) == what.bugs.end())
+    if (!what.bugs.empty() &&
+        std::ranges::find(what.bugs, rows[static_cast<std::size_t>(bug) - 1].name) == what.bugs.end())
       continue;
     for (unsigned i = 0; i < what.bases; ++i) {
       trial one;
       one.bug = bug;
       one.from = what.from + i * bases_apart;
-      const auto earlier = std::ranges::find_if(
-          known, [&](const trial& each) { return each.bug == bug && each.from == one.from; });
+      const auto earlier =
+          std::ranges::find_if(known, [&](const trial& each) { return each.bug == bug && each.from == one.from; });
       if (earlier != known.end()) {
         one = *earlier;
         known.erase(earlier);
@@ -114,18 +118,21 @@ int look_for(wanted& what, const std::vector<planted_row>& rows) {
       std::ofstream{what.json} << json_of(rows, all);
   };
   hunt(trials, what.how, [&](const trial& one) {
-    base::standard_error().offer(fmt::format("{} of {}: {} {}\n", ++over, trials.size(),
-                                             rows[static_cast<std::size_t>(one.bug) - 1].name,
-                                             one.found ? fmt::format("by seed {}, {}: {}", *one.found, one.check, one.breach)
-                                                       : fmt::format("not in {} schedules", one.tried)));
+    base::standard_error().offer(
+        fmt::format("{} of {}: {} {}\n", ++over, trials.size(), rows[static_cast<std::size_t>(one.bug) - 1].name,
+                    one.found ? fmt::format("by seed {}, {}: {}", *one.found, one.check, one.breach)
+                              : fmt::format("not in {} schedules", one.tried)));
     if (over % 20 == 0)
       save();
   });
   save();
   say(table_of(rows, trials));
-  return std::ranges::all_of(trials, [&](const trial& one) {
-    return one.found || !rows[static_cast<std::size_t>(one.bug) - 1].escapes.empty();
-  }) ? 0 : 1;
+  return std::ranges::all_of(trials,
+                             [&](const trial& one) {
+                               return one.found || !rows[static_cast<std::size_t>(one.bug) - 1].escapes.empty();
+                             })
+             ? 0
+             : 1;
 }
 
 } // namespace

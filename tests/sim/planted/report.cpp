@@ -69,9 +69,9 @@ std::string json_of(const std::vector<planted_row>& rows, const std::vector<tria
   auto list = nlohmann::json::array();
   for (const auto& each : trials) {
     const auto& row = rows[static_cast<std::size_t>(each.bug) - 1];
-    nlohmann::json one{{"bug", row.name},       {"digest", row.digest}, {"from", each.from},
-                       {"tried", each.tried},   {"unfit", each.unfit},  {"seconds", each.seconds},
-                       {"check", each.check},   {"breach", each.breach}};
+    nlohmann::json one{{"bug", row.name},     {"digest", row.digest}, {"from", each.from},
+                       {"tried", each.tried}, {"unfit", each.unfit},  {"seconds", each.seconds},
+                       {"check", each.check}, {"breach", each.breach}};
     if (each.found)
       one["found"] = *each.found;
     list.push_back(std::move(one));
