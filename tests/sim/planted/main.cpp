@@ -25,6 +25,7 @@ struct wanted {
   std::uint64_t of_product = 2'000;
   std::string json;
   bool lists = false;
+  bool escaping = false;
   std::uint64_t hashes = 0;
   std::uint64_t trace = 0;
 };
@@ -46,6 +47,7 @@ void parse(CLI::App& app, wanted& what) {
                  "schedules without a bug, which say how often each check fails by itself");
   app.add_option("--json", what.json, "results; those of an earlier run are gone on with");
   app.add_flag("--list", what.lists, "says which bugs there are");
+  app.add_flag("--escaping", what.escaping, "those too that are known to escape, where no bug is named");
   app.add_option("--hashes", what.hashes,
                  "says the history hash of so many schedules, with the bug that is named or none");
   app.add_option("--trace", what.trace,
@@ -86,6 +88,12 @@ std::vector<trial> trials_before(const std::string& path, const std::vector<plan
   return trials_of(text.str(), rows);
 }
 
+bool is_wanted(const wanted& what, const planted_row& row) {
+  if (what.bugs.empty())
+    return row.escapes.empty() || what.escaping;
+  return std::ranges::find(what.bugs, row.name) != what.bugs.end();
+}
+
 /// 0: each bug that is not known to escape was found.
 int look_for(wanted& what, const std::vector<planted_row>& rows) {
   what.how.of_product = look_at_product(what.from + 100 * bases_apart, what.of_product);
@@ -94,8 +102,7 @@ int look_for(wanted& what, const std::vector<planted_row>& rows) {
   auto known = trials_before(what.json, rows);
   std::vector<trial> trials;
   for (int bug = 1; bug <= static_cast<int>(rows.size()); ++bug) {
-    if (!what.bugs.empty() &&
-        std::ranges::find(what.bugs, rows[static_cast<std::size_t>(bug) - 1].name) == what.bugs.end())
+    if (!is_wanted(what, rows[static_cast<std::size_t>(bug) - 1]))
       continue;
     for (unsigned i = 0; i < what.bases; ++i) {
       trial one;
@@ -149,7 +156,8 @@ int main(int count, char** arguments) {
       bug = number_of(rows, name);
     if (what.lists) {
       for (const auto& row : rows)
-        say(fmt::format("{} ({}): {}\n", row.name, row.label, row.what));
+        say(fmt::format("{} ({}): {}{}\n", row.name, row.label, row.what,
+                        row.escapes.empty() ? "" : " Escapes: " + row.escapes));
       return 0;
     }
     if (what.trace != 0 || what.hashes != 0)
