@@ -91,8 +91,8 @@ public:
   }
 
 private:
-  static constexpr double deviations = 6;
-  static constexpr double finds_min = 6;
+  static constexpr double deviations = 4;
+  static constexpr double finds_min = 3;
 
   const failing_checks& of_product_;
   std::map<std::string, double> seen_;

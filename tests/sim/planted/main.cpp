@@ -27,6 +27,7 @@ struct wanted {
   bool lists = false;
   bool escaping = false;
   std::uint64_t hashes = 0;
+  std::uint64_t failing = 0;
   std::uint64_t trace = 0;
 };
 
@@ -50,6 +51,7 @@ void parse(CLI::App& app, wanted& what) {
   app.add_flag("--escaping", what.escaping, "those too that are known to escape, where no bug is named");
   app.add_option("--hashes", what.hashes,
                  "says the history hash of so many schedules, with the bug that is named or none");
+  app.add_option("--failing", what.failing, "says which of so many schedules fail, with the bug that is named or none");
   app.add_option("--trace", what.trace,
                  "tells the story of the schedule of this seed, with the bug that is named or none");
 }
@@ -75,6 +77,11 @@ int tell_one(const wanted& what, int bug) {
   for (auto seed = what.from; seed < what.from + what.hashes; ++seed) {
     how.seed = seed;
     say(fmt::format("{:016x}\n", run_schedule(how).hash));
+  }
+  for (auto seed = what.from; seed < what.from + what.failing; ++seed) {
+    how.seed = seed;
+    if (const auto outcome = run_schedule(how); !outcome.good())
+      say(fmt::format("{}: {}: {}\n", seed, outcome.check, outcome.breach));
   }
   return 0;
 }
@@ -160,7 +167,7 @@ int main(int count, char** arguments) {
                         row.escapes.empty() ? "" : " Escapes: " + row.escapes));
       return 0;
     }
-    if (what.trace != 0 || what.hashes != 0)
+    if (what.trace != 0 || what.hashes != 0 || what.failing != 0)
       return tell_one(what, bug);
     return look_for(what, rows);
   } catch (const CLI::Error& problem) {

@@ -35,7 +35,8 @@ struct find {
 /// The check that found each bug; empty: nothing did.
 std::map<std::string, std::string> checks_that_found(const std::vector<find>& wanted) {
   const auto path = std::filesystem::temp_directory_path() / ("planted-" + std::to_string(::getpid()) + ".json");
-  std::vector<std::string> arguments{"--bases", "1", "--schedules", "2000", "--product", "100", "--json", path.string()};
+  std::vector<std::string> arguments{"--bases",   "1",   "--schedules", "2000",
+                                     "--product", "100", "--json",      path.string()};
   for (const auto& each : wanted)
     arguments.push_back(each.name);
   const auto end = run_planted(std::move(arguments));
@@ -76,12 +77,9 @@ TEST_CASE("the canary is found by the first schedules") {
 
 TEST_CASE("quick bugs are found, each by a check that it breaks") {
   const std::vector<find> wanted{
-      {"r2_landed_of_encode_refused", {"routes"}},
-      {"step_first_token_twice", {"right answer"}},
-      {"step_place_twice", {"invariant B18"}},
-      {"tower_before_pixels", {"right answer"}},
-      {"decode_without_the_vote", {"right answer"}},
-      {"front_credit_not_taken", {"own memory"}},
+      {"r2_landed_of_encode_refused", {"routes"}},    {"step_first_token_twice", {"right answer"}},
+      {"step_place_twice", {"invariant B18"}},        {"tower_before_pixels", {"right answer"}},
+      {"decode_without_the_vote", {"right answer"}},  {"front_credit_not_taken", {"own memory"}},
       {"decode_left_forgotten", {"nothing is kept"}},
   };
   const auto found = checks_that_found(wanted);
