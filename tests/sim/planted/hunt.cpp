@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -13,7 +14,6 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
-#include <ctime>
 #include <memory>
 #include <new>
 #include <stdexcept>
@@ -56,17 +56,14 @@ void write(std::array<char, Size>& to, std::string_view text) noexcept {
   to[length] = '\0';
 }
 
-double seconds_used() noexcept {
-  timespec used{};
-  ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
-  return static_cast<double>(used.tv_sec) + static_cast<double>(used.tv_nsec) * 1e-9;
+double seconds_of(const timeval& time) noexcept {
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) * 1e-6;
 }
 
 void end_by_invariant(const char* label, const char* condition, const char*, int) noexcept {
   write(mine->check, std::string_view{"invariant "});
   write(mine->breach, condition);
   std::strncat(mine->check.data(), label, mine->check.size() - 1 - std::strlen(mine->check.data()));
-  mine->seconds = seconds_used();
   mine->found = true;
   ::_exit(0);
 }
@@ -115,7 +112,6 @@ void work(int bug, std::uint64_t seed, std::uint64_t schedules, const failing_ch
     }
     ++mine->tried;
   }
-  mine->seconds = seconds_used();
   mine->done = true;
 }
 
@@ -176,8 +172,10 @@ public:
   /// Once `end` is readable.
   void reap() {
     int status = 0;
-    ::waitpid(pid_, &status, 0);
+    rusage used{};
+    ::wait4(pid_, &status, 0, &used);
     pid_ = 0;
+    notes_->seconds = seconds_of(used.ru_utime) + seconds_of(used.ru_stime);
     if (notes_->done || notes_->found)
       return;
     const auto number = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
