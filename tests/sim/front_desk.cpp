@@ -256,7 +256,7 @@ void front_desk::write_pixels(const front_machine::write_pixels& write,
   const auto& cell = rank_.all.plan().cell(write.encode_cell);
   for (std::uint32_t place = 0; place < cell.ranks.size(); ++place) {
     rank_.all.judge.on_pixels_lent(cell.ranks[place], write.owner, write.slot.slot, write.room);
-    auto posted = post(rank_, {.kind = transfer_kind::pixels,
+    auto posted = post(rank_, {.kind = serve_transfer::pixels,
                                .room = write.room,
                                .part = place,
                                .to = cell.ranks[place],

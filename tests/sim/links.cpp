@@ -15,12 +15,12 @@ namespace {
 using bytes = std::vector<std::byte>;
 
 template <class Message>
-bytes frame_of(const edge_end& end, const Message& message) {
+bytes frame_of(const edge_end& end, cache_epoch decided_in, const Message& message) {
   bytes out(limits::frame_header_bytes);
   encode_payload(message, out);
   const auto payload = std::span<const std::byte>{out}.subspan(limits::frame_header_bytes);
   header_bytes header;
-  encode_header(end.ends.stamp({.type = Message::type}, end.sent, payload.size()), payload, header);
+  encode_header(end.ends.stamp({.type = Message::type, .epoch = decided_in}, end.sent, payload.size()), payload, header);
   std::copy(header.begin(), header.end(), out.begin());
   return out;
 }
@@ -41,7 +41,12 @@ result<serve_message> decode_as_one_of(message_type type, std::span<const std::b
   return out;
 }
 
-result<serve_message> take_frame(edge_end& end, const bytes& frame, std::size_t frame_max) {
+struct taken_frame {
+  cache_epoch sent_in;
+  serve_message body;
+};
+
+result<taken_frame> take_frame(edge_end& end, const bytes& frame, std::size_t frame_max) {
   const auto head = std::span{frame}.first<limits::frame_header_bytes>();
   const auto payload = std::span{frame}.subspan(limits::frame_header_bytes);
   const auto header = decode_header(head, frame_max);
@@ -52,7 +57,9 @@ result<serve_message> take_frame(edge_end& end, const bytes& frame, std::size_t 
   if (auto expected = end.ends.judge(*header, end.received + 1); !expected)
     return tl::unexpected<failure>{expected.error()};
   ++end.received;
-  return decode_as_one_of(header->type, payload, static_cast<serve_message*>(nullptr));
+  return decode_as_one_of(header->type, payload, static_cast<serve_message*>(nullptr)).map([&](serve_message body) {
+    return taken_frame{header->epoch, std::move(body)};
+  });
 }
 
 void arrive(process& at, std::pair<rank_id, bool> lane, generation from_born, bytes frame) {
@@ -64,13 +71,13 @@ void arrive(process& at, std::pair<rank_id, bool> lane, generation from_born, by
   }
   if (!found->second.open)
     return;
-  auto body = take_frame(found->second, frame, at.all.spec().limits.frame_bytes_max);
-  if (!body)
-    return cut_lane(at, lane.first, lane.second, body.error());
+  auto taken = take_frame(found->second, frame, at.all.spec().limits.frame_bytes_max);
+  if (!taken)
+    return cut_lane(at, lane.first, lane.second, taken.error());
   if (at.serves)
-    at.serves->take(lane.first, *std::move(body), std::nullopt);
+    at.serves->take(lane.first, taken->sent_in, std::move(taken->body), std::nullopt);
   else
-    at.early.emplace_back(lane.first, *std::move(body));
+    at.early.push_back({lane.first, taken->sent_in, std::move(taken->body)});
 }
 
 /// One end learns that the lane has ended.
@@ -111,14 +118,19 @@ void close_lanes_of(process& gone) {
         });
 }
 
-void send(process& from, rank_id to, const serve_message& body, bool for_tokens) {
+void send(process& from, rank_id to, cache_epoch decided_in, const serve_message& body, bool for_tokens) {
   auto& all = from.all;
   const auto found = from.edges.find({to, for_tokens});
   if (found == from.edges.end() || !found->second.open)
     return;
   auto& end = found->second;
+  if (const auto fits = end.ends.admit({.epoch = decided_in}); !fits)
+    return all.past.note(
+        all.time.now(),
+        [&] { return from.label + " drops a message to " + all.plan().rank(to).label + ": " + to_string(fits.error()); }, 12,
+        from.self.value, to.value);
   ++end.sent;
-  auto frame = std::visit([&](const auto& message) { return frame_of(end, message); }, body);
+  auto frame = std::visit([&](const auto& message) { return frame_of(end, decided_in, message); }, body);
   all.past.note(
       all.time.now(),
       [&] {

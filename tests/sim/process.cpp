@@ -8,8 +8,8 @@ namespace troupe::sim {
 
 using namespace protocols;
 
-process::process(world& world, rank_id id, generation of)
-    : all(world), self(id), born(of), label(world.plan().rank(id).label),
+process::process(world& world, rank_id id, generation of, cache_epoch in)
+    : all(world), self(id), born(of), epoch(in), label(world.plan().rank(id).label),
       memory(std::make_shared<rank_memory>(make_memory(world.cluster, id))) {
   const auto apart = static_cast<std::int64_t>(all.sky.clock_apart);
   if (apart > 0)

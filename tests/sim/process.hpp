@@ -48,7 +48,7 @@ struct attached_peer {
 /// more.
 class process : public std::enable_shared_from_this<process> {
 public:
-  process(world& all, protocols::rank_id self, protocols::generation born);
+  process(world& all, protocols::rank_id self, protocols::generation born, protocols::cache_epoch epoch);
   ~process();
 
   /// Time as this rank's clock has it; clocks of ranks may go apart.
@@ -72,13 +72,19 @@ public:
   world& all;
   const protocols::rank_id self;
   const protocols::generation born;
+  const protocols::cache_epoch epoch; ///< of the job when the process was started
   const std::string label;
   bool running = true;
   std::shared_ptr<rank_memory> memory;
   std::map<std::pair<protocols::rank_id, bool>, edge_end> edges; ///< true: the lane for tokens
   std::map<protocols::rank_id, attached_peer> peers;
   std::unique_ptr<serve_node> serves;
-  std::vector<std::pair<protocols::rank_id, protocols::serve_message>> early; ///< came before the roles were there
+  struct early_message {
+    protocols::rank_id from;
+    protocols::cache_epoch sent_in;
+    protocols::serve_message body;
+  };
+  std::vector<early_message> early; ///< came before the roles were there
   std::unique_ptr<rank_main> main;
 
 private:

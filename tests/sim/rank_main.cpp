@@ -45,7 +45,7 @@ std::vector<rank_id> peers_of(const process& rank) {
 
 rank_main::rank_main(process& rank)
     : rank_(rank), life_(rank.self),
-      edges_(rank.all.plan(), rank.self, rank.born, recovery_deadlines{rank.all.spec().timeouts}) {}
+      edges_(rank.all.plan(), rank.self, rank.born, rank.epoch, recovery_deadlines{rank.all.spec().timeouts}) {}
 
 void rank_main::start() {
   life_.on_launch(rank_.all.plan());
@@ -312,8 +312,7 @@ void rank_main::connect(const lane_name& which) {
     if (auto taken = peer->main->welcome(rank_, said); !taken)
       return refuse(taken.error());
     answer([this, which, peer] {
-      lanes_[which] = {.ends = {.self = rank_.self, .self_born = rank_.born, .peer = peer->self, .peer_born = peer->born},
-                       .last = rank_.all.time.now()};
+      lanes_[which] = made_end(*peer, rank_.epoch, which.channel);
       if (!peer->running)
         lanes_[which].open = false;
       ++work_->connected;
@@ -323,13 +322,22 @@ void rank_main::connect(const lane_name& which) {
   });
 }
 
+edge_end rank_main::made_end(const process& peer, cache_epoch epoch, channel_kind channel) const {
+  return {.ends = {.self = rank_.self,
+                   .self_born = rank_.born,
+                   .peer = peer.self,
+                   .peer_born = peer.born,
+                   .epoch = epoch,
+                   .spans_epochs = channel == channel_kind::control},
+          .last = rank_.all.time.now()};
+}
+
 result<void> rank_main::welcome(const process& from, const hello& said) {
-  if (auto good = edges_.validate_hello(from.self, from.born, said); !good)
+  if (auto good = edges_.validate_hello(from.self, from.born, from.epoch, said); !good)
     return good;
   const lane_name which{from.self, said.channel, said.group};
   edges_.on_begun(which, from.born);
-  lanes_[which] = {.ends = {.self = rank_.self, .self_born = rank_.born, .peer = from.self, .peer_born = from.born},
-                   .last = rank_.all.time.now()};
+  lanes_[which] = made_end(from, from.epoch, which.channel);
   return {};
 }
 
@@ -420,8 +428,8 @@ void rank_main::load() {
   rank_.serves = std::make_unique<serve_node>(rank_);
   for (auto& [role, steps] : rank_.serves->executors)
     steps->join(rank_.all.company_of(steps->cell, rank_.born));
-  for (auto& [from, body] : std::exchange(rank_.early, {}))
-    rank_.serves->take(from, std::move(body), std::nullopt);
+  for (auto& [from, sent_in, body] : std::exchange(rank_.early, {}))
+    rank_.serves->take(from, sent_in, std::move(body), std::nullopt);
 }
 
 // ---- watchdog -----------------------------------------------------------------------------------------------------

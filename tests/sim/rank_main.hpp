@@ -75,6 +75,7 @@ private:
   bool superseded();
   void connect(const protocols::lane_name& which);
   void attach_to(protocols::rank_id peer);
+  edge_end made_end(const process& peer, protocols::cache_epoch epoch, protocols::channel_kind channel) const;
   void adopt(const protocols::lane_name& which);
   void fail_edges(std::optional<protocols::rank_id> peer, protocols::failure cause);
   void finish_edges(protocols::result<void> done);

@@ -4,7 +4,10 @@
 #include "front_desk.hpp"
 #include "gpu/models/kv_writes.hpp"
 #include "links.hpp"
+#include "protocols/cluster/validate_epoch.hpp"
 #include "protocols/serve/roles.hpp"
+#include "protocols/serve/serve_message.hpp"
+#include "protocols/serve/message_partners.hpp"
 #include "protocols/serve/validate_message.hpp"
 #include "transfers.hpp"
 #include "world.hpp"
@@ -168,11 +171,15 @@ void serve_node::deliver(role_kind as, send_message what) {
   if (const auto* const sent = std::get_if<kv_sent>(&what.body); sent != nullptr && sent->code == 0)
     rank.all.judge.on_sent_word(rank, sent->room);
   if (what.to == rank.self)
-    return take(rank.self, std::move(what.body), as);
-  send(rank, what.to, what.body, false);
+    return take(rank.self, fence_of(as).current(), std::move(what.body), as);
+  send(rank, what.to, fence_of(as).current(), what.body, false);
 }
 
-void serve_node::take(rank_id from, serve_message body, std::optional<role_kind> as) {
+epoch_fence& serve_node::fence_of(role_kind role) {
+  return fences_.try_emplace(role, rank.epoch).first->second;
+}
+
+void serve_node::take(rank_id from, cache_epoch sent_in, serve_message body, std::optional<role_kind> as) {
   auto& all = rank.all;
   auto takers = validate_message(all.plan(), rank.self, from, body, as);
   if (!takers) {
@@ -181,8 +188,21 @@ void serve_node::take(rank_id from, serve_message body, std::optional<role_kind>
   }
   while (!takers->empty()) {
     const auto role = takers->take_first();
-    rank.hand(thread_of(role), [this, role, from, copy = body]() mutable {
-      std::visit([&](auto& message) { hear(role, from, message); }, copy);
+    rank.hand(thread_of(role), [this, role, from, sent_in, copy = body]() mutable {
+      std::visit(
+          [&](auto& message) {
+            const auto holds = validate_epoch(fence_of(role), rank.all.plan(), from, sent_in, message);
+            if (holds)
+              return hear(role, from, message);
+            rank.all.past.note(
+                rank.all.time.now(),
+                [&] {
+                  return rank.label + " drops " + std::string{name(message.type)} + " of " +
+                         rank.all.plan().rank(from).label + ": " + to_string(holds.error());
+                },
+                13, rank.self.value, from.value);
+          },
+          copy);
     });
   }
 }
@@ -252,14 +272,22 @@ void serve_node::hear(role_kind at, rank_id from, Message& body) {
 }
 
 void serve_node::lose(const lost& news) {
-  if (front)
-    rank.hand(thread::front, [this, news] { front->lose(news); });
-  if (encode_ && encode_->leader)
-    rank.hand(thread::encode, [this, news] { perform(encode_->leader->on_lost(news)); });
-  if (prefill_)
-    rank.hand(thread::prefill, [this, news] { perform(prefill_->member->on_lost(news)); });
-  if (decode_)
-    rank.hand(thread::decode, [this, news] { decode_->member->on_lost(news); });
+  for (const auto id : rank.all.plan().cells_on(rank.self)) {
+    const auto role = rank.all.plan().cell(id).role;
+    rank.hand(thread_of(role), [this, role, news] { tell_lost(role, news); });
+  }
+}
+
+void serve_node::tell_lost(role_kind role, const lost& news) {
+  fence_of(role).on_lost(news);
+  if (role == serve_role::front)
+    front->lose(news);
+  if (role == serve_role::encode && encode_->leader)
+    perform(encode_->leader->on_lost(news));
+  if (role == serve_role::prefill)
+    perform(prefill_->member->on_lost(news));
+  if (role == serve_role::decode)
+    decode_->member->on_lost(news);
 }
 
 void serve_node::writers_gone(const std::vector<rank_id>& ranks, bool bytes_may_arrive) {
@@ -272,29 +300,29 @@ void serve_node::writers_gone(const std::vector<rank_id>& ranks, bool bytes_may_
 // ---- transfers ----------------------------------------------------------------------------------------------------
 
 void serve_node::written(transfer_kind kind, room_id room, std::uint32_t part, result<void> outcome) {
-  if (kind == transfer_kind::pixels)
+  if (kind == serve_transfer::pixels)
     return rank.hand(thread::front, [=, this] { front->written(room, outcome); });
-  if (kind == transfer_kind::rows)
+  if (kind == serve_transfer::rows)
     return rank.hand(thread::encode, [=, this] { perform(encode_->leader->on_written(room, part, outcome, rank.now())); });
   rank.hand(thread::prefill, [=, this] { perform(prefill_->member->on_written(room, part, outcome, rank.now())); });
 }
 
 void serve_node::arrived_write(transfer_kind kind, rank_id from, room_id room) {
-  if (kind == transfer_kind::pixels)
+  if (kind == serve_transfer::pixels)
     return rank.hand(thread::encode, [=, this] {
       if (encode_->leader)
         perform(encode_->leader->on_pixels(room, 0, rank.now()));
       else
         perform(encode_->member->on_pixels(room));
     });
-  if (kind == transfer_kind::rows)
+  if (kind == serve_transfer::rows)
     return rank.hand(thread::prefill, [=, this] { perform(prefill_->member->on_rows_arrived(room, from, rank.now())); });
   rank.hand(thread::decode, [=, this] { perform(decode_->member->on_kv_arrived(room, from, rank.now())); });
 }
 
 void serve_node::write(const encode_machine::write_rows& what) {
   auto& rows = rank.memory->at(area::tower);
-  auto posted = post(rank, {.kind = transfer_kind::rows,
+  auto posted = post(rank, {.kind = serve_transfer::rows,
                             .room = what.room,
                             .part = what.part,
                             .to = what.to,
@@ -306,13 +334,13 @@ void serve_node::write(const encode_machine::write_rows& what) {
                             .lease = what.under,
                             .deadline = rank.now() + rank.all.ms(rank.all.spec().timeouts.transfer_ms)});
   if (!posted)
-    written(transfer_kind::rows, what.room, what.part, std::move(posted));
+    written(serve_transfer::rows, what.room, what.part, std::move(posted));
 }
 
 void serve_node::write(const prefill_member_machine::write_blocks& what) {
   const auto& receivers = rank.all.plan().cell(what.decode_cell);
   const auto target = layout_in(rank.all.cluster, receivers, what.part);
-  auto posted = post(rank, {.kind = transfer_kind::kv,
+  auto posted = post(rank, {.kind = serve_transfer::kv,
                             .room = what.room,
                             .part = what.part,
                             .to = receivers.ranks[what.part],
@@ -322,7 +350,7 @@ void serve_node::write(const prefill_member_machine::write_blocks& what) {
                             .lease = what.under,
                             .deadline = rank.now() + rank.all.ms(rank.all.spec().timeouts.transfer_ms)});
   if (!posted)
-    written(transfer_kind::kv, what.room, what.part, std::move(posted));
+    written(serve_transfer::kv, what.room, what.part, std::move(posted));
 }
 
 // ---- effects ------------------------------------------------------------------------------------------------------
@@ -409,8 +437,8 @@ void serve_node::hear_step(role_kind role, const step_machine::effect& effect) {
 void serve_node::hand_tokens(std::span<const token_event> step) {
   tokens batch{{step.begin(), step.end()}};
   if (rank.all.plan().front() == rank.self)
-    return take(rank.self, std::move(batch), serve_role::decode);
-  send(rank, rank.all.plan().front(), std::move(batch), true);
+    return take(rank.self, cache_epoch{}, std::move(batch), serve_role::decode);
+  send(rank, rank.all.plan().front(), cache_epoch{}, std::move(batch), true);
 }
 
 std::string serve_node::held() const {

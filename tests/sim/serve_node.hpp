@@ -6,6 +6,7 @@
 #include <set>
 
 #include "process.hpp"
+#include "protocols/cluster/epoch_fence.hpp"
 #include "protocols/serve/decode_machine.hpp"
 #include "protocols/serve/encode_machine.hpp"
 #include "protocols/serve/prefill_machine.hpp"
@@ -26,7 +27,8 @@ public:
   /// The rank is ready: it serves.
   void start();
   /// A message of another rank, or of a role of this one (`as`).
-  void take(protocols::rank_id from, protocols::serve_message body, std::optional<protocols::role_kind> as);
+  void take(protocols::rank_id from, protocols::cache_epoch sent_in, protocols::serve_message body,
+            std::optional<protocols::role_kind> as);
   /// A write of this rank has ended.
   void written(protocols::transfer_kind kind, protocols::room_id room, std::uint32_t part,
                protocols::result<void> outcome);
@@ -51,6 +53,10 @@ public:
   void deliver(protocols::role_kind as, protocols::send_message what);
 
 private:
+  /// As `role_actor`: each role learns of a loss in its own thread.
+  protocols::epoch_fence& fence_of(protocols::role_kind role);
+  void tell_lost(protocols::role_kind role, const protocols::lost& news);
+
   struct encode_part {
     const protocols::cell_plan* cell = nullptr;
     std::optional<protocols::encode_machine> leader;
@@ -85,6 +91,7 @@ private:
   void write(const protocols::encode_machine::write_rows& what);
   void write(const protocols::prefill_member_machine::write_blocks& what);
 
+  std::map<protocols::role_kind, protocols::epoch_fence> fences_;
   std::optional<encode_part> encode_;
   std::optional<prefill_part> prefill_;
   std::optional<decode_part> decode_;

@@ -50,7 +50,7 @@ void supervisor::start() {
 void supervisor::spawn(rank_id rank, generation born) {
   pulses_[rank.value] = judge_of(all_.spec().timeouts);
   running_[rank.value] = true;
-  auto& made = all_.make_process(rank, born);
+  auto& made = all_.make_process(rank, born, life_.epoch());
   made.reach(all_.time.now() + all_.delay(all_.sky.compute), [&made] { made.main->start(); });
 }
 

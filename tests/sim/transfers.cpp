@@ -36,7 +36,7 @@ result<void> may_go_on(const going& write) {
   static const failure forgotten{fault::peer_gone, "it was replaced"};
   const bool replaced = peer == nullptr || peer->born != write.target_born;
   const auto* const gone = replaced ? &forgotten : peer->gone ? &*peer->gone : nullptr;
-  return judge_write(write.what.lease, write.what.deadline,
+  return check_write(write.what.lease, write.what.deadline,
                      {.to = write.what.to, .gone = gone, .owner_now = write.target_born, .handed_over = false},
                      write.from->now());
 }
@@ -120,7 +120,7 @@ void completed(const going_pointer& write, bool failed) {
   write->course.on_completed();
   if (failed)
     return tell_end(write, fail(fault::transfer_failed, "the network says so"));
-  if (auto in_time = judge_deadline(write->what.deadline, write->what.to, write->from->now()); !in_time)
+  if (auto in_time = check_deadline(write->what.deadline, write->what.to, write->from->now()); !in_time)
     return tell_end(write, std::move(in_time));
   switch (write->course.current()) {
   case write_course::state::delivered:

@@ -29,8 +29,8 @@ void world::begin() {
   boss->start();
 }
 
-process& world::make_process(rank_id rank, generation born) {
-  auto& made = ranks[rank.value] = std::make_shared<process>(*this, rank, born);
+process& world::make_process(rank_id rank, generation born, cache_epoch epoch) {
+  auto& made = ranks[rank.value] = std::make_shared<process>(*this, rank, born, epoch);
   made->main = std::make_unique<rank_main>(*made);
   all_processes.push_back(made);
   return *made;

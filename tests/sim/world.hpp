@@ -37,7 +37,7 @@ public:
 
   void begin();
   /// A new process of the rank; the one before has ended.
-  process& make_process(protocols::rank_id rank, protocols::generation born);
+  process& make_process(protocols::rank_id rank, protocols::generation born, protocols::cache_epoch epoch);
   /// The ranks of that generation of a cell.
   std::shared_ptr<cell_company> company_of(const protocols::cell_plan& cell, protocols::generation born);
   void on_ready();
