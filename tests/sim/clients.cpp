@@ -26,7 +26,8 @@ sim_question clients::draw_question() {
   sim_question made;
   const auto& bounds = all_.spec().limits;
   const auto encode_cells = all_.plan().cells_of(serve_role::encode).size();
-  const auto pictures_max = std::min({std::uint64_t{bounds.row_slots}, bounds.pixel_slots * std::uint64_t{encode_cells}, std::uint64_t{3}});
+  const auto pictures_max =
+      std::min({std::uint64_t{bounds.row_slots}, bounds.pixel_slots * std::uint64_t{encode_cells}, std::uint64_t{3}});
   const auto text = [&](std::uint64_t tokens) {
     for (; tokens > 0; --tokens)
       made.prompt.push_back(static_cast<token_id>(dice.between(10, 800)));
@@ -230,15 +231,17 @@ void clients::accepted(client_id client, std::uint64_t tag) {
 void clients::token(client_id client, std::uint64_t tag, std::uint32_t index, token_id id) {
   auto& one = *find(client, tag);
   all_.past.note(
-      all_.time.now(),
-      [&] { return name_of(one) + ": token " + std::to_string(index) + " is " + std::to_string(id); }, 9, index, id);
+      all_.time.now(), [&] { return name_of(one) + ": token " + std::to_string(index) + " is " + std::to_string(id); },
+      9, index, id);
   if (one.told)
     all_.past.violate(all_.time.now(), "one end", name_of(one) + " gets a token after its end");
   if (one.front_knows)
-    all_.past.violate(all_.time.now(), "a cancel holds", name_of(one) + " gets a token after the front has taken its cancel");
+    all_.past.violate(all_.time.now(), "a cancel holds",
+                      name_of(one) + " gets a token after the front has taken its cancel");
   if (index != one.got.size())
-    all_.past.violate(all_.time.now(), "no gap", name_of(one) + " gets token " + std::to_string(index) + " after " +
-                                                     std::to_string(one.got.size()));
+    all_.past.violate(all_.time.now(), "no gap",
+                      name_of(one) + " gets token " + std::to_string(index) + " after " +
+                          std::to_string(one.got.size()));
   one.got.push_back(id);
   if (one.got.size() > one.alone.tokens.size() || one.alone.tokens[index] != id)
     all_.past.violate(all_.time.now(), "right answer",
@@ -260,10 +263,13 @@ void clients::finished(client_id client, std::uint64_t tag, finish_reason reason
     all_.past.violate(all_.time.now(), "one end", name_of(one) + " ends twice");
   one.told = true;
   if (one.front_knows && reason != finish_reason::cancelled)
-    all_.past.violate(all_.time.now(), "a cancel holds", name_of(one) + " ends otherwise after the front has taken its cancel");
+    all_.past.violate(all_.time.now(), "a cancel holds",
+                      name_of(one) + " ends otherwise after the front has taken its cancel");
   if (cause && !one.got.empty() &&
-      (cause->code == fault::transfer_failed || cause->code == fault::stale_grant || cause->code == fault::span_mismatch))
-    all_.past.violate(all_.time.now(), "right cause", name_of(one) + " has begun, and fails by what came before: " + to_string(*cause));
+      (cause->code == fault::transfer_failed || cause->code == fault::stale_grant ||
+       cause->code == fault::span_mismatch))
+    all_.past.violate(all_.time.now(), "right cause",
+                      name_of(one) + " has begun, and fails by what came before: " + to_string(*cause));
   const bool whole = reason == finish_reason::stop || reason == finish_reason::length;
   if (whole && (one.got != one.alone.tokens || one.alone.not_finite))
     all_.past.violate(all_.time.now(), "right answer",
@@ -298,7 +304,8 @@ void clients::refused(client_id client, std::uint64_t tag, const failure& why) {
 /// By its deadline, and what a stopped or slow front needs to say so.
 void clients::check_in_time(const asked_question& one) {
   const bool front_was_well = nothing_late_ && !all_.judge.was_hurt(all_.plan().front());
-  if ((!all_.stormy || front_was_well) && all_.time.now() - one.since > all_.ms(all_.spec().timeouts.request_ms) * 11 / 10 + 1s)
+  if ((!all_.stormy || front_was_well) &&
+      all_.time.now() - one.since > all_.ms(all_.spec().timeouts.request_ms) * 11 / 10 + 1s)
     all_.past.violate(all_.time.now(), "in time", name_of(one) + " ends after its deadline");
 }
 
@@ -315,9 +322,8 @@ std::size_t clients::failed() const {
 }
 
 std::size_t clients::answered() const {
-  return static_cast<std::size_t>(std::ranges::count_if(questions_, [](const auto& one) {
-    return one.told && !one.failed && !one.was_refused && !one.withdrawn;
-  }));
+  return static_cast<std::size_t>(std::ranges::count_if(
+      questions_, [](const auto& one) { return one.told && !one.failed && !one.was_refused && !one.withdrawn; }));
 }
 
 std::string clients::open() const {

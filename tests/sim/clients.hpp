@@ -55,10 +55,10 @@ private:
     bool gone = false; ///< the client has left
     bool withdrawn = false;
     bool front_knows = false; ///< of its withdrawal, or that its client has left
-    bool half = false;   ///< its pictures never come whole
-    bool told = false;   ///< by the front that it has ended
-    bool ended = false;  ///< for its client
-    bool failed = false; ///< by the front, with a cause
+    bool half = false;        ///< its pictures never come whole
+    bool told = false;        ///< by the front that it has ended
+    bool ended = false;       ///< for its client
+    bool failed = false;      ///< by the front, with a cause
     bool was_refused = false;
     std::string why;
   };

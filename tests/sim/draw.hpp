@@ -33,7 +33,8 @@ public:
     auto span = mean.count() / 2;
     for (auto rest = bits >> 32; (rest & 1) != 0 && span < mean.count() * 8; rest >>= 1)
       span *= 2;
-    return protocols::duration{mean.count() / 16 + static_cast<std::int64_t>(((bits & 0xFFFF) * static_cast<std::uint64_t>(span)) >> 16)};
+    return protocols::duration{mean.count() / 16 +
+                               static_cast<std::int64_t>(((bits & 0xFFFF) * static_cast<std::uint64_t>(span)) >> 16)};
   }
   /// A generator of its own for one part, so that what one part draws does not shift what another does.
   draw split(std::uint64_t part) noexcept { return draw{mix(next(), part)}; }

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <numeric>
 
-#include "protocols/invariant.hpp"
 #include "protocols/cluster/recovery_deadlines.hpp"
+#include "protocols/invariant.hpp"
 #include "protocols/serve/roles.hpp"
 #include "words.hpp"
 
@@ -82,7 +82,8 @@ void draw_pools(draw& dice, cluster_spec& spec, std::uint32_t ranks_max) {
 void draw_limits(draw& dice, cluster_spec& spec) {
   auto& bounds = spec.limits;
   bounds.in_flight_max = static_cast<std::uint32_t>(dice.between(1, 12));
-  bounds.kv_tokens_max = limits::kv_block_tokens * static_cast<std::uint32_t>(dice.between(8, dice.below(2) == 0 ? 24 : 96));
+  bounds.kv_tokens_max =
+      limits::kv_block_tokens * static_cast<std::uint32_t>(dice.between(8, dice.below(2) == 0 ? 24 : 96));
   if (dice.below(24) == 0)
     bounds.kv_tokens_max = limits::kv_block_tokens * 400; // prompts of several pieces
   bounds.batch_max = static_cast<std::uint32_t>(dice.between(1, 8));
@@ -92,7 +93,9 @@ void draw_limits(draw& dice, cluster_spec& spec) {
 
 void draw_timeouts(draw& dice, cluster_spec& spec) {
   auto& t = spec.timeouts;
-  const auto ms = [&](std::uint32_t first, std::uint32_t last) { return static_cast<std::uint32_t>(dice.between(first, last)); };
+  const auto ms = [&](std::uint32_t first, std::uint32_t last) {
+    return static_cast<std::uint32_t>(dice.between(first, last));
+  };
   t.heartbeat_ms = ms(20, 200);
   t.suspect_ms = t.heartbeat_ms + ms(100, 1000);
   t.kill_ms = t.suspect_ms + ms(100, 2000);

@@ -51,8 +51,9 @@ ingest_machine::options ingest_options(const sim_cluster& of) {
 } // namespace
 
 front_desk::front_desk(process& rank)
-    : rank_(rank), machine_(rank.all.plan(), front_options(rank.all.cluster)), sessions_(session_options(rank.all.cluster)),
-      ingest_(ingest_options(rank.all.cluster)), stops_(limits::readers), reads_(limits::readers) {}
+    : rank_(rank), machine_(rank.all.plan(), front_options(rank.all.cluster)),
+      sessions_(session_options(rank.all.cluster)), ingest_(ingest_options(rank.all.cluster)), stops_(limits::readers),
+      reads_(limits::readers) {}
 
 void front_desk::start() {
   rank_.wake(actors::tick_period, [this] { tick(); });
@@ -160,7 +161,8 @@ void front_desk::read(std::uint32_t reader, ingest_machine::ticket of) {
   ingest_machine::effects out;
   if (const auto which = ingest_.on_read(reader, rank_.now(), out)) {
     if (*which != of)
-      return rank_.all.past.violate(rank_.all.time.now(), "own reader", "a reader is given a question before it is done with the last");
+      return rank_.all.past.violate(rank_.all.time.now(), "own reader",
+                                    "a reader is given a question before it is done with the last");
     const auto request = tickets_.extract(*which).mapped();
     rank_.hand(thread::front, [this, request] { ingested(request, std::nullopt); });
   }
@@ -222,11 +224,11 @@ void front_desk::perform(front_machine::effects what) {
   for (auto& effect : what) {
     if (auto* const message = std::get_if<send_message>(&effect)) {
       if (const auto* const work = std::get_if<submit>(&message->body))
-        if (const auto known = machine_.request_of(work->request); known && ++attempts_[*known] > limits::request_attempts_max)
+        if (const auto known = machine_.request_of(work->request);
+            known && ++attempts_[*known] > limits::request_attempts_max)
           rank_.all.past.violate(rank_.all.time.now(), "attempts", "a request is tried again and again");
       rank_.serves->deliver(serve_role::front, std::move(*message));
-    }
-    else if (const auto* const pixels = std::get_if<front_machine::write_pixels>(&effect))
+    } else if (const auto* const pixels = std::get_if<front_machine::write_pixels>(&effect))
       write_pixels(*pixels, refused);
     else if (const auto* const token = std::get_if<front_machine::emit_token>(&effect)) {
       const auto& one = questions_.at(token->request);

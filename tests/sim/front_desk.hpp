@@ -14,7 +14,8 @@
 
 namespace troupe::sim {
 
-/// The front's roles: sessions, ingest and the ledger of requests, joined as `front_actor` and `ingest_actor` join them.
+/// The front's roles: sessions, ingest and the ledger of requests, joined as `front_actor` and `ingest_actor` join
+/// them.
 class front_desk {
 public:
   explicit front_desk(process& rank);
@@ -39,7 +40,7 @@ private:
     std::uint64_t tag = 0;
     std::size_t number = 0; ///< of `clients`
     protocols::time_point since;
-    std::optional<protocols::ingest_machine::ticket> reading;
+    std::optional<protocols::ingest_machine::ticket> reading = {};
     bool unwanted = false;
   };
 

@@ -20,7 +20,8 @@ bytes frame_of(const edge_end& end, cache_epoch decided_in, const Message& messa
   encode_payload(message, out);
   const auto payload = std::span<const std::byte>{out}.subspan(limits::frame_header_bytes);
   header_bytes header;
-  encode_header(end.ends.stamp({.type = Message::type, .epoch = decided_in}, end.sent, payload.size()), payload, header);
+  encode_header(end.ends.stamp({.type = Message::type, .epoch = decided_in}, end.sent, payload.size()), payload,
+                header);
   std::copy(header.begin(), header.end(), out.begin());
   return out;
 }
@@ -113,9 +114,10 @@ void close_lanes_of(process& gone) {
   for (const auto& rank : all.ranks)
     if (rank && rank->running && rank.get() != &gone)
       for (const bool tokens : {false, true})
-        rank->reach(all.time.now() + all.delay(all.sky.frame), [at = rank.get(), of = gone.self, born = gone.born, tokens] {
-          close(*at, of, born, tokens, {fault::peer_gone, "it has ended"});
-        });
+        rank->reach(all.time.now() + all.delay(all.sky.frame),
+                    [at = rank.get(), of = gone.self, born = gone.born, tokens] {
+                      close(*at, of, born, tokens, {fault::peer_gone, "it has ended"});
+                    });
 }
 
 void send(process& from, rank_id to, cache_epoch decided_in, const serve_message& body, bool for_tokens) {
@@ -127,8 +129,10 @@ void send(process& from, rank_id to, cache_epoch decided_in, const serve_message
   if (const auto fits = end.ends.admit({.epoch = decided_in}); !fits)
     return all.past.note(
         all.time.now(),
-        [&] { return from.label + " drops a message to " + all.plan().rank(to).label + ": " + to_string(fits.error()); }, 12,
-        from.self.value, to.value);
+        [&] {
+          return from.label + " drops a message to " + all.plan().rank(to).label + ": " + to_string(fits.error());
+        },
+        12, from.self.value, to.value);
   ++end.sent;
   auto frame = std::visit([&](const auto& message) { return frame_of(end, decided_in, message); }, body);
   all.past.note(
@@ -145,7 +149,8 @@ void send(process& from, rank_id to, cache_epoch decided_in, const serve_message
     all.judge.on_hurt(from.self);
     all.judge.on_hurt(to);
     all.past.say(all.time.now(), "that frame is lost");
-    if (auto* const peer = all.at(to); peer != nullptr && peer->born == end.ends.peer_born) // the next heartbeat shows it
+    if (auto* const peer = all.at(to);
+        peer != nullptr && peer->born == end.ends.peer_born) // the next heartbeat shows it
       peer->reach(all.time.now() + all.ms(all.spec().timeouts.heartbeat_ms),
                   [peer, of = from.self, born = from.born, for_tokens] {
                     const auto lane = peer->edges.find({of, for_tokens});

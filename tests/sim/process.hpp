@@ -23,7 +23,18 @@ class serve_node;
 class rank_main;
 
 /// What runs beside each other in a rank. What is posted to one of them is done in order.
-enum class thread : std::uint8_t { main, engine, front, ingest, encode, prefill, decode, encode_steps, prefill_steps, decode_steps };
+enum class thread : std::uint8_t {
+  main,
+  engine,
+  front,
+  ingest,
+  encode,
+  prefill,
+  decode,
+  encode_steps,
+  prefill_steps,
+  decode_steps
+};
 inline constexpr std::size_t threads = 10;
 
 /// This end of the lane to a peer.
@@ -31,9 +42,9 @@ struct edge_end {
   fabric::edge ends;
   std::uint64_t sent = 0;
   std::uint64_t received = 0;
-  protocols::time_point last; ///< arrival of the newest frame of this end at the other
+  protocols::time_point last = {}; ///< arrival of the newest frame of this end at the other
   bool open = true;
-  std::vector<std::vector<std::byte>> waiting; ///< frames that came before the lane was taken
+  std::vector<std::vector<std::byte>> waiting = {}; ///< frames that came before the lane was taken
 };
 
 /// A peer whose memory this rank may write.

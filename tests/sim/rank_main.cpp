@@ -305,7 +305,8 @@ void rank_main::connect(const lane_name& which) {
                if (work == works_ && work_ && work_->connected == step && work_->asked)
                  fail_edges(which.peer, {fault::timeout, "it does not answer"});
              });
-  const hello said{.shown = {}, .nonce = {}, .channel = which.channel, .group = which.group, .build = {}, .capabilities = {}};
+  const hello said{
+      .shown = {}, .nonce = {}, .channel = which.channel, .group = which.group, .build = {}, .capabilities = {}};
   peer->reach(all.time.now() + all.delay(all.sky.frame), [this, which, peer, said, refuse, answer] {
     if (!rank_.running)
       return;

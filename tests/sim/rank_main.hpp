@@ -16,11 +16,11 @@ namespace troupe::sim {
 /// What the supervisor orders, and what a rank tells it.
 using life_order = std::variant<protocols::roster, protocols::verdict, protocols::proceed, protocols::shutdown,
                                 protocols::lost, protocols::rejoin, protocols::recovered>;
-using life_report = std::variant<protocols::joined, protocols::agree, protocols::progress, protocols::rejoined,
-                                 protocols::error>;
+using life_report =
+    std::variant<protocols::joined, protocols::agree, protocols::progress, protocols::rejoined, protocols::error>;
 
-/// The main thread of a rank, as `rank_main` and `rank_runtime` run it: its life, its edges, its watchdog. While it makes
-/// edges it takes no other order, but for those that end a rejoin.
+/// The main thread of a rank, as `rank_main` and `rank_runtime` run it: its life, its edges, its watchdog. While it
+/// makes edges it takes no other order, but for those that end a rejoin.
 class rank_main {
 public:
   explicit rank_main(process& rank);

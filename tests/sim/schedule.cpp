@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 
 #include "clients.hpp"
+#include "links.hpp"
 #include "protocols/invariant.hpp"
 #include "protocols/serve/roles.hpp"
-#include "links.hpp"
 #include "serve_node.hpp"
 #include "supervisor.hpp"
 #include "world.hpp"
@@ -68,9 +68,8 @@ void watch_weather(world& all) {
       all.judge.on_hurt(rank->self);
       rank->stop_for(pause);
       all.past.note(
-          all.time.now(),
-          [&] { return rank->label + fmt::format(" is stopped for {} ms", pause.count() / 1'000'000); }, 20,
-          rank->self.value);
+          all.time.now(), [&] { return rank->label + fmt::format(" is stopped for {} ms", pause.count() / 1'000'000); },
+          20, rank->self.value);
     }
     const bool front = all.plan().is_front(rank->self);
     if (all.dice.chance(front ? all.sky.crash / 16 : all.sky.crash)) {
@@ -82,7 +81,8 @@ void watch_weather(world& all) {
       const auto [peer, tokens] = lane->first;
       all.judge.on_hurt(rank->self);
       all.judge.on_hurt(peer);
-      all.past.say(all.time.now(), "the lane between " + rank->label + " and " + all.plan().rank(peer).label + " breaks");
+      all.past.say(all.time.now(),
+                   "the lane between " + rank->label + " and " + all.plan().rank(peer).label + " breaks");
       cut_lane(*rank, peer, tokens, {fault::peer_gone, "the lane broke"});
     }
   }
@@ -126,39 +126,45 @@ bool nobody_runs(const world& all) {
   return std::ranges::none_of(all.ranks, [](const auto& rank) { return rank && rank->running; });
 }
 
-/// After the faults: the cluster is ready again or has ended; everything ends, nothing is kept, and the next question is
-/// answered; told to stop, everybody leaves.
+/// After the faults: the cluster is ready again or has ended; everything ends, nothing is kept, and the next question
+/// is answered; told to stop, everybody leaves.
 void check_liveness(world& all, std::uint64_t& events) {
   healing phase{all, events};
   const auto over = [&] { return all.boss->ended().has_value(); };
-  if (!phase.await("ready or ended", [&] { return over() || all.boss->current() == life_machine::state::ready; },
-                   [] { return "the cluster neither serves nor ends"; }))
+  if (!phase.await(
+          "ready or ended", [&] { return over() || all.boss->current() == life_machine::state::ready; },
+          [] { return "the cluster neither serves nor ends"; }))
     return;
-  phase.await("every question ends", [&] { return all.users->all_ended(); },
-              [&] { return all.users->open() + " never end(s); " + held_by(all); });
+  phase.await(
+      "every question ends", [&] { return all.users->all_ended(); },
+      [&] { return all.users->open() + " never end(s); " + held_by(all); });
   if (!all.stormy && !over() && !all.past.violated()) { // what nobody wants any more is let go soon, and by no deadline
     run_until(all, all.time.now() + 2s + all.sky.compute * 100, events);
     if (const auto kept = held_by(all); !kept.empty())
       all.past.violate(all.time.now(), "nothing is kept long", kept);
   }
   if (!over()) {
-    phase.await("nothing is kept", [&] { return over() || held_by(all).empty(); }, [&] { return held_by(all); });
+    phase.await(
+        "nothing is kept", [&] { return over() || held_by(all).empty(); }, [&] { return held_by(all); });
     run_until(all, all.time.now() + limits::slot_quarantine * 5 / 4 + 1s, events); // what rests may rest to its end
     const auto failed = all.users->failed();
     for (int i = 0; i < 4 && !all.past.violated(); ++i) {
       all.users->ask_one();
-      phase.await("healed, it answers", [&] { return all.users->all_ended(); },
-                  [&] { return all.users->open() + " never end(s); " + held_by(all); });
+      phase.await(
+          "healed, it answers", [&] { return all.users->all_ended(); },
+          [&] { return all.users->open() + " never end(s); " + held_by(all); });
     }
     const auto cells = std::max({all.plan().cells_of(serve_role::prefill).size(),
                                  all.plan().cells_of(serve_role::decode).size(), std::size_t{1}});
     for (std::size_t i = 0; i < cells && !all.past.violated(); ++i)
       all.users->ask_whole();
-    phase.await("healed, it answers", [&] { return all.users->all_ended(); },
-                [&] { return all.users->open() + " never end(s); " + held_by(all); });
+    phase.await(
+        "healed, it answers", [&] { return all.users->all_ended(); },
+        [&] { return all.users->open() + " never end(s); " + held_by(all); });
     if (!over() && all.users->failed() > failed)
       all.past.violate(all.time.now(), "healed, it answers", "a question fails when nothing is wrong any more");
-    phase.await("nothing is kept", [&] { return over() || held_by(all).empty(); }, [&] { return held_by(all); });
+    phase.await(
+        "nothing is kept", [&] { return over() || held_by(all).empty(); }, [&] { return held_by(all); });
     if (!over() && !all.past.violated())
       all.boss->stop("the run is over");
     phase.await("told to stop, it ends", over, [] { return "the cluster does not end"; });
@@ -166,7 +172,8 @@ void check_liveness(world& all, std::uint64_t& events) {
         all.boss->ended()->how != life_machine::outcome::rank_failed)
       all.past.violate(all.time.now(), "told to stop, it ends", all.boss->ended()->cause);
   }
-  phase.await("nobody is left", [&] { return nobody_runs(all); }, [] { return "a rank runs on without a cluster"; });
+  phase.await(
+      "nobody is left", [&] { return nobody_runs(all); }, [] { return "a rank runs on without a cluster"; });
 }
 
 } // namespace
@@ -209,8 +216,8 @@ std::string describe_schedule(const schedule_options& options) {
   const auto& sky = run.sky;
   words += fmt::format("late {} by {} ms, pause {} for {} ms, crash {}, cut {}, lost frames {}, failed writes {}, "
                        "cancel {}, leave {}, half {}, flood {}; bulk {}, in flight {}, rows {}, pixels {}, kv {}",
-                       sky.late, sky.late_by.count() / 1'000'000, sky.pause, sky.pause_for.count() / 1'000'000, sky.crash,
-                       sky.cut, sky.lost_frame, sky.failed_write, sky.cancel, sky.leave, sky.half, sky.flood,
+                       sky.late, sky.late_by.count() / 1'000'000, sky.pause, sky.pause_for.count() / 1'000'000,
+                       sky.crash, sky.cut, sky.lost_frame, sky.failed_write, sky.cancel, sky.leave, sky.half, sky.flood,
                        run.cluster.spec.lanes.bulk == bulk_lane::fabric ? "fabric" : "shared memory",
                        run.cluster.spec.limits.in_flight_max, run.cluster.spec.limits.row_slots,
                        run.cluster.spec.limits.pixel_slots, run.cluster.spec.limits.kv_tokens_max);

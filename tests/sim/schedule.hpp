@@ -17,7 +17,7 @@ struct schedule_options {
   std::uint32_t questions_max = 24;
   bool calm = false; ///< nothing goes wrong
   bool tells = false;
-  std::optional<protocols::cluster_spec> spec; ///< none: drawn
+  std::optional<protocols::cluster_spec> spec = {}; ///< none: drawn
 };
 
 struct schedule_result {

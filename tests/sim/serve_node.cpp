@@ -5,9 +5,9 @@
 #include "gpu/models/kv_writes.hpp"
 #include "links.hpp"
 #include "protocols/cluster/validate_epoch.hpp"
+#include "protocols/serve/message_partners.hpp"
 #include "protocols/serve/roles.hpp"
 #include "protocols/serve/serve_message.hpp"
-#include "protocols/serve/message_partners.hpp"
 #include "protocols/serve/validate_message.hpp"
 #include "transfers.hpp"
 #include "world.hpp"
@@ -80,15 +80,16 @@ void serve_node::make_encode(const cell_plan& cell) {
     made.member.emplace(cell);
     return;
   }
-  made.leader.emplace(rank.all.plan(), cell.id,
-                      encode_machine::options{.front = rank.all.plan().front(),
-                                              .born = rank.born,
-                                              .pixel_slots = spec.limits.pixel_slots,
-                                              .row_slots = spec.limits.row_slots,
-                                              .row_elements = facts.row_elements(),
-                                              .row_slot_tokens = facts.picture_tokens_max(),
-                                              .room_deadline = rank.all.ms(spec.timeouts.room_ms),
-                                              .rooms_max = spec.limits.role_requests_max() * limits::pictures_per_request_max});
+  made.leader.emplace(
+      rank.all.plan(), cell.id,
+      encode_machine::options{.front = rank.all.plan().front(),
+                              .born = rank.born,
+                              .pixel_slots = spec.limits.pixel_slots,
+                              .row_slots = spec.limits.row_slots,
+                              .row_elements = facts.row_elements(),
+                              .row_slot_tokens = facts.picture_tokens_max(),
+                              .room_deadline = rank.all.ms(spec.timeouts.room_ms),
+                              .rooms_max = spec.limits.role_requests_max() * limits::pictures_per_request_max});
 }
 
 void serve_node::make_prefill(const cell_plan& cell) {
@@ -303,7 +304,8 @@ void serve_node::written(transfer_kind kind, room_id room, std::uint32_t part, r
   if (kind == serve_transfer::pixels)
     return rank.hand(thread::front, [=, this] { front->written(room, outcome); });
   if (kind == serve_transfer::rows)
-    return rank.hand(thread::encode, [=, this] { perform(encode_->leader->on_written(room, part, outcome, rank.now())); });
+    return rank.hand(thread::encode,
+                     [=, this] { perform(encode_->leader->on_written(room, part, outcome, rank.now())); });
   rank.hand(thread::prefill, [=, this] { perform(prefill_->member->on_written(room, part, outcome, rank.now())); });
 }
 
@@ -316,7 +318,8 @@ void serve_node::arrived_write(transfer_kind kind, rank_id from, room_id room) {
         perform(encode_->member->on_pixels(room));
     });
   if (kind == serve_transfer::rows)
-    return rank.hand(thread::prefill, [=, this] { perform(prefill_->member->on_rows_arrived(room, from, rank.now())); });
+    return rank.hand(thread::prefill,
+                     [=, this] { perform(prefill_->member->on_rows_arrived(room, from, rank.now())); });
   rank.hand(thread::decode, [=, this] { perform(decode_->member->on_kv_arrived(room, from, rank.now())); });
 }
 
@@ -422,8 +425,8 @@ void serve_node::hear_step(role_kind role, const step_machine::effect& effect) {
     else
       perform(decode_->leader->on_vote(voted->request, voted->minimum, now));
   } else if (const auto* const first = std::get_if<step_machine::first_token>(&effect))
-    perform(prefill_->leader->on_prefilled(first->request, first->id, first->position_delta, first->digest,
-                                           first->ended));
+    perform(
+        prefill_->leader->on_prefilled(first->request, first->id, first->position_delta, first->digest, first->ended));
   else if (const auto* const left = std::get_if<step_machine::left_batch>(&effect))
     perform(decode_->leader->on_left(left->request, now));
   else if (const auto* const given_up = std::get_if<step_machine::given_up>(&effect)) {

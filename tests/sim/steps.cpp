@@ -128,8 +128,7 @@ void executor::begin(const mesh_plan& plan) {
   if (plan.kind == plan_kind::vote)
     for (const auto room : plan.rooms) {
       const auto known = board_.find(room);
-      outcome_.votes.push_back(
-          static_cast<std::int32_t>(known == board_.end() ? admission::failed : known->second));
+      outcome_.votes.push_back(static_cast<std::int32_t>(known == board_.end() ? admission::failed : known->second));
     }
   if (const auto begun = machine_.begin(plan); !begun)
     return fail(begun.error());
@@ -163,8 +162,8 @@ void executor::enter(const mesh_plan& plan) {
       all.time.now(),
       [&] {
         static constexpr const char* kinds[] = {"", "warm", "vote", "encode", "prefill", "decode", "stop"};
-        return std::string{name(cell.role)} + " cell of " + rank.label + " begins call " + std::to_string(plan.call.value) +
-               " (" + kinds[static_cast<int>(plan.kind)] + ")";
+        return std::string{name(cell.role)} + " cell of " + rank.label + " begins call " +
+               std::to_string(plan.call.value) + " (" + kinds[static_cast<int>(plan.kind)] + ")";
       },
       5, cell.id.value, plan.call.value, static_cast<int>(plan.kind));
   const auto compute = plan.kind == plan_kind::vote ? all.sky.frame : all.sky.compute;

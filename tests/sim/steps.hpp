@@ -27,8 +27,8 @@ struct cell_company {
   std::map<protocols::call_id, cell_call> calls;
 };
 
-/// The executor of one cell on one rank: takes orders, steps as `step_machine` says, computes over the simulated memory.
-/// Threads: the rank's thread of these steps.
+/// The executor of one cell on one rank: takes orders, steps as `step_machine` says, computes over the simulated
+/// memory. Threads: the rank's thread of these steps.
 class executor {
 public:
   executor(process& rank, const protocols::cell_plan& cell, std::uint32_t steps_ahead);

@@ -77,7 +77,10 @@ void supervisor::take(rank_id from, const life_report& what) {
       return life_.on_rejoined(from, *said, now);
     const auto& said = std::get<error>(what);
     all_.past.note(
-        now, [&] { return all_.plan().rank(from).label + " tells the supervisor: " + said.message + " (" + said.where + ")"; },
+        now,
+        [&] {
+          return all_.plan().rank(from).label + " tells the supervisor: " + said.message + " (" + said.where + ")";
+        },
         31, from.value, said.code);
     return life_.on_error(from, said, now);
   }();
@@ -150,10 +153,12 @@ void supervisor::perform(const life_machine::effects& what) {
     } else if (const auto* const line = std::get_if<life_machine::report>(&effect))
       all_.past.say(now, "supervisor: " + line->line);
     else if (const auto* const shown = std::get_if<life_machine::news>(&effect))
-      all_.past.note(now, [&] { return "supervisor: " + shown->line; }, 32);
+      all_.past.note(
+          now, [&] { return "supervisor: " + shown->line; }, 32);
     else if (std::holds_alternative<life_machine::cluster_ready>(effect)) {
       was_ready_ = true;
-      all_.past.note(now, [] { return std::string{"the cluster is ready"}; }, 33);
+      all_.past.note(
+          now, [] { return std::string{"the cluster is ready"}; }, 33);
       all_.on_ready();
     } else if (const auto* const late = std::get_if<life_machine::kill_ranks>(&effect)) {
       for (const auto rank : late->ranks)

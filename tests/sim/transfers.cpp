@@ -50,7 +50,8 @@ void tell_end(const going_pointer& write, result<void> outcome) {
       all.time.now(),
       [&] {
         return from->label + ": write of room " + std::to_string(write->what.room.value) + " to " +
-               all.plan().rank(write->what.to).label + (outcome ? " delivered" : " ended: " + to_string(outcome.error()));
+               all.plan().rank(write->what.to).label +
+               (outcome ? " delivered" : " ended: " + to_string(outcome.error()));
       },
       3, from->self.value, write->what.room.value, outcome.has_value());
   if (outcome)
@@ -66,8 +67,8 @@ void land(const going& write, std::size_t first, std::size_t last) {
     const auto& piece = write.what.pieces[i];
     if (!write.ended || write.what.source != area::kv_prefill) // what fails late is read by nobody there
       all.judge.on_reading(*write.from, write.what.source, piece.source_offset, write.what.room);
-    all.judge.on_landing(write.from->self, write.what.to, write.target_born, write.what.target, target, piece.target_offset, piece.bytes,
-                         write.what.room);
+    all.judge.on_landing(write.from->self, write.what.to, write.target_born, write.what.target, target,
+                         piece.target_offset, piece.bytes, write.what.room);
     std::copy_n(source.units.begin() + static_cast<std::ptrdiff_t>(piece.source_offset / source.unit_bytes),
                 piece.bytes / source.unit_bytes,
                 target.units.begin() + static_cast<std::ptrdiff_t>(piece.target_offset / target.unit_bytes));

@@ -12,8 +12,8 @@ namespace troupe::sim {
 using namespace protocols;
 
 world::world(std::uint64_t seed, sim_cluster of, const weather& how, bool tells)
-    : cluster(std::move(of)), sky(how), stormy(how.hinders()), dice(mix(seed, 0x3041D)), past(tells), judge(*this, how.late > 0), ranks(cluster.plan.ranks.size()),
-      users(std::make_unique<clients>(*this)) {}
+    : cluster(std::move(of)), sky(how), stormy(how.hinders()), dice(mix(seed, 0x3041D)), past(tells),
+      judge(*this, how.late > 0), ranks(cluster.plan.ranks.size()), users(std::make_unique<clients>(*this)) {}
 
 world::~world() = default;
 

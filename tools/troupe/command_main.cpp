@@ -40,6 +40,7 @@ Exit codes:
   troupe::tools::add_spec(troupe, chosen);
   troupe::tools::add_inject(troupe, chosen);
   troupe::tools::add_drill(troupe, chosen);
+  troupe::tools::add_sim(troupe, chosen);
   troupe::tools::add_rank(troupe, chosen);
 
   try {

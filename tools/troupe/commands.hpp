@@ -24,6 +24,7 @@ void add_down(CLI::App& troupe, action& chosen);
 void add_spec(CLI::App& troupe, action& chosen);
 void add_inject(CLI::App& troupe, action& chosen);
 void add_drill(CLI::App& troupe, action& chosen);
+void add_sim(CLI::App& troupe, action& chosen);
 /// What the supervisor starts; not for people, so not in the help.
 void add_rank(CLI::App& troupe, action& chosen);
 

@@ -1,0 +1,225 @@
+#include "batch.hpp"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <string_view>
+
+#include "protocols/invariant.hpp"
+
+namespace troupe::sim {
+
+namespace {
+
+using clock = std::chrono::steady_clock;
+
+constexpr auto schedule_deadline = std::chrono::seconds{60}; ///< a schedule takes milliseconds
+constexpr int look_ms = 100;
+
+struct failure_note {
+  std::atomic<bool> whole;
+  std::uint64_t seed;
+  std::array<char, 64> check;
+  std::array<char, 600> breach;
+};
+
+struct worker_note {
+  std::atomic<std::uint64_t> seed; ///< of the schedule under way
+  std::atomic<std::uint64_t> schedules;
+  std::atomic<std::uint64_t> steps;
+  std::atomic<std::uint64_t> questions;
+  std::atomic<std::uint64_t> answered;
+  std::atomic<std::uint64_t> virtual_ms;
+  std::atomic<std::uint64_t> slowest_seed;
+  std::atomic<std::uint64_t> slowest_us;
+};
+
+/// What all of the processes share.
+struct shared_notes {
+  std::atomic<std::uint64_t> next; ///< seed
+  std::atomic<bool> stop;
+  std::atomic<std::uint64_t> failed;
+  std::array<failure_note, failures_max> failures;
+  std::array<worker_note, 64> workers;
+};
+static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
+
+shared_notes* notes = nullptr;
+worker_note* mine = nullptr; ///< in a worker
+
+template <std::size_t Size>
+void write(std::array<char, Size>& to, std::string_view text) noexcept {
+  const auto length = std::min(text.size(), Size - 1);
+  std::memcpy(to.data(), text.data(), length);
+  to[length] = '\0';
+}
+
+void note_failure(std::uint64_t seed, std::string_view check, std::string_view breach) noexcept {
+  const auto place = notes->failed.fetch_add(1);
+  if (place >= failures_max)
+    return;
+  auto& one = notes->failures[place];
+  one.seed = seed;
+  write(one.check, check);
+  write(one.breach, breach);
+  one.whole = true;
+}
+
+void end_by_invariant(const char* label, const char* condition, const char* file, int line) noexcept {
+  std::array<char, 64> check{};
+  std::array<char, 600> breach{};
+  std::snprintf(check.data(), check.size(), "invariant %s", label);
+  std::snprintf(breach.data(), breach.size(), "%s (%s:%d)", condition, file, line);
+  note_failure(mine->seed, check.data(), breach.data());
+  ::_exit(0);
+}
+
+void work(const batch_options& options, std::uint64_t end) {
+  protocols::end_broken_invariants_by(end_by_invariant);
+  while (!notes->stop) {
+    auto each = options.each;
+    each.seed = notes->next.fetch_add(1);
+    if (each.seed >= end)
+      return;
+    mine->seed = each.seed;
+    const auto began = clock::now();
+    const auto outcome = run_schedule(each);
+    const auto us =
+        static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(clock::now() - began).count());
+    if (us > mine->slowest_us) {
+      mine->slowest_us = us;
+      mine->slowest_seed = each.seed;
+    }
+    ++mine->schedules;
+    mine->steps += outcome.steps;
+    mine->questions += outcome.questions;
+    mine->answered += outcome.answered;
+    mine->virtual_ms += static_cast<std::uint64_t>(outcome.lasted.count() / 1'000'000);
+    if (!outcome.good())
+      note_failure(each.seed, outcome.check, outcome.breach);
+  }
+}
+
+struct process_of_worker {
+  pid_t pid = -1;
+  std::uint64_t seed = 0; ///< last seen
+  clock::time_point since;
+};
+
+void start(process_of_worker& one, std::size_t place, const batch_options& options, std::uint64_t end) {
+  one.pid = ::fork();
+  one.since = clock::now();
+  if (one.pid != 0)
+    return;
+  mine = &notes->workers[place];
+  work(options, end);
+  ::_exit(1); // by itself: there is nothing left to do
+}
+
+/// False: it has nothing left to do.
+bool look_after(process_of_worker& one, std::size_t place, const batch_options& options, std::uint64_t end) {
+  const auto& note = notes->workers[place];
+  if (one.seed != note.seed) {
+    one.seed = note.seed;
+    one.since = clock::now();
+  } else if (clock::now() - one.since > schedule_deadline) {
+    note_failure(one.seed, "an end", "the schedule does not end");
+    ::kill(one.pid, SIGKILL);
+    one.since = clock::now();
+  }
+  int status = 0;
+  if (::waitpid(one.pid, &status, WNOHANG) != one.pid)
+    return true;
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 1)
+    return false;
+  if (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL)
+    note_failure(one.seed, "no crash", std::string{"signal "} + std::to_string(WTERMSIG(status)));
+  start(one, place, options, end);
+  return true;
+}
+
+batch_totals totals(std::size_t workers, clock::time_point began) {
+  batch_totals all;
+  for (std::size_t i = 0; i < workers; ++i) {
+    const auto& one = notes->workers[i];
+    all.schedules += one.schedules;
+    all.steps += one.steps;
+    all.questions += one.questions;
+    all.answered += one.answered;
+    all.virtual_seconds += static_cast<double>(one.virtual_ms) / 1e3;
+    if (const auto slowest = static_cast<double>(one.slowest_us) / 1e6; slowest > all.slowest_seconds) {
+      all.slowest_seconds = slowest;
+      all.slowest_seed = one.slowest_seed;
+    }
+  }
+  all.seconds = std::chrono::duration<double>(clock::now() - began).count();
+  all.failed = notes->failed;
+  for (const auto& each : notes->failures)
+    if (each.whole)
+      all.failures.push_back({each.seed, each.check.data(), each.breach.data()});
+  return all;
+}
+
+} // namespace
+
+batch_totals run_batch(const batch_options& options, const std::function<void(const batch_totals&)>& tell) {
+  void* const memory = ::mmap(nullptr, sizeof(shared_notes), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  TROUPE_ASSERT("memory", memory != MAP_FAILED);
+  notes = new (memory) shared_notes{};
+  notes->next = options.each.seed;
+  const auto end = options.schedules ? options.each.seed + *options.schedules : UINT64_MAX;
+  const auto began = clock::now();
+
+  std::vector<process_of_worker> workers(std::clamp<std::size_t>(options.workers, 1, notes->workers.size()));
+  for (std::size_t i = 0; i < workers.size(); ++i)
+    start(workers[i], i, options, end);
+  const auto count = workers.size();
+  std::vector<bool> done(count);
+  while (std::ranges::find(done, false) != done.end()) {
+    ::poll(nullptr, 0, look_ms);
+    for (std::size_t i = 0; i < count; ++i)
+      done[i] = done[i] || !look_after(workers[i], i, options, end);
+    if ((options.lasts && clock::now() - began >= *options.lasts) || notes->failed >= failures_max)
+      notes->stop = true;
+    tell(totals(count, began));
+  }
+  const auto all = totals(count, began);
+  ::munmap(memory, sizeof(shared_notes));
+  return all;
+}
+
+schedule_options shrink(schedule_options failing) {
+  const auto fails = [](const schedule_options& smaller) {
+    return run_batch({.each = smaller, .schedules = 1, .lasts = {}, .workers = 1}, [](const batch_totals&) {}).failed >
+           0;
+  };
+  for (const std::uint32_t questions : {1u, 2u, 3u, 5u, 8u, 13u}) {
+    auto smaller = failing;
+    smaller.questions_max = questions;
+    if (questions < failing.questions_max && fails(smaller)) {
+      failing = smaller;
+      break;
+    }
+  }
+  for (const std::uint32_t ranks : {3u, 4u, 5u, 6u, 8u, 10u}) {
+    auto smaller = failing;
+    smaller.ranks_max = ranks;
+    if (ranks < failing.ranks_max && !failing.spec && fails(smaller)) {
+      failing = smaller;
+      break;
+    }
+  }
+  return failing;
+}
+
+} // namespace troupe::sim

@@ -1,0 +1,51 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "schedule.hpp"
+
+namespace troupe::sim {
+
+/// Many schedules, in processes beside each other.
+struct batch_options {
+  schedule_options each; ///< its seed is the first
+  std::optional<std::uint64_t> schedules;
+  std::optional<std::chrono::seconds> lasts;
+  unsigned workers = 1;
+};
+
+struct failed_schedule {
+  std::uint64_t seed = 0;
+  std::string check;
+  std::string breach;
+};
+
+struct batch_totals {
+  std::uint64_t schedules = 0;
+  std::uint64_t steps = 0;
+  std::uint64_t questions = 0;
+  std::uint64_t answered = 0;
+  double virtual_seconds = 0;
+  double seconds = 0; ///< of the wall
+  std::uint64_t slowest_seed = 0;
+  double slowest_seconds = 0;
+  std::uint64_t failed = 0;
+  std::vector<failed_schedule> failures; ///< the first of them
+};
+
+/// Ends when so many schedules have run, the time has passed, or `failures_max` have failed. A schedule that breaks an
+/// invariant, crashes or does not end, ends its process; that counts as a failure of its seed, and another process goes
+/// on. `tell`: now and then. Call it from a process without threads.
+batch_totals run_batch(const batch_options& options, const std::function<void(const batch_totals&)>& tell);
+inline constexpr std::size_t failures_max = 16;
+
+/// The smallest bounds on ranks and questions with which a failing schedule's seed fails still; each is tried in a
+/// process of its own.
+schedule_options shrink(schedule_options failing);
+
+} // namespace troupe::sim

@@ -1,0 +1,139 @@
+#include <fmt/format.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "tests/sim/batch.hpp"
+#include "tests/sim/schedule.hpp"
+#include "tools/troupe/checked_spec.hpp"
+#include "tools/troupe/commands.hpp"
+#include "tools/troupe/text.hpp"
+
+namespace troupe::tools {
+namespace {
+
+struct sim_options {
+  std::string file;
+  std::uint64_t seed = 1;
+  std::optional<std::uint64_t> schedules;
+  std::optional<double> hours;
+  unsigned workers = 0;
+  std::uint32_t ranks = 12;
+  std::uint32_t questions = 24;
+  bool calm = false;
+  bool trace = false;
+};
+
+std::string replay_line(const sim_options& options, const sim::schedule_options& each) {
+  return fmt::format("troupe sim{} --seed {} --ranks {} --questions {}{} --trace",
+                     options.file.empty() ? "" : " " + options.file, each.seed, each.ranks_max, each.questions_max,
+                     each.calm ? " --calm" : "");
+}
+
+/// One schedule, told as a story.
+int tell_story(sim::schedule_options each) {
+  each.tells = true;
+  const auto outcome = sim::run_schedule(each);
+  print("{}\n\n", sim::describe_schedule(each));
+  for (const auto& line : outcome.story)
+    print("{}\n", line);
+  print("\n{} steps of {} ranks, {:.1f} s of virtual time, {} of {} questions answered, history {:016x}\n",
+        outcome.steps, outcome.ranks, std::chrono::duration<double>(outcome.lasted).count(), outcome.answered,
+        outcome.questions, outcome.hash);
+  if (outcome.good())
+    return static_cast<int>(base::exit_code::done);
+  return complain(base::exit_code::failed,
+                  fmt::format("seed {} breaks '{}': {}", each.seed, outcome.check, outcome.breach));
+}
+
+std::string progress_of(const sim::batch_totals& all) {
+  const auto seconds = std::max(all.seconds, 1e-3);
+  return fmt::format("{} schedules, {:.0f} a second, {:.0f} times real time, {} failed, slowest seed {} ({:.2f} s)",
+                     all.schedules, static_cast<double>(all.schedules) / seconds, all.virtual_seconds / seconds,
+                     all.failed, all.slowest_seed, all.slowest_seconds);
+}
+
+int run_many(const sim_options& options, const sim::schedule_options& each) {
+  sim::batch_options batch{.each = each, .schedules = options.schedules, .lasts = {}, .workers = options.workers};
+  if (options.hours)
+    batch.lasts = std::chrono::seconds{static_cast<std::int64_t>(*options.hours * 3600)};
+  else if (!batch.schedules)
+    batch.schedules = 1000;
+  if (batch.workers == 0)
+    batch.workers = std::max(1u, std::thread::hardware_concurrency());
+  sim::batch_totals all;
+  {
+    progress_line line;
+    std::uint64_t shown = 0;
+    all = sim::run_batch(batch, [&](const sim::batch_totals& so_far) {
+      if (const auto second = static_cast<std::uint64_t>(so_far.seconds);
+          second >= 2 && second != std::exchange(shown, second))
+        line.show(progress_of(so_far));
+    });
+  }
+  print("seeds from {}: {}\n", each.seed, progress_of(all));
+  print("{} steps, {} of {} questions answered\n", all.steps, all.answered, all.questions);
+  for (const auto& failed : all.failures) {
+    auto smaller = each;
+    smaller.seed = failed.seed;
+    print("\nseed {} breaks '{}': {}\n  {}\n", failed.seed, failed.check, failed.breach,
+          replay_line(options, sim::shrink(smaller)));
+  }
+  if (all.failed == 0)
+    return static_cast<int>(base::exit_code::done);
+  return complain(base::exit_code::failed, fmt::format("{} of {} schedules failed", all.failed, all.schedules));
+}
+
+int simulate(const sim_options& options) {
+  sim::schedule_options each{.seed = options.seed,
+                             .ranks_max = options.ranks,
+                             .questions_max = options.questions,
+                             .calm = options.calm,
+                             .tells = false,
+                             .spec = {}};
+  if (!options.file.empty()) {
+    const auto checked = check_spec(options.file);
+    if (!checked)
+      return complain(exit_code_of(checked.error().code), checked.error().what);
+    if (checked->loaded.spec.program != "serve")
+      return complain(base::exit_code::config, fmt::format("{}: simulated is the program serve, not {}", options.file,
+                                                           checked->loaded.spec.program));
+    each.spec = checked->loaded.spec;
+  }
+  return options.trace ? tell_story(each) : run_many(options, each);
+}
+
+} // namespace
+
+void add_sim(CLI::App& troupe, action& chosen) {
+  const auto options = std::make_shared<sim_options>();
+  auto* const command = troupe.add_subcommand("sim", "run clusters of the product's own machines in virtual time");
+  command->add_option("spec", options->file, "the cluster; default: one is drawn for each seed")->option_text("SPEC");
+  command->add_option("--seed", options->seed, "the first; it decides everything that is drawn; default: 1")
+      ->option_text("N");
+  command->add_option("--schedules", options->schedules, "so many seeds; default: 1000")->option_text("N");
+  command->add_option("--hours", options->hours, "for so long instead")
+      ->option_text("H")
+      ->check(CLI::PositiveNumber)
+      ->excludes("--schedules");
+  command->add_option("--workers", options->workers, "processes; default: one for each core")->option_text("N");
+  command->add_option("--ranks", options->ranks, "at most so many in a drawn cluster; default: 12")
+      ->option_text("N")
+      ->check(CLI::Range(3, 64));
+  command->add_option("--questions", options->questions, "at most so many of one schedule; default: 24")
+      ->option_text("N")
+      ->check(CLI::Range(1, 1000));
+  command->add_flag("--calm", options->calm, "nothing goes wrong");
+  command->add_flag("--trace", options->trace, "one schedule, told as a story");
+  command->footer("Examples:\n"
+                  "  troupe sim --schedules 10000\n"
+                  "  troupe sim deploy/drills/walk/cluster.json --hours 1\n"
+                  "  troupe sim --seed 17 --trace\n\n"
+                  "Exit codes: 0 all passed, 1 a schedule failed, 2 usage, 3 the spec cannot be used.");
+  command->callback([options, &chosen] { chosen = [options] { return simulate(*options); }; });
+}
+
+} // namespace troupe::tools
