@@ -40,13 +40,12 @@ actors::rank_actor::handlers counter_actor::make_handlers() {
 
 void counter_actor::perform(counter_machine::effects what) {
   for (auto& effect : what)
-    std::visit(base::overloaded{
-                   [this](send_tally& message) {
-                     tally_router.deliver(rank_, counter, message.to, message.body, epoch());
-                   },
-                   [this](counter_machine::add_up& order) { caf::anon_send(executor_, std::move(order)); },
-               },
-               effect);
+    std::visit(
+        base::overloaded{
+            [this](send_tally& message) { tally_router.deliver(rank_, counter, message.to, message.body, epoch()); },
+            [this](counter_machine::add_up& order) { caf::anon_send(executor_, std::move(order)); },
+        },
+        effect);
 }
 
 } // namespace troupe::tally

@@ -66,15 +66,14 @@ void teller_actor::on_count(const client_asks& letter) {
 
 void teller_actor::perform(teller_machine::effects what) {
   for (auto& effect : what)
-    std::visit(base::overloaded{
-                   [this](send_tally& message) {
-                     tally_router.deliver(rank_, teller, message.to, message.body, epoch());
-                   },
-                   [this](const teller_machine::write_numbers& numbers) { write(numbers); },
-                   [this](const teller_machine::end_question& ended) { end(ended); },
-                   [this](const teller_machine::drained&) { on_drained_(); },
-               },
-               effect);
+    std::visit(
+        base::overloaded{
+            [this](send_tally& message) { tally_router.deliver(rank_, teller, message.to, message.body, epoch()); },
+            [this](const teller_machine::write_numbers& numbers) { write(numbers); },
+            [this](const teller_machine::end_question& ended) { end(ended); },
+            [this](const teller_machine::drained&) { on_drained_(); },
+        },
+        effect);
 }
 
 void teller_actor::write(const teller_machine::write_numbers& what) {
