@@ -87,7 +87,8 @@ private:
     first_cause cause;
     rank_id from;  ///< who said so
     time_point by; ///< the end of the grace in which a better one may be seen
-    bool accused = false; ///< reported an error of its own, has not been seen to leave; else left or failed because of another
+    bool accused =
+        false; ///< reported an error of its own, has not been seen to leave; else left or failed because of another
   };
 
   first_cause make_cause(rank_id rank, std::string text) const;

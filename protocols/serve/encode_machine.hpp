@@ -81,7 +81,8 @@ public:
   std::size_t rooms() const noexcept { return rooms_.size(); }
   /// No picture is here, and every slot is free or with the front as a credit.
   bool at_rest() const noexcept {
-    return rooms_.empty() && pixels_.empty() && row_slots_.available() == row_slots_.size() && pixel_slots_.resting() == 0;
+    return rooms_.empty() && pixels_.empty() && row_slots_.available() == row_slots_.size() &&
+           pixel_slots_.resting() == 0;
   }
   bool ended(room_id room) const noexcept { return ended_.retired(room.value); }
   bool knows(room_id room) const noexcept { return rooms_.contains(room); }
