@@ -40,7 +40,7 @@ OPENS(life_order, life_machine, order_);
 OPENS(rank_heading, rank_life_machine, heading_);
 OPENS(restarts_of, restart_machine, restarts_);
 OPENS(parity_missing, parity_machine, missing_);
-OPENS(supervision_due, supervision_machine, due_);
+OPENS(supervision_heard, supervision_machine, suspicions_);
 OPENS(edge_begun, edge_machine, begun_);
 OPENS(judge_silence, liveness_judge, silent_for_);
 OPENS(plan_seen, collective_plan_machine, seen_);
@@ -150,7 +150,12 @@ TEST_CASE("D2, C2: the lives of a cluster and of a rank") {
 
   supervision_machine supervision{{{"a", "here"}}};
   ends_by(
-      "C24", supervision, [](supervision_machine& of) { inside(supervision_due{}, of) = at(1ms); },
+      "C24", supervision,
+      [](supervision_machine& of) {
+        auto& heard = inside(supervision_heard{}, of);
+        heard.resize(2);
+        heard.front().by = at(1ms);
+      },
       [](supervision_machine& of) { CHECK_FALSE(of.on_tick(at(0ms))); });
 
   liveness_judge judge{{.suspect = 1s, .silent = 2s, .look = 1s}};
@@ -258,7 +263,10 @@ TEST_CASE("K2, K3, F14, E16: the machines of the cells") {
       plan, decode_cell, {.front = front_rank, .kv_blocks = 4, .room_deadline = 1s, .requests_max = 4}};
   REQUIRE_FALSE(decode.on_reserve(reservation(), at(0ms)).empty());
   ends_by(
-      "F14", decode, [](decode_leader_machine& of) { inside(leader_early{}, of)[request_id{1}] = handover{}; },
+      "F14", decode,
+      [](decode_leader_machine& of) {
+        inside(leader_early{}, of)[request_id{1}] = {handover{}, at(1s)};
+      },
       [](decode_leader_machine& of) { of.on_tick(at(1ms)); });
 
   decode_member_machine blocks{plan, decode_cell, decode_rank, {.rooms_max = 4, .overlap = {{prefill_cell, {0, 1}}}}};
