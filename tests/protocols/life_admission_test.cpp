@@ -224,7 +224,7 @@ TEST_CASE("K14: a rank that stayed and cannot be reached is restarted with the n
   CHECK(told(out)[0].starts_with("rank 4 (prefill.0/t1) on h cannot be used: rank 1 (encode.0) on h says: peer_gone"));
   CHECK(killed_by(out) == std::vector{prefill_t0, prefill_t1});
 
-  // A newcomer that then cannot reach its fellow newcomer is at fault itself.
+  // Of two newcomers the one that its fellow cannot reach is at fault.
   for (const auto rank : {prefill_t0, prefill_t1})
     c.machine.on_end(rank, killed, at(11s));
   c.join({encode_0, prefill_t0, prefill_t1}, generation{3}, at(12s));
@@ -232,7 +232,52 @@ TEST_CASE("K14: a rank that stayed and cannot be reached is restarted with the n
   CHECK(c.machine.on_end(encode_0, lost_peer, at(12s)).empty());
   CHECK(c.machine.on_tick(at(12s) + limits::first_cause_grace - 1ns).empty());
   c.machine.on_tick(at(12s) + limits::first_cause_grace);
-  CHECK(c.machine.current() == life::state::aborting); // its one restart was its own death
+  CHECK(c.machine.current() == life::state::aborting); // its one restart was the one above
+  CHECK(c.machine.take_blamed()->rank == prefill_t1);
+}
+
+TEST_CASE("K14: an edge that breaks between two newcomers of one recovery fails their start, and they are lost again") {
+  company c{2};
+  const std::vector unit{prefill_t0, prefill_t1};
+  c.newcomer = prefill_t0;
+  c.return_of(unit, at(10s));
+  c.admit(c.all_but(unit), at(10s));
+
+  CHECK(c.complain(prefill_t0, prefill_t1, fault::peer_gone, "edge", at(11s)).empty());
+  CHECK(c.machine.on_tick(at(11s) + limits::first_cause_grace - 1ns).empty());
+  const auto out = c.machine.on_tick(at(11s) + limits::first_cause_grace);
+
+  REQUIRE(told(out).size() == 1);
+  CHECK(told(out)[0].starts_with("rank 4 (prefill.0/t1) on h cannot be used: rank 3 (prefill.0/t0) on h says: "
+                                 "peer_gone: no edge"));
+  CHECK(told(out)[0].ends_with("restart 2 of at most 2 in 60 s"));
+  CHECK(killed_by(out) == unit);
+  for (const auto rank : unit)
+    c.machine.on_end(rank, killed, at(12s));
+  c.join(unit, generation{3}, at(13s));
+  c.admit(c.all_but(unit), at(13s));
+  for (const auto state : {life_state::grouped, life_state::warm, life_state::ready})
+    c.reach(unit, state, at(14s));
+  CHECK(c.machine.current() == life::state::ready);
+}
+
+TEST_CASE("K14: what a rank that stayed says of an edge to the lost one's predecessor costs the newcomer nothing") {
+  company c;
+  SUBCASE("before the lost one has come back") {
+    c.machine.on_end(encode_0, killed, at(10s));
+  }
+  SUBCASE("before it is told to admit the newcomer") {
+    c.return_of({encode_0}, at(10s));
+  }
+  SUBCASE("while it admits the newcomer") {
+    c.return_of({encode_0}, at(10s));
+    c.take_order(c.all_but({encode_0}), at(10s));
+  }
+  REQUIRE(c.machine.current() == life::state::recovering);
+
+  CHECK(c.complain(prefill_t1, encode_0, fault::peer_gone, "edge", at(11s)).empty());
+  CHECK(c.machine.on_tick(at(11s) + limits::first_cause_grace).empty());
+  CHECK(c.machine.current() == life::state::recovering);
 }
 
 TEST_CASE("K14: a death that is seen within the grace explains why a rank could not be reached") {

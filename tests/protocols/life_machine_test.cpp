@@ -716,6 +716,38 @@ TEST_CASE("C43: a rank that gives no sign of life is put down and its cell start
   }
 }
 
+TEST_CASE(
+    "K14: of two edges that break at once the second is judged too, though its ends stay when the first is lost") {
+  recovery c;
+  const auto cut = [&](std::uint32_t from, std::uint32_t of, time_point now) {
+    return c.machine.on_error(rank_id{from},
+                              {.code = static_cast<std::uint16_t>(fault::peer_gone),
+                               .message = "edge is gone",
+                               .origin = rank_id{of},
+                               .call = {},
+                               .where = "edge",
+                               .request = {}},
+                              now);
+  };
+  CHECK(cut(0, 1, at(10s)).empty());
+  CHECK(cut(0, 3, at(10s + 100ms)).empty());
+  c.machine.on_tick(at(10s) + limits::first_cause_grace);
+  REQUIRE(c.machine.current() == life::state::recovering);
+  REQUIRE(c.machine.born(rank_id{3}) == generation{1});
+
+  CHECK(c.machine.on_tick(at(10s + 100ms) + limits::first_cause_grace - 1ns).empty());
+  const auto out = c.machine.on_tick(at(10s + 100ms) + limits::first_cause_grace);
+
+  CHECK(c.machine.current() == life::state::recovering);
+  CHECK(c.machine.take_blamed()->rank == rank_id{3});
+  REQUIRE_FALSE(out.empty());
+  CHECK(std::get<life::news>(out.front())
+            .line.starts_with("rank 3 (decode.0) on h cannot be used: rank 0 (front) on h says: peer_gone"));
+  for (const std::uint32_t rank : {1u, 2u})
+    CHECK(c.end(rank, killed, at(11s)).empty());
+  CHECK(c.end(3, killed, at(11s)) == effects{life::restart_ranks{{rank_id{1}, rank_id{2}, rank_id{3}}, generation{3}}});
+}
+
 TEST_CASE("A11: a rank that breaks the protocol of its control socket is to blame for it") {
   cluster c;
   c.start();

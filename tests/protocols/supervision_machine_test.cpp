@@ -144,3 +144,58 @@ TEST_CASE(
   CHECK(told.find("it said: executor_failed: out of memory") != told.npos);
   CHECK(told.find("last words") == told.npos);
 }
+
+TEST_CASE("C24, K14: what is said of a rank that stays is judged in its own grace, though another was lost meanwhile") {
+  auto supervision = three_ranks();
+  supervision.on_error(rank_id{0}, terminal(fault::timeout, "silent", rank_id{2}), rank_id{2}, life_state::ready,
+                       at(1s));
+  supervision.on_error(rank_id{0}, terminal(fault::peer_gone, "cut", rank_id{1}), rank_id{1}, life_state::ready,
+                       at(1s + 150ms));
+  REQUIRE(supervision.on_tick(at(1s + grace))->rank == rank_id{2});
+
+  supervision.begin_anew(std::vector{rank_id{2}});
+
+  CHECK_FALSE(supervision.on_tick(at(1s + grace)));
+  CHECK_FALSE(supervision.on_tick(at(1s + 150ms + grace - 1ns)));
+  const auto cause = supervision.on_tick(at(1s + 150ms + grace));
+  REQUIRE(cause);
+  CHECK(cause->rank == rank_id{1});
+  CHECK(cause->text == "rank 1 (prefill.0/t0) on h1 cannot be used: rank 0 (front) on h1 says: peer_gone: cut (call "
+                       "17, prefill); no rank was seen to fail before it");
+}
+
+TEST_CASE("K14: what a rank that is lost has said, and what was said of it, costs nobody anything once it is lost") {
+  auto supervision = three_ranks();
+  supervision.on_error(rank_id{1}, terminal(fault::timeout, "silent", rank_id{0}), rank_id{0}, life_state::ready,
+                       at(1s));
+  supervision.on_error(rank_id{0}, terminal(fault::timeout, "silent", rank_id{1}), rank_id{1}, life_state::ready,
+                       at(1s));
+  supervision.on_error(rank_id{1}, terminal(fault::executor_failed, "out of memory", rank_id{1}), rank_id{1},
+                       life_state::ready, at(1s));
+  REQUIRE(supervision.on_end(rank_id{1}, killed, life_state::ready, at(1s)));
+
+  supervision.begin_anew(std::vector{rank_id{1}});
+
+  CHECK_FALSE(supervision.on_tick(at(1h)));
+  CHECK_FALSE(supervision.conclude());
+  const auto next = supervision.on_end(rank_id{1}, killed, life_state::spawned, at(1h)); // its successor
+  REQUIRE(next);
+  CHECK(next->text == "rank 1 (prefill.0/t0) on h1 was killed by signal 9 (Killed) while spawned");
+}
+
+TEST_CASE("K14: each complainant counts: the first one's loss does not hide what a rank that stays has said after it") {
+  auto supervision = three_ranks();
+  supervision.on_error(rank_id{2}, terminal(fault::peer_gone, "cut", rank_id{1}), rank_id{1}, life_state::ready,
+                       at(1s));
+  supervision.on_error(rank_id{0}, terminal(fault::peer_gone, "cut", rank_id{1}), rank_id{1}, life_state::ready,
+                       at(1s + 50ms));
+  REQUIRE(supervision.on_end(rank_id{2}, killed, life_state::ready, at(1s + 100ms)));
+
+  supervision.begin_anew(std::vector{rank_id{2}});
+
+  CHECK_FALSE(supervision.on_tick(at(1s + 50ms + grace - 1ns)));
+  const auto cause = supervision.on_tick(at(1s + 50ms + grace));
+  REQUIRE(cause);
+  CHECK(cause->rank == rank_id{1});
+  CHECK(cause->text.starts_with("rank 1 (prefill.0/t0) on h1 cannot be used: rank 0 (front) on h1 says: peer_gone"));
+}
