@@ -100,6 +100,42 @@ TEST_CASE_FIXTURE(leader_fixture, "a hand-over that comes before there are block
   CHECK(only<decode_leader_machine::vote>(machine.on_arrived({request_id{2}, room_id{9}}, 0, at(6ms))).size() == 1);
 }
 
+TEST_CASE_FIXTURE(leader_fixture,
+                  "D10, K3: hand-overs whose order never comes go after a room's time, and a real one is kept then") {
+  for (const std::uint64_t nobodys : {1, 2, 3, 4}) // requests_max: their orders went to this cell's predecessor
+    CHECK(machine.on_handover(news_of(nobodys), at(1ms)).empty());
+  CHECK(machine.on_tick(at(1000ms)).empty());
+  CHECK_FALSE(machine.at_rest());
+  CHECK(machine.on_tick(at(1001ms)).empty());
+  CHECK(machine.at_rest());
+
+  CHECK(machine.on_handover(news_of(5), at(1002ms)).empty());
+  CHECK(sent<reserve_blocks>(machine.on_reserve(order(5), at(1003ms))).size() == 1);
+  CHECK(only<decode_leader_machine::vote>(machine.on_arrived({request_id{5}, room_id{12}}, 0, at(1004ms))).size() == 1);
+}
+
+TEST_CASE_FIXTURE(leader_fixture,
+                  "D10, K3: a hand-over stays as long as its order waits for blocks, and goes with the order") {
+  (void)vote_done(1);
+  auto patient = order(2, 44); // all four blocks
+  patient.deadline_ms = 5000;
+  CHECK(sent<reserve_blocks>(machine.on_reserve(patient, at(3ms))).empty());
+  CHECK(machine.on_handover(news_of(2), at(4ms)).empty());
+  CHECK(machine.on_tick(at(3000ms)).empty());
+  SUBCASE("blocks come") {
+    (void)machine.on_left(request_id{1}, at(3001ms));
+    CHECK(sent<reserve_blocks>(machine.on_quiet({request_id{1}}, 0, at(3002ms))).size() == 1);
+    CHECK(only<decode_leader_machine::vote>(machine.on_arrived({request_id{2}, room_id{9}}, 0, at(3003ms))).size() ==
+          1);
+  }
+  SUBCASE("it is cancelled") { // which is the front's to say
+    (void)machine.on_cancel(request_id{2}, at(3001ms));
+    (void)machine.on_left(request_id{1}, at(3002ms));
+    (void)machine.on_quiet({request_id{1}}, 0, at(3003ms));
+    CHECK(machine.at_rest());
+  }
+}
+
 TEST_CASE_FIXTURE(leader_fixture, "F6: a hand-over of another prompt ends its request by name, and joins nothing") {
   auto asked = order(1);
   auto computed = news_of(1);

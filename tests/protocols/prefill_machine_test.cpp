@@ -498,6 +498,28 @@ TEST_CASE_FIXTURE(two_parts,
   }
 }
 
+TEST_CASE_FIXTURE(
+    member_fixture,
+    "K2, K9: a room whose blocks are taken back before anything was prefilled goes, and holds up no other") {
+  const auto granted = [&](std::uint64_t request) {
+    auto out = grant();
+    out.request = request_id{request};
+    out.room = room_id{kv_room.value + request - 1};
+    return machine.on_grant(decode_rank, out, at(0ms));
+  };
+  for (std::uint64_t request = 1; request <= 9; ++request) { // one more than rooms_max
+    CAPTURE(request);
+    CHECK(sent<blocks_returned>(granted(request)).empty());
+    const room_id room{kv_room.value + request - 1};
+    const auto ended = machine.on_revoke(decode_rank, {request_id{request}, room}); // nobody releases it here
+    REQUIRE(sent<blocks_returned>(ended).size() == 1);
+    CHECK(sent<blocks_returned>(ended)[0].second == blocks_returned{request_id{request}, room, true});
+    CHECK(machine.at_rest());
+  }
+  CHECK(sent<blocks_returned>(granted(1)).size() == 1); // late: its request is over
+  CHECK(machine.at_rest());
+}
+
 TEST_CASE_FIXTURE(leader_fixture, "K8: a prompt that carries its own fault ends by name, and what it held is free") {
   for (const bool ran_whole : {false, true}) {
     CAPTURE(ran_whole);
