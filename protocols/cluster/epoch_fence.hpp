@@ -27,7 +27,7 @@ public:
   /// `begun`: the epoch in which this process was started.
   explicit epoch_fence(cache_epoch begun) : begun_(begun), now_(begun) {}
 
-  /// Repeated or older news changes nothing.
+  /// News may come twice or out of order: each rank keeps its latest loss. News of `begun` or before changes nothing.
   void on_lost(const lost& news);
 
   /// Whether a message that was sent in `sent_in` may still speak of `about`. Errors: stale_epoch.

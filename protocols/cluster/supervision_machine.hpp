@@ -82,7 +82,9 @@ private:
   friend class keeps_invariants<supervision_machine>;
   void check_invariants() const;
 
-  /// What one rank has said of another or of itself. Each complainant counts: the one whose word stands may be lost.
+  /// What one rank has said of another or of itself. Kept for each complainant: if one is lost, its complaint is
+  /// forgotten
+  /// (`begin_anew`), and another's still counts.
   struct suspicion {
     first_cause cause;
     rank_id from;  ///< who said so

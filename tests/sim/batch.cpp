@@ -1,4 +1,4 @@
-#include "batch.hpp"
+#include "tests/sim/batch.hpp"
 
 #include <poll.h>
 #include <signal.h>

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "schedule.hpp"
+#include "tests/sim/schedule.hpp"
 
 namespace troupe::sim {
 

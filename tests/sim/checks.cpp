@@ -1,8 +1,8 @@
-#include "checks.hpp"
+#include "tests/sim/checks.hpp"
 
 #include <algorithm>
 
-#include "world.hpp"
+#include "tests/sim/world.hpp"
 
 namespace troupe::sim {
 

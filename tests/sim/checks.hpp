@@ -4,12 +4,12 @@
 #include <string_view>
 #include <tuple>
 
-#include "history.hpp"
-#include "memory.hpp"
-#include "process.hpp"
 #include "protocols/cluster/supervision_machine.hpp"
 #include "protocols/serve/serve_message.hpp"
 #include "protocols/transfers/lease.hpp"
+#include "tests/sim/history.hpp"
+#include "tests/sim/memory.hpp"
+#include "tests/sim/process.hpp"
 
 namespace troupe::sim {
 
@@ -42,7 +42,8 @@ public:
   /// A message that the routes let through, and no machine takes.
   void on_unheard(process& at, protocols::rank_id from, std::string_view type);
 
-  /// The supervisor names whose failure a loss was. Breach: nothing has befallen that rank.
+  /// The supervisor names whose failure a loss was. Breach: nothing has befallen that rank, nor one that its words
+  /// name.
   void on_blamed(const protocols::first_cause& cause);
   /// Something was done to the rank that may end it, or make others end.
   void on_hurt(protocols::rank_id rank);

@@ -1,11 +1,11 @@
-#include "clients.hpp"
+#include "tests/sim/clients.hpp"
 
 #include <algorithm>
 
-#include "front_desk.hpp"
 #include "protocols/serve/roles.hpp"
-#include "serve_node.hpp"
-#include "world.hpp"
+#include "tests/sim/front_desk.hpp"
+#include "tests/sim/serve_node.hpp"
+#include "tests/sim/world.hpp"
 
 namespace troupe::sim {
 

@@ -7,7 +7,7 @@
 
 #include "protocols/fault.hpp"
 #include "protocols/serve/session_machine.hpp"
-#include "words.hpp"
+#include "tests/sim/words.hpp"
 
 namespace troupe::sim {
 
@@ -29,7 +29,7 @@ public:
   /// Questions that need all the memory of a cell, several at once: what a cell has lost for ever shows.
   void ask_whole();
   bool all_ended() const;
-  /// Ends that are no answer, among questions that nobody gave up.
+  /// Questions that ended with a cause that is not their own.
   std::size_t failed() const;
   std::size_t answered() const;
   std::size_t asked() const noexcept { return questions_.size(); }
@@ -37,7 +37,7 @@ public:
   /// What has not ended, in words.
   std::string open() const;
 
-  // What the front tells; a client hears it a little later.
+  // What the front tells; it reaches the client at once.
   void accepted(protocols::client_id client, std::uint64_t tag);
   void refused(protocols::client_id client, std::uint64_t tag, const protocols::failure& why);
   void token(protocols::client_id client, std::uint64_t tag, std::uint32_t index, protocols::token_id id);

@@ -1,4 +1,4 @@
-#include "drawn_cluster.hpp"
+#include "tests/sim/drawn_cluster.hpp"
 
 #include <algorithm>
 #include <numeric>
@@ -6,7 +6,7 @@
 #include "protocols/cluster/recovery_deadlines.hpp"
 #include "protocols/invariant.hpp"
 #include "protocols/serve/roles.hpp"
-#include "words.hpp"
+#include "tests/sim/words.hpp"
 
 namespace troupe::sim {
 

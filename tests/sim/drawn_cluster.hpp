@@ -1,8 +1,8 @@
 #pragma once
 
-#include "draw.hpp"
 #include "gpu/models/model.hpp"
 #include "protocols/cluster/cluster_plan.hpp"
+#include "tests/sim/draw.hpp"
 
 namespace troupe::sim {
 
@@ -13,8 +13,9 @@ struct sim_cluster {
   protocols::cluster_plan plan;
 };
 
-/// One to four cells a pool, of up to four ranks or three stages; slots and blocks from hardly enough to plenty; every
-/// deadline within the rules between them. `ranks_max` bounds the cluster, which shrinking lowers.
+/// One to four cells a pool, each of one to four ranks a stage and one to three stages, or a single rank of role `all`;
+/// slots and blocks from hardly enough to plenty; every deadline within the rules between them. `ranks_max` bounds its
+/// ranks; `shrink` lowers it.
 sim_cluster draw_cluster(draw& dice, std::uint32_t ranks_max);
 /// Of a spec that somebody wrote; the model is the simulator's. Errors: config_invalid.
 protocols::result<sim_cluster> cluster_of(protocols::cluster_spec spec);

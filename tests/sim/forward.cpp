@@ -1,10 +1,10 @@
-#include "forward.hpp"
+#include "tests/sim/forward.hpp"
 
 #include <algorithm>
 
-#include "serve_node.hpp"
-#include "words.hpp"
-#include "world.hpp"
+#include "tests/sim/serve_node.hpp"
+#include "tests/sim/words.hpp"
+#include "tests/sim/world.hpp"
 
 namespace troupe::sim {
 
@@ -16,16 +16,16 @@ namespace {
 class copies {
 public:
   void add(std::uint64_t value) {
-    if (first_ && value != value_)
+    if (has_value_ && value != value_)
       apart_ = mix(mix(value_, apart_), value);
-    else if (!first_)
+    else if (!has_value_)
       value_ = value;
-    first_ = true;
+    has_value_ = true;
   }
   std::uint64_t get() const { return apart_ == 0 ? value_ : apart_; }
 
 private:
-  bool first_ = false;
+  bool has_value_ = false;
   std::uint64_t value_ = 0;
   std::uint64_t apart_ = 0;
 };

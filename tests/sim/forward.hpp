@@ -1,6 +1,6 @@
 #pragma once
 
-#include "steps.hpp"
+#include "tests/sim/steps.hpp"
 
 namespace troupe::sim {
 

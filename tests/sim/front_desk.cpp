@@ -1,11 +1,11 @@
-#include "front_desk.hpp"
+#include "tests/sim/front_desk.hpp"
 
 #include "actors/periods.hpp"
-#include "clients.hpp"
 #include "protocols/serve/roles.hpp"
-#include "serve_node.hpp"
-#include "transfers.hpp"
-#include "world.hpp"
+#include "tests/sim/clients.hpp"
+#include "tests/sim/serve_node.hpp"
+#include "tests/sim/transfers.hpp"
+#include "tests/sim/world.hpp"
 
 namespace troupe::sim {
 
@@ -52,8 +52,8 @@ ingest_machine::options ingest_options(const sim_cluster& of) {
 
 front_desk::front_desk(process& rank)
     : rank_(rank), machine_(rank.all.plan(), front_options(rank.all.cluster)),
-      sessions_(session_options(rank.all.cluster)), ingest_(ingest_options(rank.all.cluster)), stops_(limits::readers),
-      reads_(limits::readers) {}
+      sessions_(session_options(rank.all.cluster)), ingest_(ingest_options(rank.all.cluster)), reads_(limits::readers) {
+}
 
 void front_desk::start() {
   rank_.wake(actors::tick_period, [this] { tick(); });

@@ -5,12 +5,12 @@
 #include <set>
 #include <vector>
 
-#include "process.hpp"
 #include "protocols/serve/client_messages.hpp"
 #include "protocols/serve/front_machine.hpp"
 #include "protocols/serve/ingest_machine.hpp"
 #include "protocols/serve/serve_message.hpp"
 #include "protocols/serve/session_machine.hpp"
+#include "tests/sim/process.hpp"
 
 namespace troupe::sim {
 
@@ -64,7 +64,6 @@ private:
   std::map<protocols::request_id, held_question> questions_;
   std::map<protocols::ingest_machine::ticket, protocols::request_id> tickets_;
   std::map<protocols::request_id, std::uint32_t> attempts_;
-  std::vector<bool> stops_; ///< by reader: it was told to stop
   std::vector<std::optional<protocols::ingest_machine::ticket>> reads_;
 };
 

@@ -1,8 +1,8 @@
-#include "history.hpp"
+#include "tests/sim/history.hpp"
 
 #include <fmt/format.h>
 
-#include "time_line.hpp"
+#include "tests/sim/time_line.hpp"
 
 namespace troupe::sim {
 

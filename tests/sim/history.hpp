@@ -5,13 +5,13 @@
 #include <string>
 #include <vector>
 
-#include "draw.hpp"
 #include "protocols/time.hpp"
+#include "tests/sim/draw.hpp"
 
 namespace troupe::sim {
 
-/// What happened, in order. Every entry enters the hash, which shows that two runs were the same; its sentence is made
-/// only when the story is told.
+/// What happened, in order. Every `note` enters the hash, which shows that two runs were the same; `say` only adds to
+/// the story. Sentences are made only when the story is told.
 class history {
 public:
   explicit history(bool tells) : tells_(tells) {}

@@ -1,10 +1,10 @@
-#include "links.hpp"
+#include "tests/sim/links.hpp"
 
 #include "protocols/serve/validate_message.hpp"
 #include "protocols/wire/codec.hpp"
-#include "rank_main.hpp"
-#include "serve_node.hpp"
-#include "world.hpp"
+#include "tests/sim/rank_main.hpp"
+#include "tests/sim/serve_node.hpp"
+#include "tests/sim/world.hpp"
 
 namespace troupe::sim {
 

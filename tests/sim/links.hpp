@@ -1,7 +1,7 @@
 #pragma once
 
-#include "process.hpp"
 #include "protocols/serve/serve_message.hpp"
+#include "tests/sim/process.hpp"
 
 /// The lanes between ranks: a message becomes a frame, its bytes travel, and the far end checks and decodes them, all
 /// with the product's own code.
@@ -15,7 +15,7 @@ void close_lanes_of(process& gone);
 /// the message is dropped, as a link does.
 void send(process& from, protocols::rank_id to, protocols::cache_epoch decided_in, const protocols::serve_message& body,
           bool for_tokens);
-/// Both ends learn of it in their time.
+/// This end learns of it at once, the other a frame later.
 void cut_lane(process& one, protocols::rank_id peer, bool for_tokens, const protocols::failure& cause);
 
 } // namespace troupe::sim

@@ -1,4 +1,4 @@
-#include "memory.hpp"
+#include "tests/sim/memory.hpp"
 
 #include "gpu/models/kv_writes.hpp"
 #include "protocols/serve/roles.hpp"

@@ -6,10 +6,10 @@
 #include <span>
 #include <vector>
 
-#include "drawn_cluster.hpp"
 #include "fabric/transfers/transfer.hpp"
 #include "gpu/models/model.hpp"
 #include "protocols/ids.hpp"
+#include "tests/sim/drawn_cluster.hpp"
 
 namespace troupe::sim {
 
@@ -30,7 +30,7 @@ struct sim_region {
   }
 };
 
-/// The memory of one process. It outlives it where somebody has attached it, as shared memory does.
+/// The memory of one process. Memory that a peer has attached outlives its process.
 struct rank_memory {
   std::array<sim_region, areas> regions;
   sim_region& at(area which) { return regions[static_cast<std::size_t>(which)]; }

@@ -1,8 +1,8 @@
-#include "process.hpp"
+#include "tests/sim/process.hpp"
 
-#include "rank_main.hpp"
-#include "serve_node.hpp"
-#include "world.hpp"
+#include "tests/sim/rank_main.hpp"
+#include "tests/sim/serve_node.hpp"
+#include "tests/sim/world.hpp"
 
 namespace troupe::sim {
 

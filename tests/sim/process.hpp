@@ -9,12 +9,12 @@
 #include <string>
 
 #include "fabric/edge.hpp"
-#include "memory.hpp"
 #include "protocols/cluster/supervision_machine.hpp"
 #include "protocols/fault.hpp"
 #include "protocols/ids.hpp"
 #include "protocols/serve/serve_message.hpp"
 #include "protocols/time.hpp"
+#include "tests/sim/memory.hpp"
 
 namespace troupe::sim {
 
@@ -22,7 +22,7 @@ class world;
 class serve_node;
 class rank_main;
 
-/// What runs beside each other in a rank. What is posted to one of them is done in order.
+/// The threads of a rank. Each runs what is handed to it in order.
 enum class thread : std::uint8_t {
   main,
   engine,

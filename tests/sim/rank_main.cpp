@@ -1,14 +1,14 @@
-#include "rank_main.hpp"
+#include "tests/sim/rank_main.hpp"
 
 #include <algorithm>
 
-#include "front_desk.hpp"
-#include "links.hpp"
 #include "protocols/cluster/program.hpp"
-#include "serve_node.hpp"
-#include "supervisor.hpp"
-#include "transfers.hpp"
-#include "world.hpp"
+#include "tests/sim/front_desk.hpp"
+#include "tests/sim/links.hpp"
+#include "tests/sim/serve_node.hpp"
+#include "tests/sim/supervisor.hpp"
+#include "tests/sim/transfers.hpp"
+#include "tests/sim/world.hpp"
 
 namespace troupe::sim {
 

@@ -5,11 +5,11 @@
 #include <variant>
 #include <vector>
 
-#include "process.hpp"
 #include "protocols/cluster/edge_machine.hpp"
 #include "protocols/cluster/rank_life_machine.hpp"
 #include "protocols/cluster/supervision_machine.hpp"
 #include "protocols/cluster/watchdog_machine.hpp"
+#include "tests/sim/process.hpp"
 
 namespace troupe::sim {
 
@@ -19,8 +19,9 @@ using life_order = std::variant<protocols::roster, protocols::verdict, protocols
 using life_report =
     std::variant<protocols::joined, protocols::agree, protocols::progress, protocols::rejoined, protocols::error>;
 
-/// The main thread of a rank, as `rank_main` and `rank_runtime` run it: its life, its edges, its watchdog. While it
-/// makes edges it takes no other order, but for those that end a rejoin.
+/// The main thread of a rank: its life, its edges, its watchdog. In the product: runtime/cluster/rank_main.cpp and
+/// rank_runtime.cpp. At the start it obeys no order until its edges are made. In a rejoin, `lost`, `rejoin` and
+/// `shutdown` stop the work; other orders are obeyed meanwhile.
 class rank_main {
 public:
   explicit rank_main(process& rank);

@@ -1,14 +1,14 @@
-#include "schedule.hpp"
+#include "tests/sim/schedule.hpp"
 
 #include <fmt/format.h>
 
-#include "clients.hpp"
-#include "links.hpp"
 #include "protocols/invariant.hpp"
 #include "protocols/serve/roles.hpp"
-#include "serve_node.hpp"
-#include "supervisor.hpp"
-#include "world.hpp"
+#include "tests/sim/clients.hpp"
+#include "tests/sim/links.hpp"
+#include "tests/sim/serve_node.hpp"
+#include "tests/sim/supervisor.hpp"
+#include "tests/sim/world.hpp"
 
 namespace troupe::sim {
 
@@ -24,6 +24,7 @@ struct drawn_run {
   weather sky;
   std::size_t questions = 0;
   duration stormy{}; ///< until everything heals
+  bool torn = false; ///< one rank states another model: no cluster comes of it
 };
 
 drawn_run draw_run(const schedule_options& options) {
@@ -40,6 +41,7 @@ drawn_run draw_run(const schedule_options& options) {
   run.sky = draw_weather(of_sky);
   if (options.calm)
     run.sky = healed(run.sky);
+  run.torn = !options.calm && dice.below(128) == 0;
   run.questions = static_cast<std::size_t>(dice.between(1, options.questions_max));
   run.stormy = run.sky.compute * 8 * run.questions + std::chrono::milliseconds{dice.between(0, 4000)};
   return run;
@@ -183,6 +185,8 @@ schedule_result run_schedule(const schedule_options& options) {
   world all{options.seed, std::move(run.cluster), run.sky, options.tells};
   std::uint64_t events = 0;
   all.users->plan(run.questions);
+  if (run.torn)
+    all.torn = rank_id{static_cast<std::uint32_t>(all.dice.below(all.plan().ranks.size()))};
   all.begin();
   watch_weather(all);
   run_until(all, all.time.now() + run.stormy, events);
@@ -195,7 +199,9 @@ schedule_result run_schedule(const schedule_options& options) {
   if (run.sky.late > 0) // what is late already
     run_until(all, all.time.now() + run.sky.late_by * 9, events);
   check_liveness(all, events);
-  if (calm && (all.users->failed() > 0 || all.boss->recoveries() > 0 || !all.boss->was_ready()))
+  if (run.torn && all.plan().ranks.size() > 1 && all.boss->was_ready())
+    all.past.violate(all.time.now(), "parity", "ranks that state different models serve together");
+  if (calm && !run.torn && (all.users->failed() > 0 || all.boss->recoveries() > 0 || !all.boss->was_ready()))
     all.past.violate(all.time.now(), "calm, all are answered", "something fails though nothing went wrong");
   return {.hash = mix(all.past.hash(), events),
           .steps = all.past.steps(),

@@ -1,16 +1,17 @@
-#include "serve_node.hpp"
+#include "tests/sim/serve_node.hpp"
 
 #include "actors/periods.hpp"
-#include "front_desk.hpp"
 #include "gpu/models/kv_writes.hpp"
-#include "links.hpp"
 #include "protocols/cluster/validate_epoch.hpp"
 #include "protocols/serve/message_partners.hpp"
 #include "protocols/serve/roles.hpp"
 #include "protocols/serve/serve_message.hpp"
 #include "protocols/serve/validate_message.hpp"
-#include "transfers.hpp"
-#include "world.hpp"
+#include "runtime/base/overloaded.hpp"
+#include "tests/sim/front_desk.hpp"
+#include "tests/sim/links.hpp"
+#include "tests/sim/transfers.hpp"
+#include "tests/sim/world.hpp"
 
 namespace troupe::sim {
 
@@ -18,15 +19,9 @@ using namespace protocols;
 
 namespace {
 
-/// Visits each effect with the first of `takers` that takes it.
-template <class... Takers>
-struct overloaded : Takers... {
-  using Takers::operator()...;
-};
-
 template <class Effects, class... Takers>
 void carry_out(Effects& what, Takers... takers) {
-  const overloaded each{std::move(takers)...};
+  const base::overloaded each{std::move(takers)...};
   for (auto& effect : what)
     std::visit(each, effect);
 }

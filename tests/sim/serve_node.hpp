@@ -5,14 +5,14 @@
 #include <optional>
 #include <set>
 
-#include "process.hpp"
 #include "protocols/cluster/epoch_fence.hpp"
 #include "protocols/serve/decode_machine.hpp"
 #include "protocols/serve/encode_machine.hpp"
 #include "protocols/serve/prefill_machine.hpp"
 #include "protocols/serve/serve_message.hpp"
 #include "protocols/serve/serve_program.hpp"
-#include "steps.hpp"
+#include "tests/sim/process.hpp"
+#include "tests/sim/steps.hpp"
 
 namespace troupe::sim {
 

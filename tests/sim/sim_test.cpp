@@ -2,9 +2,9 @@
 
 #include <chrono>
 
-#include "batch.hpp"
-#include "clients.hpp"
-#include "schedule.hpp"
+#include "tests/sim/batch.hpp"
+#include "tests/sim/clients.hpp"
+#include "tests/sim/schedule.hpp"
 
 namespace {
 

@@ -1,11 +1,11 @@
-#include "steps.hpp"
+#include "tests/sim/steps.hpp"
 
-#include "forward.hpp"
 #include "protocols/serve/roles.hpp"
 #include "protocols/wire/codec.hpp"
-#include "serve_node.hpp"
-#include "words.hpp"
-#include "world.hpp"
+#include "tests/sim/forward.hpp"
+#include "tests/sim/serve_node.hpp"
+#include "tests/sim/words.hpp"
+#include "tests/sim/world.hpp"
 
 namespace troupe::sim {
 

@@ -5,14 +5,14 @@
 #include <memory>
 #include <vector>
 
-#include "process.hpp"
 #include "protocols/serve/step_machine.hpp"
+#include "tests/sim/process.hpp"
 
 namespace troupe::sim {
 
 class executor;
 
-/// One call of a cell: which of its ranks have entered, and what each was told to do.
+/// One call of a cell: its plan, and which of its ranks have entered.
 struct cell_call {
   protocols::mesh_plan plan;
   std::vector<bool> entered;

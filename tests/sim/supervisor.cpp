@@ -1,7 +1,7 @@
-#include "supervisor.hpp"
+#include "tests/sim/supervisor.hpp"
 
 #include "protocols/wire/codec.hpp"
-#include "world.hpp"
+#include "tests/sim/world.hpp"
 
 namespace troupe::sim {
 

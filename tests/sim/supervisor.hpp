@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
-#include "process.hpp"
 #include "protocols/cluster/life_machine.hpp"
-#include "rank_main.hpp"
+#include "tests/sim/process.hpp"
+#include "tests/sim/rank_main.hpp"
 
 namespace troupe::sim {
 

@@ -1,10 +1,10 @@
-#include "transfers.hpp"
+#include "tests/sim/transfers.hpp"
 
 #include <memory>
 
 #include "protocols/transfers/write_course.hpp"
-#include "serve_node.hpp"
-#include "world.hpp"
+#include "tests/sim/serve_node.hpp"
+#include "tests/sim/world.hpp"
 
 namespace troupe::sim {
 

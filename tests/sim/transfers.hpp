@@ -3,12 +3,12 @@
 #include <vector>
 
 #include "fabric/transfers/transfer.hpp"
-#include "process.hpp"
 #include "protocols/serve/serve_program.hpp"
 #include "protocols/transfers/lease.hpp"
+#include "tests/sim/process.hpp"
 
 /// One-sided writes. Whether a write begins, goes on and how it ends is judged by the product's own functions
-/// (`judge_write`, `write_course`); when its bytes land is drawn.
+/// (`check_write`, `write_course`); when its bytes land is drawn.
 namespace troupe::sim {
 
 struct sim_write {
@@ -23,7 +23,7 @@ struct sim_write {
   protocols::time_point deadline; ///< on the writer's clock
 };
 
-/// Takes the write or refuses it at once, as `transfer_engine::post`; once taken, `serve_node::on_written` follows.
+/// Takes the write or refuses it at once, as `transfer_engine::post`; once taken, `serve_node::written` follows.
 protocols::result<void> post(process& from, sim_write what);
 /// `from` may write the peer's memory from now on.
 void attach(process& from, process& peer);

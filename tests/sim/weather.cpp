@@ -1,4 +1,4 @@
-#include "weather.hpp"
+#include "tests/sim/weather.hpp"
 
 namespace troupe::sim {
 

@@ -2,8 +2,8 @@
 
 #include <cstdint>
 
-#include "draw.hpp"
 #include "protocols/time.hpp"
+#include "tests/sim/draw.hpp"
 
 namespace troupe::sim {
 
@@ -17,7 +17,7 @@ struct weather {
   protocols::duration compute = 2ms; ///< a step
   protocols::duration copy = 200us;  ///< some pieces of a write
 
-  std::uint32_t late = 0; ///< a frame, a hop or a copy takes `late_by` longer
+  std::uint32_t late = 0; ///< whatever takes time takes around `late_by` longer
   protocols::duration late_by = 300ms;
 
   std::uint32_t pause = 0; ///< a rank is stopped; asked for each rank in each `look`

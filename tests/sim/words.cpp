@@ -1,4 +1,4 @@
-#include "words.hpp"
+#include "tests/sim/words.hpp"
 
 namespace troupe::sim {
 

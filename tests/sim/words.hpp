@@ -5,9 +5,9 @@
 #include <span>
 #include <vector>
 
-#include "draw.hpp"
 #include "protocols/ids.hpp"
 #include "protocols/limits.hpp"
+#include "tests/sim/draw.hpp"
 
 /// The simulated model. An answer is a hash of what stood in memory when it was computed, so a wrong byte gives a wrong
 /// answer. The same functions give the answer of a question asked alone, without any memory.

@@ -1,11 +1,11 @@
-#include "world.hpp"
+#include "tests/sim/world.hpp"
 
-#include "clients.hpp"
-#include "links.hpp"
-#include "rank_main.hpp"
-#include "serve_node.hpp"
-#include "supervisor.hpp"
-#include "transfers.hpp"
+#include "tests/sim/clients.hpp"
+#include "tests/sim/links.hpp"
+#include "tests/sim/rank_main.hpp"
+#include "tests/sim/serve_node.hpp"
+#include "tests/sim/supervisor.hpp"
+#include "tests/sim/transfers.hpp"
 
 namespace troupe::sim {
 

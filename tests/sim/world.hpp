@@ -6,14 +6,14 @@
 #include <string>
 #include <vector>
 
-#include "checks.hpp"
-#include "draw.hpp"
-#include "drawn_cluster.hpp"
-#include "history.hpp"
-#include "process.hpp"
 #include "protocols/serve/serve_message.hpp"
-#include "time_line.hpp"
-#include "weather.hpp"
+#include "tests/sim/checks.hpp"
+#include "tests/sim/draw.hpp"
+#include "tests/sim/drawn_cluster.hpp"
+#include "tests/sim/history.hpp"
+#include "tests/sim/process.hpp"
+#include "tests/sim/time_line.hpp"
+#include "tests/sim/weather.hpp"
 
 namespace troupe::sim {
 
@@ -31,7 +31,7 @@ public:
   const protocols::cluster_spec& spec() const noexcept { return cluster.spec; }
   std::chrono::milliseconds ms(std::uint32_t of) const { return std::chrono::milliseconds{of}; }
 
-  /// The process that is the rank now; null: none runs.
+  /// The newest process of the rank, which may have ended (`running`); null: none was started.
   process* at(protocols::rank_id rank) const { return ranks[rank.value].get(); }
   protocols::duration delay(protocols::duration mean);
 

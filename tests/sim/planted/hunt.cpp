@@ -1,4 +1,4 @@
-#include "hunt.hpp"
+#include "tests/sim/planted/hunt.hpp"
 
 #include <poll.h>
 #include <signal.h>

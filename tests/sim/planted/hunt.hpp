@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "planted.hpp"
+#include "tests/sim/planted/planted.hpp"
 
 /// Runs schedules with a bug planted until a check finds it. A schedule that fails without the bug as well finds
 /// nothing. A check that fails in some schedules of the product is no proof by itself, since a bug shifts what a seed

@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "hunt.hpp"
-#include "report.hpp"
 #include "runtime/base/outlet.hpp"
+#include "tests/sim/planted/hunt.hpp"
+#include "tests/sim/planted/report.hpp"
 #include "tests/sim/schedule.hpp"
 
 using namespace troupe;

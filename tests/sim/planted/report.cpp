@@ -1,4 +1,4 @@
-#include "report.hpp"
+#include "tests/sim/planted/report.hpp"
 
 #include <fmt/format.h>
 

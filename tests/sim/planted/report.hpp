@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "hunt.hpp"
+#include "tests/sim/planted/hunt.hpp"
 
 namespace troupe::sim {
 
