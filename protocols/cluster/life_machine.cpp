@@ -43,6 +43,9 @@ result<life_machine::effects> life_machine::on_joined(rank_id from, const joined
     return fail(fault::stale_generation, plan_.rank(from).label + " joins as generation " +
                                              std::to_string(message.at.born.value) + ", now " +
                                              std::to_string(rank.born.value));
+  // It said so before it was lost.
+  if (rank.evicted)
+    return effects{};
   if (message.at.unix_path.empty() && message.at.tcp_port == 0) // what is kept of a peer is whole (C36)
     return fail(fault::bad_value, plan_.rank(from).label + " does not say how it can be reached");
   if (rank.at != life_state::spawned || rank.ended)
@@ -71,6 +74,9 @@ result<life_machine::effects> life_machine::on_agree(rank_id from, const agree& 
   const keeps_invariants checked{*this};
   if (from.value < ranks_.size() && at(from) == life_state::spawned)
     return fail(fault::illegal_transition, plan_.rank(from).label + " states its facts before it has joined");
+  // It said so before it was lost; its successor will state its own.
+  if (from.value < ranks_.size() && ranks_[from.value].evicted)
+    return effects{};
   const auto judged = parity_.on_agree(from, message);
   if (!judged)
     return tl::unexpected{judged.error()};

@@ -406,3 +406,44 @@ TEST_CASE("K14: a rank that may be silent for longer has longer to take the orde
     CHECK(told(c.machine.on_tick(at(10s) + within)).size() == 1);
   }
 }
+
+TEST_CASE(
+    "K14: what a process says that is lost again before it has risen moves nothing in the recovery that follows") {
+  SUBCASE("its facts, which are the last that are missing") {
+    company d{3};
+    for (const auto rank : {prefill_t0, prefill_t1})
+      d.machine.on_end(rank, killed, at(10s));
+    endpoint where{.rank = prefill_t0,
+                   .born = d.machine.born(prefill_t0),
+                   .unix_path = {},
+                   .tcp_address = {},
+                   .tcp_port = 1000,
+                   .fabric_address = {}};
+    REQUIRE(d.machine.on_joined(prefill_t0, {where, 100}));
+    where.rank = prefill_t1;
+    REQUIRE(d.machine.on_joined(prefill_t1, {where, 100}));
+    REQUIRE(d.machine.on_agree(prefill_t0, {{{"build", "a"}}}, at(10s)));
+    REQUIRE_FALSE(killed_by(d.machine.on_end(encode_0, killed, at(11s))).empty());
+    const auto late = d.machine.on_agree(prefill_t1, {{{"build", "a"}}}, at(11s));
+    REQUIRE(late);
+    CHECK(late->empty());
+  }
+  SUBCASE("that it has joined") {
+    company d{3};
+    for (const auto rank : {prefill_t0, prefill_t1})
+      d.machine.on_end(rank, killed, at(10s));
+    endpoint where{.rank = prefill_t0,
+                   .born = d.machine.born(prefill_t0),
+                   .unix_path = {},
+                   .tcp_address = {},
+                   .tcp_port = 1000,
+                   .fabric_address = {}};
+    REQUIRE(d.machine.on_joined(prefill_t0, {where, 100}));
+    REQUIRE_FALSE(killed_by(d.machine.on_end(encode_0, killed, at(11s))).empty());
+    where.rank = prefill_t1;
+    const auto late = d.machine.on_joined(prefill_t1, {where, 100});
+    REQUIRE(late);
+    CHECK(late->empty());
+    CHECK(d.machine.at(prefill_t1) == life_state::spawned);
+  }
+}
