@@ -120,6 +120,20 @@ job_record read_record(const fs::path& directory) {
   return job;
 }
 
+/// A job's directory is cleared when the job starts, so one that is no job's is not taken.
+result<void> check_is_of_a_job(const fs::path& directory) {
+  std::error_code problem;
+  const bool empty = fs::is_empty(directory, problem);
+  if (problem)
+    return invalid(fmt::format("cannot read {}: {}", directory.string(), problem.message()));
+  if (empty || fs::is_regular_file(fs::symlink_status(directory / "lock", problem)))
+    return {};
+  return invalid(
+      fmt::format("{} holds files and is no job's: it has no file lock. A job's directory is cleared when the job "
+                  "starts; use another --run-dir or name",
+                  full_path(directory)));
+}
+
 result<void> clear_leftovers(const fs::path& directory) {
   std::error_code problem;
   for (fs::directory_iterator each{directory, problem}, end; !problem && each != end; each.increment(problem))
@@ -141,7 +155,9 @@ result<fs::path> run_root(const std::optional<fs::path>& asked) {
                     : runtime != nullptr && *runtime != 0 ? fs::path{runtime} / "troupe"
                                                           : fs::path{fmt::format("/tmp/troupe-{}", ::geteuid())};
   std::error_code problem; // the folder that we are in may be gone
-  const auto absolute = fs::absolute(root, problem).lexically_normal();
+  auto absolute = fs::absolute(root, problem).lexically_normal();
+  if (!absolute.has_filename() && absolute.has_relative_path())
+    absolute = absolute.parent_path(); // "link/" is what the link leads to
   if (problem)
     return invalid(fmt::format("cannot use the run directory {}: {}", root.string(), problem.message()));
   return own_directory(absolute).map([&] { return absolute; });
@@ -169,7 +185,8 @@ result<job_directory> job_directory::take(const fs::path& root, const std::strin
     return invalid(fmt::format("{} makes socket paths of {} characters, at most {} are possible; use a shorter "
                                "--run-dir or name",
                                paths.directory.string(), longest, socket_path_max));
-  if (const auto own = own_directory(paths.directory); !own)
+  if (const auto own = own_directory(paths.directory).and_then([&] { return check_is_of_a_job(paths.directory); });
+      !own)
     return tl::unexpected{own.error()};
 
   const auto lock_file = paths.file("lock");

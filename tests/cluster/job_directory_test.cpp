@@ -47,6 +47,9 @@ TEST_CASE("a run root that another may write to, or that cannot be made, is refu
   CHECK(cluster::run_root(link).error().what ==
         "the run directory " + link.string() + " is a symbolic link; name the directory itself");
 
+  CHECK(cluster::run_root(link / "").error().what ==
+        "the run directory " + link.string() + " is a symbolic link; name the directory itself");
+
   const auto fresh = cluster::run_root(root.path() / "fresh");
   REQUIRE(fresh);
   struct stat is {};
@@ -69,6 +72,20 @@ TEST_CASE("a path too long for a socket, and a name that is none, are refused be
   }
   for (const auto* name : {"..", "", "a/b", "Upper", ".hidden"})
     CHECK(refusal(root.path(), name).find("a job's name is") == 0);
+}
+
+TEST_CASE("a directory that is no job's is not cleared") {
+  run_directory root;
+  std::filesystem::create_directories(root.path() / "test/thesis");
+  ::chmod((root.path() / "test").c_str(), 0700);
+  std::ofstream{root.path() / "test/thesis/one"} << "text";
+  const auto why = refusal(root.path());
+  CHECK(why.find("holds files and is no job's: it has no file lock") != std::string::npos);
+  CHECK(text_of(root.path() / "test/thesis/one") == "text");
+  CHECK_FALSE(std::filesystem::exists(root.path() / "test/lock"));
+
+  std::filesystem::remove_all(root.path() / "test/thesis");
+  CHECK(refusal(root.path()).empty()); // empty: it may become one
 }
 
 TEST_CASE("jobs are listed with who runs them, what a dead supervisor left is cleared by the next") {
