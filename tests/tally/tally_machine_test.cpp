@@ -123,7 +123,7 @@ TEST_CASE("K1: after a write whose bytes may still arrive the cell's memory rest
   CHECK(scene::all<teller_machine::write_numbers>(later).empty());
 }
 
-TEST_CASE("C3: a drain ends what was asked, then says so once; a question that is late ends with a fault") {
+TEST_CASE("C3: a drain ends what was asked, then says so once, and a question that is late ends with a fault") {
   scene now;
   now.ask(1);
   CHECK(now.machine.on_drain(at(1s)).empty());

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -101,6 +102,12 @@ int simulate(const sim_options& options) {
     if (checked->loaded.spec.program != "serve")
       return complain(base::exit_code::config, fmt::format("{}: simulated is the program serve, not {}", options.file,
                                                            checked->loaded.spec.program));
+    if (std::ranges::any_of(checked->loaded.spec.pools,
+                            [](const auto& pool) { return pool.role == protocols::role_kind::stub; }))
+      return complain(base::exit_code::config,
+                      fmt::format("{}: stubs do nothing that could be simulated; valid here: front, encode, prefill, "
+                                  "decode, all",
+                                  options.file));
     each.spec = checked->loaded.spec;
   }
   return options.trace ? tell_story(each) : run_many(options, each);
@@ -111,20 +118,20 @@ int simulate(const sim_options& options) {
 void add_sim(CLI::App& troupe, action& chosen) {
   const auto options = std::make_shared<sim_options>();
   auto* const command = troupe.add_subcommand("sim", "run clusters of the product's own machines in virtual time");
-  command->add_option("spec", options->file, "the cluster; default: one is drawn for each seed")->option_text("SPEC");
+  command->add_option("SPEC", options->file, "the cluster; default: one is drawn for each seed")->type_name("");
   command->add_option("--seed", options->seed, "the first; it decides everything that is drawn; default: 1")
-      ->option_text("N");
-  command->add_option("--schedules", options->schedules, "so many seeds; default: 1000")->option_text("N");
+      ->type_name("N");
+  command->add_option("--schedules", options->schedules, "so many seeds; default: 1000")->type_name("N");
   command->add_option("--hours", options->hours, "for so long instead")
-      ->option_text("H")
+      ->type_name("H")
       ->check(CLI::PositiveNumber)
       ->excludes("--schedules");
-  command->add_option("--workers", options->workers, "processes; default: one for each core")->option_text("N");
+  command->add_option("--workers", options->workers, "processes; default: one for each core")->type_name("N");
   command->add_option("--ranks", options->ranks, "at most so many in a drawn cluster; default: 12")
-      ->option_text("N")
+      ->type_name("N")
       ->check(CLI::Range(3, 64));
   command->add_option("--questions", options->questions, "at most so many of one schedule; default: 24")
-      ->option_text("N")
+      ->type_name("N")
       ->check(CLI::Range(1, 1000));
   command->add_flag("--calm", options->calm, "nothing goes wrong");
   command->add_flag("--trace", options->trace, "one schedule, told as a story");
