@@ -314,7 +314,10 @@ void rank_main::connect(const lane_name& which) {
       return refuse(taken.error());
     answer([this, which, peer] {
       lanes_[which] = made_end(*peer, rank_.epoch, which.channel);
-      if (!peer->running)
+      const auto theirs = peer->edges.find({rank_.self, which.channel == channel_kind::tokens});
+      const bool broken =
+          theirs != peer->edges.end() && theirs->second.ends.peer_born == rank_.born && !theirs->second.open;
+      if (!peer->running || broken) // meanwhile
         lanes_[which].open = false;
       ++work_->connected;
       work_->asked = false;
