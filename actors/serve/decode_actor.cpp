@@ -4,6 +4,7 @@
 
 #include "gpu/models/kv_writes.hpp"
 #include "protocols/serve/fault_points.hpp"
+#include "protocols/serve/machine_options.hpp"
 #include "protocols/serve/roles.hpp"
 #include "protocols/serve/serve_program.hpp"
 #include "runtime/base/fault_point.hpp"
@@ -18,27 +19,17 @@ gpu::models::kv_layout layout_here(const rank_context& rank, const cell_plan& ce
   return gpu::models::layout_at(rank.facts, rank.spec, cell, *cell.place_of(rank.self));
 }
 
-decode_member_machine::options member_options(const rank_context& rank, const cell_plan& cell) {
-  return {.born = rank.born,
-          .rooms_max = rank.spec.limits.role_requests_max(),
-          .kv_dtype = rank.spec.model_dtype,
-          .overlap =
-              gpu::models::overlapping_cells(rank.facts, layout_here(rank, cell), rank.plan, serve_role::prefill)};
-}
-
 } // namespace
 
 decode_actor::decode_actor(caf::actor_config& config, const rank_context& rank, cell_id cell, caf::actor executor,
                            admission_table& board)
     : cell_actor(config, rank, actor_kind::decode, cell, std::move(executor)), board_(board),
-      member_(rank.plan, cell, rank.self, member_options(rank, cell_)) {
+      member_(rank.plan, cell, rank.self,
+              decode_member_options(rank.spec, rank.born,
+                                    gpu::models::overlapping_cells(rank.facts, layout_here(rank, cell_), rank.plan,
+                                                                   serve_role::prefill))) {
   if (leads())
-    leader_.emplace(
-        rank_.plan, cell,
-        decode_leader_machine::options{.front = rank_.plan.front(),
-                                       .kv_blocks = layout_here(rank, cell_).blocks,
-                                       .room_deadline = std::chrono::milliseconds{rank_.spec.timeouts.room_ms},
-                                       .requests_max = rank_.spec.limits.role_requests_max()});
+    leader_.emplace(rank_.plan, cell, decode_leader_options(rank_.plan, rank_.spec, layout_here(rank_, cell_).blocks));
 }
 
 rank_actor::handlers decode_actor::member_handlers() {

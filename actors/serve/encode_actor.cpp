@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "protocols/serve/fault_points.hpp"
+#include "protocols/serve/machine_options.hpp"
 #include "protocols/serve/serve_program.hpp"
 #include "runtime/base/assert.hpp"
 #include "runtime/base/fault_point.hpp"
@@ -17,16 +18,7 @@ encode_actor::encode_actor(caf::actor_config& config, const rank_context& rank, 
     member_.emplace(cell_);
     return;
   }
-  machine_.emplace(
-      rank_.plan, cell,
-      encode_machine::options{.front = rank_.plan.front(),
-                              .born = rank_.born,
-                              .pixel_slots = rank_.spec.limits.pixel_slots,
-                              .row_slots = rank_.spec.limits.row_slots,
-                              .row_elements = rank_.facts.row_elements(),
-                              .row_slot_tokens = rank_.facts.picture_tokens_max(),
-                              .room_deadline = std::chrono::milliseconds{rank_.spec.timeouts.room_ms},
-                              .rooms_max = rank_.spec.limits.role_requests_max() * limits::pictures_per_request_max});
+  machine_.emplace(rank_.plan, cell, encode_options(rank_.plan, rank_.spec, rank_.facts.bounds(), rank_.born));
 }
 
 rank_actor::handlers encode_actor::member_handlers() {

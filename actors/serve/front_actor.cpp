@@ -7,6 +7,7 @@
 #include "actors/periods.hpp"
 #include "actors/serve/serve_routing.hpp"
 #include "protocols/serve/fault_points.hpp"
+#include "protocols/serve/machine_options.hpp"
 #include "protocols/serve/roles.hpp"
 #include "protocols/serve/serve_program.hpp"
 #include "protocols/wire/codec.hpp"
@@ -18,35 +19,6 @@ using namespace protocols;
 
 namespace {
 
-front_machine::options options_of(const rank_context& rank) {
-  const auto& spec = rank.spec;
-  const auto encode_cells = static_cast<std::uint32_t>(rank.plan.cells_of(serve_role::encode).size());
-  return {.in_flight_max = spec.limits.in_flight_max,
-          .context_max = rank.facts.context_max,
-          .kv_tokens_max = spec.limits.kv_tokens_max / limits::kv_block_tokens * limits::kv_block_tokens,
-          .row_slots = spec.limits.row_slots,
-          .pixel_slots = spec.limits.pixel_slots,
-          .staging_slots = spec.limits.pixel_slots * encode_cells,
-          .picture_tokens_max = rank.facts.picture_tokens_max(),
-          .end_tokens = rank.facts.end_tokens,
-          .request_deadline = std::chrono::milliseconds{spec.timeouts.request_ms},
-          .ack_deadline = limits::starved_patience * std::chrono::milliseconds{spec.timeouts.kill_ms},
-          .quiet_after = std::chrono::milliseconds{spec.timeouts.suspect_ms},
-          // The rest of drain_ms is for the other ranks, which leave after the front.
-          .drain_deadline = std::chrono::milliseconds{spec.timeouts.drain_ms / 4 * 3}};
-}
-
-session_machine::options session_options(const rank_context& rank) {
-  const auto& bounds = rank.spec.limits;
-  return {.arriving_max = 2 * bounds.in_flight_max,
-          .client_questions_max = bounds.client_questions_max(),
-          .ingests_max = limits::ingests_max,
-          .picture_bytes_max = bounds.picture_bytes_max,
-          .client_bytes_max = bounds.client_bytes_max(),
-          .bytes_max = limits::clients_share * bounds.client_bytes_max(),
-          .request_deadline = std::chrono::milliseconds{rank.spec.timeouts.request_ms}};
-}
-
 failure failure_in(const write_completed& end) {
   return end.outcome ? failure{} : failure{end.outcome.error().code, "pixels: " + end.outcome.error().what};
 }
@@ -55,7 +27,8 @@ failure failure_in(const write_completed& end) {
 
 front_actor::front_actor(caf::actor_config& config, const rank_context& rank, parts made_of)
     : role_actor(config, rank, "front", actor_kind::front), parts_(std::move(made_of)),
-      machine_(rank.plan, options_of(rank)), sessions_(session_options(rank)) {
+      machine_(rank.plan, front_options(rank.plan, rank.spec, rank.facts.bounds())),
+      sessions_(session_options(rank.spec)) {
   link_to(parts_.ingest);
 }
 

@@ -2,6 +2,7 @@
 
 #include "actors/periods.hpp"
 #include "actors/serve/reader_actor.hpp"
+#include "protocols/serve/machine_options.hpp"
 #include "protocols/serve/roles.hpp"
 
 namespace troupe::actors {
@@ -9,14 +10,6 @@ namespace troupe::actors {
 using namespace protocols;
 
 namespace {
-
-ingest_machine::options options_of(const rank_context& rank) {
-  return {.readers = limits::readers,
-          .readers_large = limits::readers_large,
-          .large_pixels = limits::large_question_pixels,
-          .questions_max = 2 * std::size_t{rank.spec.limits.in_flight_max},
-          .reading_deadline = limits::reading_deadline};
-}
 
 std::uint64_t pixels_of(const ingest_order& order) {
   std::uint64_t pixels = 0;
@@ -37,7 +30,8 @@ ingested answer_to(const ingest_order& order) {
 
 ingest_actor::ingest_actor(caf::actor_config& config, const rank_context& rank,
                            std::shared_ptr<const gpu::models::tokenizer> words)
-    : rank_actor(config, rank, "ingest", actor_kind::ingest), machine_(options_of(rank)), stops_(limits::readers) {
+    : rank_actor(config, rank, "ingest", actor_kind::ingest), machine_(ingest_options(rank.spec)),
+      stops_(limits::readers) {
   const auto prompts = gpu::models::prompt_builder::open(std::move(words), rank.model, rank.facts);
   for (std::uint32_t i = 0; i < limits::readers; ++i)
     readers_.push_back(spawn<reader_actor, caf::linked + caf::detached>(rank, i, prompts));

@@ -2,6 +2,7 @@
 
 #include "gpu/models/kv_writes.hpp"
 #include "protocols/serve/fault_points.hpp"
+#include "protocols/serve/machine_options.hpp"
 #include "protocols/serve/roles.hpp"
 #include "protocols/serve/serve_program.hpp"
 #include "runtime/base/assert.hpp"
@@ -11,31 +12,16 @@ namespace troupe::actors {
 
 using namespace protocols;
 
-namespace {
-
-prefill_member_machine::options member_options(const rank_context& rank, const cell_plan& cell) {
-  const auto layout = gpu::models::layout_at(rank.facts, rank.spec, cell, *cell.place_of(rank.self));
-  return {.born = rank.born,
-          .row_elements = rank.facts.row_elements(),
-          .room_deadline = std::chrono::milliseconds{rank.spec.timeouts.room_ms},
-          .rooms_max = rank.spec.limits.role_requests_max() * limits::pictures_per_request_max,
-          .kv_dtype = rank.spec.model_dtype,
-          .overlap = gpu::models::overlapping_cells(rank.facts, layout, rank.plan, serve_role::decode)};
-}
-
-} // namespace
-
 prefill_actor::prefill_actor(caf::actor_config& config, const rank_context& rank, cell_id cell, caf::actor executor,
                              admission_table& board)
     : cell_actor(config, rank, actor_kind::prefill, cell, std::move(executor)), board_(board),
       layout_(gpu::models::layout_at(rank.facts, rank.spec, cell_, place_)),
-      member_(rank.plan, cell, rank.self, member_options(rank, cell_)) {
+      member_(
+          rank.plan, cell, rank.self,
+          prefill_member_options(rank.spec, rank.facts.bounds(), rank.born,
+                                 gpu::models::overlapping_cells(rank.facts, layout_, rank.plan, serve_role::decode))) {
   if (leads())
-    leader_.emplace(rank_.plan, cell,
-                    prefill_leader_machine::options{.front = rank_.plan.front(),
-                                                    .kv_blocks = layout_.blocks,
-                                                    .row_slots = rank_.spec.limits.row_slots,
-                                                    .requests_max = rank_.spec.limits.role_requests_max()});
+    leader_.emplace(rank_.plan, cell, prefill_leader_options(rank_.plan, rank_.spec, layout_.blocks));
 }
 
 rank_actor::handlers prefill_actor::member_handlers() {

@@ -18,6 +18,7 @@
 #include "protocols/fault.hpp"
 #include "protocols/ids.hpp"
 #include "protocols/mesh/replicas.hpp"
+#include "protocols/serve/model_bounds.hpp"
 #include "protocols/serve/request_messages.hpp"
 
 /// A published model (a Hugging Face folder), cut to what one rank computes.
@@ -53,6 +54,12 @@ struct model_facts {
   protocols::token_id vision_start_token = -1;
   protocols::token_id vision_end_token = -1;
 
+  protocols::model_bounds bounds() const {
+    return {.context_max = context_max,
+            .picture_tokens_max = picture_tokens_max(),
+            .row_elements = row_elements(),
+            .end_tokens = end_tokens};
+  }
   /// Elements of one embedding row as it is sent: hidden x (1 + deepstack levels), main part first.
   std::uint32_t row_elements() const noexcept { return hidden * (1 + deepstack_levels); }
   /// Tokens of the largest picture.

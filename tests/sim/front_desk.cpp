@@ -1,6 +1,7 @@
 #include "tests/sim/front_desk.hpp"
 
 #include "actors/periods.hpp"
+#include "protocols/serve/machine_options.hpp"
 #include "protocols/serve/roles.hpp"
 #include "tests/sim/clients.hpp"
 #include "tests/sim/serve_node.hpp"
@@ -11,49 +12,10 @@ namespace troupe::sim {
 
 using namespace protocols;
 
-namespace {
-
-front_machine::options front_options(const sim_cluster& of) {
-  const auto& spec = of.spec;
-  const auto encode_cells = static_cast<std::uint32_t>(of.plan.cells_of(serve_role::encode).size());
-  return {.in_flight_max = spec.limits.in_flight_max,
-          .context_max = of.facts.context_max,
-          .kv_tokens_max = spec.limits.kv_tokens_max / limits::kv_block_tokens * limits::kv_block_tokens,
-          .row_slots = spec.limits.row_slots,
-          .pixel_slots = spec.limits.pixel_slots,
-          .staging_slots = spec.limits.pixel_slots * encode_cells,
-          .picture_tokens_max = of.facts.picture_tokens_max(),
-          .end_tokens = of.facts.end_tokens,
-          .request_deadline = std::chrono::milliseconds{spec.timeouts.request_ms},
-          .ack_deadline = limits::starved_patience * std::chrono::milliseconds{spec.timeouts.kill_ms},
-          .drain_deadline = std::chrono::milliseconds{spec.timeouts.drain_ms / 4 * 3}};
-}
-
-session_machine::options session_options(const sim_cluster& of) {
-  const auto& bounds = of.spec.limits;
-  return {.arriving_max = 2 * bounds.in_flight_max,
-          .client_questions_max = bounds.client_questions_max(),
-          .ingests_max = limits::ingests_max,
-          .picture_bytes_max = bounds.picture_bytes_max,
-          .client_bytes_max = bounds.client_bytes_max(),
-          .bytes_max = limits::clients_share * bounds.client_bytes_max(),
-          .request_deadline = std::chrono::milliseconds{of.spec.timeouts.request_ms}};
-}
-
-ingest_machine::options ingest_options(const sim_cluster& of) {
-  return {.readers = limits::readers,
-          .readers_large = limits::readers_large,
-          .large_pixels = limits::large_question_pixels,
-          .questions_max = 2 * std::size_t{of.spec.limits.in_flight_max},
-          .reading_deadline = limits::reading_deadline};
-}
-
-} // namespace
-
 front_desk::front_desk(process& rank)
-    : rank_(rank), machine_(rank.all.plan(), front_options(rank.all.cluster)),
-      sessions_(session_options(rank.all.cluster)), ingest_(ingest_options(rank.all.cluster)), reads_(limits::readers) {
-}
+    : rank_(rank),
+      machine_(rank.all.plan(), front_options(rank.all.plan(), rank.all.spec(), rank.all.cluster.facts.bounds())),
+      sessions_(session_options(rank.all.spec())), ingest_(ingest_options(rank.all.spec())) {}
 
 void front_desk::start() {
   rank_.wake(actors::tick_period, [this] { tick(); });
@@ -146,7 +108,6 @@ void front_desk::begin_ingest(request_id request) {
 void front_desk::perform(const ingest_machine::effects& what) {
   for (const auto& effect : what) {
     if (const auto* const begun = std::get_if<ingest_machine::begin_reading>(&effect)) {
-      reads_[begun->reader] = begun->which;
       rank_.wake(rank_.all.delay(rank_.all.sky.compute), [this, reader = begun->reader, which = begun->which] {
         rank_.hand(thread::ingest, [this, reader, which] { read(reader, which); });
       });

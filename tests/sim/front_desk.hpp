@@ -64,7 +64,6 @@ private:
   std::map<protocols::request_id, held_question> questions_;
   std::map<protocols::ingest_machine::ticket, protocols::request_id> tickets_;
   std::map<protocols::request_id, std::uint32_t> attempts_;
-  std::vector<std::optional<protocols::ingest_machine::ticket>> reads_;
 };
 
 } // namespace troupe::sim

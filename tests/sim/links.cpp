@@ -144,7 +144,6 @@ void send(process& from, rank_id to, cache_epoch decided_in, const serve_message
                (std::holds_alternative<error>(body) ? " (" + std::get<error>(body).message + ")" : "");
       },
       1, from.self.value, to.value, body.index(), request_of(body).value);
-  ++all.frames;
   if (all.dice.chance(all.sky.lost_frame)) {
     all.judge.on_hurt(from.self);
     all.judge.on_hurt(to);

@@ -350,13 +350,6 @@ edge_end* rank_main::untaken(rank_id peer, bool for_tokens, generation born) {
   return found == lanes_.end() || found->second.ends.peer_born != born ? nullptr : &found->second;
 }
 
-std::vector<std::pair<lane_name, edge_end*>> rank_main::untaken() {
-  std::vector<std::pair<lane_name, edge_end*>> all;
-  for (auto& [which, end] : lanes_)
-    all.emplace_back(which, &end);
-  return all;
-}
-
 /// From here on its frames are handled, those that waited first.
 void rank_main::adopt(const lane_name& which) {
   auto end = std::move(lanes_.at(which));

@@ -37,7 +37,6 @@ public:
   protocols::result<void> welcome(const process& from, const protocols::hello& said);
   /// A lane that was made here and that nobody has taken yet; null: none of that generation.
   edge_end* untaken(protocols::rank_id peer, bool for_tokens, protocols::generation born);
-  std::vector<std::pair<protocols::lane_name, edge_end*>> untaken();
 
   std::uint64_t beats() const noexcept { return beats_; }
   /// The peer that this rank's watchdog complains of, once for each complaint.

@@ -3,6 +3,7 @@
 #include "actors/periods.hpp"
 #include "gpu/models/kv_writes.hpp"
 #include "protocols/cluster/validate_epoch.hpp"
+#include "protocols/serve/machine_options.hpp"
 #include "protocols/serve/message_partners.hpp"
 #include "protocols/serve/roles.hpp"
 #include "protocols/serve/serve_message.hpp"
@@ -67,66 +68,38 @@ serve_node::serve_node(process& of) : rank(of) {
 serve_node::~serve_node() = default;
 
 void serve_node::make_encode(const cell_plan& cell) {
-  const auto& spec = rank.all.spec();
-  const auto& facts = rank.all.cluster.facts;
   auto& made = encode_.emplace();
   made.cell = &cell;
-  if (cell.leader() != rank.self) {
+  if (cell.leader() == rank.self)
+    made.leader.emplace(rank.all.plan(), cell.id,
+                        encode_options(rank.all.plan(), rank.all.spec(), rank.all.cluster.facts.bounds(), rank.born));
+  else
     made.member.emplace(cell);
-    return;
-  }
-  made.leader.emplace(
-      rank.all.plan(), cell.id,
-      encode_machine::options{.front = rank.all.plan().front(),
-                              .born = rank.born,
-                              .pixel_slots = spec.limits.pixel_slots,
-                              .row_slots = spec.limits.row_slots,
-                              .row_elements = facts.row_elements(),
-                              .row_slot_tokens = facts.picture_tokens_max(),
-                              .room_deadline = rank.all.ms(spec.timeouts.room_ms),
-                              .rooms_max = spec.limits.role_requests_max() * limits::pictures_per_request_max});
 }
 
 void serve_node::make_prefill(const cell_plan& cell) {
-  const auto& spec = rank.all.spec();
+  const auto& [spec, facts, plan] = rank.all.cluster;
   auto& made = prefill_.emplace();
   made.cell = &cell;
   made.layout = layout_in(rank.all.cluster, cell, *cell.place_of(rank.self));
   made.member.emplace(
-      rank.all.plan(), cell.id, rank.self,
-      prefill_member_machine::options{.born = rank.born,
-                                      .row_elements = rank.all.cluster.facts.row_elements(),
-                                      .room_deadline = rank.all.ms(spec.timeouts.room_ms),
-                                      .rooms_max = spec.limits.role_requests_max() * limits::pictures_per_request_max,
-                                      .kv_dtype = spec.model_dtype,
-                                      .overlap = gpu::models::overlapping_cells(rank.all.cluster.facts, made.layout,
-                                                                                rank.all.plan(), serve_role::decode)});
+      plan, cell.id, rank.self,
+      prefill_member_options(spec, facts.bounds(), rank.born,
+                             gpu::models::overlapping_cells(facts, made.layout, plan, serve_role::decode)));
   if (cell.leader() == rank.self)
-    made.leader.emplace(rank.all.plan(), cell.id,
-                        prefill_leader_machine::options{.front = rank.all.plan().front(),
-                                                        .kv_blocks = made.layout.blocks,
-                                                        .row_slots = spec.limits.row_slots,
-                                                        .requests_max = spec.limits.role_requests_max()});
+    made.leader.emplace(plan, cell.id, prefill_leader_options(plan, spec, made.layout.blocks));
 }
 
 void serve_node::make_decode(const cell_plan& cell) {
-  const auto& spec = rank.all.spec();
+  const auto& [spec, facts, plan] = rank.all.cluster;
   auto& made = decode_.emplace();
   made.cell = &cell;
   const auto layout = layout_in(rank.all.cluster, cell, *cell.place_of(rank.self));
   made.member.emplace(
-      rank.all.plan(), cell.id, rank.self,
-      decode_member_machine::options{.born = rank.born,
-                                     .rooms_max = spec.limits.role_requests_max(),
-                                     .kv_dtype = spec.model_dtype,
-                                     .overlap = gpu::models::overlapping_cells(rank.all.cluster.facts, layout,
-                                                                               rank.all.plan(), serve_role::prefill)});
+      plan, cell.id, rank.self,
+      decode_member_options(spec, rank.born, gpu::models::overlapping_cells(facts, layout, plan, serve_role::prefill)));
   if (cell.leader() == rank.self)
-    made.leader.emplace(rank.all.plan(), cell.id,
-                        decode_leader_machine::options{.front = rank.all.plan().front(),
-                                                       .kv_blocks = layout.blocks,
-                                                       .room_deadline = rank.all.ms(spec.timeouts.room_ms),
-                                                       .requests_max = spec.limits.role_requests_max()});
+    made.leader.emplace(plan, cell.id, decode_leader_options(plan, spec, layout.blocks));
 }
 
 void serve_node::start() {

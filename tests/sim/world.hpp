@@ -57,7 +57,6 @@ public:
   std::unique_ptr<clients> users;
   std::unique_ptr<supervisor> boss;
   std::optional<protocols::rank_id> torn; ///< a rank that states another model than the rest
-  std::uint64_t frames = 0;
 
 private:
   bool was_ready_ = false;
