@@ -66,18 +66,28 @@ void checks::on_unheard(process& at, rank_id from, std::string_view type) {
 }
 
 void checks::on_hurt(rank_id rank) {
-  hurt_[rank] = all_.time.now();
+  hurt_.insert(rank);
 }
+
+namespace {
+
+/// "rank 1" and not "rank 10", wherever it stands.
+bool names(std::string_view text, rank_id rank) {
+  const auto words = "rank " + std::to_string(rank.value);
+  for (auto at = text.find(words); at != text.npos; at = text.find(words, at + words.size())) {
+    const auto rest = text.substr(at + words.size());
+    if (rest.empty() || rest.find_first_of("0123456789") != 0)
+      return true;
+  }
+  return false;
+}
+
+} // namespace
 
 void checks::on_blamed(const first_cause& cause) {
   all_.past.note(
       all_.time.now(), [&] { return "first cause: " + cause.text; }, 35, cause.rank.value);
-  const auto named = [&](const auto& hurt) {
-    const auto words = "rank " + std::to_string(hurt.first.value);
-    const auto at = cause.text.find(words);
-    return at != std::string::npos && (at + words.size() == cause.text.size() ||
-                                       cause.text.find_first_of("0123456789", at + words.size()) != at + words.size());
-  };
+  const auto named = [&](rank_id hurt) { return names(cause.text, hurt); };
   // Where everything may be late, it may be anybody's.
   if (!late_ever_ && !hurt_.contains(cause.rank) && std::ranges::none_of(hurt_, named))
     all_.past.violate(all_.time.now(), "first cause",

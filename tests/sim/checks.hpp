@@ -1,6 +1,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string_view>
 #include <tuple>
 
@@ -51,7 +52,7 @@ public:
 private:
   world& all_;
   const bool late_ever_; ///< of the weather: any frame or hop may be late
-  std::map<protocols::rank_id, protocols::time_point> hurt_;
+  std::set<protocols::rank_id> hurt_;
   std::map<std::pair<protocols::rank_id, protocols::room_id>, std::pair<int, int>> writes_;
   std::map<std::tuple<protocols::rank_id, protocols::generation, protocols::slot_index>, protocols::room_id> pixels_;
 };
