@@ -409,41 +409,31 @@ TEST_CASE("K14: a rank that may be silent for longer has longer to take the orde
 
 TEST_CASE(
     "K14: what a process says that is lost again before it has risen moves nothing in the recovery that follows") {
+  company c{3};
+  for (const auto rank : {prefill_t0, prefill_t1})
+    c.machine.on_end(rank, killed, at(10s));
+  const auto joins = [&](rank_id rank) {
+    endpoint where;
+    where.rank = rank;
+    where.born = c.machine.born(rank);
+    where.tcp_port = 1000;
+    return c.machine.on_joined(rank, {where, 100});
+  };
+  const auto lose_another = [&] { REQUIRE_FALSE(killed_by(c.machine.on_end(encode_0, killed, at(11s))).empty()); };
+  REQUIRE(joins(prefill_t0));
   SUBCASE("its facts, which are the last that are missing") {
-    company d{3};
-    for (const auto rank : {prefill_t0, prefill_t1})
-      d.machine.on_end(rank, killed, at(10s));
-    endpoint where{.rank = prefill_t0,
-                   .born = d.machine.born(prefill_t0),
-                   .unix_path = {},
-                   .tcp_address = {},
-                   .tcp_port = 1000,
-                   .fabric_address = {}};
-    REQUIRE(d.machine.on_joined(prefill_t0, {where, 100}));
-    where.rank = prefill_t1;
-    REQUIRE(d.machine.on_joined(prefill_t1, {where, 100}));
-    REQUIRE(d.machine.on_agree(prefill_t0, {{{"build", "a"}}}, at(10s)));
-    REQUIRE_FALSE(killed_by(d.machine.on_end(encode_0, killed, at(11s))).empty());
-    const auto late = d.machine.on_agree(prefill_t1, {{{"build", "a"}}}, at(11s));
+    REQUIRE(joins(prefill_t1));
+    REQUIRE(c.machine.on_agree(prefill_t0, {{{"build", "a"}}}, at(10s)));
+    lose_another();
+    const auto late = c.machine.on_agree(prefill_t1, {{{"build", "a"}}}, at(11s));
     REQUIRE(late);
     CHECK(late->empty());
   }
   SUBCASE("that it has joined") {
-    company d{3};
-    for (const auto rank : {prefill_t0, prefill_t1})
-      d.machine.on_end(rank, killed, at(10s));
-    endpoint where{.rank = prefill_t0,
-                   .born = d.machine.born(prefill_t0),
-                   .unix_path = {},
-                   .tcp_address = {},
-                   .tcp_port = 1000,
-                   .fabric_address = {}};
-    REQUIRE(d.machine.on_joined(prefill_t0, {where, 100}));
-    REQUIRE_FALSE(killed_by(d.machine.on_end(encode_0, killed, at(11s))).empty());
-    where.rank = prefill_t1;
-    const auto late = d.machine.on_joined(prefill_t1, {where, 100});
+    lose_another();
+    const auto late = joins(prefill_t1);
     REQUIRE(late);
     CHECK(late->empty());
-    CHECK(d.machine.at(prefill_t1) == life_state::spawned);
+    CHECK(c.machine.at(prefill_t1) == life_state::spawned);
   }
 }
