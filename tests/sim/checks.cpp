@@ -19,10 +19,10 @@ void checks::on_landing(rank_id from, rank_id to, generation born, area where, c
     } else
       holder = region.holders.at(slot.value);
     if (holder != room)
-      return all_.past.violate(all_.time.now(), "own memory",
-                               all_.plan().rank(from).label + " writes room " + std::to_string(room.value) +
-                                   " into slot " + std::to_string(slot.value) + " of " + all_.plan().rank(to).label +
-                                   ", which has been given to room " + std::to_string(holder.value));
+      return all_.past.violate("own memory", all_.plan().rank(from).label + " writes room " +
+                                                 std::to_string(room.value) + " into slot " +
+                                                 std::to_string(slot.value) + " of " + all_.plan().rank(to).label +
+                                                 ", which has been given to room " + std::to_string(holder.value));
   }
 }
 
@@ -30,24 +30,22 @@ void checks::on_writing(const process& from, room_id room, const lease& under, t
                         generation owner_now, bool told_gone) {
   const auto now = from.now();
   if (now >= under.until || now >= deadline || under.owner != owner_now || told_gone)
-    all_.past.violate(all_.time.now(), "own lease",
+    all_.past.violate("own lease",
                       from.label + " writes room " + std::to_string(room.value) + " when its right to has ended");
 }
 
 void checks::on_reading(const process& from, area where, std::uint64_t offset, room_id room) {
   const auto& region = from.memory->at(where);
   if (const auto holder = region.holders.at(offset / region.slot_bytes); holder != room)
-    all_.past.violate(all_.time.now(), "own source",
-                      from.label + " sends bytes of room " + std::to_string(holder.value) + " as room " +
-                          std::to_string(room.value));
+    all_.past.violate("own source", from.label + " sends bytes of room " + std::to_string(holder.value) + " as room " +
+                                        std::to_string(room.value));
 }
 
 void checks::on_sent_word(const process& from, room_id room) {
   if (const auto found = writes_.find({from.self, room});
       found != writes_.end() && found->second.first != found->second.second)
-    all_.past.violate(all_.time.now(), "true word",
-                      from.label + " says that room " + std::to_string(room.value) +
-                          " was sent, and a write was not delivered");
+    all_.past.violate("true word", from.label + " says that room " + std::to_string(room.value) +
+                                       " was sent, and a write was not delivered");
 }
 
 void checks::on_pixels_lent(rank_id owner, generation born, slot_index slot, room_id room) {
@@ -55,13 +53,13 @@ void checks::on_pixels_lent(rank_id owner, generation born, slot_index slot, roo
 }
 
 void checks::on_refused(process& at, rank_id from, const serve_message& body, const failure& why) {
-  all_.past.violate(all_.time.now(), "routes",
-                    at.label + " refuses " + std::string{std::visit([](const auto& m) { return name(m.type); }, body)} +
-                        " of " + all_.plan().rank(from).label + ": " + to_string(why));
+  all_.past.violate("routes", at.label + " refuses " +
+                                  std::string{std::visit([](const auto& m) { return name(m.type); }, body)} + " of " +
+                                  all_.plan().rank(from).label + ": " + to_string(why));
 }
 
 void checks::on_unheard(process& at, rank_id from, std::string_view type) {
-  all_.past.violate(all_.time.now(), "routes",
+  all_.past.violate("routes",
                     at.label + " has nobody for " + std::string{type} + " of " + all_.plan().rank(from).label);
 }
 
@@ -85,14 +83,12 @@ bool names(std::string_view text, rank_id rank) {
 } // namespace
 
 void checks::on_blamed(const first_cause& cause) {
-  all_.past.note(
-      all_.time.now(), [&] { return "first cause: " + cause.text; }, 35, cause.rank.value);
+  all_.past.note([&] { return "first cause: " + cause.text; }, 35, cause.rank.value);
   const auto named = [&](rank_id hurt) { return names(cause.text, hurt); };
   // Where everything may be late, it may be anybody's.
   if (!late_ever_ && !hurt_.contains(cause.rank) && std::ranges::none_of(hurt_, named))
-    all_.past.violate(all_.time.now(), "first cause",
-                      "the supervisor names " + all_.plan().rank(cause.rank).label +
-                          ", to whom nothing has happened: " + cause.text);
+    all_.past.violate("first cause", "the supervisor names " + all_.plan().rank(cause.rank).label +
+                                         ", to whom nothing has happened: " + cause.text);
 }
 
 } // namespace troupe::sim

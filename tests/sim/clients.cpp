@@ -149,7 +149,6 @@ void clients::ask(std::size_t number) {
   question.picture_bytes.assign(one.what.pictures.size(), file_bytes);
   question.picture_names.assign(one.what.pictures.size(), "p");
   all_.past.note(
-      all_.time.now(),
       [&] {
         return "client " + std::to_string(one.client.value) + " asks " + name_of(one) + " (" +
                std::to_string(one.what.prompt.size()) + " tokens, " + std::to_string(one.what.pictures.size()) +
@@ -182,9 +181,8 @@ void clients::withdraw(std::size_t number) {
   if (one.ended || one.gone)
     return;
   one.withdrawn = true;
-  all_.past.note(
-      all_.time.now(), [&] { return "client " + std::to_string(one.client.value) + " withdraws " + name_of(one); }, 7,
-      number);
+  all_.past.note([&] { return "client " + std::to_string(one.client.value) + " withdraws " + name_of(one); }, 7,
+                 number);
   to_front(one.client, [this, client = one.client, tag = one.tag] {
     if (auto* const known = find(client, tag); known != nullptr && !known->told)
       known->front_knows = true;
@@ -203,8 +201,7 @@ void clients::leave(client_id client) {
     }
   if (!any)
     return;
-  all_.past.note(
-      all_.time.now(), [&] { return "client " + std::to_string(client.value) + " leaves"; }, 8, client.value);
+  all_.past.note([&] { return "client " + std::to_string(client.value) + " leaves"; }, 8, client.value);
   to_front(client, [this, client] {
     for (auto& one : questions_)
       one.front_knows = one.front_knows || (one.client == client && !one.told);
@@ -225,26 +222,23 @@ std::string clients::name_of(const asked_question& one) const {
 
 void clients::accepted(client_id client, std::uint64_t tag) {
   if (const auto* const one = find(client, tag); one == nullptr || one->told)
-    all_.past.violate(all_.time.now(), "one end", "a question is accepted that has ended or was never asked");
+    all_.past.violate("one end", "a question is accepted that has ended or was never asked");
 }
 
 void clients::token(client_id client, std::uint64_t tag, std::uint32_t index, token_id id) {
   auto& one = *find(client, tag);
-  all_.past.note(
-      all_.time.now(), [&] { return name_of(one) + ": token " + std::to_string(index) + " is " + std::to_string(id); },
-      9, index, id);
+  all_.past.note([&] { return name_of(one) + ": token " + std::to_string(index) + " is " + std::to_string(id); }, 9,
+                 index, id);
   if (one.told)
-    all_.past.violate(all_.time.now(), "one end", name_of(one) + " gets a token after its end");
+    all_.past.violate("one end", name_of(one) + " gets a token after its end");
   if (one.front_knows)
-    all_.past.violate(all_.time.now(), "a cancel holds",
-                      name_of(one) + " gets a token after the front has taken its cancel");
+    all_.past.violate("a cancel holds", name_of(one) + " gets a token after the front has taken its cancel");
   if (index != one.got.size())
-    all_.past.violate(all_.time.now(), "no gap",
-                      name_of(one) + " gets token " + std::to_string(index) + " after " +
-                          std::to_string(one.got.size()));
+    all_.past.violate("no gap", name_of(one) + " gets token " + std::to_string(index) + " after " +
+                                    std::to_string(one.got.size()));
   one.got.push_back(id);
   if (one.got.size() > one.alone.tokens.size() || one.alone.tokens[index] != id)
-    all_.past.violate(all_.time.now(), "right answer",
+    all_.past.violate("right answer",
                       name_of(one) + " gets " + std::to_string(id) + " as token " + std::to_string(index) + ", alone " +
                           (index < one.alone.tokens.size() ? "it is " + std::to_string(one.alone.tokens[index])
                                                            : std::string{"it has ended"}));
@@ -253,36 +247,33 @@ void clients::token(client_id client, std::uint64_t tag, std::uint32_t index, to
 void clients::finished(client_id client, std::uint64_t tag, finish_reason reason, const std::optional<failure>& cause) {
   auto& one = *find(client, tag);
   all_.past.note(
-      all_.time.now(),
       [&] {
         static constexpr const char* reasons[] = {"?", "stop", "length", "failed", "cancelled"};
         return name_of(one) + " ends: " + reasons[static_cast<int>(reason)] + (cause ? ", " + to_string(*cause) : "");
       },
       10, static_cast<int>(reason), one.got.size());
   if (one.told)
-    all_.past.violate(all_.time.now(), "one end", name_of(one) + " ends twice");
+    all_.past.violate("one end", name_of(one) + " ends twice");
   one.told = true;
   if (one.front_knows && reason != finish_reason::cancelled)
-    all_.past.violate(all_.time.now(), "a cancel holds",
-                      name_of(one) + " ends otherwise after the front has taken its cancel");
+    all_.past.violate("a cancel holds", name_of(one) + " ends otherwise after the front has taken its cancel");
   if (cause && !one.got.empty() &&
       (cause->code == fault::transfer_failed || cause->code == fault::stale_grant ||
        cause->code == fault::span_mismatch))
-    all_.past.violate(all_.time.now(), "right cause",
-                      name_of(one) + " has begun, and fails by what came before: " + to_string(*cause));
+    all_.past.violate("right cause", name_of(one) + " has begun, and fails by what came before: " + to_string(*cause));
   const bool whole = reason == finish_reason::stop || reason == finish_reason::length;
   if (whole && (one.got != one.alone.tokens || one.alone.not_finite))
-    all_.past.violate(all_.time.now(), "right answer",
-                      name_of(one) + " ends with " + std::to_string(one.got.size()) + " tokens, alone it has " +
-                          std::to_string(one.alone.tokens.size()) + (one.alone.not_finite ? " and then fails" : ""));
+    all_.past.violate("right answer", name_of(one) + " ends with " + std::to_string(one.got.size()) +
+                                          " tokens, alone it has " + std::to_string(one.alone.tokens.size()) +
+                                          (one.alone.not_finite ? " and then fails" : ""));
   if (reason == finish_reason::cancelled && !one.withdrawn && !one.gone)
-    all_.past.violate(all_.time.now(), "right cause", name_of(one) + " ends as cancelled, and nobody has cancelled it");
+    all_.past.violate("right cause", name_of(one) + " ends as cancelled, and nobody has cancelled it");
   const bool own_fault = cause && cause->code == fault::not_finite && one.alone.not_finite;
   if (reason == finish_reason::failed && !own_fault) {
     one.failed = true;
     one.why = cause ? to_string(*cause) : "no cause";
     if (!cause)
-      all_.past.violate(all_.time.now(), "right cause", name_of(one) + " fails without a cause");
+      all_.past.violate("right cause", name_of(one) + " fails without a cause");
   }
   check_in_time(one);
   end(one);
@@ -290,10 +281,9 @@ void clients::finished(client_id client, std::uint64_t tag, finish_reason reason
 
 void clients::refused(client_id client, std::uint64_t tag, const failure& why) {
   auto& one = *find(client, tag);
-  all_.past.note(
-      all_.time.now(), [&] { return name_of(one) + " is refused: " + to_string(why); }, 11, static_cast<int>(why.code));
+  all_.past.note([&] { return name_of(one) + " is refused: " + to_string(why); }, 11, static_cast<int>(why.code));
   if (one.told)
-    all_.past.violate(all_.time.now(), "one end", name_of(one) + " is refused after its end");
+    all_.past.violate("one end", name_of(one) + " is refused after its end");
   one.told = one.was_refused = true;
   one.failed = one.failed || (why.code == fault::timeout && !one.half);
   one.why = to_string(why);
@@ -306,7 +296,7 @@ void clients::check_in_time(const asked_question& one) {
   const bool front_was_well = nothing_late_ && !all_.judge.was_hurt(all_.plan().front());
   if ((!all_.stormy || front_was_well) &&
       all_.time.now() - one.since > all_.ms(all_.spec().timeouts.request_ms) * 11 / 10 + 1s)
-    all_.past.violate(all_.time.now(), "in time", name_of(one) + " ends after its deadline");
+    all_.past.violate("in time", name_of(one) + " ends after its deadline");
 }
 
 void clients::end(asked_question& one) {

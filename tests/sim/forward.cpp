@@ -209,7 +209,7 @@ void forward::change_batch(executor& of) const {
   for (std::size_t i = 0; i < step.joins.size(); ++i) {
     const auto free = std::ranges::find_if(of.batch_, [](const auto& row) { return !row.has_value(); });
     if (free == of.batch_.end() || free - of.batch_.begin() != work.joins[i])
-      return of.rank.all.past.violate(of.rank.all.time.now(), "lockstep", "a sequence joins at another place");
+      return of.rank.all.past.violate("lockstep", "a sequence joins at another place");
     const auto& who = step.joins[i];
     *free = executor::sequence{who.request, step.ids[stayed + i], who.context, who.blocks};
   }
@@ -222,7 +222,7 @@ void forward::step_batch() {
     for (auto* const member : company_.members)
       if (member->batch_[place].has_value() != row.has_value() ||
           (row && member->batch_[place]->request != row->request))
-        return leader_.rank.all.past.violate(leader_.rank.all.time.now(), "lockstep", "two ranks step other sequences");
+        return leader_.rank.all.past.violate("lockstep", "two ranks step other sequences");
     if (!row)
       continue;
     if (row->context >= row->blocks.size() * tokens_a_block) {

@@ -43,9 +43,9 @@ void front_desk::tick() {
 void front_desk::audit() {
   auto& past = rank_.all.past;
   if (const auto wrong = machine_.audit(); !wrong.empty())
-    past.violate(rank_.all.time.now(), "sums of the front", wrong);
+    past.violate("sums of the front", wrong);
   if (const auto wrong = sessions_.audit(); !wrong.empty())
-    past.violate(rank_.all.time.now(), "sums of the sessions", wrong);
+    past.violate("sums of the sessions", wrong);
 }
 
 // ---- questions ----------------------------------------------------------------------------------------------------
@@ -122,8 +122,7 @@ void front_desk::read(std::uint32_t reader, ingest_machine::ticket of) {
   ingest_machine::effects out;
   if (const auto which = ingest_.on_read(reader, rank_.now(), out)) {
     if (*which != of)
-      return rank_.all.past.violate(rank_.all.time.now(), "own reader",
-                                    "a reader is given a question before it is done with the last");
+      return rank_.all.past.violate("own reader", "a reader is given a question before it is done with the last");
     const auto request = tickets_.extract(*which).mapped();
     rank_.hand(thread::front, [this, request] { ingested(request, std::nullopt); });
   }
@@ -187,7 +186,7 @@ void front_desk::perform(front_machine::effects what) {
       if (const auto* const work = std::get_if<submit>(&message->body))
         if (const auto known = machine_.request_of(work->request);
             known && ++attempts_[*known] > limits::request_attempts_max)
-          rank_.all.past.violate(rank_.all.time.now(), "attempts", "a request is tried again and again");
+          rank_.all.past.violate("attempts", "a request is tried again and again");
       rank_.serves->deliver(serve_role::front, std::move(*message));
     } else if (const auto* const pixels = std::get_if<front_machine::write_pixels>(&effect))
       write_pixels(*pixels, refused);
@@ -243,7 +242,7 @@ void front_desk::written(room_id room, const result<void>& outcome) {
 void front_desk::finish(const front_machine::end_request& end) {
   const auto found = questions_.find(end.request);
   if (found == questions_.end())
-    return rank_.all.past.violate(rank_.all.time.now(), "one end", "a request ends that has ended or was never asked");
+    return rank_.all.past.violate("one end", "a request ends that has ended or was never asked");
   rank_.all.users->finished(found->second.client, found->second.tag, end.reason, end.cause);
   perform(sessions_.on_ended(end.request));
 }
@@ -261,18 +260,12 @@ void front_desk::drain() {
   perform(machine_.on_drain(rank_.now()));
 }
 
-std::string front_desk::held() const {
-  std::string words;
-  const auto add = [&](std::size_t count, const char* what) {
-    if (count > 0)
-      words += (words.empty() ? "" : ", ") + std::to_string(count) + " " + what;
-  };
+void front_desk::count_held(const std::function<void(std::size_t, const char*)>& add) const {
   add(machine_.in_flight(), "requests started");
   add(machine_.waiting(), "requests waiting");
   add(sessions_.questions(), "questions");
   add(ingest_.waiting(), "ingests");
   add(machine_.at_rest() ? 0 : 1, "front that keeps staging");
-  return words;
 }
 
 } // namespace troupe::sim

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -32,7 +33,8 @@ public:
   void lose(const protocols::lost& news);
   void recover(const protocols::recovered& news);
   void drain();
-  std::string held() const;
+  /// Calls `add` with how many of what it holds.
+  void count_held(const std::function<void(std::size_t, const char*)>& add) const;
 
 private:
   struct held_question {

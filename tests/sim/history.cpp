@@ -15,17 +15,17 @@ std::string stamped(protocols::time_point now, const std::string& sentence) {
 
 } // namespace
 
-void history::say(protocols::time_point now, std::string sentence) {
+void history::say(std::string sentence) {
   if (tells_)
-    story_.push_back(stamped(now, sentence));
+    story_.push_back(stamped(time_.now(), sentence));
 }
 
-void history::violate(protocols::time_point now, std::string check, std::string what) {
+void history::violate(std::string check, std::string what) {
   if (violated())
     return;
   check_ = std::move(check);
   breach_ = std::move(what);
-  say(now, "BREACH of " + check_ + ": " + breach_);
+  say("BREACH of " + check_ + ": " + breach_);
 }
 
 } // namespace troupe::sim

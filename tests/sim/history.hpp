@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "protocols/time.hpp"
 #include "tests/sim/draw.hpp"
+#include "tests/sim/time_line.hpp"
 
 namespace troupe::sim {
 
@@ -14,22 +14,22 @@ namespace troupe::sim {
 /// the story. Sentences are made only when the story is told.
 class history {
 public:
-  explicit history(bool tells) : tells_(tells) {}
+  history(const time_line& time, bool tells) : time_(time), tells_(tells) {}
 
   /// `of`: numbers that say what happened. `words`: the same as a sentence.
   template <class Words, class... Numbers>
-  void note(protocols::time_point now, const Words& words, Numbers... of) {
-    hash_ = mix(hash_, static_cast<std::uint64_t>(now.time_since_epoch().count()));
+  void note(const Words& words, Numbers... of) {
+    hash_ = mix(hash_, static_cast<std::uint64_t>(time_.now().time_since_epoch().count()));
     ((hash_ = mix(hash_, static_cast<std::uint64_t>(of))), ...);
     ++steps_;
     if (tells_)
-      say(now, words());
+      say(words());
   }
   /// A sentence that is no step.
-  void say(protocols::time_point now, std::string sentence);
+  void say(std::string sentence);
 
   /// The first breach; later ones follow from it.
-  void violate(protocols::time_point now, std::string check, std::string what);
+  void violate(std::string check, std::string what);
 
   bool tells() const noexcept { return tells_; }
   bool violated() const noexcept { return !check_.empty(); }
@@ -40,6 +40,7 @@ public:
   const std::vector<std::string>& story() const noexcept { return story_; }
 
 private:
+  const time_line& time_;
   bool tells_;
   std::uint64_t hash_ = 0;
   std::uint64_t steps_ = 0;

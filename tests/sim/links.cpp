@@ -90,10 +90,8 @@ void close(process& at, rank_id of, generation of_born, bool tokens, failure why
   if (found == at.edges.end() || !found->second.open || found->second.ends.peer_born != of_born)
     return;
   found->second.open = false;
-  all.past.note(
-      all.time.now(),
-      [&] { return at.label + " loses its lane to " + all.plan().rank(of).label + ": " + to_string(why); }, 2,
-      at.self.value, of.value);
+  all.past.note([&] { return at.label + " loses its lane to " + all.plan().rank(of).label + ": " + to_string(why); }, 2,
+                at.self.value, of.value);
   at.main->on_peer_gone(of, of_born, std::move(why));
 }
 
@@ -128,7 +126,6 @@ void send(process& from, rank_id to, cache_epoch decided_in, const serve_message
   auto& end = found->second;
   if (const auto fits = end.ends.admit({.epoch = decided_in}); !fits)
     return all.past.note(
-        all.time.now(),
         [&] {
           return from.label + " drops a message to " + all.plan().rank(to).label + ": " + to_string(fits.error());
         },
@@ -136,7 +133,6 @@ void send(process& from, rank_id to, cache_epoch decided_in, const serve_message
   ++end.sent;
   auto frame = std::visit([&](const auto& message) { return frame_of(end, decided_in, message); }, body);
   all.past.note(
-      all.time.now(),
       [&] {
         return from.label + " -> " + all.plan().rank(to).label + ": " +
                std::string{std::visit([](const auto& message) { return name(message.type); }, body)} + " of request " +
@@ -147,7 +143,7 @@ void send(process& from, rank_id to, cache_epoch decided_in, const serve_message
   if (all.dice.chance(all.sky.lost_frame)) {
     all.judge.on_hurt(from.self);
     all.judge.on_hurt(to);
-    all.past.say(all.time.now(), "that frame is lost");
+    all.past.say("that frame is lost");
     if (auto* const peer = all.at(to);
         peer != nullptr && peer->born == end.ends.peer_born) // the next heartbeat shows it
       peer->reach(all.time.now() + all.ms(all.spec().timeouts.heartbeat_ms),

@@ -180,9 +180,8 @@ void rank_main::reached(life_state here) {
   auto said = life_.on_reached(here);
   if (!said)
     return leave_failed(said.error(), life_.where_of(said.error()));
-  rank_.all.past.note(
-      rank_.all.time.now(), [&] { return rank_.label + " is " + std::string{name(here)}; }, 30, rank_.self.value,
-      static_cast<int>(here));
+  rank_.all.past.note([&] { return rank_.label + " is " + std::string{name(here)}; }, 30, rank_.self.value,
+                      static_cast<int>(here));
   if (*said)
     send(**said);
 }

@@ -52,7 +52,7 @@ void run_until(world& all, time_point end, std::uint64_t& events) {
   while (!all.past.violated() && !all.time.empty() && all.time.next() <= end) {
     all.time.step();
     if (++events > events_max)
-      all.past.violate(all.time.now(), "an end", "the run has " + std::to_string(events) + " events and goes on");
+      all.past.violate("an end", "the run has " + std::to_string(events) + " events and goes on");
   }
   if (!all.past.violated())
     all.time.pass_to(end);
@@ -69,9 +69,8 @@ void watch_weather(world& all) {
       const auto pause = all.dice.around(all.sky.pause_for);
       all.judge.on_hurt(rank->self);
       rank->stop_for(pause);
-      all.past.note(
-          all.time.now(), [&] { return rank->label + fmt::format(" is stopped for {} ms", pause.count() / 1'000'000); },
-          20, rank->self.value);
+      all.past.note([&] { return rank->label + fmt::format(" is stopped for {} ms", pause.count() / 1'000'000); }, 20,
+                    rank->self.value);
     }
     const bool front = all.plan().is_front(rank->self);
     if (all.dice.chance(front ? all.sky.crash / 16 : all.sky.crash)) {
@@ -83,8 +82,7 @@ void watch_weather(world& all) {
       const auto [peer, tokens] = lane->first;
       all.judge.on_hurt(rank->self);
       all.judge.on_hurt(peer);
-      all.past.say(all.time.now(),
-                   "the lane between " + rank->label + " and " + all.plan().rank(peer).label + " breaks");
+      all.past.say("the lane between " + rank->label + " and " + all.plan().rank(peer).label + " breaks");
       cut_lane(*rank, peer, tokens, {fault::peer_gone, "the lane broke"});
     }
   }
@@ -114,7 +112,7 @@ public:
     while (!done() && !all_.past.violated() && all_.time.now() < end)
       run_until(all_, all_.time.now() + 250ms, events_);
     if (!done())
-      all_.past.violate(all_.time.now(), check, words());
+      all_.past.violate(check, words());
     return !all_.past.violated();
   }
 
@@ -143,7 +141,7 @@ void check_liveness(world& all, std::uint64_t& events) {
   if (!all.stormy && !over() && !all.past.violated()) { // what nobody wants any more is let go soon, and by no deadline
     run_until(all, all.time.now() + 2s + all.sky.compute * 100, events);
     if (const auto kept = held_by(all); !kept.empty())
-      all.past.violate(all.time.now(), "nothing is kept long", kept);
+      all.past.violate("nothing is kept long", kept);
   }
   if (!over()) {
     phase.await(
@@ -164,7 +162,7 @@ void check_liveness(world& all, std::uint64_t& events) {
         "healed, it answers", [&] { return all.users->all_ended(); },
         [&] { return all.users->open() + " never end(s); " + held_by(all); });
     if (!over() && all.users->failed() > failed)
-      all.past.violate(all.time.now(), "healed, it answers", "a question fails when nothing is wrong any more");
+      all.past.violate("healed, it answers", "a question fails when nothing is wrong any more");
     phase.await(
         "nothing is kept", [&] { return over() || held_by(all).empty(); }, [&] { return held_by(all); });
     if (!over() && !all.past.violated())
@@ -172,7 +170,7 @@ void check_liveness(world& all, std::uint64_t& events) {
     phase.await("told to stop, it ends", over, [] { return "the cluster does not end"; });
     if (over() && !all.past.violated() && all.boss->ended()->how != life_machine::outcome::drained &&
         all.boss->ended()->how != life_machine::outcome::rank_failed)
-      all.past.violate(all.time.now(), "told to stop, it ends", all.boss->ended()->cause);
+      all.past.violate("told to stop, it ends", all.boss->ended()->cause);
   }
   phase.await(
       "nobody is left", [&] { return nobody_runs(all); }, [] { return "a rank runs on without a cluster"; });
@@ -195,14 +193,14 @@ schedule_result run_schedule(const schedule_options& options) {
   for (const auto& rank : all.ranks)
     if (rank)
       rank->resume();
-  all.past.say(all.time.now(), "from here on nothing goes wrong");
+  all.past.say("from here on nothing goes wrong");
   if (run.sky.late > 0) // what is late already
     run_until(all, all.time.now() + run.sky.late_by * 9, events);
   check_liveness(all, events);
   if (run.torn && all.plan().ranks.size() > 1 && all.boss->was_ready())
-    all.past.violate(all.time.now(), "parity", "ranks that state different models serve together");
+    all.past.violate("parity", "ranks that state different models serve together");
   if (calm && !run.torn && (all.users->failed() > 0 || all.boss->recoveries() > 0 || !all.boss->was_ready()))
-    all.past.violate(all.time.now(), "calm, all are answered", "something fails though nothing went wrong");
+    all.past.violate("calm, all are answered", "something fails though nothing went wrong");
   return {.hash = mix(all.past.hash(), events),
           .steps = all.past.steps(),
           .lasted = all.time.now() - time_line::epoch,

@@ -164,7 +164,6 @@ void serve_node::take(rank_id from, cache_epoch sent_in, serve_message body, std
             if (holds)
               return hear(role, from, message);
             rank.all.past.note(
-                rank.all.time.now(),
                 [&] {
                   return rank.label + " drops " + std::string{name(message.type)} + " of " +
                          rank.all.plan().rank(from).label + ": " + to_string(holds.error());
@@ -419,7 +418,7 @@ std::string serve_node::held() const {
       words += (words.empty() ? "" : ", ") + std::to_string(count) + " " + what;
   };
   if (front)
-    words += front->held();
+    front->count_held(add);
   if (encode_ && encode_->leader)
     add(encode_->leader->rooms(), "rooms of encode");
   if (prefill_ && prefill_->leader)

@@ -142,7 +142,7 @@ void executor::enter(const mesh_plan& plan) {
     call.plan = plan;
     call.entered.resize(company_->members.size());
   } else if (!(call.plan == plan))
-    return all.past.violate(all.time.now(), "lockstep", rank.label + " enters another step than its cell");
+    return all.past.violate("lockstep", rank.label + " enters another step than its cell");
   call.entered[place] = true;
   if (std::ranges::find(call.entered, false) != call.entered.end()) {
     rank.wake(all.ms(all.spec().timeouts.collective_ms), [this, id = plan.call] {
@@ -159,7 +159,6 @@ void executor::enter(const mesh_plan& plan) {
   }
   call.seen = forward{*company_, call}.look();
   all.past.note(
-      all.time.now(),
       [&] {
         static constexpr const char* kinds[] = {"", "warm", "vote", "encode", "prefill", "decode", "stop"};
         return std::string{name(cell.role)} + " cell of " + rank.label + " begins call " +

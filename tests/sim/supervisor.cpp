@@ -77,7 +77,6 @@ void supervisor::take(rank_id from, const life_report& what) {
       return life_.on_rejoined(from, *said, now);
     const auto& said = std::get<error>(what);
     all_.past.note(
-        now,
         [&] {
           return all_.plan().rank(from).label + " tells the supervisor: " + said.message + " (" + said.where + ")";
         },
@@ -138,7 +137,6 @@ void supervisor::send(rank_id to, life_order what) {
 }
 
 void supervisor::perform(const life_machine::effects& what) {
-  const auto now = all_.time.now();
   if (const auto blamed = life_.take_blamed())
     all_.judge.on_blamed(*blamed);
   for (const auto& effect : what) {
@@ -151,14 +149,12 @@ void supervisor::perform(const life_machine::effects& what) {
         std::visit([&](const auto& message) { send(rank, message); }, some->message);
       recoveries_ += std::holds_alternative<lost>(some->message) ? 1 : 0;
     } else if (const auto* const line = std::get_if<life_machine::report>(&effect))
-      all_.past.say(now, "supervisor: " + line->line);
+      all_.past.say("supervisor: " + line->line);
     else if (const auto* const shown = std::get_if<life_machine::news>(&effect))
-      all_.past.note(
-          now, [&] { return "supervisor: " + shown->line; }, 32);
+      all_.past.note([&] { return "supervisor: " + shown->line; }, 32);
     else if (std::holds_alternative<life_machine::cluster_ready>(effect)) {
       was_ready_ = true;
-      all_.past.note(
-          now, [] { return std::string{"the cluster is ready"}; }, 33);
+      all_.past.note([] { return std::string{"the cluster is ready"}; }, 33);
       all_.on_ready();
     } else if (const auto* const late = std::get_if<life_machine::kill_ranks>(&effect)) {
       for (const auto rank : late->ranks)
@@ -171,9 +167,8 @@ void supervisor::perform(const life_machine::effects& what) {
         spawn(rank, again->born);
     } else if (const auto* const end = std::get_if<life_machine::cluster_ended>(&effect)) {
       ended_ = *end;
-      all_.past.note(
-          now, [&] { return "the cluster has ended" + (end->cause.empty() ? std::string{} : ": " + end->cause); }, 34,
-          static_cast<int>(end->how));
+      all_.past.note([&] { return "the cluster has ended" + (end->cause.empty() ? std::string{} : ": " + end->cause); },
+                     34, static_cast<int>(end->how));
     }
   }
 }

@@ -47,7 +47,6 @@ void tell_end(const going_pointer& write, result<void> outcome) {
   auto* const from = write->from;
   auto& all = from->all;
   all.past.note(
-      all.time.now(),
       [&] {
         return from->label + ": write of room " + std::to_string(write->what.room.value) + " to " +
                all.plan().rank(write->what.to).label +
@@ -202,7 +201,6 @@ result<void> post(process& from, sim_write what) {
     return held;
   auto& all = from.all;
   all.past.note(
-      all.time.now(),
       [&] {
         return from.label + " writes room " + std::to_string(what.room.value) + " to " + all.plan().rank(what.to).label;
       },

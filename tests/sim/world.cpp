@@ -12,7 +12,7 @@ namespace troupe::sim {
 using namespace protocols;
 
 world::world(std::uint64_t seed, sim_cluster of, const weather& how, bool tells)
-    : cluster(std::move(of)), sky(how), stormy(how.hinders()), dice(mix(seed, 0x3041D)), past(tells),
+    : cluster(std::move(of)), sky(how), stormy(how.hinders()), dice(mix(seed, 0x3041D)), past(time, tells),
       judge(*this, how.late > 0), ranks(cluster.plan.ranks.size()), users(std::make_unique<clients>(*this)) {}
 
 world::~world() = default;
@@ -52,7 +52,6 @@ void world::on_ready() {
 
 void world::on_exit(process& rank, rank_end end) {
   past.note(
-      time.now(),
       [&] {
         return rank.label + (end.how == rank_end::kind::signalled ? " is killed by signal " : " ends with code ") +
                std::to_string(end.number);
