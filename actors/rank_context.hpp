@@ -46,6 +46,11 @@ private:
 /// and constant after, but for `peer_regions` and `roles`, which any thread may use while they change.
 /// Ownership: the rank; it outlives every actor. Threads: read by all; `fail_rank` from any.
 struct rank_context {
+  rank_context() = default;
+  rank_context(protocols::cluster_spec of, protocols::cluster_plan made_of_it, protocols::rank_id rank,
+               protocols::generation started, protocols::cache_epoch started_in)
+      : spec(std::move(of)), plan(std::move(made_of_it)), self(rank), born(started), epoch(started_in) {}
+
   protocols::cluster_spec spec;
   protocols::cluster_plan plan;
   protocols::rank_id self;

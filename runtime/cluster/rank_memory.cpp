@@ -1,16 +1,19 @@
+#include "runtime/cluster/rank_memory.hpp"
+
+#include <algorithm>
 #include <fstream>
 #include <limits>
-#include <string>
 
 #include <fmt/format.h>
 
 #include "fabric/transfers/device_memory.hpp"
+#include "fabric/transfers/drilled_engine.hpp"
+#include "fabric/transfers/recorded_transfers.hpp"
+#include "fabric/transfers/staged_engine.hpp"
 #include "protocols/cluster/program.hpp"
-#include "protocols/wire/codec.hpp"
+#include "runtime/base/flight_recorder.hpp"
 #include "runtime/base/log.hpp"
-#include "runtime/cluster/rank_runtime.hpp"
 
-/// The regions of a rank: what it registers, who writes into them, where it writes.
 namespace troupe::cluster {
 
 using namespace protocols;
@@ -45,12 +48,55 @@ struct sum_of_needs {
 
 } // namespace
 
+rank_memory::rank_memory(actors::rank_context& rank, const rank_device& device, rank_edges& edges, options how)
+    : rank_(rank), device_(device), edges_(edges), how_(std::move(how)) {}
+
+std::string rank_memory::socket_of(rank_id rank) const {
+  return how_.run_directory + "/t" + std::to_string(rank.value) + ".sock";
+}
+
+result<std::vector<std::byte>> rank_memory::open(actors::rank_program& program) {
+  const auto& lanes = rank_.spec.lanes;
+  auto engine = lanes.bulk == bulk_lane::fabric ? fabric::make_fabric_engine({.self = rank_.self,
+                                                                              .born = rank_.born,
+                                                                              .job_token = how_.job_token,
+                                                                              .provider = lanes.fabric_provider,
+                                                                              .interface = lanes.interface})
+                                                : fabric::make_shared_memory_engine({.self = rank_.self,
+                                                                                     .born = rank_.born,
+                                                                                     .job_token = how_.job_token,
+                                                                                     .unix_path = socket_of(rank_.self),
+                                                                                     .devices = device_.memory()});
+  if (!engine)
+    return tl::unexpected<failure>{engine.error()};
+  if (rank_.by_way_of_host()) {
+    rank_.arrivals = std::make_shared<fabric::arrival_table>();
+    engine = std::make_unique<fabric::staged_engine>(*std::move(engine), device_.memory(), rank_.arrivals);
+  }
+  transfers_ = fabric::record_transfers(fabric::drilled(*std::move(engine)));
+  rank_.transfers = transfers_.get();
+  transfers_->be_watched({rank_.turns.get(), how_.nap});
+  {
+    base::flight_span registering{record_of(start_part::memory)};
+    if (auto done = registering.ends(register_regions(program)); !done)
+      return tl::unexpected<failure>{done.error()};
+  }
+  auto address = transfers_->address();
+  return transfers_->start(program.transfer_events()).map([&] { return std::move(address); });
+}
+
+void rank_memory::stop() {
+  if (transfers_)
+    transfers_->stop();
+}
+
 /// Said before anything is loaded, with the sum: what is needed beside it is small and the libraries' own.
-result<void> rank_runtime::check_device_room(const std::vector<actors::wanted_region>& wanted) const {
-  if (!context_.on_device())
+result<void> rank_memory::check_device_room(const actors::rank_program& program,
+                                            const std::vector<actors::wanted_region>& wanted) const {
+  if (!rank_.on_device())
     return {};
   sum_of_needs needed;
-  const auto weights = program_->weights();
+  const auto weights = program.weights();
   if (!weights)
     return tl::unexpected<failure>{weights.error()};
   for (const auto& [what, bytes] : *weights)
@@ -58,18 +104,19 @@ result<void> rank_runtime::check_device_room(const std::vector<actors::wanted_re
   for (const auto& region : wanted)
     if (region.kind == fabric::memory_kind::device)
       needed.add(region.purpose, region.slots * region.slot_bytes);
-  const auto left = device_memory_->left();
+  const auto left = device_.memory()->left();
   if (!left)
     return tl::unexpected<failure>{left.error()};
   if (needed.bytes > left->unused)
-    return fail(fault::no_memory, device_ + " has " + in_gib(left->unused) + " GiB free of " + in_gib(left->whole) +
-                                      "; this rank needs " + in_gib(needed.bytes) + " GiB: " + needed.words);
+    return fail(fault::no_memory, device_.name() + " has " + in_gib(left->unused) + " GiB free of " +
+                                      in_gib(left->whole) + "; this rank needs " + in_gib(needed.bytes) +
+                                      " GiB: " + needed.words);
   return {};
 }
 
 /// Mirrors are as large as what they mirror, and pinned: a host that has too little would end some process for it.
-result<void> rank_runtime::check_host_room(const std::vector<actors::wanted_region>& wanted) const {
-  if (!context_.by_way_of_host())
+result<void> rank_memory::check_host_room(const std::vector<actors::wanted_region>& wanted) const {
+  if (!rank_.by_way_of_host())
     return {};
   sum_of_needs needed;
   for (const auto& region : wanted)
@@ -85,42 +132,45 @@ result<void> rank_runtime::check_host_room(const std::vector<actors::wanted_regi
   return {};
 }
 
-result<void> rank_runtime::register_regions() {
-  const auto wanted = program_->regions();
-  if (auto fits = check_device_room(wanted).and_then([&] { return check_host_room(wanted); }); !fits)
+result<void> rank_memory::register_regions(const actors::rank_program& program) {
+  const auto wanted = program.regions();
+  if (auto fits = check_device_room(program, wanted).and_then([&] { return check_host_room(wanted); }); !fits)
     return fits;
   for (const auto& region : wanted) {
     auto made = transfers_->register_region(region.slots * region.slot_bytes, region.kind);
     if (!made)
       return fail(made.error().code, "memory for " + region.purpose + ": " + made.error().what);
     made->card.slot_bytes = region.slot_bytes;
-    context_.regions.emplace(region.purpose, *made);
+    rank_.regions.emplace(region.purpose, *made);
   }
   return {};
 }
 
-std::vector<std::pair<rank_id, std::string>> rank_runtime::writers_of_mine() const {
-  std::vector<std::pair<rank_id, std::string>> out;
-  for (const auto& row : context_.plan.of->regions)
-    if (context_.regions.contains(std::string{row.purpose}))
-      for (const auto rank : ranks_at(context_.plan, row.writer))
+std::vector<rank_memory::peer_region> rank_memory::writers_of_mine() const {
+  std::vector<peer_region> out;
+  for (const auto& row : rank_.plan.of->regions)
+    if (rank_.regions.contains(std::string{row.purpose}))
+      for (const auto rank : ranks_at(rank_.plan, row.writer))
         out.emplace_back(rank, row.purpose);
   return out;
 }
 
-std::vector<std::pair<rank_id, std::string>> rank_runtime::written_by_me() const {
-  std::vector<std::pair<rank_id, std::string>> out;
-  for (const auto& row : context_.plan.of->regions)
-    if (context_.regions.contains(std::string{row.source}))
-      for (const auto rank : ranks_at(context_.plan, row.owner))
+std::vector<rank_memory::peer_region> rank_memory::written_by_me() const {
+  std::vector<peer_region> out;
+  for (const auto& row : rank_.plan.of->regions)
+    if (rank_.regions.contains(std::string{row.source}))
+      for (const auto rank : ranks_at(rank_.plan, row.owner))
         out.emplace_back(rank, row.purpose);
   return out;
 }
 
-/// Each region is announced to those who write it, and every region that this rank writes is mapped, once for each
-/// generation of its owner (I23).
-result<void> rank_runtime::attach_memory(const std::set<rank_id>& with, time_point deadline,
-                                         const std::function<bool()>& urgent) {
+bool rank_memory::writes(rank_id owner, const std::string& purpose) const {
+  const auto all = written_by_me();
+  return std::ranges::find(all, peer_region{owner, purpose}) != all.end();
+}
+
+result<void> rank_memory::attach(const std::set<rank_id>& with, time_point deadline,
+                                 const std::function<bool()>& urgent) {
   if (!transfers_)
     return {};
   std::set<rank_id> peers;
@@ -136,54 +186,36 @@ result<void> rank_runtime::attach_memory(const std::set<rank_id>& with, time_poi
   return attach_regions(peers, deadline, urgent);
 }
 
-result<void> rank_runtime::attach_transfers(rank_id peer, time_point deadline) {
-  auto at = everybody_[peer.value];
-  at.unix_path = transfer_socket(peer);
-  if (auto done = transfers_->attach_peer(at, edge_deadline(peer, deadline)); !done)
-    return tl::unexpected<failure>{at_edge_with(
-        peer, {done.error().code, "transfers with " + context_.plan.rank(peer).label + ": " + done.error().what})};
+result<void> rank_memory::attach_transfers(rank_id peer, time_point deadline) {
+  auto at = edges_.peer(peer);
+  at.unix_path = socket_of(peer);
+  if (auto done = transfers_->attach_peer(at, edges_.deadline_with(peer, deadline)); !done)
+    return tl::unexpected<failure>{edges_.unmade(
+        peer, {done.error().code, "transfers with " + rank_.plan.rank(peer).label + ": " + done.error().what})};
   return {};
 }
 
-result<void> rank_runtime::announce_regions(const std::set<rank_id>& to) {
-  for (const auto& [writer, purpose] : writers_of_mine()) {
-    if (!to.contains(writer))
-      continue;
-    const region announcement{purpose, context_.regions.at(purpose).card};
-    if (writer == context_.self) {
-      const std::lock_guard lock{mutex_};
-      announced_[{context_.self, purpose}] = announcement.card;
-      continue;
-    }
-    std::vector<std::byte> payload;
-    encode_payload(announcement, payload);
-    const auto key = wired_.at({writer, channel_kind::control, group_id{}});
-    if (auto sent = wire_.post(key, {.type = region::type}, std::move(payload)); !sent)
-      return sent;
-  }
+result<void> rank_memory::announce_regions(const std::set<rank_id>& to) {
+  for (const auto& [writer, purpose] : writers_of_mine())
+    if (to.contains(writer))
+      if (auto said = edges_.announce(writer, {purpose, rank_.regions.at(purpose).card}); !said)
+        return said;
   return {};
 }
 
-result<void> rank_runtime::attach_regions(const std::set<rank_id>& of, time_point deadline,
-                                          const std::function<bool()>& urgent) {
-  for (const auto& wanted : written_by_me()) {
-    const auto& [owner, purpose] = wanted;
+result<void> rank_memory::attach_regions(const std::set<rank_id>& of, time_point deadline,
+                                         const std::function<bool()>& urgent) {
+  for (const auto& [owner, purpose] : written_by_me()) {
     if (!of.contains(owner))
       continue;
-    const auto told = [&]() -> result<region_card> {
-      std::unique_lock lock{mutex_};
-      return await(lock, deadline, urgent, [&] { return announced_.contains(wanted); }).map([&] {
-        return announced_.at(wanted);
-      });
-    }();
+    const auto told = edges_.await_region(owner, purpose, deadline, urgent);
     if (!told)
-      return tl::unexpected<failure>{at_edge_with(
-          owner, {told.error().code, "no word of region " + purpose + " from " + context_.plan.rank(owner).label})};
-    if (auto done = transfers_->attach_region(owner, *told, edge_deadline(owner, deadline)); !done)
-      return tl::unexpected<failure>{
-          at_edge_with(owner, {done.error().code, "region " + purpose + " of " + context_.plan.rank(owner).label +
-                                                      ": " + done.error().what})};
-    context_.peer_regions.set(owner, purpose, *told);
+      return tl::unexpected<failure>{told.error()};
+    if (auto done = transfers_->attach_region(owner, *told, edges_.deadline_with(owner, deadline)); !done)
+      return tl::unexpected<failure>{edges_.unmade(
+          owner,
+          {done.error().code, "region " + purpose + " of " + rank_.plan.rank(owner).label + ": " + done.error().what})};
+    rank_.peer_regions.set(owner, purpose, *told);
   }
   return {};
 }
