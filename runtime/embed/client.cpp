@@ -12,91 +12,268 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <deque>
+#include <optional>
 #include <utility>
 
 #include "fabric/lanes/connect.hpp"
 #include "fabric/socket_address.hpp"
 #include "protocols/limits.hpp"
+#include "protocols/serve/client_messages.hpp"
 #include "protocols/serve/message_types.hpp"
 #include "protocols/wire/codec.hpp"
 #include "runtime/base/clock.hpp"
+#include "runtime/base/doorbell.hpp"
+#include "runtime/base/unique_fd.hpp"
 
 namespace troupe::embed {
 
-using namespace protocols;
+using protocols::client_rank;
+using protocols::failure;
+using protocols::fault;
+namespace limits = protocols::limits;
+namespace wire = protocols; ///< its messages have the names of the values here
+
+static_assert(prompt_bytes_max == limits::picture_chunk_bytes, "a prompt stands in one frame");
+static_assert(pictures_max == limits::pictures_per_request_max);
 
 namespace {
 
 /// Clients are not restarted under one identity, and the front speaks to them whatever its own generation is.
-constexpr generation client_born{1};
+constexpr protocols::generation client_born{1};
+
+reason reason_of(fault code) noexcept {
+  switch (code) {
+  case fault::invalid_request:
+  case fault::context_exceeded:
+  case fault::bad_picture:
+    return reason::invalid;
+  case fault::queue_full:
+    return reason::overloaded;
+  case fault::shutting_down:
+    return reason::shutting_down;
+  case fault::timeout:
+    return reason::timeout;
+  case fault::cancelled:
+    return reason::cancelled;
+  case fault::peer_gone:
+    return reason::gone;
+  case fault::no_memory:
+    return reason::resources;
+  case fault::bad_magic:
+  case fault::unknown_version:
+  case fault::unknown_type:
+  case fault::unknown_flag:
+  case fault::frame_too_long:
+  case fault::bad_checksum:
+  case fault::short_payload:
+  case fault::bad_value:
+  case fault::wrong_sequence:
+  case fault::wrong_rank:
+  case fault::stale_generation:
+  case fault::stale_epoch:
+  case fault::wrong_job:
+    return reason::bad_reply;
+  case fault::lane_full:
+  case fault::not_admitted:
+  case fault::stale_grant:
+  case fault::out_of_bounds:
+  case fault::transfer_failed:
+  case fault::wrong_group:
+  case fault::plan_mismatch:
+  case fault::not_a_member:
+  case fault::parity_mismatch:
+  case fault::cell_gone:
+  case fault::illegal_transition:
+  case fault::span_mismatch:
+  case fault::executor_failed:
+  case fault::config_invalid:
+  case fault::prompt_mismatch:
+  case fault::replica_mismatch:
+  case fault::not_finite:
+    return reason::other;
+  }
+  return reason::other;
+}
+
+error error_of(const failure& problem) {
+  return {reason_of(problem.code), problem.what, protocols::to_string(problem)};
+}
+template <class T>
+result<T> public_form(protocols::result<T> outcome) {
+  if (!outcome)
+    return tl::unexpected(error_of(outcome.error()));
+  return *std::move(outcome);
+}
+
+ending ending_of(protocols::finish_reason how) noexcept {
+  switch (how) {
+  case protocols::finish_reason::stop:
+    return ending::stop;
+  case protocols::finish_reason::length:
+    return ending::length;
+  case protocols::finish_reason::cancelled:
+    return ending::cancelled;
+  case protocols::finish_reason::none:
+  case protocols::finish_reason::failed:
+    return ending::failed;
+  }
+  return ending::failed;
+}
+
+event public_form(wire::accepted said) {
+  return accepted{.tag = said.tag, .request = said.request.value, .prompt_tokens = said.prompt_tokens};
+}
+event public_form(wire::answer said) {
+  return token{.tag = said.tag, .index = said.index, .id = said.id, .text = std::move(said.text)};
+}
+event public_form(wire::finished said) {
+  finished out{.tag = said.tag,
+               .how = ending_of(said.reason),
+               .message = std::move(said.message),
+               .to_first_token = std::chrono::nanoseconds{said.time_to_first_token_ns},
+               .total = std::chrono::nanoseconds{said.total_ns},
+               .timings = {},
+               .text = std::move(said.text)};
+  for (const auto& each : said.phases)
+    out.timings.push_back({.part = std::string{name(each.part)},
+                           .began = std::chrono::nanoseconds{each.began_ns},
+                           .ended = std::chrono::nanoseconds{each.ended_ns}});
+  return out;
+}
+event public_form(wire::refused said) {
+  const auto code = protocols::fault_from(said.code);
+  auto why = code ? error_of({*code, said.message}) : error{reason::other, said.message, said.message};
+  return refused{.tag = said.tag, .why = std::move(why)};
+}
 
 template <class Message>
-result<event> decode(const frame_view& frame) {
+protocols::result<event> decode(const protocols::frame_view& frame) {
   Message message;
   if (const auto read = decode_payload(frame.payload, message); !read)
     return tl::unexpected(read.error());
-  return event{std::move(message)};
+  return public_form(std::move(message));
 }
 
 /// A frame of any other type has no business on this connection.
-result<event> decode_event(const frame_view& frame) {
-  if (frame.header.type == serve_type::accepted)
-    return decode<accepted>(frame);
-  if (frame.header.type == serve_type::answer)
-    return decode<answer>(frame);
-  if (frame.header.type == serve_type::finished)
-    return decode<finished>(frame);
-  if (frame.header.type == serve_type::refused)
-    return decode<refused>(frame);
-  return fail(fault::unknown_type, "the front sent a frame that is no reply");
+protocols::result<event> decode_event(const protocols::frame_view& frame) {
+  if (frame.header.type == wire::accepted::type)
+    return decode<wire::accepted>(frame);
+  if (frame.header.type == wire::answer::type)
+    return decode<wire::answer>(frame);
+  if (frame.header.type == wire::finished::type)
+    return decode<wire::finished>(frame);
+  if (frame.header.type == wire::refused::type)
+    return decode<wire::refused>(frame);
+  return protocols::fail(fault::unknown_type, "the front sent a frame that is no reply");
 }
 
-timeval as_timeval(duration span) {
+timeval as_timeval(std::chrono::nanoseconds span) {
   const auto micros = std::max<std::int64_t>(1, std::chrono::duration_cast<std::chrono::microseconds>(span).count());
   return {.tv_sec = micros / 1'000'000, .tv_usec = micros % 1'000'000};
 }
 
 } // namespace
 
-client::client(std::unique_ptr<fabric::lane> lane, rank_id front, base::unique_fd wake)
-    : lane_(std::move(lane)), front_(front), wake_(std::move(wake)) {}
+class client::connection {
+public:
+  connection(std::unique_ptr<fabric::lane> lane, protocols::rank_id front, base::unique_fd wake)
+      : lane_(std::move(lane)), front_(front), wake_(std::move(wake)) {}
 
-result<client> client::connect(const std::string& socket, rank_id front, time_point deadline) {
+  protocols::result<std::uint64_t> ask(question what);
+  void cancel(std::uint64_t tag) { cancels_.push_back(tag); }
+  protocols::result<event> next_event(time_point deadline);
+  void interrupt() noexcept;
+
+private:
+  /// A question on its way out: first the `ask`, then its pictures piece by piece.
+  struct outgoing {
+    std::uint64_t tag = 0;
+    question what;
+    bool announced = false;
+    std::uint32_t picture = 0;
+    std::size_t offset = 0;
+  };
+
+  /// True when the lane has all of it; false when it is full.
+  protocols::result<bool> send_what_fits();
+  protocols::result<bool> send_questions();
+  /// Of questions that were announced.
+  protocols::result<bool> send_cancels();
+  template <class Message>
+  protocols::result<bool> try_send(const Message& message);
+  protocols::result<std::optional<event>> take_event();
+  /// What the front said of the connection before it closed it, if it did.
+  std::optional<failure> refusal(const protocols::frame_view& frame) const;
+  failure cause_of_end(const failure& seen);
+  /// Sleeps until the lane moves. Errors: timeout, cancelled.
+  protocols::result<void> wait(bool writable, time_point deadline);
+
+  std::unique_ptr<fabric::lane> lane_;
+  protocols::rank_id front_;
+  base::unique_fd wake_; ///< eventfd; readable once interrupted
+  std::deque<outgoing> waiting_;
+  std::deque<std::uint64_t> cancels_;
+  std::uint64_t last_tag_ = 0;
+  std::vector<std::byte> payload_; ///< reused from frame to frame
+};
+
+client::client(std::unique_ptr<connection> with) : with_(std::move(with)) {}
+client::~client() = default;
+client::client(client&&) noexcept = default;
+client& client::operator=(client&&) noexcept = default;
+
+result<std::uint64_t> client::ask(question what) {
+  return public_form(with_->ask(std::move(what)));
+}
+void client::cancel(std::uint64_t tag) {
+  with_->cancel(tag);
+}
+result<event> client::next_event(time_point deadline) {
+  return public_form(with_->next_event(deadline));
+}
+void client::interrupt() noexcept {
+  with_->interrupt();
+}
+
+result<client> client::connect(const std::string& socket, std::uint32_t front, time_point deadline) {
+  const auto failed = [](fault code, const std::string& what) { return tl::unexpected(error_of({code, what})); };
   const auto address = fabric::unix_address(socket);
   if (!address)
-    return fail(fault::peer_gone, address.error().what);
+    return failed(fault::peer_gone, address.error().what);
   base::unique_fd stream{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
   base::unique_fd wake{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
   if (!stream || !wake)
-    return fail(fault::no_memory, std::string{"no descriptor for a connection: "} + std::strerror(errno));
+    return failed(fault::no_memory, std::string{"no descriptor for a connection: "} + std::strerror(errno));
   // A unix socket whose backlog is full cannot be polled for; its send timeout also bounds the connect.
   const timeval bound = as_timeval(deadline - base::now());
   ::setsockopt(stream.get(), SOL_SOCKET, SO_SNDTIMEO, &bound, sizeof bound);
   if (::connect(stream.get(), address->get(), address->size) != 0) {
     if (errno == EAGAIN || errno == EINPROGRESS)
-      return fail(fault::timeout, socket + ": the front does not take connections");
-    return fail(fault::peer_gone, socket + ": " + std::strerror(errno));
+      return failed(fault::timeout, socket + ": the front does not take connections");
+    return failed(fault::peer_gone, socket + ": " + std::strerror(errno));
   }
-  auto lane = fabric::make_stream_lane(stream.release(), client_rank, client_born, front, client_born, {});
-  return client{std::move(lane), front, std::move(wake)};
+  const protocols::rank_id peer{front};
+  auto lane = fabric::make_stream_lane(stream.release(), client_rank, client_born, peer, client_born, {});
+  return client{std::make_unique<connection>(std::move(lane), peer, std::move(wake))};
 }
 
-result<std::uint64_t> client::ask(question what) {
-  if (what.pictures.size() > limits::pictures_per_request_max)
-    return fail(fault::invalid_request, std::to_string(what.pictures.size()) + " pictures; at most " +
-                                            std::to_string(limits::pictures_per_request_max) + " a request");
+protocols::result<std::uint64_t> client::connection::ask(question what) {
+  if (what.pictures.size() > pictures_max)
+    return protocols::fail(fault::invalid_request, std::to_string(what.pictures.size()) + " pictures; at most " +
+                                                       std::to_string(pictures_max) + " a request");
   if (what.prompt.size() > prompt_bytes_max)
-    return fail(fault::invalid_request, "a prompt of " + std::to_string(what.prompt.size()) + " bytes; at most " +
-                                            std::to_string(prompt_bytes_max));
+    return protocols::fail(fault::invalid_request, "a prompt of " + std::to_string(what.prompt.size()) +
+                                                       " bytes; at most " + std::to_string(prompt_bytes_max));
   if (waiting_.size() >= questions_waiting_max)
-    return fail(fault::queue_full, std::to_string(questions_waiting_max) + " questions are not sent yet");
+    return protocols::fail(fault::queue_full, std::to_string(questions_waiting_max) + " questions are not sent yet");
   waiting_.push_back({.tag = ++last_tag_, .what = std::move(what), .announced = false, .picture = 0, .offset = 0});
   if (const auto sent = send_what_fits(); !sent)
     return tl::unexpected(cause_of_end(sent.error()));
   return last_tag_;
 }
 
-result<event> client::next_event(time_point deadline) {
+protocols::result<event> client::connection::next_event(time_point deadline) {
   while (true) {
     const auto fits = send_what_fits();
     if (!fits && fits.error().code != fault::peer_gone)
@@ -113,27 +290,27 @@ result<event> client::next_event(time_point deadline) {
   }
 }
 
-void client::interrupt() noexcept {
-  const std::uint64_t one = 1;
-  [[maybe_unused]] const auto written = ::write(wake_.get(), &one, sizeof one);
+void client::connection::interrupt() noexcept {
+  base::ring(wake_);
 }
 
-result<bool> client::send_what_fits() {
-  for (const auto part : {&client::send_cancels, &client::send_questions, &client::send_cancels})
+protocols::result<bool> client::connection::send_what_fits() {
+  for (const auto part :
+       {&client::connection::send_cancels, &client::connection::send_questions, &client::connection::send_cancels})
     if (const auto sent = (this->*part)(); !sent || !*sent)
       return sent;
   lane_->flush(); // what the socket does not take, the lane waits for by itself
   return true;
 }
 
-result<bool> client::send_cancels() {
+protocols::result<bool> client::connection::send_cancels() {
   for (auto next = cancels_.begin(); next != cancels_.end();) {
     const auto open = std::ranges::find(waiting_, *next, &outgoing::tag);
     if (open != waiting_.end() && !open->announced) {
       ++next;
       continue;
     }
-    const auto sent = try_send(withdraw{*next});
+    const auto sent = try_send(wire::withdraw{*next});
     if (!sent || !*sent)
       return sent;
     if (open != waiting_.end())
@@ -143,16 +320,18 @@ result<bool> client::send_cancels() {
   return true;
 }
 
-result<bool> client::send_questions() {
+protocols::result<bool> client::connection::send_questions() {
   while (!waiting_.empty()) {
     outgoing& next = waiting_.front();
     if (!next.announced) {
-      protocols::ask announcement{.tag = next.tag,
-                                  .prompt = next.what.prompt,
-                                  .picture_names = {},
-                                  .picture_bytes = {},
-                                  .max_tokens = next.what.max_tokens,
-                                  .sampling = next.what.sampling};
+      wire::ask announcement{.tag = next.tag,
+                             .prompt = next.what.prompt,
+                             .picture_names = {},
+                             .picture_bytes = {},
+                             .max_tokens = next.what.max_tokens,
+                             .sampling = {.temperature = next.what.sampling.temperature,
+                                          .top_p = next.what.sampling.top_p,
+                                          .seed = next.what.sampling.seed}};
       for (const auto& picture : next.what.pictures) {
         announcement.picture_names.push_back(picture.name);
         announcement.picture_bytes.push_back(picture.bytes.size());
@@ -171,7 +350,7 @@ result<bool> client::send_questions() {
       const std::size_t length = std::min(limits::picture_chunk_bytes, bytes.size() - next.offset);
       if (length > 0) {
         const auto begin = bytes.begin() + static_cast<std::ptrdiff_t>(next.offset);
-        const auto sent = try_send(picture_chunk{
+        const auto sent = try_send(wire::picture_chunk{
             .tag = next.tag, .picture = next.picture, .bytes = {begin, begin + static_cast<std::ptrdiff_t>(length)}});
         if (!sent || !*sent)
           return sent;
@@ -189,10 +368,10 @@ result<bool> client::send_questions() {
 }
 
 template <class Message>
-result<bool> client::try_send(const Message& message) {
+protocols::result<bool> client::connection::try_send(const Message& message) {
   payload_.clear();
   encode_payload(message, payload_);
-  frame_header header;
+  protocols::frame_header header;
   header.type = Message::type;
   header.payload_bytes = static_cast<std::uint32_t>(payload_.size());
   header.source = client_rank;
@@ -207,39 +386,39 @@ result<bool> client::try_send(const Message& message) {
   return tl::unexpected(sent.error());
 }
 
-result<std::optional<event>> client::take_event() {
+protocols::result<std::optional<event>> client::connection::take_event() {
   const auto frame = lane_->peek();
   if (!frame)
     return tl::unexpected(frame.error());
   if (!*frame)
     return std::nullopt;
   auto decoded = decode_event(**frame);
+  const auto no = refusal(**frame);
   lane_->pop();
-  if (!decoded) {
+  if (!decoded || no) {
     lane_->close();
-    return tl::unexpected(decoded.error());
+    return tl::unexpected(no.value_or(decoded ? failure{} : decoded.error()));
   }
-  if (const auto* no = std::get_if<refused>(&*decoded); no != nullptr && no->tag == 0) {
-    lane_->close();
-    return fail(fault_from(no->code).value_or(fault::peer_gone), no->message);
-  }
-  if (const auto* no = std::get_if<refused>(&*decoded)) // the rest of its pictures would only be thrown away there
-    std::erase_if(waiting_, [no](const outgoing& each) { return each.tag == no->tag; });
+  if (const auto* const ended = std::get_if<refused>(&*decoded)) // the rest of its pictures would be thrown away there
+    std::erase_if(waiting_, [ended](const outgoing& each) { return each.tag == ended->tag; });
   return std::move(*decoded);
 }
 
-failure client::cause_of_end(const failure& seen) {
+std::optional<failure> client::connection::refusal(const protocols::frame_view& frame) const {
+  wire::refused said;
+  if (frame.header.type != wire::refused::type || !decode_payload(frame.payload, said) || said.tag != 0)
+    return std::nullopt;
+  return failure{protocols::fault_from(said.code).value_or(fault::peer_gone), said.message};
+}
+
+failure client::connection::cause_of_end(const failure& seen) {
   if (seen.code != fault::peer_gone)
     return seen;
   const auto frame = lane_->peek();
-  if (!frame || !*frame || (*frame)->header.type != refused::type)
-    return seen;
-  refused said;
-  const bool of_connection = decode_payload((*frame)->payload, said) && said.tag == 0;
-  return of_connection ? failure{fault_from(said.code).value_or(fault::peer_gone), said.message} : seen;
+  return frame && *frame ? refusal(**frame).value_or(seen) : seen;
 }
 
-result<void> client::wait(bool writable, time_point deadline) {
+protocols::result<void> client::connection::wait(bool writable, time_point deadline) {
   const fabric::lane::interest wanted{.readable = true, .writable = writable};
   if (!lane_->arm(wanted))
     return {};
@@ -252,9 +431,9 @@ result<void> client::wait(bool writable, time_point deadline) {
   const int ready = ::poll(fds.data(), armed.count + 1, static_cast<int>(std::clamp<std::int64_t>(left, 0, 60'000)));
   lane_->disarm();
   if (ready > 0 && fds[armed.count].revents != 0)
-    return fail(fault::cancelled, "interrupted");
+    return protocols::fail(fault::cancelled, "interrupted");
   if (ready == 0 && base::now() >= deadline)
-    return fail(fault::timeout, "no reply from the front");
+    return protocols::fail(fault::timeout, "no reply from the front");
   return {};
 }
 

@@ -33,7 +33,7 @@ public:
   }
 
   embed::client connected(fabric::lane_options options = {}) {
-    auto client = embed::client::connect(path_, front_rank, base::now() + 60s);
+    auto client = embed::client::connect(path_, front_rank.value, base::now() + 60s);
     REQUIRE(client);
     const int fd = ::accept4(listening_.get(), nullptr, nullptr, SOCK_CLOEXEC);
     lane_ = fabric::make_stream_lane(fd, front_rank, generation{1}, client_rank, generation{1}, options);
@@ -115,9 +115,9 @@ TEST_CASE("A client's question arrives whole, its answers come back told apart b
   front.say(answer{.tag = *first, .index = 0, .id = 4, .text = "a"});
   front.say(refused{.tag = *first, .code = 0, .message = "full"});
   const auto deadline = base::now() + 60s;
-  CHECK(std::get<answer>(*client.next_event(deadline)).tag == *second);
-  CHECK(std::get<answer>(*client.next_event(deadline)).text == "a");
-  CHECK(std::get<refused>(*client.next_event(deadline)).message == "full");
+  CHECK(std::get<embed::token>(*client.next_event(deadline)).tag == *second);
+  CHECK(std::get<embed::token>(*client.next_event(deadline)).text == "a");
+  CHECK(std::get<embed::refused>(*client.next_event(deadline)).why.what == "full");
 }
 
 TEST_CASE("A front that takes no pictures for a while does not keep the client from reading answers") {
@@ -129,12 +129,12 @@ TEST_CASE("A front that takes no pictures for a while does not keep the client f
   REQUIRE(tag);
 
   // given: the front has read nothing, and the lane is full
-  CHECK(client.next_event(base::now() + 50ms).error().code == fault::timeout);
+  CHECK(client.next_event(base::now() + 50ms).error().why == embed::reason::timeout);
   // when: it speaks before it reads
   front.say(answer{.tag = 77, .index = 0, .id = 1, .text = "x"});
   const auto said = client.next_event(base::now() + 60s);
   REQUIRE(said);
-  CHECK(std::get<answer>(*said).tag == 77);
+  CHECK(std::get<embed::token>(*said).tag == 77);
 
   // then: once it reads, the picture arrives whole and in order
   std::vector<std::byte> got;
@@ -163,8 +163,8 @@ TEST_CASE("A front that takes no pictures for a while does not keep the client f
   const auto end = client.next_event(base::now() + 60s);
   reader.join();
   REQUIRE(end);
-  CHECK(std::get<finished>(*end).tag == *tag);
-  CHECK(std::get<finished>(*end).text == "\uFFFD");
+  CHECK(std::get<embed::finished>(*end).tag == *tag);
+  CHECK(std::get<embed::finished>(*end).text == "\uFFFD");
   CHECK(got == what.pictures[0].bytes);
 }
 
@@ -180,7 +180,7 @@ TEST_CASE("C13: a front that takes nothing keeps the client no longer than its d
   const auto took = base::now() - began;
   const auto busy = std::chrono::milliseconds{(std::clock() - cpu) * 1000 / CLOCKS_PER_SEC};
   REQUIRE_FALSE(said);
-  CHECK(said.error().code == fault::timeout);
+  CHECK(said.error().why == embed::reason::timeout);
   CHECK(took >= 300ms);
   CHECK(busy < 150ms);
 }
@@ -213,7 +213,7 @@ TEST_CASE("The rest of a refused question's pictures is not sent") {
   const auto said = client.next_event(base::now() + 60s);
   reader.join();
   REQUIRE(said);
-  CHECK(std::get<answer>(*said).tag == *next_tag);
+  CHECK(std::get<embed::token>(*said).tag == *next_tag);
   CHECK(chunks < 2 * (24u << 20) / limits::picture_chunk_bytes); // of both
 }
 
@@ -257,14 +257,14 @@ TEST_CASE("A full list of unsent questions refuses the next one by name") {
   fake_front front{here};
   auto client = front.connected();
   REQUIRE(client.ask(question_with(24u << 20)));
-  result<std::uint64_t> last = std::uint64_t{0};
+  embed::result<std::uint64_t> last = std::uint64_t{0};
   std::size_t taken = 1;
   while (last && taken <= 2 * embed::client::questions_waiting_max) {
     last = client.ask({.prompt = "q", .pictures = {}, .max_tokens = 1, .sampling = {}});
     taken += last ? 1 : 0;
   }
   REQUIRE_FALSE(last);
-  CHECK(last.error().code == fault::queue_full);
+  CHECK(last.error().why == embed::reason::overloaded);
   CHECK(taken == embed::client::questions_waiting_max);
 }
 
@@ -278,10 +278,10 @@ TEST_CASE("A question that no frame can carry is refused by name and harms nothi
                   .max_tokens = 1,
                   .sampling = {}})
             .error()
-            .code == fault::invalid_request);
+            .why == embed::reason::invalid);
   embed::question many;
   many.pictures.resize(limits::pictures_per_request_max + 1);
-  CHECK(client.ask(std::move(many)).error().code == fault::invalid_request);
+  CHECK(client.ask(std::move(many)).error().why == embed::reason::invalid);
   CHECK(client.ask({.prompt = "good", .pictures = {}, .max_tokens = 1, .sampling = {}}));
 }
 
@@ -293,9 +293,9 @@ TEST_CASE("C13: a front that leaves ends the wait at once, after what it had sai
   front.say(answer{.tag = 1, .index = 0, .id = 1, .text = "last words"});
   front.leave();
 
-  CHECK(std::get<answer>(*client.next_event(base::now() + 60s)).text == "last words");
+  CHECK(std::get<embed::token>(*client.next_event(base::now() + 60s)).text == "last words");
   const auto began = clock::now();
-  CHECK(client.next_event(base::now() + 60s).error().code == fault::peer_gone);
+  CHECK(client.next_event(base::now() + 60s).error().why == embed::reason::gone);
   CHECK(clock::now() - began < 30s);
 }
 
@@ -304,9 +304,9 @@ TEST_CASE("interrupt ends a wait from another thread") {
   fake_front front{here};
   auto client = front.connected();
   std::thread other{[&] { client.interrupt(); }};
-  CHECK(client.next_event(base::now() + 60s).error().code == fault::cancelled);
+  CHECK(client.next_event(base::now() + 60s).error().why == embed::reason::cancelled);
   other.join();
-  CHECK(client.next_event(base::now() + 60s).error().code == fault::cancelled);
+  CHECK(client.next_event(base::now() + 60s).error().why == embed::reason::cancelled);
 }
 
 TEST_CASE("A frame that is no reply ends the connection by name") {
@@ -314,13 +314,14 @@ TEST_CASE("A frame that is no reply ends the connection by name") {
   fake_front front{here};
   auto client = front.connected();
   front.say(heartbeat{});
-  CHECK(client.next_event(base::now() + 60s).error().code == fault::unknown_type);
-  CHECK(client.next_event(base::now() + 60s).error().code == fault::peer_gone);
+  CHECK(client.next_event(base::now() + 60s).error().why == embed::reason::bad_reply);
+  CHECK(client.next_event(base::now() + 60s).error().why == embed::reason::gone);
 }
 
 TEST_CASE("What a front refuses a connection with is what its questions and its wait end with") {
   const refused full{.tag = 0, .code = static_cast<std::uint16_t>(fault::queue_full), .message = "256 clients"};
-  const failure said{fault::queue_full, "256 clients"};
+  const embed::error said{embed::reason::overloaded, "256 clients",
+                          to_string(failure{fault::queue_full, "256 clients"})};
   const scratch_folder here;
   fake_front front{here};
   auto client = front.connected();
@@ -330,14 +331,14 @@ TEST_CASE("What a front refuses a connection with is what its questions and its 
   REQUIRE_FALSE(asked);
   CHECK(asked.error() == said);
   CHECK(client.next_event(base::now() + 60s).error() == said);
-  CHECK(client.next_event(base::now() + 60s).error().code == fault::peer_gone);
+  CHECK(client.next_event(base::now() + 60s).error().why == embed::reason::gone);
 }
 
 TEST_CASE("Nobody listening is said with the path") {
   const scratch_folder here;
-  const auto client = embed::client::connect(here / "front.sock", front_rank, base::now() + 1s);
+  const auto client = embed::client::connect(here / "front.sock", front_rank.value, base::now() + 1s);
   REQUIRE_FALSE(client);
-  CHECK(client.error().code == fault::peer_gone);
+  CHECK(client.error().why == embed::reason::gone);
   CHECK(has(client.error().what, here / "front.sock: No such file"));
-  CHECK_FALSE(embed::client::connect(std::string(200, 'x'), front_rank, base::now() + 1s));
+  CHECK_FALSE(embed::client::connect(std::string(200, 'x'), front_rank.value, base::now() + 1s));
 }

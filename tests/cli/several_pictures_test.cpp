@@ -45,21 +45,20 @@ std::string answer_of(const mode& how, const char* device) {
   command job{arguments};
   REQUIRE_MESSAGE(job.prints("is ready", 90s), job.err());
 
-  auto client =
-      embed::client::connect(here / ("jobs/" + here.job() + "/front.sock"), protocols::rank_id{0}, base::now() + 5s);
+  auto client = embed::client::connect(here / ("jobs/" + here.job() + "/front.sock"), 0, base::now() + 5s);
   REQUIRE(client);
   REQUIRE(client->ask(probe()));
   std::string said;
   for (bool over = false; !over;) {
     const auto event = client->next_event(base::now() + 30s);
-    REQUIRE_MESSAGE(event, protocols::to_string(event.error()));
-    if (const auto* token = std::get_if<protocols::answer>(&*event))
+    REQUIRE_MESSAGE(event, event.error().words);
+    if (const auto* token = std::get_if<embed::token>(&*event))
       said += std::to_string(token->id) + ' ' + token->text + '\n';
-    else if (const auto* end = std::get_if<protocols::finished>(&*event); end != nullptr) {
+    else if (const auto* end = std::get_if<embed::finished>(&*event); end != nullptr) {
       said += end->text;
       over = true;
-    } else if (const auto* no = std::get_if<protocols::refused>(&*event))
-      FAIL(no->message);
+    } else if (const auto* no = std::get_if<embed::refused>(&*event))
+      FAIL(no->why.words);
   }
   job.signal(SIGINT);
   CHECK(job.finish().in_time);

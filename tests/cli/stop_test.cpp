@@ -31,8 +31,7 @@ struct served_job {
 
   explicit served_job(std::string step) : step_ms(std::move(step)) {
     REQUIRE(job.prints("is ready", 60s));
-    auto connected = embed::client::connect(here / "jobs" + "/" + here.job() + "/front.sock", protocols::rank_id{0},
-                                            base::now() + 10s);
+    auto connected = embed::client::connect(here / "jobs" + "/" + here.job() + "/front.sock", 0, base::now() + 10s);
     REQUIRE(connected);
     client.emplace(*std::move(connected));
   }
@@ -46,14 +45,14 @@ struct served_job {
     for (std::size_t accepted = 0; accepted < questions;) {
       const auto event = client->next_event(base::now() + 60s);
       REQUIRE(event);
-      accepted += std::holds_alternative<protocols::accepted>(*event) ? 1 : 0;
+      accepted += std::holds_alternative<embed::accepted>(*event) ? 1 : 0;
       note_end(*event);
     }
     return questions;
   }
 
   /// How many ended in which way, once the connection has ended.
-  std::map<protocols::finish_reason, std::size_t> ends() {
+  std::map<embed::ending, std::size_t> ends() {
     while (const auto event = client->next_event(base::now() + 60s))
       note_end(*event);
     return ended_;
@@ -61,11 +60,11 @@ struct served_job {
 
 private:
   void note_end(const embed::event& event) {
-    if (const auto* const one = std::get_if<protocols::finished>(&event))
-      ++ended_[one->reason];
+    if (const auto* const one = std::get_if<embed::finished>(&event))
+      ++ended_[one->how];
   }
 
-  std::map<protocols::finish_reason, std::size_t> ended_;
+  std::map<embed::ending, std::size_t> ended_;
 };
 
 } // namespace
@@ -77,8 +76,8 @@ TEST_CASE(
   auto first = served.down();
   auto second = served.down();
   auto ended = served.ends();
-  CHECK(ended[protocols::finish_reason::failed] == 0);
-  CHECK(ended[protocols::finish_reason::stop] + ended[protocols::finish_reason::length] == accepted);
+  CHECK(ended[embed::ending::failed] == 0);
+  CHECK(ended[embed::ending::stop] + ended[embed::ending::length] == accepted);
   CHECK(first.finish(60s).exit_code == 0);
   CHECK(second.finish(60s).exit_code == 0);
   CHECK(served.job.finish(60s).exit_code == 0);
@@ -125,7 +124,7 @@ TEST_CASE("K17: after a second Ctrl-C every accepted request ends by a frame tha
   }));
   served.job.signal(SIGINT);
   auto ended = served.ends();
-  CHECK(ended[protocols::finish_reason::failed] > 0);
+  CHECK(ended[embed::ending::failed] > 0);
   std::size_t all = 0;
   for (const auto& [how, count] : ended)
     all += count;

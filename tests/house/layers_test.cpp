@@ -79,6 +79,21 @@ findings impure_includes(const source_file& file) {
   return found;
 }
 
+/// What a program that is linked with the library sees: the values of runtime/embed and the standard's.
+findings private_includes(const source_file& file) {
+  findings found;
+  if (!file.under("runtime/embed/") || !file.is_header())
+    return found;
+  for (const auto& line : includes_of(file)) {
+    const bool known = line.quoted
+                           ? line.target.starts_with("runtime/embed/")
+                           : line.target == "tl/expected.hpp" || line.target.find_first_of("./") == std::string::npos;
+    if (!known)
+      found.push_back(at(file, line.offset, line.target + " is not the library's to show"));
+  }
+  return found;
+}
+
 } // namespace
 
 TEST_CASE("an include never points to a higher layer") {
@@ -113,4 +128,20 @@ TEST_CASE("the rule of purity finds what is planted") {
   CHECK(impure_includes(read_cpp("protocols/x.cpp", "auto t = clock::now();\n")).size() == 1);
   CHECK(impure_includes(read_cpp("protocols/wire/frame.cpp", "#include <xxhash.h>\n#include <vector>\n")).empty());
   CHECK(impure_includes(read_cpp("actors/x.cpp", "#include <thread>\n")).empty());
+}
+
+TEST_CASE("what users of the library include names no type of machines, wire or actors") {
+  report(over_all(private_includes),
+         "Programs are written against runtime/embed; they must not change when a message, a lane or CAF does.");
+}
+
+TEST_CASE("the rule of the library's headers finds what is planted") {
+  for (const auto* bad : {"\"protocols/fault.hpp\"", "\"fabric/lanes/lane.hpp\"", "\"runtime/base/clock.hpp\"",
+                          "<caf/all.hpp>", "<sys/socket.h>", "<nlohmann/json.hpp>"})
+    CHECK_MESSAGE(private_includes(read_cpp("runtime/embed/x.hpp", std::string("#include ") + bad + "\n")).size() == 1,
+                  bad);
+  CHECK(private_includes(read_cpp("runtime/embed/x.hpp", "#include <vector>\n#include <tl/expected.hpp>\n"
+                                                         "#include \"runtime/embed/error.hpp\"\n"))
+            .empty());
+  CHECK(private_includes(read_cpp("runtime/embed/x.cpp", "#include \"protocols/fault.hpp\"\n")).empty());
 }

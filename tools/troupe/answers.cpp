@@ -10,49 +10,47 @@
 
 namespace troupe::tools {
 
-using protocols::finish_reason;
-using protocols::phase;
-
 namespace {
 
-constexpr std::array phases_in_order{phase::ingest,  phase::queue, phase::encode, phase::rows,
-                                     phase::prefill, phase::kv,    phase::decode};
+using std::chrono::nanoseconds;
 
-std::string_view name_of(finish_reason reason) {
-  switch (reason) {
-  case finish_reason::none:
-    return "none";
-  case finish_reason::stop:
+/// Parts of the work of `serve`, as its front names them.
+constexpr std::array<std::string_view, 7> parts_in_order{"ingest",  "queue", "encode", "rows",
+                                                         "prefill", "kv",    "decode"};
+
+std::string_view name_of(embed::ending how) {
+  switch (how) {
+  case embed::ending::stop:
     return "stop";
-  case finish_reason::length:
+  case embed::ending::length:
     return "length";
-  case finish_reason::failed:
+  case embed::ending::failed:
     return "failed";
-  case finish_reason::cancelled:
+  case embed::ending::cancelled:
     return "cancelled";
   }
   return "unknown";
 }
 
-double milliseconds(std::int64_t nanoseconds) {
-  return static_cast<double>(nanoseconds) / 1e6;
+double milliseconds(nanoseconds span) {
+  return static_cast<double>(span.count()) / 1e6;
 }
 
-/// From the first beginning to the last end: ranks of a mesh report the same phase side by side.
-std::int64_t span_of(const page_outcome& outcome, phase part) {
-  std::int64_t began = 0;
-  std::int64_t ended = 0;
-  for (const auto& time : outcome.phases) {
+/// From the first beginning to the last end: ranks of a mesh report the same part side by side.
+nanoseconds span_of(const page_outcome& outcome, std::string_view part) {
+  nanoseconds began{};
+  nanoseconds ended{};
+  for (const auto& time : outcome.timings) {
     if (time.part != part)
       continue;
-    began = began == 0 ? time.began_ns : std::min(began, time.began_ns);
-    ended = std::max(ended, time.ended_ns);
+    began = began == nanoseconds{} ? time.began : std::min(began, time.began);
+    ended = std::max(ended, time.ended);
   }
   return ended - began;
 }
 
-bool has(const page_outcome& outcome, phase part) {
-  return std::ranges::any_of(outcome.phases, [part](const auto& time) { return time.part == part; });
+bool has(const page_outcome& outcome, std::string_view part) {
+  return std::ranges::find(outcome.timings, part, &embed::timing::part) != outcome.timings.end();
 }
 
 } // namespace
@@ -60,7 +58,7 @@ bool has(const page_outcome& outcome, phase part) {
 answer_printer::answer_printer(const std::vector<page>& pages, bool json)
     : pages_(pages), json_(json), colours_(STDOUT_FILENO), outcomes_(pages.size()) {}
 
-void answer_printer::add(std::size_t place, protocols::token_id id, const std::string& text) {
+void answer_printer::add(std::size_t place, std::int32_t id, const std::string& text) {
   auto& outcome = outcomes_.at(place);
   outcome.token_ids.push_back(id);
   outcome.text += text;
@@ -85,11 +83,11 @@ void answer_printer::end_rest(page_outcome::state how, const std::string& error)
       end(place, {.is = how,
                   .text = {},
                   .token_ids = {},
-                  .finish = finish_reason::failed,
+                  .how = embed::ending::failed,
                   .error = error,
-                  .time_to_first_token_ns = 0,
-                  .total_ns = 0,
-                  .phases = {}});
+                  .to_first_token = {},
+                  .total = {},
+                  .timings = {}});
 }
 
 void answer_printer::advance() {
@@ -121,13 +119,13 @@ void answer_printer::print_json(std::size_t place) const {
   line["text"] = outcome.text;
   line["token_ids"] = outcome.token_ids;
   line["tokens"] = outcome.token_ids.size();
-  line["finish"] = outcome.is == page_outcome::state::refused ? "refused" : name_of(outcome.finish);
-  line["time_to_first_token_ms"] = milliseconds(outcome.time_to_first_token_ns);
-  line["total_ms"] = milliseconds(outcome.total_ns);
+  line["finish"] = outcome.is == page_outcome::state::refused ? "refused" : name_of(outcome.how);
+  line["time_to_first_token_ms"] = milliseconds(outcome.to_first_token);
+  line["total_ms"] = milliseconds(outcome.total);
   line["phases_ms"] = nlohmann::ordered_json::object();
-  for (const auto part : phases_in_order)
+  for (const auto part : parts_in_order)
     if (has(outcome, part))
-      line["phases_ms"][std::string{name(part)}] = milliseconds(span_of(outcome, part));
+      line["phases_ms"][std::string{part}] = milliseconds(span_of(outcome, part));
   if (!outcome.error.empty())
     line["error"] = outcome.error;
   print("{}\n", cluster::text_of(line));
@@ -138,8 +136,8 @@ void answer_printer::print_summary() const {
                                      {"tokens", table::side::right},
                                      {"first token", table::side::right},
                                      {"total", table::side::right}};
-  for (const auto part : phases_in_order)
-    columns.push_back({std::string{name(part)}, table::side::right});
+  for (const auto part : parts_in_order)
+    columns.push_back({std::string{part}, table::side::right});
   table times{std::move(columns)};
   bool any = false;
   for (std::size_t place = 0; place < pages_.size(); ++place) {
@@ -148,11 +146,10 @@ void answer_printer::print_summary() const {
       continue;
     any = true;
     std::vector<std::string> cells{pages_[place].image.empty() ? "(text)" : pages_[place].shown(),
-                                   std::to_string(outcome.token_ids.size()),
-                                   in_words(std::chrono::nanoseconds{outcome.time_to_first_token_ns}),
-                                   in_words(std::chrono::nanoseconds{outcome.total_ns})};
-    for (const auto part : phases_in_order)
-      cells.push_back(has(outcome, part) ? in_words(std::chrono::nanoseconds{span_of(outcome, part)}) : "-");
+                                   std::to_string(outcome.token_ids.size()), in_words(outcome.to_first_token),
+                                   in_words(outcome.total)};
+    for (const auto part : parts_in_order)
+      cells.push_back(has(outcome, part) ? in_words(span_of(outcome, part)) : "-");
     times.add(std::move(cells));
   }
   if (any && !json_)

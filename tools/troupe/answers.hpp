@@ -1,13 +1,12 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <vector>
 
-#include "protocols/cluster/life_messages.hpp"
-#include "protocols/serve/client_messages.hpp"
-#include "protocols/serve/request_messages.hpp"
 #include "runtime/base/exit_code.hpp"
+#include "runtime/embed/event.hpp"
 #include "tools/troupe/pages.hpp"
 #include "tools/troupe/text.hpp"
 
@@ -23,12 +22,12 @@ struct page_outcome {
   };
   state is = state::open;
   std::string text;
-  std::vector<protocols::token_id> token_ids; ///< with the end token, where one ended it
-  protocols::finish_reason finish = protocols::finish_reason::none;
+  std::vector<std::int32_t> token_ids;       ///< with the end token, where one ended it
+  embed::ending how = embed::ending::failed; ///< once it is not open
   std::string error;
-  std::int64_t time_to_first_token_ns = 0; ///< from accepted
-  std::int64_t total_ns = 0;
-  std::vector<protocols::phase_time> phases;
+  std::chrono::nanoseconds to_first_token{}; ///< from accepted
+  std::chrono::nanoseconds total{};
+  std::vector<embed::timing> timings;
 };
 
 /// Shows answers on stdout as they come. One page: its text and nothing else. Several: a header and the text of each,
@@ -41,7 +40,7 @@ public:
   const std::vector<page_outcome>& outcomes() const noexcept { return outcomes_; }
 
   /// The token's text is added to the page's answer.
-  void add(std::size_t place, protocols::token_id id, const std::string& text);
+  void add(std::size_t place, std::int32_t id, const std::string& text);
   /// The page's question has ended; `how` lacks what `add` has collected, and its text comes after that.
   void end(std::size_t place, page_outcome how);
   /// Ends what is still open: as failed, or as refused where the cluster took none of it.

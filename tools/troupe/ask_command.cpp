@@ -32,18 +32,19 @@ int ask(const ask_command_options& options) {
   if (const auto fine = check_pictures(*pages, known->spec.limits.picture_bytes_max); !fine)
     return complain_of(fine.error());
 
-  auto front = embed::client::connect(job->paths.front_socket(), known->plan.front(), base::now() + connect_deadline);
+  auto front =
+      embed::client::connect(job->paths.front_socket(), known->plan.front().value, base::now() + connect_deadline);
   if (!front)
-    return complain(exit_code_of(front.error().code), "job " + job->name + " does not answer: " + front.error().what);
+    return complain(exit_code_of(front.error().why), "job " + job->name + " does not answer: " + front.error().what);
   answer_printer printer{*pages, options.questions.json};
   conversation talk{*pages, options.questions, known->spec.limits.in_flight_max, printer};
   const auto& timeouts = known->spec.timeouts;
   const auto held = talk.hold(*front, std::chrono::milliseconds{timeouts.request_ms + timeouts.kill_ms});
-  const bool refused = !held && held.error().code == protocols::fault::queue_full;
+  const bool refused = !held && held.error().why == embed::reason::overloaded;
   if (!printer.lost())
     printer.end_rest(refused ? page_outcome::state::refused : page_outcome::state::failed,
                      held ? "not asked: job " + job->name + " shuts down"
-                          : "job " + job->name + (refused ? " refuses: " : " is gone: ") + to_string(held.error()));
+                          : "job " + job->name + (refused ? " refuses: " : " is gone: ") + held.error().words);
   printer.print_summary();
   return static_cast<int>(printer.verdict());
 }

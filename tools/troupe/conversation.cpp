@@ -8,8 +8,6 @@
 
 namespace troupe::tools {
 
-using namespace protocols;
-
 namespace {
 
 std::size_t bytes_of(const embed::question& what) {
@@ -17,10 +15,10 @@ std::size_t bytes_of(const embed::question& what) {
                          [](std::size_t sum, const auto& picture) { return sum + picture.bytes.size(); });
 }
 
-page_outcome ended(page_outcome::state is, finish_reason finish, std::string error) {
+page_outcome ended(page_outcome::state is, std::string error, embed::ending how = embed::ending::failed) {
   page_outcome outcome;
   outcome.is = is;
-  outcome.finish = finish;
+  outcome.how = how;
   outcome.error = std::move(error);
   return outcome;
 }
@@ -40,7 +38,7 @@ void conversation::read_ahead() {
     unread_.pop_front();
     auto what = load(pages_[place], options_);
     if (!what) {
-      out_.end(place, ended(page_outcome::state::failed, finish_reason::failed, what.error().what));
+      out_.end(place, ended(page_outcome::state::failed, what.error().what));
       continue;
     }
     loaded_bytes_ += bytes_of(*what);
@@ -48,10 +46,10 @@ void conversation::read_ahead() {
   }
 }
 
-result<void> conversation::hold(embed::client& front, duration silence_max) {
+embed::result<void> conversation::hold(embed::client& front, protocols::duration silence_max) {
   while (true) {
     if (out_.lost())
-      return fail(fault::cancelled, "the answers cannot be written");
+      return tl::unexpected(embed::error{embed::reason::cancelled, {}, "the answers cannot be written"});
     if (const auto asked = ask_more(front); !asked)
       return asked;
     if (in_flight_.empty())
@@ -63,7 +61,7 @@ result<void> conversation::hold(embed::client& front, duration silence_max) {
   }
 }
 
-result<void> conversation::ask_more(embed::client& front) {
+embed::result<void> conversation::ask_more(embed::client& front) {
   read_ahead();
   while (!loaded_.empty() && in_flight_.size() < in_flight_max_) {
     auto next = std::move(loaded_.front());
@@ -72,8 +70,8 @@ result<void> conversation::ask_more(embed::client& front) {
     const auto tag = front.ask(std::move(next.what));
     if (tag)
       in_flight_.emplace(*tag, next.place);
-    else if (tag.error().code == fault::invalid_request)
-      out_.end(next.place, ended(page_outcome::state::refused, finish_reason::failed, to_string(tag.error())));
+    else if (tag.error().why == embed::reason::invalid)
+      out_.end(next.place, ended(page_outcome::state::refused, tag.error().words));
     else
       return tl::unexpected(tag.error());
     read_ahead();
@@ -81,44 +79,42 @@ result<void> conversation::ask_more(embed::client& front) {
   return {};
 }
 
-void conversation::take(const answer& said) {
+void conversation::take(const embed::token& said) {
   if (const auto known = in_flight_.find(said.tag); known != in_flight_.end())
     out_.add(known->second, said.id, said.text);
 }
 
-void conversation::take(const finished& said) {
+void conversation::take(const embed::finished& said) {
   const auto known = in_flight_.find(said.tag);
   if (known == in_flight_.end()) // ended already: a late frame
     return;
-  const bool answered = said.reason == finish_reason::stop || said.reason == finish_reason::length;
-  auto outcome = ended(answered ? page_outcome::state::answered : page_outcome::state::failed, said.reason,
-                       answered || !said.message.empty() ? said.message : "the cluster gave no cause");
+  const bool answered = said.is_answer();
+  auto outcome = ended(answered ? page_outcome::state::answered : page_outcome::state::failed,
+                       answered || !said.message.empty() ? said.message : "the cluster gave no cause", said.how);
   outcome.text = said.text;
-  outcome.time_to_first_token_ns = said.time_to_first_token_ns;
-  outcome.total_ns = said.total_ns;
-  outcome.phases = said.phases;
+  outcome.to_first_token = said.to_first_token;
+  outcome.total = said.total;
+  outcome.timings = said.timings;
   out_.end(known->second, std::move(outcome));
   in_flight_.erase(known);
 }
 
-void conversation::take(const refused& said) {
+void conversation::take(const embed::refused& said) {
   const auto known = in_flight_.find(said.tag);
   if (known == in_flight_.end())
     return;
   const std::size_t place = known->second;
   in_flight_.erase(known);
-  const auto code = fault_from(said.code);
-  if (code == fault::queue_full && !in_flight_.empty()) {
+  if (said.why.why == embed::reason::overloaded && !in_flight_.empty()) {
     in_flight_max_ = in_flight_.size();
     unread_.push_front(place);
     return;
   }
-  if (code == fault::shutting_down) { // it will take none of the others either
+  if (said.why.why == embed::reason::shutting_down) { // it will take none of the others either
     unread_.clear();
     loaded_.clear();
   }
-  out_.end(place, ended(page_outcome::state::refused, finish_reason::failed,
-                        "refused: " + (code ? to_string({*code, said.message}) : said.message)));
+  out_.end(place, ended(page_outcome::state::refused, "refused: " + said.why.words));
 }
 
 } // namespace troupe::tools

@@ -5,7 +5,6 @@
 #include <map>
 #include <vector>
 
-#include "protocols/fault.hpp"
 #include "protocols/time.hpp"
 #include "runtime/embed/client.hpp"
 #include "tools/troupe/answers.hpp"
@@ -28,7 +27,7 @@ public:
   /// Until every page has ended, or those in flight when the cluster shuts down: what was not asked stays open.
   /// Errors: those of the connection; cancelled, when an answer could not be written: nobody gets the others either.
   /// `silence_max`: how long the front may say nothing; above the deadline that it has for a request.
-  protocols::result<void> hold(embed::client& front, protocols::duration silence_max);
+  embed::result<void> hold(embed::client& front, protocols::duration silence_max);
 
 private:
   static constexpr std::size_t read_ahead_bytes_max = 256u << 20;
@@ -38,11 +37,11 @@ private:
     embed::question what;
   };
 
-  protocols::result<void> ask_more(embed::client& front);
-  void take(const protocols::accepted&) {}
-  void take(const protocols::answer& said);
-  void take(const protocols::finished& said);
-  void take(const protocols::refused& said);
+  embed::result<void> ask_more(embed::client& front);
+  void take(const embed::accepted&) {}
+  void take(const embed::token& said);
+  void take(const embed::finished& said);
+  void take(const embed::refused& said);
 
   const std::vector<page>& pages_;
   const ask_options& options_;

@@ -23,10 +23,10 @@ constexpr int events_a_step = 256;
 drill_crowd::drill_crowd(const std::vector<known_question>& questions, std::string socket, rank_id front)
     : questions_(questions), socket_(std::move(socket)), front_(front) {}
 
-result<void> drill_crowd::ask(client_id who, std::size_t question) {
+embed::result<void> drill_crowd::ask(client_id who, std::size_t question) {
   auto found = clients_.find(who);
   if (found == clients_.end()) {
-    auto connected = embed::client::connect(socket_, front_, base::now() + connect_deadline);
+    auto connected = embed::client::connect(socket_, front_.value, base::now() + connect_deadline);
     if (!connected)
       return tl::unexpected(connected.error());
     found = clients_.emplace(who, client{std::move(*connected), {}}).first;
@@ -44,7 +44,7 @@ bool drill_crowd::cancel(client_id who) {
   if (found == clients_.end() || found->second.open.empty())
     return false;
   auto& [tag, latest] = *found->second.open.rbegin();
-  (void)found->second.front.cancel(tag);
+  found->second.front.cancel(tag);
   latest.cancelled = true;
   return true;
 }
@@ -76,7 +76,7 @@ bool drill_crowd::hear(client_id who, client& from, time_point now) {
     const auto said = from.front.next_event(now); // what is there, and nothing is waited for
     if (said)
       std::visit([&](const auto& message) { take(who, from, message); }, *said);
-    else if (said.error().code == fault::timeout)
+    else if (said.error().why == embed::reason::timeout)
       return true;
     else {
       if (causes_.size() < causes_max)
@@ -105,13 +105,13 @@ void drill_crowd::call_wrong(client_id who, std::uint64_t tag, open_question& as
                        what, asked.known->text.value_or("known by its tokens"), asked.text));
 }
 
-void drill_crowd::take(client_id who, client& from, const accepted& said) {
+void drill_crowd::take(client_id who, client& from, const embed::accepted& said) {
   const auto known = from.open.find(said.tag);
   if (known == from.open.end() || std::exchange(known->second.accepted, true))
     call_doubled(who, said.tag, "taken twice, or after its end");
 }
 
-void drill_crowd::take(client_id who, client& from, const answer& said) {
+void drill_crowd::take(client_id who, client& from, const embed::token& said) {
   has_token_ = true;
   const auto known = from.open.find(said.tag);
   if (known == from.open.end() || said.index != known->second.tokens)
@@ -124,7 +124,7 @@ void drill_crowd::take(client_id who, client& from, const answer& said) {
   ++asked.tokens;
 }
 
-void drill_crowd::take(client_id who, client& from, const finished& said) {
+void drill_crowd::take(client_id who, client& from, const embed::finished& said) {
   const auto known = from.open.find(said.tag);
   if (known == from.open.end())
     return call_doubled(who, said.tag, "ended twice");
@@ -133,8 +133,8 @@ void drill_crowd::take(client_id who, client& from, const finished& said) {
   from.open.erase(known);
 }
 
-void drill_crowd::judge_end(client_id who, std::uint64_t tag, open_question& asked, const finished& said) {
-  const bool answered = said.reason == finish_reason::stop || said.reason == finish_reason::length;
+void drill_crowd::judge_end(client_id who, std::uint64_t tag, open_question& asked, const embed::finished& said) {
+  const bool answered = said.is_answer();
   const auto& right = asked.known->text;
   if (answered && (asked.tokens != asked.known->answer.size() || asked.text != right.value_or(asked.text)))
     call_wrong(who, tag, asked, fmt::format("{} tokens of {}", asked.tokens, asked.known->answer.size()));
@@ -144,7 +144,7 @@ void drill_crowd::judge_end(client_id who, std::uint64_t tag, open_question& ask
     return;
   if (answered)
     ++counts_.right;
-  else if (said.reason == finish_reason::cancelled && asked.cancelled)
+  else if (said.how == embed::ending::cancelled && asked.cancelled)
     ++counts_.cancelled;
   else {
     ++counts_.failed;
@@ -153,7 +153,7 @@ void drill_crowd::judge_end(client_id who, std::uint64_t tag, open_question& ask
   }
 }
 
-void drill_crowd::take(client_id who, client& from, const refused& said) {
+void drill_crowd::take(client_id who, client& from, const embed::refused& said) {
   const auto known = from.open.find(said.tag);
   if (known == from.open.end())
     return call_doubled(who, said.tag, "refused after its end");
@@ -162,7 +162,7 @@ void drill_crowd::take(client_id who, client& from, const refused& said) {
   else {
     ++counts_.refused;
     if (causes_.size() < causes_max)
-      ++causes_["refused: " + said.message];
+      ++causes_["refused: " + said.why.what];
   }
   from.open.erase(known);
 }

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "protocols/ids.hpp"
 #include "protocols/time.hpp"
 #include "runtime/embed/client.hpp"
 
@@ -46,8 +47,8 @@ public:
   /// `questions` must outlive this.
   drill_crowd(const std::vector<known_question>& questions, std::string socket, protocols::rank_id front);
 
-  /// Somebody who is not there yet comes first. Errors: peer_gone, timeout, queue_full.
-  protocols::result<void> ask(client_id who, std::size_t question);
+  /// Somebody who is not there yet comes first. Errors: gone, timeout, overloaded.
+  embed::result<void> ask(client_id who, std::size_t question);
   /// Orders the end of the latest question of `who` that is open; false: there is none.
   bool cancel(client_id who);
   /// Closes the connection, whatever is open on it; false: `who` is not there.
@@ -84,11 +85,11 @@ private:
 
   /// False: the connection has ended.
   bool hear(client_id who, client& from, protocols::time_point now);
-  void take(client_id who, client& from, const protocols::accepted& said);
-  void take(client_id who, client& from, const protocols::answer& said);
-  void take(client_id who, client& from, const protocols::finished& said);
-  void take(client_id who, client& from, const protocols::refused& said);
-  void judge_end(client_id who, std::uint64_t tag, open_question& asked, const protocols::finished& said);
+  void take(client_id who, client& from, const embed::accepted& said);
+  void take(client_id who, client& from, const embed::token& said);
+  void take(client_id who, client& from, const embed::finished& said);
+  void take(client_id who, client& from, const embed::refused& said);
+  void judge_end(client_id who, std::uint64_t tag, open_question& asked, const embed::finished& said);
   void call_wrong(client_id who, std::uint64_t tag, open_question& asked, const std::string& what);
   void call_doubled(client_id who, std::uint64_t tag, const std::string& what);
   void complain(std::string what);

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "runtime/base/clock.hpp"
+#include "tools/troupe/text.hpp"
 
 namespace troupe::tools {
 
@@ -55,9 +56,9 @@ result<void> drill_load::connect(const std::string& socket, rank_id front) {
       return tl::unexpected(question.error());
     questions_.push_back(std::move(*question));
   }
-  auto connected = embed::client::connect(socket, front, base::now() + connect_deadline);
+  auto connected = embed::client::connect(socket, front.value, base::now() + connect_deadline);
   if (!connected)
-    return tl::unexpected(connected.error());
+    return tl::unexpected(failure_of(connected.error()));
   front_.emplace(std::move(*connected));
   return {};
 }
@@ -70,7 +71,7 @@ void drill_load::step(time_point now) {
     const auto said = front_->next_event(now); // what is there, and nothing is waited for
     if (said)
       std::visit([this](const auto& message) { take(message); }, *said);
-    else if (said.error().code == fault::timeout)
+    else if (said.error().why == embed::reason::timeout)
       return;
     else
       lose_connection();
@@ -102,7 +103,7 @@ void drill_load::complain(std::uint64_t tag, const std::string& what) {
     complaints_.push_back(fmt::format("question {}: {}", tag, what));
 }
 
-void drill_load::take(const accepted& said) {
+void drill_load::take(const embed::accepted& said) {
   const auto known = in_flight_.find(said.tag);
   if (known == in_flight_.end() || std::exchange(known->second.accepted, true)) {
     ++counts_.duplicates;
@@ -110,7 +111,7 @@ void drill_load::take(const accepted& said) {
   }
 }
 
-void drill_load::take(const answer& said) {
+void drill_load::take(const embed::token& said) {
   has_token_ = true;
   const auto known = in_flight_.find(said.tag);
   if (known == in_flight_.end() || said.index != known->second.tokens) {
@@ -125,14 +126,14 @@ void drill_load::take(const answer& said) {
   ++known->second.tokens;
 }
 
-void drill_load::take(const finished& said) {
+void drill_load::take(const embed::finished& said) {
   const auto known = in_flight_.find(said.tag);
   if (known == in_flight_.end()) {
     ++counts_.duplicates;
     return complain(said.tag, "ended twice");
   }
   const auto& right = known->second.page->answer;
-  const bool answered = said.reason == finish_reason::stop || said.reason == finish_reason::length;
+  const bool answered = said.is_answer();
   if (!answered)
     ++counts_.failed;
   else if (right.empty() || known->second.tokens == right.size())
@@ -144,21 +145,21 @@ void drill_load::take(const finished& said) {
   in_flight_.erase(known);
 }
 
-void drill_load::take(const refused& said) {
+void drill_load::take(const embed::refused& said) {
   const auto known = in_flight_.find(said.tag);
   if (known == in_flight_.end()) {
     ++counts_.duplicates;
     return complain(said.tag, "refused after its end");
   }
   in_flight_.erase(known);
-  if (said.code == static_cast<std::uint16_t>(fault::queue_full) && !in_flight_.empty()) {
+  if (said.why.why == embed::reason::overloaded && !in_flight_.empty()) {
     in_flight_max_ = in_flight_.size(); // one fewer at a time, so that asking again comes to an end
     --counts_.asked;
     ++left_;
     return;
   }
   ++counts_.refused;
-  if (said.code == static_cast<std::uint16_t>(fault::shutting_down))
+  if (said.why.why == embed::reason::shutting_down)
     left_ = 0;
 }
 

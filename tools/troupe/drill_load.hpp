@@ -67,10 +67,10 @@ private:
     std::size_t tokens = 0;
   };
   void ask_more();
-  void take(const protocols::accepted& said);
-  void take(const protocols::answer& said);
-  void take(const protocols::finished& said);
-  void take(const protocols::refused& said);
+  void take(const embed::accepted& said);
+  void take(const embed::token& said);
+  void take(const embed::finished& said);
+  void take(const embed::refused& said);
   void complain(std::uint64_t tag, const std::string& what);
   void lose_connection();
 

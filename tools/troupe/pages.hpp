@@ -7,7 +7,7 @@
 
 #include "protocols/fault.hpp"
 #include "runtime/base/one_line.hpp"
-#include "runtime/embed/client.hpp"
+#include "runtime/embed/question.hpp"
 #include "tools/troupe/text.hpp"
 
 namespace CLI {
@@ -22,7 +22,7 @@ struct ask_options {
   std::string prompt;
   std::string pages; ///< a JSON file with a list of {"image", "prompt"}
   std::uint32_t max_tokens = 128;
-  protocols::sampling_options sampling;
+  embed::sampling sampling;
   bool json = false;
 };
 void add_ask_options(CLI::App& command, ask_options& options);

@@ -61,7 +61,7 @@ public:
   /// When the last page had ended; `fallback` when nothing could be asked.
   protocols::time_point answered(protocols::time_point fallback) const noexcept { return answered_.value_or(fallback); }
   /// Why the conversation broke off; nothing when it did not.
-  const std::optional<protocols::failure>& problem() const noexcept { return problem_; }
+  const std::optional<embed::error>& problem() const noexcept { return problem_; }
 
 private:
   void run() {
@@ -77,8 +77,9 @@ private:
       ended_.get_future().wait_for(protocols::limits::first_cause_grace);
     stop_.finish();
   }
-  protocols::result<void> hold() {
-    auto front = embed::client::connect(paths_.front_socket(), spec_.plan.front(), base::now() + connect_deadline);
+  embed::result<void> hold() {
+    auto front =
+        embed::client::connect(paths_.front_socket(), spec_.plan.front().value, base::now() + connect_deadline);
     if (!front)
       return tl::unexpected(front.error());
     const auto& timeouts = spec_.loaded.spec.timeouts;
@@ -90,7 +91,7 @@ private:
   const checked_spec& spec_;
   const cluster::job_paths& paths_;
   interruption& stop_;
-  std::optional<protocols::failure> problem_;
+  std::optional<embed::error> problem_;
   std::optional<protocols::time_point> answered_;
   std::promise<void> ended_;
   std::promise<void> done_;
@@ -182,7 +183,7 @@ int run(run_options options) {
   }
 
   if (!printer.lost()) // else `end_outputs` says why those that are open have ended
-    printer.end_rest(page_outcome::state::failed, client->problem() ? to_string(*client->problem())
+    printer.end_rest(page_outcome::state::failed, client->problem() ? client->problem()->words
                                                   : stop.seen()     ? "interrupted"
                                                                     : "the cluster ended before it could be asked");
   // The answers come before what goes to stderr about them.

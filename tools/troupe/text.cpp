@@ -59,6 +59,35 @@ base::exit_code exit_code_of(protocols::fault code) noexcept {
   return base::exit_code::failed;
 }
 
+base::exit_code exit_code_of(embed::reason why) noexcept {
+  return exit_code_of(failure_of({.why = why, .what = {}, .words = {}}).code);
+}
+
+protocols::failure failure_of(const embed::error& problem) {
+  using protocols::fault;
+  switch (problem.why) {
+  case embed::reason::invalid:
+    return {fault::invalid_request, problem.what};
+  case embed::reason::overloaded:
+    return {fault::queue_full, problem.what};
+  case embed::reason::shutting_down:
+    return {fault::shutting_down, problem.what};
+  case embed::reason::timeout:
+    return {fault::timeout, problem.what};
+  case embed::reason::cancelled:
+    return {fault::cancelled, problem.what};
+  case embed::reason::gone:
+    return {fault::peer_gone, problem.what};
+  case embed::reason::bad_reply:
+    return {fault::bad_value, problem.words};
+  case embed::reason::resources:
+    return {fault::no_memory, problem.what};
+  case embed::reason::other:
+    break;
+  }
+  return {fault::executor_failed, problem.words};
+}
+
 bool is_terminal(int fd) {
   return ::isatty(fd) == 1;
 }

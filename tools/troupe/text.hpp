@@ -14,6 +14,7 @@
 #include "protocols/fault.hpp"
 #include "runtime/base/exit_code.hpp"
 #include "runtime/base/outlet.hpp"
+#include "runtime/embed/error.hpp"
 
 /// How the command speaks: plain and aligned; colour only where a person looks and did not forbid it (NO_COLOR).
 namespace troupe::tools {
@@ -42,6 +43,9 @@ int complain(base::exit_code code, std::string_view what);
 /// The exit code of a failure before anything ran: 3 for what cannot be used, 4 for a job that is not there, 1
 /// otherwise.
 base::exit_code exit_code_of(protocols::fault code) noexcept;
+base::exit_code exit_code_of(embed::reason why) noexcept;
+/// For code that also fails for reasons of its own. The particulars stay.
+protocols::failure failure_of(const embed::error& problem);
 
 bool is_terminal(int fd);
 

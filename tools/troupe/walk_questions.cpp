@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "runtime/base/clock.hpp"
+#include "tools/troupe/text.hpp"
 
 namespace troupe::tools {
 
@@ -45,10 +46,10 @@ public:
   result<std::vector<known_question>> run(const std::function<void(std::string_view)>& progress) {
     if (!job_.until(job_.launched() + hang_deadline, [&] { return is_ready() || has_ended(); }) || has_ended())
       return fail(fault::peer_gone, "the cluster that is to be asked alone was not ready: " + last_line());
-    auto front = embed::client::connect(job_.running().file("front.sock").string(), setup_.plan.front(),
+    auto front = embed::client::connect(job_.running().file("front.sock").string(), setup_.plan.front().value,
                                         base::now() + hang_deadline);
     if (!front)
-      return tl::unexpected(front.error());
+      return tl::unexpected(failure_of(front.error()));
     std::vector<known_question> known;
     for (auto& question : questions_) {
       progress(fmt::format("asking alone: {} of {}", known.size() + 1, questions_.size()));
@@ -71,21 +72,21 @@ private:
   /// False: the cluster does not answer it.
   result<bool> ask(embed::client& front, known_question& question) {
     if (const auto tag = front.ask(question.what); !tag)
-      return tl::unexpected(tag.error());
+      return tl::unexpected(failure_of(tag.error()));
     auto& text = question.text.emplace();
     const auto deadline = base::now() + std::chrono::milliseconds{setup_.settings.timeouts.request_ms} + hang_deadline;
     while (true) {
       const auto said = front.next_event(deadline);
       job_.running().look();
       if (!said)
-        return tl::unexpected(said.error());
-      if (const auto* token = std::get_if<answer>(&*said)) {
+        return tl::unexpected(failure_of(said.error()));
+      if (const auto* token = std::get_if<embed::token>(&*said)) {
         question.answer.push_back(token->id);
         text += token->text;
-      } else if (const auto* end = std::get_if<finished>(&*said)) {
+      } else if (const auto* end = std::get_if<embed::finished>(&*said)) {
         text += end->text;
-        return end->reason == finish_reason::stop || end->reason == finish_reason::length;
-      } else if (std::get_if<refused>(&*said) != nullptr) {
+        return end->is_answer();
+      } else if (std::get_if<embed::refused>(&*said) != nullptr) {
         return false;
       }
     }
