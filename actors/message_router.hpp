@@ -101,11 +101,11 @@ private:
   template <class... Messages>
   protocols::result<void> accept_one_of(const rank_context& rank, const protocols::frame_view& frame,
                                         std::variant<Messages...>*) const {
-    protocols::result<void> outcome = protocols::fail(
-        protocols::fault::unknown_type, std::string{protocols::name(frame.header.type)} + " on a control lane");
-    (void)((frame.header.type == Messages::type && (outcome = decode_and_hand_over<Messages>(rank, frame), true)) ||
-           ...);
-    return outcome;
+    protocols::result<void> outcome;
+    if (((frame.header.type == Messages::type && (outcome = decode_and_hand_over<Messages>(rank, frame), true)) || ...))
+      return outcome;
+    return protocols::fail(protocols::fault::unknown_type,
+                           std::string{protocols::name(frame.header.type)} + " on a control lane");
   }
 };
 

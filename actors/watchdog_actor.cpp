@@ -37,6 +37,7 @@ std::vector<rank_id> peers_of(const rank_context& rank) {
 void print(std::string_view line) noexcept {
   pollfd out{STDERR_FILENO, POLLOUT, 0};
   if (::poll(&out, 1, 0) == 1 && (out.revents & POLLOUT) != 0) {
+    // Last words: the process ends with or without them.
     [[maybe_unused]] const auto written = ::write(STDERR_FILENO, line.data(), line.size());
   }
 }

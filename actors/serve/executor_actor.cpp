@@ -128,6 +128,7 @@ void executor_actor::obey(result<effects> outcome) {
 /// Contract: K13. CAF's own wait goes by the system's clock: where that is set back, nobody would turn.
 void executor_actor::rest() {
   how_.turn.set(true);
+  // Woken or not: its caller looks into the mailbox either way.
   (void)mailbox().synchronized_await(mtx_, cv_, base::now() + how_.nap);
 }
 

@@ -8,6 +8,7 @@
 
 #include "runtime/base/assert.hpp"
 #include "runtime/base/clock.hpp"
+#include "runtime/base/doorbell.hpp"
 
 namespace troupe::fabric {
 
@@ -175,8 +176,7 @@ bool drilled_lane::arm(interest wanted) {
 }
 
 void drilled_lane::disarm() {
-  std::uint64_t expired = 0;
-  [[maybe_unused]] const auto got = ::read(timer_.get(), &expired, sizeof expired);
+  base::hush(timer_);
   with_->disarm();
   look_for_end();
 }

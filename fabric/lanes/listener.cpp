@@ -222,6 +222,7 @@ void socket_listener::refuse_peer(handshake& with, const failure& why) {
     return;
   const edge unknown{.self = self_.rank, .self_born = self_.born, .peer = {}, .peer_born = {}};
   const refuse reason{.code = static_cast<std::uint16_t>(why.code), .message = why.what};
+  // A stranger that does not take it at once learns of it by the end of the connection.
   [[maybe_unused]] const auto told =
       send_handshake(with.socket.get(), handshake_frame(unknown, reason), {}, time_point{});
   std::array<std::byte, 4096> discarded;

@@ -13,6 +13,7 @@
 
 #include "fabric/lanes/shared_memory_ring.hpp"
 #include "runtime/base/assert.hpp"
+#include "runtime/base/doorbell.hpp"
 
 namespace troupe::fabric {
 
@@ -109,10 +110,6 @@ private:
   result<frame_view> check(std::span<const std::byte> front);
   void look_at_companion() noexcept;
   failure peer_gone() const { return {fault::peer_gone, "rank " + std::to_string(edge_.peer.value)}; }
-  static void ring(const base::unique_fd& doorbell) noexcept {
-    const std::uint64_t one = 1; // fails only when the counter is full, and then the doorbell is ringing
-    [[maybe_unused]] const auto written = ::write(doorbell.get(), &one, sizeof one);
-  }
 
   std::shared_ptr<mapping> memory_;
   base::unique_fd own_doorbell_;
@@ -187,7 +184,7 @@ void shared_memory_lane::put(std::span<std::byte> room, std::span<const std::byt
   if (!payload.empty())
     std::memcpy(room.data() + limits::frame_header_bytes, payload.data(), payload.size());
   if (producer_.commit())
-    ring(peer_doorbell_);
+    base::ring(peer_doorbell_);
 }
 
 result<std::optional<frame_view>> shared_memory_lane::peek() {
@@ -240,7 +237,7 @@ void shared_memory_lane::pop() {
   const auto bytes = record_bytes(limits::frame_header_bytes + front_->payload.size());
   front_.reset();
   if (consumer_.pop(bytes))
-    ring(peer_doorbell_);
+    base::ring(peer_doorbell_);
 }
 
 bool shared_memory_lane::arm(interest wanted) {
@@ -270,8 +267,7 @@ void shared_memory_lane::disarm() {
   if (::poll(fds.data(), fds.size(), 0) <= 0)
     return;
   if (fds[0].revents != 0) {
-    std::uint64_t rings = 0;
-    [[maybe_unused]] const auto got = ::read(own_doorbell_.get(), &rings, sizeof rings);
+    base::hush(own_doorbell_);
   }
   if (fds[1].revents != 0)
     gone_.store(true, std::memory_order_release);

@@ -13,6 +13,7 @@
 #include "protocols/wire/codec.hpp"
 #include "runtime/base/assert.hpp"
 #include "runtime/base/clock.hpp"
+#include "runtime/base/doorbell.hpp"
 #include "runtime/base/flight_recorder.hpp"
 #include "runtime/base/log.hpp"
 
@@ -80,8 +81,7 @@ void wire::stop() noexcept {
 }
 
 void wire::wake() noexcept {
-  const std::uint64_t one = 1;
-  [[maybe_unused]] const auto written = ::write(doorbell_.get(), &one, sizeof one);
+  base::ring(doorbell_);
 }
 
 void wire::beat(protocols::duration period, std::function<protocols::heartbeat()> self) {
@@ -402,8 +402,7 @@ void wire::sleep() {
   for (auto* const each : armed)
     each->disarm();
   sleeping_.store(false);
-  std::uint64_t rung = 0;
-  [[maybe_unused]] const auto drained = ::read(doorbell_.get(), &rung, sizeof rung);
+  base::hush(doorbell_);
 }
 
 void wire::accept_waiting_clients() {

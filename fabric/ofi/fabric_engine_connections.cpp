@@ -118,7 +118,7 @@ void fabric_engine::take_request(const fabric_session::event& asked) {
     return session_->reject(asked);
   const auto [rank, born] = std::pair{guest->who.rank, guest->who.born};
   expected_.erase(guest);
-  (void)admit_expected();
+  (void)admit_expected(); // as above
   if (born < lowest_of(rank))
     return session_->reject(asked); // a newer one was attached meanwhile
   auto accepted = session_->accept(asked);

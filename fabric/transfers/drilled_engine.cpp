@@ -62,7 +62,7 @@ result<void> drilled_engine::post(write_request request, ready_event source_read
   }
   if (again) {
     again->deadline = request.deadline;
-    (void)with_->post(*std::move(again), source_ready);
+    (void)with_->post(*std::move(again), source_ready); // a drill's repetition: that it is refused is a right end
   }
   const auto cookie = request.cookie;
   auto posted = with_->post(std::move(request), source_ready);

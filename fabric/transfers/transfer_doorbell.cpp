@@ -1,4 +1,5 @@
 #include "fabric/transfers/transfer_doorbell.hpp"
+#include "runtime/base/doorbell.hpp"
 
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -16,15 +17,12 @@ protocols::result<transfer_doorbell> transfer_doorbell::create() {
   return transfer_doorbell{std::move(file)};
 }
 
-// Both calls fail only with EAGAIN, which means that the doorbell is in the wanted state already.
 void transfer_doorbell::ring() const noexcept {
-  const std::uint64_t one = 1;
-  [[maybe_unused]] const auto written = ::write(file_.get(), &one, sizeof one);
+  base::ring(file_);
 }
 
 void transfer_doorbell::hush() const noexcept {
-  std::uint64_t count = 0;
-  [[maybe_unused]] const auto read = ::read(file_.get(), &count, sizeof count);
+  base::hush(file_);
 }
 
 } // namespace troupe::fabric

@@ -156,7 +156,7 @@ result<peer_pointer> transfer_listener::hear(newcomer& from, const transfer_door
     return {};
   });
   if (!valid) {
-    // A refusal names no token: the one who knocks may be a stranger.
+    // A refusal names no token: the one who knocks may be a stranger. It also sees the end of the connection.
     (void)send_note(from.socket.get(),
                     {.kind = note_kind::refuse, .fault_code = static_cast<std::uint32_t>(valid.error().code)});
     return tl::unexpected{valid.error()};

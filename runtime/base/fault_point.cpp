@@ -102,8 +102,10 @@ std::optional<injection_rule> fault_injector::on_write(rank_id peer, injection_m
 }
 
 void fault_injector::write_line(const std::string& line) noexcept {
-  if (strikes_) [[maybe_unused]]
-    const auto written = ::write(strikes_.get(), line.data(), line.size());
+  if (strikes_) {
+    // A drill that misses the line says that the fault did not strike.
+    [[maybe_unused]] const auto written = ::write(strikes_.get(), line.data(), line.size());
+  }
 }
 
 void fault_injector::record(const injection_rule& rule) noexcept {

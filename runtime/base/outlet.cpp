@@ -161,8 +161,10 @@ outlet& standard_error() noexcept {
 void write_last_words(std::string_view line) noexcept {
   constexpr int patience_ms = 100;
   pollfd output{.fd = STDERR_FILENO, .events = POLLOUT, .revents = 0};
-  if (::poll(&output, 1, patience_ms) > 0) [[maybe_unused]]
-    const auto written = ::write(STDERR_FILENO, line.data(), line.size());
+  if (::poll(&output, 1, patience_ms) > 0) {
+    // There is nobody left to tell that they could not be written.
+    [[maybe_unused]] const auto written = ::write(STDERR_FILENO, line.data(), line.size());
+  }
 }
 
 void hold_standard_descriptors() noexcept {

@@ -163,8 +163,8 @@ payload_of_fields(protocols::message_type type, const json_node& fields, std::va
       protocols::encode_payload(message, bytes.emplace());
     return true;
   };
-  (void)((Messages::type == type && encode_as(Messages{})) || ...);
-  if (!problem.empty())
+  const bool known = ((Messages::type == type && encode_as(Messages{})) || ...);
+  if (known && !problem.empty())
     return protocols::fail(protocols::fault::invalid_request, fmt::format("{}: {}", protocols::name(type), problem));
   return bytes;
 }

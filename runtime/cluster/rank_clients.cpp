@@ -80,10 +80,10 @@ void rank_clients::on_client(base::unique_fd socket, bool crowded) {
   auto lane = fabric::make_stream_lane(
       socket.release(), self_, generation{1}, client_rank, generation{1},
       {.frame_bytes_max = limits::frame_bytes_max_default, .in_flight_bytes_max = limits::frame_bytes_max_default * 2});
-  // Says why as far as the socket takes it at once, and lets go.
   const auto refuse_client = [&](const std::string& why) {
     base::log_warning("client refused: {}", why);
     const auto [type, payload] = program_.refusal({fault::queue_full, why});
+    // What the socket does not take at once is not told: the connection ends either way.
     [[maybe_unused]] const auto told = lane->try_send({.type = type}, payload);
   };
   if (crowded)

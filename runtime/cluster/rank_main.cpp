@@ -17,6 +17,7 @@
 #include "protocols/cluster/rank_life_machine.hpp"
 #include "protocols/wire/codec.hpp"
 #include "runtime/base/clock.hpp"
+#include "runtime/base/doorbell.hpp"
 #include "runtime/base/exit_code.hpp"
 #include "runtime/base/fault_point.hpp"
 #include "runtime/base/flight_files.hpp"
@@ -102,18 +103,14 @@ public:
       const std::lock_guard lock{mutex_};
       put(posted_);
     }
-    const std::uint64_t one = 1;
-    [[maybe_unused]] const auto written = ::write(doorbell_.get(), &one, sizeof one);
+    base::ring(doorbell_);
   }
   rank_inbox take() {
     const std::lock_guard lock{mutex_};
     return std::exchange(posted_, {});
   }
   int fd() const noexcept { return doorbell_.get(); }
-  void hear() noexcept {
-    std::uint64_t rung = 0;
-    [[maybe_unused]] const auto got = ::read(doorbell_.get(), &rung, sizeof rung);
-  }
+  void hush() noexcept { base::hush(doorbell_); }
 
 private:
   std::mutex mutex_;
@@ -363,7 +360,7 @@ void rank_life::wait() {
   TROUPE_FAULT_POINT("rank.idle");
   ::poll(fds.data(), set.count + 1, static_cast<int>(nap.count()));
   link_.lane().disarm();
-  mail_.hear();
+  mail_.hush();
 }
 
 void rank_life::flush() {
@@ -383,7 +380,7 @@ int rank_life::leave_failed(const failure& cause, const std::string& where) {
   base::flight().note_fault(cause, where);
   base::flight().reached(life_state::failed);
   const auto words = life_.on_failed(cause, where, runtime_ ? runtime_->unreached() : std::nullopt);
-  (void)link_.send(words.said);
+  (void)link_.send(words.said); // one that cannot be told sees the exit code
   flush();
   return static_cast<int>(words.of_another ? base::exit_code::peer_gone : exit_code_of(cause.code));
 }
@@ -408,14 +405,16 @@ int rank_life::live() {
   if (auto built = build(*start); !built)
     return leave_failed(built.error(), "start");
   if (auto served = serve_until_left(); !served) {
-    (void)life_.on_inbox(mail_.take(), base::now()); // may say where; of peers that have gone nothing more is told
+    // It may say where; of peers that have gone nothing more is told.
+    (void)life_.on_inbox(mail_.take(), base::now());
     return leave_failed(served.error(), life_.where_of(served.error()));
   }
   if (!life_.aborting()) {
     runtime_->stop();
     base::flight().reached(life_state::left);
-    (void)life_.on_left();
-    (void)link_.send(leave{"drained"});
+    if (const auto left = life_.on_left(); !left)
+      return leave_failed(left.error(), "leave");
+    (void)link_.send(leave{"drained"}); // a supervisor that is not told sees the exit code
   }
   flush();
   return static_cast<int>(base::exit_code::done);

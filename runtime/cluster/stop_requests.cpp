@@ -12,6 +12,7 @@
 #include <fmt/format.h>
 
 #include "runtime/base/assert.hpp"
+#include "runtime/base/doorbell.hpp"
 
 namespace troupe::cluster {
 
@@ -31,8 +32,7 @@ void stop_requests::request(asked stop) {
     if (requested_.size() < requested_max)
       requested_.push_back(std::move(stop));
   }
-  const std::uint64_t one = 1;
-  [[maybe_unused]] const auto rung = ::write(wake_.get(), &one, sizeof one);
+  base::ring(wake_);
 }
 
 std::vector<stop_requests::asked> stop_requests::take() {

@@ -5,6 +5,7 @@
 
 #include "runtime/base/assert.hpp"
 #include "runtime/base/clock.hpp"
+#include "runtime/base/doorbell.hpp"
 #include "runtime/base/log.hpp"
 
 namespace troupe::cluster {
@@ -42,8 +43,7 @@ result<void> supervisor_drills::inject(const protocols::inject& order) {
     const std::lock_guard lock{mutex_};
     orders_.push_back(order);
   }
-  const std::uint64_t one = 1;
-  [[maybe_unused]] const auto rung = ::write(doorbell_.get(), &one, sizeof one);
+  base::ring(doorbell_);
   return {};
 }
 

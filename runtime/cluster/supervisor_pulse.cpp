@@ -42,6 +42,7 @@ tl::unexpected<failure> cannot(const char* what) {
   }
   pollfd out{STDERR_FILENO, POLLOUT, 0}; // a pipe that nobody reads must not hold this thread
   if (!words.empty() && ::poll(&out, 1, 0) == 1 && (out.revents & POLLOUT) != 0) {
+    // Last words: the process ends with or without them.
     [[maybe_unused]] const auto written = ::write(STDERR_FILENO, words.data(), words.size());
   }
   ::_exit(static_cast<int>(base::exit_code::supervisor_gone));

@@ -1,3 +1,4 @@
+#include <array>
 #include <map>
 
 #include "tests/house/source_tree.hpp"
@@ -59,6 +60,29 @@ findings bad_habits(const source_file& file, const habit& rule) {
   return found;
 }
 
+/// Where product code drops a result, and no comment on that line or the one above says why.
+findings unexplained_discards(const source_file& file) {
+  static constexpr std::array<std::string_view, 4> forms{"(void)", "static_cast<void>", "std::ignore",
+                                                         "[[maybe_unused]]"};
+  const auto has_comment = [&](std::size_t line_begin) {
+    const auto line = std::string_view{file.comments}.substr(line_begin);
+    return line.substr(0, line.find('\n')).find_first_not_of(' ') != std::string_view::npos;
+  };
+  findings found;
+  if (file.is_test())
+    return found;
+  for (const auto form : forms)
+    for (auto i = file.code.find(form); i != std::string::npos; i = file.code.find(form, i + 1)) {
+      const bool parameters = form == "(void)" && i > 0 && is_word(file.code[i - 1]);
+      const auto newline = file.code.rfind('\n', i);
+      const auto line = newline == std::string::npos ? 0 : newline + 1;
+      const auto above = line < 2 ? line : file.code.rfind('\n', line - 2) + 1; // npos + 1 is 0
+      if (!parameters && !has_comment(line) && !has_comment(above))
+        found.push_back(at(file, i, form));
+    }
+  return found;
+}
+
 findings defaults_in_protocols(const source_file& file) {
   findings found;
   if (!file.under("protocols/"))
@@ -101,6 +125,12 @@ TEST_CASE("an exception from a habit names a file that is there and needs it") {
     }
 }
 
+TEST_CASE("a result that product code drops has its reason beside it") {
+  report(over_all(unexplained_discards),
+         "A result that nobody looks at may be the only word of a fault. Where it is of no interest, say why on that "
+         "line or the one above.");
+}
+
 TEST_CASE("a switch in protocols names every case") {
   report(over_all(defaults_in_protocols),
          "With a default the compiler cannot say that a new state or message was forgotten (-Wswitch-enum).");
@@ -124,6 +154,16 @@ TEST_CASE("the rules of habits find what is planted") {
     CHECK_MESSAGE(bad_habits(read_cpp("gpu/x.cpp", text), excused).empty(), rule.text);
   }
   CHECK(bad_habits(read_cpp("gpu/x.cpp", "int operand; int random_engine;\n"), habit{"rand", ""}).empty());
+
+  CHECK(unexplained_discards(read_cpp("gpu/x.cpp", "void f() {\n  (void)send(a);\n}\n")) ==
+        findings{"gpu/x.cpp:2: (void)"});
+  CHECK(unexplained_discards(read_cpp("gpu/x.cpp", "(void)send(a);\n")).size() == 1);
+  CHECK(unexplained_discards(read_cpp("gpu/x.cpp", "\n  static_cast<void>(send(a));\n")).size() == 1);
+  CHECK(unexplained_discards(read_cpp("gpu/x.cpp", "\n  [[maybe_unused]] const auto sent = send(a);\n")).size() == 1);
+  CHECK(unexplained_discards(read_cpp("gpu/x.cpp", "\n  (void)send(a); // told twice\n")).empty());
+  CHECK(unexplained_discards(read_cpp("gpu/x.cpp", "\n  // Told twice.\n  (void)send(a);\n")).empty());
+  CHECK(unexplained_discards(read_cpp("gpu/x.cpp", "int f(void);\n")).empty());
+  CHECK(unexplained_discards(read_cpp("tests/x.cpp", "\n  (void)send(a);\n")).empty());
 
   CHECK(defaults_in_protocols(read_cpp("protocols/x.cpp", "switch (a) {\n  default:\n}\n")) ==
         findings{"protocols/x.cpp:2: default: in a switch"});

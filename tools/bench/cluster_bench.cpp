@@ -150,8 +150,9 @@ void bench_reader(const std::string& troupe, const std::filesystem::path& deploy
   const auto job = [](const char* name) { return std::string{name} + "-" + std::to_string(::getpid()); };
   command one{{troupe, "up", (deploy / "specs/reader-one-rank.json").string(), "--job", job("one"), "--json"}};
   command many{{troupe, "up", (deploy / "specs/reader.json").string(), "--job", job("many"), "--json"}};
+  // The first line says that it is ready.
   (void)one.line();
-  (void)many.line();
+  (void)many.line(); // likewise
   page_time alone;
   page_time cut;
   for (int round = 0; round < 10 * rounds; ++round) {

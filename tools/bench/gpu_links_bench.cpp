@@ -134,7 +134,7 @@ void bench_writes(other_side& reader) {
     must(cudaMalloc(&to, each.bytes));
     must(cudaSetDevice(0));
     (void)cudaDeviceEnablePeerAccess(1, 0); // a second time it says that it is enabled
-    (void)cudaGetLastError();
+    (void)cudaGetLastError();               // clears that
     std::vector<fabric::write_piece> pieces;
     for (std::size_t at = 0; at < each.bytes; at += each.piece)
       pieces.push_back({at, at, std::min(each.piece, each.bytes - at)});

@@ -55,10 +55,10 @@ bool drill_scene::play(const cluster::drill_act& act) {
     ask(act);
     return true;
   case scene_act::leave:
-    (void)crowd_.leave(act.client);
+    (void)crowd_.leave(act.client); // a scene may see off somebody who has gone
     return true;
   case scene_act::cancel:
-    (void)crowd_.cancel(act.client);
+    (void)crowd_.cancel(act.client); // or cancel what has ended
     return true;
   case scene_act::inject:
     inject(act);

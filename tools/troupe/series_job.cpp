@@ -76,7 +76,7 @@ bool series_job::until(time_point deadline, const std::function<bool()>& what) {
 }
 
 void series_job::pass(time_point deadline) {
-  (void)until(deadline, [] { return false; });
+  (void)until(deadline, [] { return false; }); // it ends by the deadline alone
 }
 
 result<void> series_job::begin_to_ask() {

@@ -87,7 +87,7 @@ private:
     });
   }
   void pass(duration time) {
-    (void)until(base::now() + time, [&] { return has_ended(); });
+    (void)until(base::now() + time, [&] { return has_ended(); }); // whether it has ended, its callers ask
   }
 
   void make(walk_move move) {
@@ -98,13 +98,13 @@ private:
       return;
     case walk_move::leave:
       if (const auto who = somebody())
-        (void)crowd_.leave(*who);
+        (void)crowd_.leave(*who); // `somebody` is present
       return;
     case walk_move::give_up:
       return give_up();
     case walk_move::cancel:
       if (const auto who = somebody())
-        (void)crowd_.cancel(*who);
+        (void)crowd_.cancel(*who); // what has ended needs none
       return;
     case walk_move::overload:
       for (std::uint32_t i = 0; i < 2 * setup_.settings.limits.in_flight_max / asked_most; ++i)
@@ -130,7 +130,7 @@ private:
   }
   void see_off(time_point now) {
     for (auto next = leaving_.begin(); next != leaving_.end() && next->first <= now; next = leaving_.erase(next))
-      (void)crowd_.leave(next->second);
+      (void)crowd_.leave(next->second); // it may have been sent off by the end of its connection
   }
 
   std::optional<drill_crowd::client_id> somebody() {
