@@ -5,6 +5,7 @@
 #include <exception>
 #include <optional>
 #include <string>
+#include <typeinfo>
 #include <utility>
 
 #include <caf/all.hpp>
@@ -17,13 +18,13 @@ namespace troupe::actors {
 
 /// What the actors of a rank have in common: an exception in one of them ends the rank with its words. Left to itself
 /// it would end the actor alone, and everybody who talks to it would wait for their deadlines (C1, C15). One that is no
-/// std::exception ends the process. The watchdog finds an actor that does not return from a message (C4), and one
-/// whose mailbox holds messages that are not taken (K13). Each turn is written to the flight record as the rank's
-/// current activity (C8).
-/// So each message is a turn, which its handler begins and ends: an actor makes its handlers with `on`, and CAF gets
-/// them from here alone. Rejected: to override how CAF's scheduler resumes an actor. That saved a turn between two
-/// messages, and tied us to what CAF changes from version to version.
-/// A watched actor must not outlive `rank.turns`. Its destructor removes its mailbox from the watchdog's view.
+/// std::exception ends the process. So does a message that it has no handler for end the rank: handles are not typed,
+/// and CAF by itself would print it and go on. The watchdog finds an actor that does not return from a message (C4),
+/// and one whose mailbox holds messages that are not taken (K13). Each turn is written to the flight record as the
+/// rank's current activity (C8). So each message is a turn, which its handler begins and ends: an actor makes its
+/// handlers with `on`, and CAF gets them from here alone. Rejected: to override how CAF's scheduler resumes an actor.
+/// That saved a turn between two messages, and tied us to what CAF changes from version to version. A watched actor
+/// must not outlive `rank.turns`. Its destructor removes its mailbox from the watchdog's view.
 class rank_actor : public caf::event_based_actor {
 public:
   ~rank_actor() override { turn_.watch(nullptr); }
@@ -38,16 +39,23 @@ protected:
   };
 
   /// `kind`: what its turns are called in the flight record; none: they are not noted.
-  rank_actor(caf::actor_config& config, const rank_context& rank, std::string what,
+  rank_actor(caf::actor_config& config, const rank_context& rank, const std::string& what,
              std::optional<protocols::actor_kind> kind, watch wanted = watch::always)
       : caf::event_based_actor(config), rank_(rank), kind_(kind), ticks_(wanted == watch::ticking),
         turn_(wanted == watch::never || !rank.turns ? base::progress_counter{}
               : ticks_ ? rank.turns->claim("the actor system's clock or workers stand still")
                        : rank.turns->claim("an actor does not come back from a message, or to one that waits")) {
     turn_.watch(&messages_);
-    set_exception_handler([&rank, what = std::move(what)](std::exception_ptr& thrown) -> caf::error {
+    set_exception_handler([&rank, what](std::exception_ptr& thrown) -> caf::error {
       rank.fail_rank(failure_of(thrown), what);
       return caf::make_error(caf::sec::runtime_error);
+    });
+    set_default_handler([&rank, what](caf::scheduled_actor*, caf::message_view& got) -> caf::result<caf::message> {
+      const auto* const type = got.content().size() == 1 ? got.content().type(0).second : nullptr;
+      rank.fail_rank({protocols::fault::unknown_type,
+                      std::string{"it has no handler for "} + (type != nullptr ? type->name() : "such a message")},
+                     what);
+      return caf::sec::unexpected_message;
     });
   }
 

@@ -80,6 +80,28 @@ TEST_CASE("C4: an actor in the middle of a message is seen at work, and seen to 
   CHECK(comes_true([&] { return !rank.turns->at(0).works; })); // the scheduler is not done with it at once
 }
 
+TEST_CASE("C1: a message that an actor has no handler for ends the rank, by name of the actor and of the message") {
+  actors::rank_context rank;
+  std::promise<std::pair<protocols::failure, std::string>> failed;
+  rank.fail_rank = [&](const protocols::failure& cause, const std::string& where) { failed.set_value({cause, where}); };
+  scene in;
+  caf::actor_system_config config;
+  caf::actor_system system{config};
+  const caf::actor asked = system.spawn<worker>(rank, in);
+  caf::anon_send(asked, protocols::recovered{});
+  auto told = failed.get_future();
+  const bool has_ended = told.wait_for(patience) == std::future_status::ready;
+  in.go_on.set_value();
+  in.end.set_value();
+  caf::anon_send(asked, actors::run_atom::value);
+  system.await_all_actors_done();
+  REQUIRE(has_ended);
+  const auto [cause, where] = told.get();
+  CHECK(cause.code == protocols::fault::unknown_type);
+  CHECK(cause.what.find("recovered") != std::string::npos);
+  CHECK(where == "worker");
+}
+
 TEST_CASE("K13: a message that waits and is not begun counts as no progress, and an actor without one is at rest") {
   actors::rank_context rank;
   rank.turns = std::make_unique<base::progress_table>(2);
