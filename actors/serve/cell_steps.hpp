@@ -7,7 +7,7 @@
 #include "actors/serve/admission_table.hpp"
 #include "actors/serve/serve_events.hpp"
 #include "gpu/group.hpp"
-#include "gpu/step_runner.hpp"
+#include "gpu/serve/step_runner.hpp"
 #include "protocols/serve/step_machine.hpp"
 
 namespace troupe::actors {

@@ -4,6 +4,7 @@
 
 #include "gpu/models/kv_writes.hpp"
 #include "protocols/serve/fault_points.hpp"
+#include "protocols/serve/flight_names.hpp"
 #include "protocols/serve/machine_options.hpp"
 #include "protocols/serve/roles.hpp"
 #include "protocols/serve/serve_program.hpp"
@@ -23,7 +24,7 @@ gpu::models::kv_layout layout_here(const rank_context& rank, const cell_plan& ce
 
 decode_actor::decode_actor(caf::actor_config& config, const rank_context& rank, cell_id cell, caf::actor executor,
                            admission_table& board)
-    : cell_actor(config, rank, actor_kind::decode, cell, std::move(executor)), board_(board),
+    : cell_actor(config, rank, serve_actor::decode, cell, std::move(executor)), board_(board),
       member_(rank.plan, cell, rank.self,
               decode_member_options(rank.spec, rank.born,
                                     gpu::models::overlapping_cells(rank.facts, layout_here(rank, cell_), rank.plan,

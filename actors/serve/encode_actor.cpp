@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "protocols/serve/fault_points.hpp"
+#include "protocols/serve/flight_names.hpp"
 #include "protocols/serve/machine_options.hpp"
 #include "protocols/serve/serve_program.hpp"
 #include "runtime/base/assert.hpp"
@@ -13,7 +14,7 @@ namespace troupe::actors {
 using namespace protocols;
 
 encode_actor::encode_actor(caf::actor_config& config, const rank_context& rank, cell_id cell, caf::actor executor)
-    : cell_actor(config, rank, actor_kind::encode, cell, std::move(executor)) {
+    : cell_actor(config, rank, serve_actor::encode, cell, std::move(executor)) {
   if (!leads()) {
     member_.emplace(cell_);
     return;

@@ -7,6 +7,7 @@
 #include "actors/periods.hpp"
 #include "actors/serve/serve_routing.hpp"
 #include "protocols/serve/fault_points.hpp"
+#include "protocols/serve/flight_names.hpp"
 #include "protocols/serve/machine_options.hpp"
 #include "protocols/serve/roles.hpp"
 #include "protocols/serve/serve_program.hpp"
@@ -26,7 +27,7 @@ failure failure_in(const write_completed& end) {
 } // namespace
 
 front_actor::front_actor(caf::actor_config& config, const rank_context& rank, parts made_of)
-    : role_actor(config, rank, "front", actor_kind::front), parts_(std::move(made_of)),
+    : role_actor(config, rank, "front", serve_actor::front), parts_(std::move(made_of)),
       machine_(rank.plan, front_options(rank.plan, rank.spec, rank.facts.bounds())),
       sessions_(session_options(rank.spec)) {
   link_to(parts_.ingest);

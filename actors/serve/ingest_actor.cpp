@@ -2,6 +2,7 @@
 
 #include "actors/periods.hpp"
 #include "actors/serve/reader_actor.hpp"
+#include "protocols/serve/flight_names.hpp"
 #include "protocols/serve/machine_options.hpp"
 #include "protocols/serve/roles.hpp"
 
@@ -30,7 +31,7 @@ ingested answer_to(const ingest_order& order) {
 
 ingest_actor::ingest_actor(caf::actor_config& config, const rank_context& rank,
                            std::shared_ptr<const gpu::models::tokenizer> words)
-    : rank_actor(config, rank, "ingest", actor_kind::ingest), machine_(ingest_options(rank.spec)),
+    : rank_actor(config, rank, "ingest", serve_actor::ingest), machine_(ingest_options(rank.spec)),
       stops_(limits::readers) {
   const auto prompts = gpu::models::prompt_builder::open(std::move(words), rank.model, rank.facts);
   for (std::uint32_t i = 0; i < limits::readers; ++i)

@@ -2,6 +2,7 @@
 
 #include "gpu/models/kv_writes.hpp"
 #include "protocols/serve/fault_points.hpp"
+#include "protocols/serve/flight_names.hpp"
 #include "protocols/serve/machine_options.hpp"
 #include "protocols/serve/roles.hpp"
 #include "protocols/serve/serve_program.hpp"
@@ -14,7 +15,7 @@ using namespace protocols;
 
 prefill_actor::prefill_actor(caf::actor_config& config, const rank_context& rank, cell_id cell, caf::actor executor,
                              admission_table& board)
-    : cell_actor(config, rank, actor_kind::prefill, cell, std::move(executor)), board_(board),
+    : cell_actor(config, rank, serve_actor::prefill, cell, std::move(executor)), board_(board),
       layout_(gpu::models::layout_at(rank.facts, rank.spec, cell_, place_)),
       member_(
           rank.plan, cell, rank.self,

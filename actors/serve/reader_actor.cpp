@@ -5,6 +5,7 @@
 #include <xxhash.h>
 
 #include "protocols/serve/fault_points.hpp"
+#include "protocols/serve/flight_names.hpp"
 #include "runtime/base/fault_point.hpp"
 
 namespace troupe::actors {
@@ -12,11 +13,11 @@ namespace troupe::actors {
 using namespace protocols;
 
 reader_actor::reader_actor(caf::actor_config& config, const rank_context& rank, std::uint32_t self, prompt_source from)
-    : rank_actor(config, rank, "reader", actor_kind::reader), self_(self), prompts_(std::move(from)) {}
+    : rank_actor(config, rank, "reader", serve_actor::reader), self_(self), prompts_(std::move(from)) {}
 
 rank_actor::handlers reader_actor::make_handlers() {
   return on([this](const reading_order& order) {
-    base::flight_span reading{record_of(actor_kind::reader, order.what->question.tag)};
+    base::flight_span reading{record_of(serve_actor::reader, order.what->question.tag)};
     const gpu::models::keeps_on goes_on = [this, &order] {
       note_progress();
       return !order.stop->load(std::memory_order_relaxed) && order.what->is_wanted();

@@ -88,9 +88,9 @@ result<std::vector<std::pair<std::string, std::uint64_t>>> serve_rank::weights()
     const auto& cell = rank_.plan.cell(id);
     if (cell.role == serve_role::front || (cell.role == serve_role::encode && !rank_.facts.has_vision))
       continue;
-    const auto bytes =
-        gpu::models::weight_bytes(rank_.model, cell.role, gpu::models::shard_at(cell, *cell.place_of(rank_.self)),
-                                  gpu::models::element_of(rank_.spec.model_dtype));
+    const auto bytes = gpu::models::weight_bytes(rank_.model, rank_.plan.of->row(cell.role).loads,
+                                                 gpu::models::shard_at(cell, *cell.place_of(rank_.self)),
+                                                 gpu::models::element_of(rank_.spec.model_dtype));
     if (!bytes)
       return tl::unexpected<failure>{bytes.error()};
     out.emplace_back("weights (" + std::string{name(cell.role)} + ")", *bytes);

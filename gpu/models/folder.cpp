@@ -4,7 +4,6 @@
 #include "gpu/models/pictures/picture.hpp"
 #include "gpu/models/shard_plan.hpp"
 #include "protocols/cluster/cluster_spec.hpp"
-#include "protocols/serve/roles.hpp"
 
 namespace troupe::gpu::models {
 
@@ -24,7 +23,7 @@ public:
   std::uint64_t fingerprint() const override { return files_->fingerprint(); }
 
   result<std::unique_ptr<vision_model>> load_vision(const shard& part) override {
-    if (auto valid = check_layout(config_.facts, protocols::serve_role::encode, part.tensor_parallel, 1); !valid)
+    if (auto valid = check_layout(config_.facts, {.tower = true}, part.tensor_parallel, 1); !valid)
       return tl::unexpected(valid.error());
     if (auto loaded = load_operations(); !loaded)
       return tl::unexpected(loaded.error());
@@ -33,9 +32,7 @@ public:
 
   result<std::unique_ptr<text_model>> load_text(const shard& part, const kv_layout& layout,
                                                 std::span<std::byte> kv) override {
-    if (auto valid =
-            check_layout(config_.facts, protocols::serve_role::decode, part.tensor_parallel, part.pipeline_parallel);
-        !valid)
+    if (auto valid = check_layout(config_.facts, {.text = true}, part.tensor_parallel, part.pipeline_parallel); !valid)
       return tl::unexpected(valid.error());
     if (auto loaded = load_operations(); !loaded)
       return tl::unexpected(loaded.error());

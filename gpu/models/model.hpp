@@ -15,6 +15,7 @@
 #include "gpu/models/families/running_batch.hpp"
 #include "gpu/stream.hpp"
 #include "gpu/tensor.hpp"
+#include "protocols/cluster/program.hpp"
 #include "protocols/fault.hpp"
 #include "protocols/ids.hpp"
 #include "protocols/mesh/replicas.hpp"
@@ -71,14 +72,15 @@ struct model_facts {
 /// Errors: config_invalid with file, key, and what would be valid.
 protocols::result<model_facts> read_facts(const std::filesystem::path& folder);
 
-/// Whether the model can be cut so. Errors: config_invalid ("tensor_parallel 3 does not divide the 8 query heads of
-/// reader; valid here: 1, 2, 4").
-protocols::result<void> check_layout(const model_facts& facts, protocols::role_kind role, std::uint32_t tensor_parallel,
-                                     std::uint32_t pipeline_parallel);
+/// Whether these parts of the model can be cut so. Errors: config_invalid ("tensor_parallel 3 does not divide the 8
+/// query heads of reader; valid here: 1, 2, 4").
+protocols::result<void> check_layout(const model_facts& facts, protocols::model_parts parts,
+                                     std::uint32_t tensor_parallel, std::uint32_t pipeline_parallel);
 
 struct shard;
-/// Bytes of the weights that a rank of `role` will hold, as `element` all of them. Errors: as `read_facts`.
-protocols::result<std::uint64_t> weight_bytes(const std::filesystem::path& folder, protocols::role_kind role,
+/// Bytes of the weights that a rank will hold of one part of the model, as `element` all of them. Errors: as
+/// `read_facts`.
+protocols::result<std::uint64_t> weight_bytes(const std::filesystem::path& folder, protocols::model_parts one,
                                               const shard& part, element_kind element);
 
 /// Which part of a model this rank holds.

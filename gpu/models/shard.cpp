@@ -4,7 +4,6 @@
 #include "gpu/models/model.hpp"
 #include "protocols/cluster/cluster_spec.hpp"
 #include "protocols/limits.hpp"
-#include "protocols/serve/roles.hpp"
 
 /// How a model is cut: by heads and columns over a mesh, by layers over stages.
 namespace troupe::gpu::models {
@@ -12,8 +11,6 @@ namespace troupe::gpu::models {
 using protocols::fail;
 using protocols::fault;
 using protocols::result;
-using protocols::role_kind;
-namespace serve_role = protocols::serve_role;
 using protocols::limits::kv_block_tokens;
 
 namespace {
@@ -46,19 +43,13 @@ result<void> check_mesh(const model_facts& facts, std::span<const cut> cuts, std
 
 } // namespace
 
-result<void> check_layout(const model_facts& facts, role_kind role, std::uint32_t tensor_parallel,
+result<void> check_layout(const model_facts& facts, protocols::model_parts parts, std::uint32_t tensor_parallel,
                           std::uint32_t pipeline_parallel) {
-  const bool text = role == serve_role::prefill || role == serve_role::decode || role == serve_role::all;
-  const bool vision = role == serve_role::encode || role == serve_role::all;
+  const auto [text, vision] = parts;
   if (!text && !vision)
     return {};
-  if (role == serve_role::encode && !facts.has_vision)
-    return fail(fault::config_invalid, facts.name + " (" + facts.architecture +
-                                           ") has no vision tower; valid here: no " + "pool of role encode");
-  if (role == serve_role::all && !facts.has_vision)
-    return fail(fault::config_invalid, facts.name + " (" + facts.architecture +
-                                           ") has no vision tower, which a rank of role all has a part in; valid here: "
-                                           "pools of role front, prefill and decode");
+  if (vision && !facts.has_vision)
+    return fail(fault::config_invalid, facts.name + " (" + facts.architecture + ") has no vision tower");
 
   std::vector<cut> cuts;
   if (text)

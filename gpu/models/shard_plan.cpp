@@ -1,6 +1,5 @@
 #include "gpu/models/shard_plan.hpp"
 
-#include "protocols/serve/roles.hpp"
 #include <algorithm>
 #include <charconv>
 #include <numeric>
@@ -162,12 +161,12 @@ result<void> check_layers(const tensor_files& files, const model_config& config,
   return check(config.vision->prefix + "blocks.", "vision_config.depth", config.facts.vision_layers);
 }
 
-result<std::uint64_t> weight_bytes(const std::filesystem::path& folder, protocols::role_kind role, const shard& part,
+result<std::uint64_t> weight_bytes(const std::filesystem::path& folder, protocols::model_parts one, const shard& part,
                                    element_kind element) {
   const auto config = read_config(folder);
   if (!config)
     return tl::unexpected(config.error());
-  const bool tower = role == protocols::serve_role::encode;
+  const bool tower = one.tower;
   const auto [first, last] = layers_of(config->facts, part);
   const std::string layers = config->text.prefix + "layers.";
   std::uint64_t elements = 0;

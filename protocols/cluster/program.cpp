@@ -80,6 +80,12 @@ result<void> add_program(const program& added) {
   for (const auto& row : added.fault_points)
     if (is_fault_point(row.name))
       return refuse("fault point " + std::string{row.name} + " is another program's");
+  for (const auto& row : added.actors)
+    if (!name(row.kind).empty())
+      return refuse("the number of actor " + std::string{row.name} + " is another program's");
+  for (const auto& row : added.phases)
+    if (!name(row.phase).empty())
+      return refuse("the number of phase " + std::string{row.name} + " is another program's");
   add_message_names(added.messages);
   registered().push_back(&added);
   return {};

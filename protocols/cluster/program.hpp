@@ -10,15 +10,23 @@
 #include "protocols/cluster/role.hpp"
 #include "protocols/cluster/route.hpp"
 #include "protocols/drill/injection_points.hpp"
+#include "protocols/flight/flight.hpp"
 #include "protocols/wire/frame.hpp"
 
 namespace troupe::protocols {
+
+/// What of a model a rank holds its share of.
+struct model_parts {
+  bool text = false;  ///< the decoder, with keys and values
+  bool tower = false; ///< what reads pictures
+};
 
 /// One role of a program.
 struct role_row {
   role_kind role = role_kind::stub;
   std::string_view name;
   bool computes = false; ///< its ranks take a device
+  model_parts loads{};   ///< nothing: no model, or none of it
   bool restarts = false; ///< its cells may be started again, unless the spec says otherwise
   bool one_rank = false; ///< a cluster has one cell of one rank of it
   std::span<const role_kind>
@@ -61,6 +69,16 @@ struct setting_row {
   std::uint64_t initial = 0;
 };
 
+/// What flight records call an actor of the program, and a phase of its steps. Numbers stand in files.
+struct actor_row {
+  actor_kind kind{};
+  std::string_view name;
+};
+struct phase_row {
+  flight_phase phase{};
+  std::string_view name;
+};
+
 /// What a program tells of itself to code that is shared by all programs: rows of data and one pure function.
 /// The part that does something stands in `actors/rank_program.hpp`.
 /// Ownership: static; a registered program lives as long as the process.
@@ -77,7 +95,10 @@ struct program {
   std::span<const message_row> messages;     ///< numbers below `message_types_max`, unique over all programs
   std::span<const fault_point> fault_points; ///< where a drill can strike in the program's own code
   std::span<const setting_row> settings;
-  std::string_view layouts; ///< which pools are valid, in words for an error line
+  std::span<const actor_row> actors; ///< numbers unique over all programs, as those of phases
+  std::span<const phase_row> phases;
+  std::size_t watched_max = 0; ///< actors and threads of the program on one rank that its watchdog watches
+  std::string_view layouts;    ///< which pools are valid, in words for an error line
   /// Checks that the spec's pools form a valid cluster. Not called when every pool is a stub. Errors: config_invalid.
   result<void> (*validate_pools)(const cluster_spec& spec) = nullptr;
 
@@ -95,8 +116,8 @@ std::span<const program* const> programs() noexcept;
 const program* find_program(std::string_view name) noexcept;
 
 /// Adds one that came later, from a shared object or a test. Before a spec is read, by the main thread.
-/// Errors: config_invalid when its name, a role's or a message's number or a fault point's name is another's, or is out
-/// of range.
+/// Errors: config_invalid when its name, a role's or a message's number, an actor's, a phase's or a fault point's name
+/// is another's, or is out of range.
 result<void> add_program(const program& added);
 
 /// The names, for an error line: "serve, stream".

@@ -2,6 +2,7 @@
 
 #include "protocols/cluster/cluster_plan.hpp"
 #include "protocols/cluster/life_messages.hpp"
+#include "protocols/cluster/program.hpp"
 #include "protocols/limits.hpp"
 #include "protocols/mesh/collective_kind.hpp"
 #include "protocols/serve/request_messages.hpp"
@@ -76,7 +77,7 @@ result<flight_record> unpack(const flight_words& words) {
     return bad("action", byte_of(32));
   if (byte_of(40) > static_cast<std::uint8_t>(flight_moment::end))
     return bad("moment", byte_of(40));
-  if (byte_of(48) > static_cast<std::uint8_t>(flight_phase::other))
+  if (name(record.phase).empty())
     return bad("phase", byte_of(48));
   if (byte_of(56) != 0)
     return bad("spare byte", byte_of(56));
@@ -128,22 +129,12 @@ std::string_view name(flight_action action) noexcept {
 }
 
 std::string_view name(actor_kind whose) noexcept {
-  switch (whose) {
-  case actor_kind::front:
-    return "front";
-  case actor_kind::ingest:
-    return "ingest";
-  case actor_kind::reader:
-    return "reader";
-  case actor_kind::encode:
-    return "encode";
-  case actor_kind::prefill:
-    return "prefill";
-  case actor_kind::decode:
-    return "decode";
-  case actor_kind::link:
+  if (whose == actor_kind::link)
     return "link";
-  }
+  for (const auto* const each : programs())
+    for (const auto& row : each->actors)
+      if (row.kind == whose)
+        return row.name;
   return {};
 }
 
@@ -189,27 +180,27 @@ std::string_view name(flight_phase phase) noexcept {
     return "start";
   case flight_phase::warm:
     return "warm";
-  case flight_phase::vote:
-    return "vote";
-  case flight_phase::encode:
-    return "encode";
-  case flight_phase::prefill:
-    return "prefill";
-  case flight_phase::decode:
-    return "decode";
   case flight_phase::stop:
     return "stop";
   case flight_phase::other:
     return "other";
   }
+  for (const auto* const each : programs())
+    for (const auto& row : each->phases)
+      if (row.phase == phase)
+        return row.name;
   return {};
 }
 
 flight_phase phase_named(std::string_view text) noexcept {
   using enum flight_phase;
-  for (const auto phase : {start, warm, vote, encode, prefill, decode, stop})
+  for (const auto phase : {start, warm, stop})
     if (name(phase) == text)
       return phase;
+  for (const auto* const each : programs())
+    for (const auto& row : each->phases)
+      if (row.name == text)
+        return row.phase;
   return other;
 }
 

@@ -8,8 +8,8 @@
 #include "protocols/fault.hpp"
 #include "protocols/ids.hpp"
 
-/// The closed vocabulary of the flight recorder: what a rank may note, in 64 bytes, and what it may be in the middle
-/// of. Ordinals stand in files: append only.
+/// The vocabulary of the flight recorder: what a rank may note, in 64 bytes, and what it may be in the middle of.
+/// Ordinals stand in files: append only.
 namespace troupe::protocols {
 
 enum class flight_action : std::uint8_t {
@@ -36,14 +36,8 @@ enum class flight_action : std::uint8_t {
   turn = 18,   ///< an actor is at a message; operation: actor_kind; item: which of its work, or 0
 };
 
-/// Whose turn it is.
+/// Whose turn it is. A program's own actors have rows (`program::actors`), with numbers that no other has.
 enum class actor_kind : std::uint8_t {
-  front = 0,
-  ingest = 1, ///< shares questions out among readers
-  reader = 2, ///< reads pictures and prompts; item: the question's tag
-  encode = 3,
-  prefill = 4,
-  decode = 5,
   link = 6,
 };
 
@@ -61,16 +55,13 @@ enum class start_part : std::uint8_t {
 
 enum class flight_moment : std::uint8_t { point = 0, begin = 1, end = 2 };
 
+/// A program's own phases have rows (`program::phases`), with numbers that no other has.
 enum class flight_phase : std::uint8_t {
   none = 0,
   start = 1,
   warm = 2,
-  vote = 3,
-  encode = 4,
-  prefill = 5,
-  decode = 6,
   stop = 7,
-  other = 8, ///< a phase that this vocabulary does not name
+  other = 8, ///< a phase that neither this vocabulary nor a program names
 };
 
 /// Above every clock of this century, and low enough that sums of a few times stay in range.
@@ -121,9 +112,9 @@ result<flight_record> unpack(const flight_words& words);
 
 std::string_view name(flight_action action) noexcept;
 std::string_view name(flight_moment moment) noexcept;
-std::string_view name(flight_phase phase) noexcept;
+std::string_view name(flight_phase phase) noexcept; ///< empty: nobody has a phase of that number
 std::string_view name(start_part part) noexcept;
-std::string_view name(actor_kind whose) noexcept;
+std::string_view name(actor_kind whose) noexcept; ///< empty: nobody has an actor of that number
 /// `other` for a name that is none.
 flight_phase phase_named(std::string_view name) noexcept;
 /// "all_reduce_sum", "handover", "grouped"; empty where the action has no operation.

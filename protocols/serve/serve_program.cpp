@@ -4,7 +4,9 @@
 #include <array>
 #include <string>
 
+#include "protocols/limits.hpp"
 #include "protocols/serve/fault_points.hpp"
+#include "protocols/serve/flight_names.hpp"
 #include "protocols/serve/message_types.hpp"
 #include "protocols/serve/roles.hpp"
 #include "protocols/serve/routes.hpp"
@@ -19,33 +21,16 @@ using namespace serve_role;
 constexpr std::array jobs_of_all{front, encode, prefill, decode};
 
 constexpr std::array role_rows{
-    role_row{.role = front,
-             .name = "front",
-
-             .one_rank = true,
-             .jobs = {}},
-    role_row{.role = encode,
-             .name = "encode",
-
-             .computes = true,
-             .restarts = true,
-             .jobs = {}},
-    role_row{.role = prefill,
-             .name = "prefill",
-
-             .computes = true,
-             .restarts = true,
-             .jobs = {}},
-    role_row{.role = decode,
-             .name = "decode",
-
-             .computes = true,
-             .restarts = true,
-             .jobs = {}},
+    role_row{.role = front, .name = "front", .one_rank = true, .jobs = {}},
+    role_row{
+        .role = encode, .name = "encode", .computes = true, .loads = {.tower = true}, .restarts = true, .jobs = {}},
+    role_row{
+        .role = prefill, .name = "prefill", .computes = true, .loads = {.text = true}, .restarts = true, .jobs = {}},
+    role_row{.role = decode, .name = "decode", .computes = true, .loads = {.text = true}, .restarts = true, .jobs = {}},
     role_row{.role = all,
              .name = "all",
-
              .computes = true,
+             .loads = {.text = true, .tower = true},
              .one_rank = true,
              .jobs = jobs_of_all},
 };
@@ -111,6 +96,9 @@ constexpr std::array message_rows{
     message_row{serve_type::withdraw, "withdraw"},
 };
 
+/// Four roles, ingest and its readers, three executors.
+constexpr std::size_t watched_max = 4 + 1 + limits::readers + 3;
+
 constexpr std::string_view layouts =
     "one front pool with prefill and decode pools (and encode pools for pictures), one pool of role all, or pools of "
     "role stub";
@@ -143,6 +131,9 @@ constexpr program serve{
     .messages = message_rows,
     .fault_points = serve_fault_points,
     .settings = {},
+    .actors = serve_actors,
+    .phases = serve_phases,
+    .watched_max = watched_max,
     .layouts = layouts,
     .validate_pools = validate_pools,
 };

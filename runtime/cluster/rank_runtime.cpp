@@ -28,9 +28,9 @@ namespace {
 constexpr std::size_t scheduler_threads = 2;
 /// An actor that always has messages comes back after so many, which is how it is seen to get on (C4).
 constexpr std::size_t messages_a_turn = 64;
-/// Whom the watchdog watches beside the links: four roles, ingest and its readers, three executors, the main thread,
-/// the actor system's clock, the threads of the transfer engine (its own, two of a staged one).
-constexpr std::size_t watched_max = 13 + protocols::limits::readers;
+/// Whom the watchdog watches beside the links and the program's own: the main thread, the actor system's clock, the
+/// threads of the transfer engine (its own, two of a staged one).
+constexpr std::size_t watched_max = 5;
 /// An idle thread wakes this often at most; each wake costs microseconds.
 constexpr std::chrono::milliseconds nap_max{500};
 
@@ -50,7 +50,8 @@ rank_runtime::rank_runtime(const launch& start, cluster_spec spec, cluster_plan 
   context_.model = context_.spec.model_path;
   context_.wire = &edges_.wire();
   context_.fail_rank = calls_.on_failure;
-  context_.turns = std::make_unique<base::progress_table>(context_.plan.ranks.size() + watched_max);
+  context_.turns =
+      std::make_unique<base::progress_table>(context_.plan.ranks.size() + watched_max + context_.plan.of->watched_max);
   config_.set("scheduler.policy", caf::atom("sharing"));
   config_.set("scheduler.max-threads", scheduler_threads);
   config_.set("scheduler.max-throughput", messages_a_turn);

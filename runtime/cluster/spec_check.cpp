@@ -8,6 +8,18 @@
 
 namespace troupe::cluster {
 
+namespace {
+
+std::vector<std::string_view> roles_without_tower(const protocols::program& program) {
+  std::vector<std::string_view> names;
+  for (const auto& row : program.roles)
+    if (!row.loads.tower)
+      names.push_back(row.name);
+  return names;
+}
+
+} // namespace
+
 protocols::result<model_check> check_model(const loaded_spec& loaded) {
   const auto& spec = loaded.spec;
   if (spec.model_path.empty())
@@ -31,12 +43,18 @@ protocols::result<model_check> check_model(const loaded_spec& loaded) {
 
   std::vector<std::string> problems;
   for (const auto& pool : spec.pools) {
-    if (!protocols::find_program(spec.program)->row(pool.role).computes)
+    const auto& program = *protocols::find_program(spec.program);
+    const auto& row = program.row(pool.role);
+    if (!row.computes)
       continue;
-    const auto layout = gpu::models::check_layout(*facts, pool.role, pool.tensor_parallel, pool.pipeline_parallel);
-    if (!layout)
-      problems.push_back(
-          fmt::format("{}: pools.{}: {}", loaded.where("pools." + pool.name), pool.name, layout.error().what));
+    const auto layout = gpu::models::check_layout(*facts, row.loads, pool.tensor_parallel, pool.pipeline_parallel);
+    if (layout)
+      continue;
+    auto problem = layout.error().what;
+    if (row.loads.tower && !facts->has_vision)
+      problem += fmt::format(", which ranks of role {} load; valid here: pools of role {}", row.name,
+                             fmt::join(roles_without_tower(program), ", "));
+    problems.push_back(fmt::format("{}: pools.{}: {}", loaded.where("pools." + pool.name), pool.name, problem));
   }
   if (!problems.empty())
     return protocols::fail(protocols::fault::config_invalid, fmt::format("{}", fmt::join(problems, "\n")));

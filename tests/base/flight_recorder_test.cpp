@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "protocols/mesh/collective_kind.hpp"
+#include "protocols/serve/flight_names.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/flight_files.hpp"
 
@@ -58,7 +59,7 @@ flight_record sum(std::uint32_t number, call_id call = call_id{17}) {
           .group = group_id{4},
           .operation = static_cast<std::uint16_t>(collective_kind::all_reduce_sum),
           .action = flight_action::collective,
-          .phase = flight_phase::prefill};
+          .phase = serve_phase::prefill};
 }
 
 flight_story story_of(const std::filesystem::path& file) {
@@ -141,7 +142,7 @@ TEST_CASE("J1: spans nest, and what a thread is in shows while it is in it") {
     return live.threads[0].what.action;
   };
   {
-    flight_span step{{.call = call_id{17}, .action = flight_action::step, .phase = flight_phase::prefill}, recorder};
+    flight_span step{{.call = call_id{17}, .action = flight_action::step, .phase = serve_phase::prefill}, recorder};
     CHECK(now_in() == flight_action::step);
     {
       flight_span inside{sum(1), recorder};

@@ -3,15 +3,12 @@
 
 #include "gpu/models/config.hpp"
 #include "protocols/cluster/cluster_spec.hpp"
-#include "protocols/serve/roles.hpp"
 #include "tests/gpu/model_support.hpp"
 #include "tests/gpu/published_folder.hpp"
 
 using namespace troupe;
 using namespace troupe::tests;
 using nlohmann::json;
-using protocols::role_kind;
-namespace serve_role = protocols::serve_role;
 
 namespace {
 
@@ -44,8 +41,13 @@ std::string refusal(const change& what) {
   return facts.error().what.substr(prefix.size());
 }
 
-std::string layout_refusal(const models::model_facts& facts, role_kind role, std::uint32_t mesh, std::uint32_t stages) {
-  const auto valid = models::check_layout(facts, role, mesh, stages);
+constexpr protocols::model_parts tower_alone{.tower = true};
+constexpr protocols::model_parts text_alone{.text = true};
+constexpr protocols::model_parts both_parts{.text = true, .tower = true};
+
+std::string layout_refusal(const models::model_facts& facts, protocols::model_parts parts, std::uint32_t mesh,
+                           std::uint32_t stages) {
+  const auto valid = models::check_layout(facts, parts, mesh, stages);
   return valid ? "" : valid.error().what;
 }
 
@@ -270,30 +272,26 @@ TEST_CASE("a configuration file is bounded in length and depth before it is pars
 TEST_CASE("a layout must divide heads, columns and layers, and the refusal lists what would") {
   const auto facts = take(models::read_facts(reader_folder));
   for (const std::uint32_t mesh : {1U, 2U, 4U})
-    for (const role_kind role : {serve_role::encode, serve_role::prefill, serve_role::decode, serve_role::all})
-      CHECK(models::check_layout(facts, role, mesh, 1));
-  CHECK(models::check_layout(facts, serve_role::prefill, 2, 8));
-  CHECK(models::check_layout(facts, serve_role::front, 3, 9));
-  CHECK(layout_refusal(facts, serve_role::prefill, 3, 1) ==
+    for (const auto parts : {tower_alone, text_alone, both_parts})
+      CHECK(models::check_layout(facts, parts, mesh, 1));
+  CHECK(models::check_layout(facts, text_alone, 2, 8));
+  CHECK(models::check_layout(facts, protocols::model_parts{}, 3, 9));
+  CHECK(layout_refusal(facts, text_alone, 3, 1) ==
         "tensor_parallel 3 does not divide the 8 query heads of reader; valid here: 1, 2, 4");
-  CHECK(layout_refusal(facts, serve_role::decode, 8, 1) ==
+  CHECK(layout_refusal(facts, text_alone, 8, 1) ==
         "tensor_parallel 8 does not divide the 4 kv heads of reader; valid here: 1, 2, 4");
-  CHECK(layout_refusal(facts, serve_role::encode, 8, 1) ==
+  CHECK(layout_refusal(facts, tower_alone, 8, 1) ==
         "tensor_parallel 8 does not divide the 4 vision heads of reader; valid here: 1, 2, 4");
-  CHECK(layout_refusal(facts, serve_role::decode, 0, 1).starts_with("tensor_parallel 0 does not divide"));
-  CHECK(layout_refusal(facts, serve_role::decode, 1, 9) ==
+  CHECK(layout_refusal(facts, text_alone, 0, 1).starts_with("tensor_parallel 0 does not divide"));
+  CHECK(layout_refusal(facts, text_alone, 1, 9) ==
         "pipeline_parallel 9 cannot cut the 8 layers of reader; valid here: 1 to 8");
-  CHECK(layout_refusal(facts, serve_role::encode, 1, 2) ==
+  CHECK(layout_refusal(facts, tower_alone, 1, 2) ==
         "pipeline_parallel 2 cannot cut the vision tower of reader, which is whole on every stage; valid here: 1");
   auto text_only = facts;
   text_only.has_vision = false;
-  CHECK(models::check_layout(text_only, serve_role::decode, 4, 1));
-  CHECK(layout_refusal(text_only, serve_role::all, 1, 1) ==
-        "reader (Qwen3VLForConditionalGeneration) has no vision "
-        "tower, which a rank of role all has a part in; valid here: "
-        "pools of role front, prefill and decode");
-  CHECK(layout_refusal(text_only, serve_role::encode, 1, 1) ==
-        "reader (Qwen3VLForConditionalGeneration) has no vision tower; valid here: no pool of role encode");
+  CHECK(models::check_layout(text_only, text_alone, 4, 1));
+  for (const auto parts : {both_parts, tower_alone})
+    CHECK(layout_refusal(text_only, parts, 1, 1) == "reader (Qwen3VLForConditionalGeneration) has no vision tower");
 }
 
 TEST_CASE("stages take consecutive layers, the earlier ones one more where they do not divide") {
@@ -356,19 +354,19 @@ TEST_CASE("weights are counted as the ranks of a layout will hold them, without 
   file.read(reinterpret_cast<char*>(&header), sizeof header);
   const auto published = std::filesystem::file_size(folder / "model.safetensors") - sizeof header - header;
 
-  const auto bytes = [&](role_kind role, const models::shard& part, gpu::element_kind element) {
-    const auto counted = models::weight_bytes(folder, role, part, element);
+  const auto bytes = [&](protocols::model_parts one, const models::shard& part, gpu::element_kind element) {
+    const auto counted = models::weight_bytes(folder, one, part, element);
     REQUIRE(counted);
     return *counted;
   };
-  const auto tower = bytes(serve_role::encode, {}, gpu::element_kind::bf16);
-  const auto text = bytes(serve_role::decode, {}, gpu::element_kind::bf16);
+  const auto tower = bytes(tower_alone, {}, gpu::element_kind::bf16);
+  const auto text = bytes(text_alone, {}, gpu::element_kind::bf16);
   CHECK(tower + text == published);
-  CHECK(bytes(serve_role::decode, {}, gpu::element_kind::f32) == 2 * text);
+  CHECK(bytes(text_alone, {}, gpu::element_kind::f32) == 2 * text);
 
   // and: two stages hold the whole between them, the tied embedding twice, for the last predicts with it
-  const auto first = bytes(serve_role::prefill, {.pipeline_parallel = 2, .stage = 0}, gpu::element_kind::bf16);
-  const auto halves = bytes(serve_role::prefill, {.tensor_parallel = 2}, gpu::element_kind::bf16);
+  const auto first = bytes(text_alone, {.pipeline_parallel = 2, .stage = 0}, gpu::element_kind::bf16);
+  const auto halves = bytes(text_alone, {.tensor_parallel = 2}, gpu::element_kind::bf16);
   CHECK(first > text / 2);
   CHECK(first < text);
   CHECK(halves > text / 2);

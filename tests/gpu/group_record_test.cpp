@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "gpu/group.hpp"
+#include "protocols/serve/flight_names.hpp"
 #include "runtime/base/flight_files.hpp"
 
 using namespace troupe;
@@ -93,7 +94,7 @@ TEST_CASE("B8, J2: every collective is noted with call, group, name and count, e
       CHECK(record.moment == moment);
       CHECK(record.call == call_id{17});
       CHECK(record.group == group_id{4});
-      CHECK(record.phase == flight_phase::prefill);
+      CHECK(record.phase == serve_phase::prefill);
       CHECK(record.operation == static_cast<std::uint16_t>(noted[i].kind));
       CHECK(record.amount == noted[i].count);
       CHECK(record.number == noted[i].number);

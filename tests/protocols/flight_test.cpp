@@ -1,4 +1,5 @@
 #include "protocols/flight/flight.hpp"
+#include "protocols/serve/flight_names.hpp"
 #include "protocols/serve/message_types.hpp"
 
 #include <doctest/doctest.h>
@@ -84,7 +85,7 @@ TEST_CASE("J2: every action, moment and phase has a name, and the operation's vo
   CHECK(operation_name(flight_action::frame_sent, number(serve_type::handover)) == "handover");
   CHECK(operation_name(flight_action::life, number(life_state::grouped)) == "grouped");
   CHECK(operation_name(flight_action::part, number(start_part::weights)) == "weights");
-  CHECK(operation_name(flight_action::turn, number(actor_kind::reader)) == "reader");
+  CHECK(operation_name(flight_action::turn, number(serve_actor::reader)) == "reader");
   CHECK(operation_name(flight_action::edge, number(channel_kind::tokens)) == "tokens");
   CHECK(operation_name(flight_action::fault, number(fault::peer_gone)) == "peer_gone");
   CHECK(operation_name(flight_action::ended, 1) == "signal");
@@ -92,7 +93,7 @@ TEST_CASE("J2: every action, moment and phase has a name, and the operation's vo
   for (const auto action : {flight_action::collective, flight_action::life, flight_action::edge, flight_action::fault,
                             flight_action::frame_received})
     CHECK(operation_name(action, 0xffff).empty());
-  CHECK(phase_named("prefill") == flight_phase::prefill);
+  CHECK(phase_named("prefill") == serve_phase::prefill);
   CHECK(phase_named("none") == flight_phase::other);
   CHECK(phase_named("") == flight_phase::other);
 }

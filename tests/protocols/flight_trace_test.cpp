@@ -1,10 +1,11 @@
 #include "protocols/flight/flight_trace.hpp"
 #include "protocols/flight/flight_words.hpp"
+#include "protocols/serve/flight_names.hpp"
 #include "protocols/wire/edge_messages.hpp"
 
 #include <doctest/doctest.h>
 
-#include "protocols/cluster/supervision_machine.hpp"
+#include "protocols/cluster/first_cause_machine.hpp"
 #include "protocols/mesh/collective_kind.hpp"
 
 using namespace troupe::protocols;
@@ -48,7 +49,7 @@ struct cluster_stories {
                                 .operation = static_cast<std::uint16_t>(collective_kind::all_reduce_sum),
                                 .action = flight_action::collective,
                                 .moment = flight_moment::begin,
-                                .phase = flight_phase::prefill};
+                                .phase = serve_phase::prefill};
     story.records.push_back(story.activities[0].what);
     return story.activities[0];
   }
@@ -57,7 +58,7 @@ struct cluster_stories {
                                    .call = call_id{17},
                                    .action = flight_action::step,
                                    .moment = flight_moment::begin,
-                                   .phase = flight_phase::prefill};
+                                   .phase = serve_phase::prefill};
     at(rank).records.push_back(at(rank).activities[0].what);
   }
   void leaves_by(std::uint32_t rank, fault code, std::int64_t at_ms) {

@@ -5,6 +5,7 @@
 #include <array>
 #include <set>
 
+#include "protocols/serve/flight_names.hpp"
 #include "protocols/serve/message_types.hpp"
 #include "protocols/serve/roles.hpp"
 
@@ -52,6 +53,8 @@ constexpr program all{
     .messages = messages,
     .fault_points = {},
     .settings = {},
+    .actors = {},
+    .phases = {},
     .layouts = "a source and a mesh",
     .validate_pools = validate_pools,
 };
@@ -117,7 +120,7 @@ TEST_CASE("a pool of another program's role, or of a program that is not known, 
   CHECK(error_of(spec_of({{"x", role_kind::stub, 2}})).empty());
 }
 
-TEST_CASE("a program whose name, role or message is another's is not added") {
+TEST_CASE("a program whose name, role, message, actor or phase is another's is not added") {
   add_adder();
   CHECK_FALSE(add_program(adder::all));
   const auto refused = [](program wanted) {
@@ -141,6 +144,18 @@ TEST_CASE("a program whose name, role or message is another's is not added") {
   other.messages = {};
   other.fault_points = taken;
   CHECK(refused(other).find("fault point rank.idle") != std::string::npos);
+  other.fault_points = {};
+  for (const auto kind : {actor_kind::link, serve_actor::reader}) {
+    const std::array actors{actor_row{kind, "worker"}};
+    other.actors = actors;
+    CHECK(refused(other).find("actor worker") != std::string::npos);
+  }
+  other.actors = {};
+  for (const auto phase : {flight_phase::other, serve_phase::vote}) {
+    const std::array phases{phase_row{phase, "rest"}};
+    other.phases = phases;
+    CHECK(refused(other).find("phase rest") != std::string::npos);
+  }
 }
 
 TEST_CASE("roles and messages of all programs that are built in have numbers of their own") {

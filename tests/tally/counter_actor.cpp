@@ -11,7 +11,7 @@ using actors::envelope;
 
 counter_actor::counter_actor(caf::actor_config& config, const actors::rank_context& rank, const cell_plan& cell,
                              caf::actor executor)
-    : role_actor(config, rank, "counter", std::nullopt), cell_(cell), executor_(std::move(executor)),
+    : role_actor(config, rank, "counter", tally_actor::counter), cell_(cell), executor_(std::move(executor)),
       machine_(cell, *cell.place_of(rank.self),
                {.front = rank.plan.front(),
                 .born = rank.born,

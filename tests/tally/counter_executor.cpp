@@ -95,7 +95,7 @@ result<float> counter_executor::add_up(const add_plan& plan) {
   std::array<float, 1> all{std::accumulate(numbers.begin(), numbers.end(), 0.0f)};
   call_ = call_.next();
   if (groups_.cell) {
-    auto done = groups_.cell->begin(call_, "decode", 1)
+    auto done = groups_.cell->begin(call_, "adding", 1)
                     .and_then([&] { return groups_.cell->all_reduce_sum(std::span<float>{all}); })
                     .and_then([&] { return groups_.cell->end(); });
     if (!done)

@@ -55,6 +55,9 @@ constexpr std::array setting_rows{
                 .initial = 256},
 };
 
+constexpr std::array actor_rows{actor_row{tally_actor::teller, "teller"}, actor_row{tally_actor::counter, "counter"}};
+constexpr std::array phase_rows{phase_row{adding, "adding"}};
+
 constexpr std::string_view layouts = "one teller pool and a counter pool, or pools of role stub";
 
 result<void> validate_pools(const cluster_spec& spec) {
@@ -77,6 +80,9 @@ constexpr program tally{
     .messages = message_rows,
     .fault_points = tally_fault_points,
     .settings = setting_rows,
+    .actors = actor_rows,
+    .phases = phase_rows,
+    .watched_max = 2, // an actor and, of a counter, its executor
     .layouts = layouts,
     .validate_pools = validate_pools,
 };

@@ -24,6 +24,13 @@ inline constexpr protocols::message_type count{970}; ///< of clients, as `counte
 inline constexpr protocols::message_type counted{971};
 } // namespace tally_type
 
+namespace tally_actor {
+inline constexpr protocols::actor_kind teller{32};
+inline constexpr protocols::actor_kind counter{33};
+} // namespace tally_actor
+
+inline constexpr protocols::flight_phase adding{32};
+
 namespace tally_setting {
 inline constexpr std::string_view numbers_max = "numbers_max";
 inline constexpr std::string_view piece_numbers = "piece_numbers";

@@ -31,7 +31,7 @@ teller_machine::options options_of(const actors::rank_context& rank) {
 
 teller_actor::teller_actor(caf::actor_config& config, const actors::rank_context& rank,
                            std::function<void()> on_drained)
-    : role_actor(config, rank, "teller", std::nullopt), on_drained_(std::move(on_drained)),
+    : role_actor(config, rank, "teller", tally_actor::teller), on_drained_(std::move(on_drained)),
       machine_(rank.plan, options_of(rank)) {}
 
 actors::rank_actor::handlers teller_actor::make_handlers() {

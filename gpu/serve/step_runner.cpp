@@ -1,4 +1,4 @@
-#include "gpu/step_runner.hpp"
+#include "gpu/serve/step_runner.hpp"
 
 #include <algorithm>
 #include <optional>
@@ -6,6 +6,7 @@
 #include "protocols/limits.hpp"
 #include "protocols/mesh/late_step.hpp"
 #include "protocols/serve/fault_points.hpp"
+#include "protocols/serve/flight_names.hpp"
 #include "protocols/serve/step_machine.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/fault_point.hpp"
@@ -43,13 +44,13 @@ flight_phase phase_of(plan_kind kind) noexcept {
   case plan_kind::warm:
     return flight_phase::warm;
   case plan_kind::vote:
-    return flight_phase::vote;
+    return serve_phase::vote;
   case plan_kind::encode:
-    return flight_phase::encode;
+    return serve_phase::encode;
   case plan_kind::prefill:
-    return flight_phase::prefill;
+    return serve_phase::prefill;
   case plan_kind::decode:
-    return flight_phase::decode;
+    return serve_phase::decode;
   case plan_kind::stop:
     return flight_phase::stop;
   }

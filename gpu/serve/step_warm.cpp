@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <optional>
 
-#include "gpu/step_runner.hpp"
+#include "gpu/serve/step_runner.hpp"
 #include "protocols/limits.hpp"
 #include "protocols/serve/roles.hpp"
 #include "runtime/base/flight_recorder.hpp"
