@@ -9,21 +9,21 @@
 
 namespace troupe::actors {
 
-/// Base of the actors that play a role, in every program. It keeps the epoch of each: the actor learns of a loss from
-/// its mailbox, later than its rank does, and what it sends names the epoch in which it was decided. Messages of other
-/// ranks that are too old are dropped here, by name, before a machine has them.
+/// Base of the actors of roles, in every program. It keeps the epoch that its actor has come to. That is not the
+/// rank's: the actor learns of a loss from its mailbox, later than the rank. A message names the epoch in which its
+/// sender decided to send it. One of another rank that is too old is logged and dropped here, before a machine has it.
 /// Contract: D2, D8.
 class role_actor : public rank_actor {
 protected:
   using rank_actor::rank_actor;
 
-  /// As `rank_actor::on`, for messages of ranks and for news of a loss behind the fence.
+  /// As `rank_actor::on`. A message of another rank passes the fence first; the order `lost` moves the fence.
   template <class... Handlers>
   handlers on(Handlers... all) {
     return rank_actor::on(behind_fence(std::move(all), &Handlers::operator())...);
   }
 
-  /// That it has come to; what it sends names it.
+  /// The epoch that the actor has come to. It sends its messages in it.
   protocols::cache_epoch epoch() const noexcept { return fence_.current(); }
 
 private:

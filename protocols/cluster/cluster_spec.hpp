@@ -64,7 +64,7 @@ struct cluster_spec {
     }
   } limits;
 
-  struct timeouts_section { ///< milliseconds; the order is checked: heartbeat < suspect < kill < drain, supervisor
+  struct timeouts_section { ///< milliseconds; what must hold between them: runtime/cluster/spec_rules.cpp
     std::uint32_t heartbeat_ms = 200;
     std::uint32_t suspect_ms = 1000;
     std::uint32_t kill_ms = 2000;

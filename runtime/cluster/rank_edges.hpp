@@ -22,8 +22,8 @@ namespace troupe::cluster {
 
 /// The edges of one rank: makes their lanes, hands each to what drives it, and keeps what peers announce of their
 /// regions. Which lanes there are, and whose hello is welcome, is `edge_machine`'s.
-/// Announcements stand here and not with the regions: that one is of a process which still counts, and that it is
-/// kept, must be one step, or news of a process could stay behind its loss.
+/// Announcements are kept here and not beside the regions: to check that their sender still counts and to store them is
+/// one step under one lock. Otherwise what a process announced could outlive its loss.
 /// Contract: B9, D2, K1, K5, K14.
 /// Threads: the rank's main thread, but where it says otherwise; the wire's thread hands lanes and news in.
 class rank_edges {

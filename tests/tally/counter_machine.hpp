@@ -10,9 +10,9 @@
 
 namespace troupe::tally {
 
-/// When a rank of a cell has its numbers, and when all of them have theirs.
-/// The bytes and the order that tells of them come on two ways, in any order. A round that is older than the newest
-/// order is over: whoever began the newer one waits for it no more.
+/// Decides when a rank of a cell has all of its numbers, and on the leader when every rank has.
+/// The bytes come by a write and the order `add` by a message, in any order. A newer order ends all older rounds: the
+/// teller waits for them no more.
 class counter_machine {
 public:
   /// To the executor of the leader: all ranks have their numbers.
@@ -47,7 +47,7 @@ private:
   options how_;
   add order_;                                          ///< the newest
   std::map<protocols::room_id, std::uint32_t> pieces_; ///< of the newest round and later ones
-  protocols::room_id landing_{};                       ///< leader: the newest round that anybody has landed in
+  protocols::room_id landing_{};                       ///< leader: the newest round of which a rank has said `landed`
   std::map<std::uint32_t, std::uint32_t> landed_;      ///< of it: numbers by place
 };
 

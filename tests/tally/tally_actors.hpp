@@ -66,8 +66,8 @@ private:
   counter_machine machine_;
 };
 
-/// Adds up, in step with the cell's other ranks: the leader announces each round, all sum their own numbers, and a
-/// collective sums the sums. A detached actor that begins with `run_atom` and ends with `stop_atom`.
+/// Adds up, in step with the cell's other ranks: the leader announces each round, each rank sums its own numbers, and a
+/// collective adds these sums. A detached actor that begins with `run_atom` and ends with `stop_atom`.
 class counter_executor final : public caf::blocking_actor {
 public:
   counter_executor(caf::actor_config& config, const actors::rank_context& rank, std::uint32_t place,
