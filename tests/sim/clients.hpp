@@ -7,7 +7,7 @@
 
 #include "protocols/fault.hpp"
 #include "protocols/serve/session_machine.hpp"
-#include "tests/sim/words.hpp"
+#include "tests/sim/simulated_model.hpp"
 
 namespace troupe::sim {
 

@@ -6,7 +6,7 @@
 #include "protocols/cluster/recovery_deadlines.hpp"
 #include "protocols/invariant.hpp"
 #include "protocols/serve/roles.hpp"
-#include "tests/sim/words.hpp"
+#include "tests/sim/simulated_model.hpp"
 
 namespace troupe::sim {
 

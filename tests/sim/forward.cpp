@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "tests/sim/serve_node.hpp"
-#include "tests/sim/words.hpp"
+#include "tests/sim/simulated_model.hpp"
 #include "tests/sim/world.hpp"
 
 namespace troupe::sim {

@@ -4,7 +4,7 @@
 #include "protocols/wire/codec.hpp"
 #include "tests/sim/forward.hpp"
 #include "tests/sim/serve_node.hpp"
-#include "tests/sim/words.hpp"
+#include "tests/sim/simulated_model.hpp"
 #include "tests/sim/world.hpp"
 
 namespace troupe::sim {

@@ -1,4 +1,4 @@
-#include "tests/sim/words.hpp"
+#include "tests/sim/simulated_model.hpp"
 
 namespace troupe::sim {
 
