@@ -6,6 +6,7 @@
 #include <map>
 
 #include "fabric/lanes/connect.hpp"
+#include "protocols/serve/client_messages.hpp"
 #include "protocols/serve/message_types.hpp"
 #include "protocols/wire/codec.hpp"
 #include "runtime/base/clock.hpp"
@@ -332,6 +333,62 @@ TEST_CASE("What a front refuses a connection with is what its questions and its 
   CHECK(asked.error() == said);
   CHECK(client.next_event(base::now() + 60s).error() == said);
   CHECK(client.next_event(base::now() + 60s).error().why == embed::reason::gone);
+}
+
+TEST_CASE("A17: what the front says of a question comes as values of the library, which name what a caller can do") {
+  const scratch_folder here;
+  fake_front front{here};
+  auto client = front.connected();
+  const auto next = [&] {
+    auto said = client.next_event(base::now() + 60s);
+    REQUIRE(said);
+    return *std::move(said);
+  };
+  front.say(accepted{.tag = 1, .request = request_id{7}, .prompt_tokens = 3});
+  const auto taken = std::get<embed::accepted>(next());
+  CHECK(taken.tag == 1);
+  CHECK(taken.request == 7);
+  CHECK(taken.prompt_tokens == 3);
+
+  const std::map<finish_reason, embed::ending> endings{{finish_reason::stop, embed::ending::stop},
+                                                       {finish_reason::length, embed::ending::length},
+                                                       {finish_reason::failed, embed::ending::failed},
+                                                       {finish_reason::cancelled, embed::ending::cancelled}};
+  for (const auto& [said, meant] : endings) {
+    front.say(finished{.tag = 2,
+                       .reason = said,
+                       .message = "why",
+                       .time_to_first_token_ns = 5,
+                       .total_ns = 9,
+                       .phases = {{phase::prefill, 2, 4}},
+                       .text = "end"});
+    const auto ended = std::get<embed::finished>(next());
+    CHECK(ended.tag == 2);
+    CHECK(ended.how == meant);
+    CHECK(ended.is_answer() == (said == finish_reason::stop || said == finish_reason::length));
+    CHECK(ended.message == "why");
+    CHECK(ended.to_first_token == 5ns);
+    CHECK(ended.total == 9ns);
+    REQUIRE(ended.timings.size() == 1);
+    CHECK(ended.timings[0].part == "prefill");
+    CHECK(ended.timings[0].ended - ended.timings[0].began == 2ns);
+    CHECK(ended.text == "end");
+  }
+
+  const std::map<fault, embed::reason> reasons{{fault::queue_full, embed::reason::overloaded},
+                                               {fault::shutting_down, embed::reason::shutting_down},
+                                               {fault::bad_picture, embed::reason::invalid},
+                                               {fault::context_exceeded, embed::reason::invalid},
+                                               {fault::cell_gone, embed::reason::other}};
+  for (const auto& [code, meant] : reasons) {
+    front.say(refused{.tag = 3, .code = static_cast<std::uint16_t>(code), .message = "particulars"});
+    const auto no = std::get<embed::refused>(next());
+    CHECK(no.tag == 3);
+    CHECK(no.why == embed::error{meant, "particulars", to_string(failure{code, "particulars"})});
+  }
+  front.say(refused{.tag = 3, .code = 60'000, .message = "of a later version"});
+  CHECK(std::get<embed::refused>(next()).why ==
+        embed::error{embed::reason::other, "of a later version", "of a later version"});
 }
 
 TEST_CASE("Nobody listening is said with the path") {
