@@ -62,12 +62,12 @@ void watchdog_actor::watch() {
   const auto period = std::max(1, static_cast<int>(rank_.spec.timeouts.heartbeat_ms / 2));
   for (;;) { // until the process ends
     TROUPE_FAULT_POINT("watchdog.looking");
-    look();
+    check();
     ::poll(nullptr, 0, period);
   }
 }
 
-void watchdog_actor::look() {
+void watchdog_actor::check() {
   auto& recorder = base::flight();
   recorder.beat();
 
@@ -91,7 +91,7 @@ void watchdog_actor::look() {
     peer.heard = signs.frames.load(std::memory_order_relaxed);
   }
   const auto found =
-      machine_.on_look({.threads = threads_, .peers = peers_, .wire_turns = rank_.wire->turns()}, base::now());
+      machine_.on_sample({.threads = threads_, .peers = peers_, .wire_turns = rank_.wire->turns()}, base::now());
   if (found)
     react(*found);
 }

@@ -26,7 +26,7 @@ public:
 private:
   handlers make_handlers() override;
   [[noreturn]] void watch();
-  void look();
+  void check();
   void react(const protocols::watchdog_machine::finding& found);
 
   const std::vector<fabric::wire::peer_signs>& signs_;

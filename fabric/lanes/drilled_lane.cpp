@@ -171,18 +171,18 @@ bool drilled_lane::arm(interest wanted) {
   }
   if (with_->arm(within(wanted)))
     return true;
-  look_for_end();
+  check_end();
   return false;
 }
 
 void drilled_lane::disarm() {
   base::hush(timer_);
   with_->disarm();
-  look_for_end();
+  check_end();
 }
 
 /// While nobody reads, nobody but this look sees the peer's end, which would wake its waiter again and again.
-void drilled_lane::look_for_end() {
+void drilled_lane::check_end() {
   if (!unread_.holds(base::now()))
     return;
   auto set = with_->waitables({.readable = false, .writable = false});

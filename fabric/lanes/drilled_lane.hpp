@@ -66,7 +66,7 @@ private:
   bool push_held();
   void begin(spell& what, std::uint32_t ms);
   void set_timer(protocols::time_point at);
-  void look_for_end();
+  void check_end();
   interest within(interest wanted) const;
 
   std::unique_ptr<lane> with_;

@@ -108,7 +108,7 @@ private:
   result<std::span<std::byte>> make_room(std::size_t total);
   void put(std::span<std::byte> room, std::span<const std::byte> payload);
   result<frame_view> check(std::span<const std::byte> front);
-  void look_at_companion() noexcept;
+  void poll_companion() noexcept;
   failure peer_gone() const { return {fault::peer_gone, "rank " + std::to_string(edge_.peer.value)}; }
 
   std::shared_ptr<mapping> memory_;
@@ -171,7 +171,7 @@ result<std::span<std::byte>> shared_memory_lane::make_room(std::size_t total) {
     return tl::unexpected<failure>{std::move(room.error())};
   }
   if (room->empty()) {
-    look_at_companion();
+    poll_companion();
     if (gone_.load(std::memory_order_acquire))
       return tl::unexpected<failure>{peer_gone()};
     return fail(fault::lane_full);
@@ -193,7 +193,7 @@ result<std::optional<frame_view>> shared_memory_lane::peek() {
   if (closed_.load(std::memory_order_acquire))
     return tl::unexpected<failure>{peer_gone()};
   if (++empty_peeks_ % empty_peeks_per_look == 0)
-    look_at_companion();
+    poll_companion();
   // Read before the ring: what a peer wrote before it died is in the ring once its end has been seen.
   const bool gone = gone_.load(std::memory_order_acquire);
 
@@ -281,7 +281,7 @@ lane::wait_set shared_memory_lane::waitables(interest wanted) const {
   return set;
 }
 
-void shared_memory_lane::look_at_companion() noexcept {
+void shared_memory_lane::poll_companion() noexcept {
   pollfd end{companion_.get(), POLLIN | POLLRDHUP, 0};
   if (::poll(&end, 1, 0) > 0) // its end, or bytes that nobody has to send there
     gone_.store(true, std::memory_order_release);

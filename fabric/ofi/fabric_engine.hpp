@@ -162,7 +162,7 @@ private:
   void rest(bool worked);
 
   // ---- connections, on the engine's thread (fabric_engine_connections.cpp) ----
-  void look_after_connections();
+  void step_connections();
   void answer_door(protocols::time_point now);
   protocols::result<void> expect(fabric_guest guest, protocols::time_point until);
   protocols::result<void> admit_expected();

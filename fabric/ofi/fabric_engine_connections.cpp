@@ -27,7 +27,7 @@ static_assert(protocols::way_machine::try_patience < guest_patience);
 
 } // namespace
 
-void fabric_engine::look_after_connections() {
+void fabric_engine::step_connections() {
   const auto now = base::now();
   answer_door(now);
   while (auto happened = session_->next_event()) // bounded by the connections that there are

@@ -241,7 +241,7 @@ void fabric_engine::expire() {
   if (now - looked_ < deadline_look && !std::exchange(look_now_, false))
     return;
   looked_ = now;
-  look_after_connections();
+  step_connections();
   for (const auto& to : everybody_) {
     for (std::size_t i = to->active.size(); i-- > 0;)
       if (auto late = protocols::check_deadline(to->active[i]->request.deadline, to->rank, now); !late)

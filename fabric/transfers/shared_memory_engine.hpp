@@ -76,7 +76,7 @@ private:
   void disarm();
   void adopt_joining();
   void adopt(peer_pointer joined);
-  void hear(const peer_pointer& from);
+  void read_notes(const peer_pointer& from);
   void lose(const peer_pointer& left, const protocols::failure& cause);
 
   const shared_memory_options options_;

@@ -221,7 +221,7 @@ void shared_memory_engine::watch(bool busy) {
     // Backwards, since a peer that is lost leaves `live_`.
     for (std::size_t i = peers; i-- > 0;)
       if (watched_[1 + i].revents != 0)
-        hear(peer_pointer{live_[i]});
+        read_notes(peer_pointer{live_[i]});
   }
   const auto highest = [this](rank_id rank) {
     const auto found = peers_.find(rank);
@@ -310,7 +310,7 @@ result<shared_region> shared_memory_engine::open_region(const transfer_note& des
   return fail(fault::transfer_failed, described.on_device != 0 ? what + " for a rank without a device" : what);
 }
 
-void shared_memory_engine::hear(const peer_pointer& from) {
+void shared_memory_engine::read_notes(const peer_pointer& from) {
   auto heard = receive_note(from->socket.get());
   if (!heard)
     return lose(from, heard.error());

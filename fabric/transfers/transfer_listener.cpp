@@ -120,7 +120,7 @@ std::vector<peer_pointer> transfer_listener::step(std::span<const pollfd> watche
   for (std::size_t i = 0; i < newcomers_.size(); ++i) {
     if (watched[i].revents == 0)
       continue;
-    if (auto made = hear(newcomers_[i], own_doorbell, attached))
+    if (auto made = read_hello(newcomers_[i], own_doorbell, attached))
       welcomed.push_back(std::move(*made));
     newcomers_[i].socket.reset(); // the peer's now, or refused
   }
@@ -138,8 +138,8 @@ void transfer_listener::accept() {
     newcomers_.push_back({std::move(socket), base::now() + note_patience});
 }
 
-result<peer_pointer> transfer_listener::hear(newcomer& from, const transfer_doorbell& own_doorbell,
-                                             const generation_of& attached) const {
+result<peer_pointer> transfer_listener::read_hello(newcomer& from, const transfer_doorbell& own_doorbell,
+                                                   const generation_of& attached) const {
   auto heard = receive_note(from.socket.get());
   if (!heard)
     return tl::unexpected{std::move(heard.error())};

@@ -75,8 +75,8 @@ private:
 
   transfer_note note_of(note_kind kind, protocols::rank_id to, protocols::generation to_born) const;
   protocols::result<void> validate(const transfer_note& said) const;
-  protocols::result<peer_pointer> hear(newcomer& from, const transfer_doorbell& own_doorbell,
-                                       const generation_of& attached) const;
+  protocols::result<peer_pointer> read_hello(newcomer& from, const transfer_doorbell& own_doorbell,
+                                             const generation_of& attached) const;
   void accept();
 
   const shared_memory_options& self_;

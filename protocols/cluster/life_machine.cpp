@@ -27,7 +27,7 @@ life_machine::life_machine(const cluster_plan& plan, const std::vector<std::stri
                            const cluster_spec::timeouts_section& timeouts,
                            const cluster_spec::restart_section& restarts, time_point now)
     : plan_(plan), hosts_(hosts), timeouts_(timeouts), waits_(timeouts), restarts_(plan, restarts),
-      ranks_(plan.ranks.size()), parity_(labels_of(plan)), supervision_(names_of(plan, hosts)),
+      ranks_(plan.ranks.size()), parity_(labels_of(plan)), causes_(names_of(plan, hosts)),
       deadline_(now + std::chrono::milliseconds{timeouts.start_ms}) {}
 
 // ---- start and recovery: the same steps ----
@@ -184,7 +184,7 @@ life_machine::effects life_machine::on_error(rank_id from, const error& said, ti
   }
   const auto blamed = of_another ? blamed_for(from, said) : std::optional{from};
   if (blamed && (serves() || (state_ == state::draining && !lane_closed))) // in a drain, peers do leave
-    supervision_.on_error(from, said, *blamed, at(from), now);
+    causes_.on_error(from, said, *blamed, at(from), now);
   return {};
 }
 
@@ -247,7 +247,7 @@ life_machine::effects life_machine::on_silent(rank_id rank, duration silent_for,
   effects out = lose({rank,
                       {},
                       {},
-                      supervision_.rank_text(rank) + " gave no sign of life for " + std::to_string(ms) + " ms while " +
+                      causes_.rank_text(rank) + " gave no sign of life for " + std::to_string(ms) + " ms while " +
                           std::string{name(record.at)} + ", " + setting("kill_ms", timeouts_.kill_ms)},
                      now);
   if (state_ != state::recovering) // a process that is stopped cannot obey
@@ -268,9 +268,9 @@ life_machine::effects life_machine::on_end(rank_id rank, const rank_end& end_of_
   } else {
     const bool in_order = state_ == state::draining && (end_of_rank.is_orderly() || end_of_rank.is_consequence());
     if (serves() || (state_ == state::draining && !in_order)) {
-      auto cause = supervision_.on_end(rank, end_of_rank, was, now);
+      auto cause = causes_.on_end(rank, end_of_rank, was, now);
       if (!cause && all_ended())
-        cause = supervision_.conclude();
+        cause = causes_.conclude();
       if (cause)
         out = lose(*cause, now);
     }
@@ -318,7 +318,7 @@ life_machine::effects life_machine::on_tick(time_point now) {
 life_machine::effects life_machine::judge_deadlines(time_point now) {
   effects out;
   if (serves() || state_ == state::draining)
-    if (const auto cause = supervision_.on_tick(now))
+    if (const auto cause = causes_.on_tick(now))
       return lose(*cause, now);
   if (state_ == state::recovering)
     for (const auto judge : {&life_machine::lose_unadmitting, &life_machine::validate_refusals})

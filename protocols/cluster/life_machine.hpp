@@ -8,11 +8,11 @@
 #include <vector>
 
 #include "protocols/cluster/cluster_plan.hpp"
+#include "protocols/cluster/first_cause_machine.hpp"
 #include "protocols/cluster/life_messages.hpp"
 #include "protocols/cluster/parity_machine.hpp"
 #include "protocols/cluster/recovery_deadlines.hpp"
 #include "protocols/cluster/restart_machine.hpp"
-#include "protocols/cluster/supervision_machine.hpp"
 #include "protocols/invariant.hpp"
 #include "protocols/serve/client_messages.hpp"
 
@@ -219,7 +219,7 @@ private:
   state state_ = state::starting;
   std::vector<rank_record> ranks_;
   parity_machine parity_;
-  supervision_machine supervision_;
+  first_cause_machine causes_;
   life_state ordered_ = life_state::joined; ///< the step that starting ranks may take
   time_point deadline_;                     ///< of the present state; ready has none
   generation newest_{1};                    ///< of the whole job: each recovery draws the next

@@ -61,7 +61,7 @@ void life_machine::begin_recovery(effects& out, const std::vector<rank_id>& unit
     if (!rank.ended)
       left_over.push_back(id);
   }
-  supervision_.begin_anew(starting());
+  causes_.begin_anew(starting());
   for (auto& rank : ranks_)
     rank.admits = admission::none;
   out.push_back(to_ranks{surviving(), lost{starting(), newest_, cause.text, epoch_}});
@@ -140,7 +140,7 @@ life_machine::effects life_machine::lose_late(time_point now) {
   return lose({rank,
                {},
                {},
-               supervision_.rank_text(rank) + " keeps the others from being ready again within " +
+               causes_.rank_text(rank) + " keeps the others from being ready again within " +
                    setting("start_ms", timeouts_.start_ms) + ": waiting for " + list_waited_for()},
               now);
 }
@@ -163,7 +163,7 @@ life_machine::effects life_machine::lose_unadmitting(time_point now) {
     auto lost_too = lose({rank,
                           {},
                           {},
-                          supervision_.rank_text(rank) + " stayed and does not admit " + newcomers + ": it " +
+                          causes_.rank_text(rank) + " stayed and does not admit " + newcomers + ": it " +
                               (stuck == admission::ordered ? "has not taken the order" : "has not come back from it") +
                               " within " + std::to_string(within.count()) + " ms"},
                          now);
@@ -191,7 +191,7 @@ life_machine::effects life_machine::validate_refusals(time_point now) {
   const auto& said = ranks_[first.value].refusal;
   const bool alone = refuse.size() == 1 && !restarts_.unit_of(first).empty();
   const auto blamed = alone ? first : said.origin;
-  auto text = supervision_.rank_text(blamed);
+  auto text = causes_.rank_text(blamed);
   text += alone ? " stayed and does not admit " + plan_.rank(said.origin).label + ", which others have admitted: "
                 : " cannot be admitted: " + plan_.rank(first).label + " says: ";
   return lose({blamed, said.call, said.where, text + said.message}, now);

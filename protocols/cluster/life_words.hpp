@@ -6,14 +6,14 @@
 #include <vector>
 
 #include "protocols/cluster/cluster_plan.hpp"
-#include "protocols/cluster/supervision_machine.hpp"
+#include "protocols/cluster/first_cause_machine.hpp"
 
 /// Words of `life_machine` that its files share.
 namespace troupe::protocols {
 
-inline std::vector<supervision_machine::rank_name> names_of(const cluster_plan& plan,
+inline std::vector<first_cause_machine::rank_name> names_of(const cluster_plan& plan,
                                                             const std::vector<std::string>& hosts) {
-  std::vector<supervision_machine::rank_name> names;
+  std::vector<first_cause_machine::rank_name> names;
   for (const auto& rank : plan.ranks)
     names.push_back({rank.label, hosts.at(rank.id.value)});
   return names;

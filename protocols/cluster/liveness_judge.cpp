@@ -4,7 +4,7 @@
 
 namespace troupe::protocols {
 
-liveness_judge::liveness liveness_judge::on_look(std::uint64_t pulse, time_point now) noexcept {
+liveness_judge::liveness liveness_judge::on_sample(std::uint64_t pulse, time_point now) noexcept {
   const keeps_invariants checked{*this};
   const bool fresh = !last_look_ || pulse != pulse_;
   silent_for_ = fresh ? duration{} : silent_for_ + std::clamp<duration>(now - *last_look_, duration{}, within_.look);

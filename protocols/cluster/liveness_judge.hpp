@@ -28,7 +28,7 @@ public:
   explicit liveness_judge(const bounds& within) : within_(within) {}
 
   /// What the number is now. Never allocates.
-  liveness on_look(std::uint64_t pulse, time_point now) noexcept;
+  liveness on_sample(std::uint64_t pulse, time_point now) noexcept;
   /// The liveness of the last look on one of whom it is known whether it is `starved`: it could run, and is not let.
   liveness excuse(bool starved) const noexcept;
   /// Nothing is watched until the next look: what is watched has a right to be still.

@@ -34,7 +34,7 @@ watchdog_machine::watchdog_machine(const cluster_spec::timeouts_section& timeout
     peers_.push_back({.rank = peer, .judge = judge_within(timeouts, timeouts.kill_ms)});
 }
 
-std::optional<watchdog_machine::finding> watchdog_machine::on_look(const view& seen, time_point now) noexcept {
+std::optional<watchdog_machine::finding> watchdog_machine::on_sample(const view& seen, time_point now) noexcept {
   std::optional<finding> worst;
   const auto find = [&](trouble what, std::uint32_t subject, const liveness_judge& judge, generation born = {}) {
     if (!worst || what < worst->what)
@@ -44,7 +44,7 @@ std::optional<watchdog_machine::finding> watchdog_machine::on_look(const view& s
                                 std::uint64_t progress) {
     if (!applies)
       judge.rest();
-    else if (judge.on_look(progress, now) == liveness_judge::liveness::silent)
+    else if (judge.on_sample(progress, now) == liveness_judge::liveness::silent)
       find(what, static_cast<std::uint32_t>(place), judge);
   };
 
@@ -54,7 +54,7 @@ std::optional<watchdog_machine::finding> watchdog_machine::on_look(const view& s
     judge_thread(trouble::wedged, place, threads_[place].computing, thread.computes, thread.progress);
     judge_thread(trouble::waits_long, place, threads_[place].waiting, thread.waits, thread.progress);
   }
-  if (wire_.on_look(seen.wire_turns, now) == liveness_judge::liveness::silent)
+  if (wire_.on_sample(seen.wire_turns, now) == liveness_judge::liveness::silent)
     find(trouble::wire_wedged, 0, wire_);
 
   const auto peers = std::min(peers_.size(), seen.peers.size());
@@ -63,7 +63,7 @@ std::optional<watchdog_machine::finding> watchdog_machine::on_look(const view& s
     const auto& peer = seen.peers[place];
     if (!peer.linked || std::exchange(watch.born, peer.born) != peer.born) {
       watch.judge.rest();
-    } else if (watch.judge.on_look(peer.heard, now) == liveness_judge::liveness::silent && !worst) {
+    } else if (watch.judge.on_sample(peer.heard, now) == liveness_judge::liveness::silent && !worst) {
       find(trouble::peer_silent, watch.rank.value, watch.judge, peer.born);
       watch.judge.rest();
     }

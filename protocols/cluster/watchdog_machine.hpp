@@ -62,7 +62,7 @@ public:
 
   /// The worst trouble, or nothing. A peer that stays silent is reported again after another silence of that length,
   /// since the supervisor may have excused the first one.
-  std::optional<finding> on_look(const view& now_seen, time_point now) noexcept;
+  std::optional<finding> on_sample(const view& now_seen, time_point now) noexcept;
 
 private:
   struct peer_watch {

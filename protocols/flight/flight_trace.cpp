@@ -6,7 +6,7 @@
 #include <set>
 #include <utility>
 
-#include "protocols/cluster/supervision_machine.hpp"
+#include "protocols/cluster/first_cause_machine.hpp"
 #include "protocols/flight/flight_losses.hpp"
 #include "protocols/flight/flight_words.hpp"
 #include "protocols/mesh/collective_kind.hpp"

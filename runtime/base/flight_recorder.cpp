@@ -28,7 +28,7 @@ std::atomic_ref<T> shared(T& word) noexcept {
   return std::atomic_ref<T>{word};
 }
 template <class T>
-T look(const T& word) noexcept {
+T load(const T& word) noexcept {
   return shared(const_cast<T&>(word)).load(std::memory_order_acquire); // an atomic_ref of const comes with C++26
 }
 template <class T>
@@ -74,13 +74,13 @@ std::optional<flight_activity> read_thread(const flight_header::thread& from) no
   constexpr int tries_max = 8; // a thread that changes faster than this is not stuck, and the mixture says so too
   flight_activity out;
   for (int i = 0; i < tries_max; ++i) {
-    const auto version = look(from.version);
-    const auto what = unpack({static_cast<std::uint64_t>(look(from.since_ns)), look(from.call), look(from.item), 0, 0,
-                              look(from.place), look(from.kind)});
+    const auto version = load(from.version);
+    const auto what = unpack({static_cast<std::uint64_t>(load(from.since_ns)), load(from.call), load(from.item), 0, 0,
+                              load(from.place), load(from.kind)});
     if (!what)
       return std::nullopt;
-    out = {*what, look(from.until_ns), look(from.progress)};
-    if (version % 2 == 0 && look(from.version) == version)
+    out = {*what, load(from.until_ns), load(from.progress)};
+    if (version % 2 == 0 && load(from.version) == version)
       break;
   }
   return out;
@@ -96,15 +96,15 @@ std::atomic<std::uint64_t> openings = 0;
 
 flight_live read_live(const flight_header& from) noexcept {
   flight_live out;
-  out.pulse_ns = look(from.pulse_ns);
-  out.life = static_cast<life_state>(look(from.life));
-  const complaint_word word{look(from.complaint)};
+  out.pulse_ns = load(from.pulse_ns);
+  out.life = static_cast<life_state>(load(from.life));
+  const complaint_word word{load(from.complaint)};
   out.complaints = word.count();
   if (word.count() != 0) {
     out.silent = word.peer();
     out.silent_born = word.born();
   }
-  const auto count = std::min<std::uint64_t>(look(from.threads_count), flight_threads_max);
+  const auto count = std::min<std::uint64_t>(load(from.threads_count), flight_threads_max);
   for (std::size_t i = 0; i < count; ++i)
     if (const auto thread = read_thread(from.threads[i]))
       out.threads[out.threads_count++] = *thread;
@@ -210,7 +210,7 @@ void flight_recorder::note_fault(const failure& cause, std::string_view where) n
   if (ring == nullptr)
     return;
   note({.operation = static_cast<std::uint16_t>(cause.code), .action = flight_action::fault});
-  if (look(ring->words_state) != 0)
+  if (load(ring->words_state) != 0)
     return;
   std::array<char, sizeof(header::words)> text;
   const auto code = name(cause.code);
@@ -235,7 +235,7 @@ void flight_recorder::say(std::string_view words) noexcept {
 void flight_recorder::complain_of(rank_id peer, generation born) noexcept {
   auto* const ring = ring_.load(std::memory_order_acquire);
   if (ring != nullptr)
-    put(ring->complaint, complaint_word{look(ring->complaint)}.next(peer, born).bits);
+    put(ring->complaint, complaint_word{load(ring->complaint)}.next(peer, born).bits);
 }
 
 void flight_recorder::beat() noexcept {

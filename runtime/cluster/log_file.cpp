@@ -35,7 +35,7 @@ void log_file::flush() {
   const bool whole = writer_.write(out_.get(), waiting_, base::when_full::stop);
   waiting_.clear();
   if (!whole)
-    look_at_size();
+    note_size();
 }
 
 void log_file::begin_next() {
@@ -47,10 +47,10 @@ void log_file::begin_next() {
 
 void log_file::open(int how) {
   out_ = base::unique_fd{::open(path_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | how, 0600)};
-  look_at_size();
+  note_size();
 }
 
-void log_file::look_at_size() {
+void log_file::note_size() {
   std::error_code absent;
   const auto bytes = std::filesystem::file_size(path_, absent);
   bytes_ = (absent ? 0 : bytes) + waiting_.size();

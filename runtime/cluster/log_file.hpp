@@ -33,7 +33,7 @@ private:
 
   void begin_next();
   void open(int how);
-  void look_at_size();
+  void note_size();
 
   std::filesystem::path path_;
   std::uintmax_t bytes_max_;

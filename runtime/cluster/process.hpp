@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "protocols/cluster/supervision_machine.hpp"
+#include "protocols/cluster/first_cause_machine.hpp"
 #include "protocols/fault.hpp"
 #include "runtime/base/unique_fd.hpp"
 

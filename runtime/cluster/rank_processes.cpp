@@ -59,9 +59,9 @@ void rank_processes::kill(rank_id rank) {
   at(rank).kill();
 }
 
-rank_pulse::sight rank_processes::look_at(rank_id rank, time_point now) {
+rank_pulse::sight rank_processes::read_pulse(rank_id rank, time_point now) {
   const auto& one = at(rank);
-  return one.running() && !one.was_killed() ? pulses_[rank.value].look(one.pid(), now) : rank_pulse::sight{};
+  return one.running() && !one.was_killed() ? pulses_[rank.value].read(one.pid(), now) : rank_pulse::sight{};
 }
 
 bool rank_processes::is_starved(rank_id rank) const {

@@ -43,7 +43,7 @@ public:
   /// The supervisor lives; to be called every turn.
   void beat() noexcept;
   /// What its watchdog shows. Of a rank that was killed or has ended: nothing.
-  rank_pulse::sight look_at(protocols::rank_id rank, protocols::time_point now);
+  rank_pulse::sight read_pulse(protocols::rank_id rank, protocols::time_point now);
   /// The host does not let the thread of its lanes run, so that its peers hear nothing of it; they complain again.
   bool is_starved(protocols::rank_id rank) const;
   void note_end(const supervised_rank& rank);

@@ -17,7 +17,7 @@ rank_pulse::rank_pulse(std::filesystem::path file, const protocols::cluster_spec
                                    .look = 2 * milliseconds{timeouts.heartbeat_ms},
                                    .starved = protocols::limits::starved_patience * milliseconds{timeouts.kill_ms}}} {}
 
-rank_pulse::sight rank_pulse::look(pid_t pid, protocols::time_point now) {
+rank_pulse::sight rank_pulse::read(pid_t pid, protocols::time_point now) {
   if (!view_) {
     auto opened = base::flight_view::open(file_);
     if (!opened)
@@ -28,7 +28,7 @@ rank_pulse::sight rank_pulse::look(pid_t pid, protocols::time_point now) {
   if (live.pulse_ns == 0)
     return {};
   sight seen;
-  seen.is = judge_.on_look(static_cast<std::uint64_t>(live.pulse_ns), now);
+  seen.is = judge_.on_sample(static_cast<std::uint64_t>(live.pulse_ns), now);
   if (seen.is == protocols::liveness_judge::liveness::silent)
     seen.is = judge_.excuse(state_of_thread(pid, watchdog_thread) == thread_state::runnable);
   seen.silent_for = judge_.silent_for();

@@ -27,7 +27,7 @@ public:
     protocols::generation silent_born;             ///< which generation of the peer it is about
   };
   /// Before the rank's first beat it is alive: its start has a deadline of its own.
-  sight look(pid_t pid, protocols::time_point now);
+  sight read(pid_t pid, protocols::time_point now);
 
 private:
   std::filesystem::path file_;

@@ -231,7 +231,7 @@ private:
     const auto now = base::now();
     ranks_.beat();
     for (const auto& rank : plan_.ranks)
-      look_at(rank, now);
+      check_pulse(rank, now);
     perform(life_->on_tick(now));
 
     if (seen_ != life_->current()) {
@@ -242,8 +242,8 @@ private:
       journal_.note(waiting_line(plan_, *life_));
   }
 
-  void look_at(const protocols::rank_plan& rank, time_point now) {
-    const auto seen = ranks_.look_at(rank.id, now);
+  void check_pulse(const protocols::rank_plan& rank, time_point now) {
+    const auto seen = ranks_.read_pulse(rank.id, now);
     if (seen.newly_suspected)
       journal_.note(fmt::format("{} gives no sign of life", rank.label));
     if (seen.silent_peer)

@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "protocols/cluster/cluster_plan.hpp"
+#include "protocols/cluster/first_cause_machine.hpp"
 #include "protocols/cluster/life_machine.hpp"
-#include "protocols/cluster/supervision_machine.hpp"
 #include "protocols/drill/drill_messages.hpp"
 #include "protocols/fault.hpp"
 #include "runtime/base/exit_code.hpp"

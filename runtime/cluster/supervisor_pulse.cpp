@@ -56,7 +56,7 @@ void watch(int death_fd, const std::uint64_t* beats, std::chrono::milliseconds s
     if (::poll(&death, 1, static_cast<int>(period.count())) > 0)
       leave({});
     const auto beat = std::atomic_ref{*const_cast<std::uint64_t*>(beats)}.load(std::memory_order_relaxed);
-    if (judge.on_look(beat, base::now()) == liveness_judge::liveness::silent)
+    if (judge.on_sample(beat, base::now()) == liveness_judge::liveness::silent)
       leave("the supervisor is silent: leaving\n");
   }
 }

@@ -75,7 +75,7 @@ protocols::duration given_up_after(const process& of) {
   rank_pulse pulse{here.path() / "flight", {}}; // suspect 1 s, kill 2 s
   const protocols::time_point began{1h};
   for (auto now = began; now < began + 30s; now += 50ms)
-    if (pulse.look(of.pid(), now).is == verdict::silent)
+    if (pulse.read(of.pid(), now).is == verdict::silent)
       return now - began;
   return 0s;
 }

@@ -40,7 +40,7 @@ OPENS(life_order, life_machine, order_);
 OPENS(rank_heading, rank_life_machine, heading_);
 OPENS(restarts_of, restart_machine, restarts_);
 OPENS(parity_missing, parity_machine, missing_);
-OPENS(supervision_heard, supervision_machine, suspicions_);
+OPENS(supervision_heard, first_cause_machine, suspicions_);
 OPENS(edge_begun, edge_machine, begun_);
 OPENS(judge_silence, liveness_judge, silent_for_);
 OPENS(plan_seen, collective_plan_machine, seen_);
@@ -148,20 +148,20 @@ TEST_CASE("D2, C2: the lives of a cluster and of a rank") {
       "B13", parity, [](parity_machine& of) { inside(parity_missing{}, of) = 1; },
       [](parity_machine& of) { CHECK(of.on_agree(rank_id{0}, {})); });
 
-  supervision_machine supervision{{{"a", "here"}}};
+  first_cause_machine supervision{{{"a", "here"}}};
   ends_by(
       "C24", supervision,
-      [](supervision_machine& of) {
+      [](first_cause_machine& of) {
         auto& heard = inside(supervision_heard{}, of);
         heard.resize(2);
         heard.front().by = at(1ms);
       },
-      [](supervision_machine& of) { CHECK_FALSE(of.on_tick(at(0ms))); });
+      [](first_cause_machine& of) { CHECK_FALSE(of.on_tick(at(0ms))); });
 
   liveness_judge judge{{.suspect = 1s, .silent = 2s, .look = 1s}};
   ends_by(
       "C4", judge, [](liveness_judge& of) { inside(judge_silence{}, of) = -1s; },
-      [](liveness_judge& of) { of.on_look(1, at(0ms)); });
+      [](liveness_judge& of) { of.on_sample(1, at(0ms)); });
 }
 
 TEST_CASE("B9, C20, C47: edges, links and ways") {

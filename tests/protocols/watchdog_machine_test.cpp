@@ -35,7 +35,7 @@ struct rank {
     wire_turns += wire_lives ? 1 : 0;
     for (std::size_t i = 0; i < seen.size(); ++i)
       seen[i].heard += peer_lives[i] ? 1 : 0;
-    return machine.on_look({threads, seen, wire_turns}, now);
+    return machine.on_sample({threads, seen, wire_turns}, now);
   }
   /// Time until something is found.
   duration time_to_find(watchdog_machine::finding& found) {
@@ -53,44 +53,44 @@ struct rank {
 
 TEST_CASE("C4: a pulse that stands still is suspected, then given up, and a new beat clears it") {
   liveness_judge judge{{.suspect = 1s, .silent = 2s, .look = 400ms}};
-  CHECK(judge.on_look(5, at(0s)) == verdict::alive);
+  CHECK(judge.on_sample(5, at(0s)) == verdict::alive);
   for (auto now = 200ms; now < 1000ms; now += 200ms)
-    CHECK(judge.on_look(5, at(now)) == verdict::alive);
-  CHECK(judge.on_look(5, at(1000ms)) == verdict::suspected);
-  CHECK(judge.on_look(6, at(1200ms)) == verdict::alive);
+    CHECK(judge.on_sample(5, at(now)) == verdict::alive);
+  CHECK(judge.on_sample(5, at(1000ms)) == verdict::suspected);
+  CHECK(judge.on_sample(6, at(1200ms)) == verdict::alive);
   for (auto now = 1400ms; now < 3200ms; now += 200ms)
-    CHECK(judge.on_look(6, at(now)) != verdict::silent);
-  CHECK(judge.on_look(6, at(3200ms)) == verdict::silent);
+    CHECK(judge.on_sample(6, at(now)) != verdict::silent);
+  CHECK(judge.on_sample(6, at(3200ms)) == verdict::silent);
   CHECK(judge.silent_for() == 2s);
 }
 
 TEST_CASE("C4, C13: one that could run and is not let run has more time, and not for ever") {
   liveness_judge judge{{.suspect = 1s, .silent = 2s, .look = 400ms, .starved = 8s}};
-  CHECK(judge.on_look(5, at(0s)) == verdict::alive);
+  CHECK(judge.on_sample(5, at(0s)) == verdict::alive);
   CHECK(judge.excuse(true) == verdict::alive);
   for (auto now = 200ms; now < 2000ms; now += 200ms)
-    CHECK(judge.on_look(5, at(now)) != verdict::silent);
+    CHECK(judge.on_sample(5, at(now)) != verdict::silent);
   CHECK(judge.excuse(true) == verdict::suspected);
   for (auto now = 2000ms; now < 8000ms; now += 200ms) {
-    CHECK(judge.on_look(5, at(now)) == verdict::silent); // whoever is stopped, or waits for what does not come
+    CHECK(judge.on_sample(5, at(now)) == verdict::silent); // whoever is stopped, or waits for what does not come
     CHECK(judge.excuse(false) == verdict::silent);
     CHECK(judge.excuse(true) == verdict::suspected);
   }
-  CHECK(judge.on_look(5, at(8000ms)) == verdict::silent);
+  CHECK(judge.on_sample(5, at(8000ms)) == verdict::silent);
   CHECK(judge.excuse(true) == verdict::silent);
-  CHECK(judge.on_look(6, at(8200ms)) == verdict::alive);
+  CHECK(judge.on_sample(6, at(8200ms)) == verdict::alive);
 
   liveness_judge strict{{.suspect = 1s, .silent = 2s, .look = 400ms}};
-  (void)strict.on_look(5, at(0s));
+  (void)strict.on_sample(5, at(0s));
   for (auto now = 400ms; now <= 2000ms; now += 400ms)
-    (void)strict.on_look(5, at(now));
+    (void)strict.on_sample(5, at(now));
   CHECK(strict.excuse(true) == verdict::silent);
 }
 
 TEST_CASE("C4: time in which the judge itself was stopped is nobody's silence") {
   liveness_judge judge{{.suspect = 1s, .silent = 2s, .look = 400ms}};
-  CHECK(judge.on_look(5, at(0s)) == verdict::alive);
-  CHECK(judge.on_look(5, at(1h)) == verdict::alive);
+  CHECK(judge.on_sample(5, at(0s)) == verdict::alive);
+  CHECK(judge.on_sample(5, at(1h)) == verdict::alive);
   CHECK(judge.silent_for() == 400ms);
 }
 

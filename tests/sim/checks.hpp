@@ -5,7 +5,7 @@
 #include <string_view>
 #include <tuple>
 
-#include "protocols/cluster/supervision_machine.hpp"
+#include "protocols/cluster/first_cause_machine.hpp"
 #include "protocols/serve/serve_message.hpp"
 #include "protocols/transfers/lease.hpp"
 #include "tests/sim/history.hpp"

@@ -9,7 +9,7 @@
 #include <string>
 
 #include "fabric/edge.hpp"
-#include "protocols/cluster/supervision_machine.hpp"
+#include "protocols/cluster/first_cause_machine.hpp"
 #include "protocols/fault.hpp"
 #include "protocols/ids.hpp"
 #include "protocols/serve/serve_message.hpp"

@@ -447,7 +447,7 @@ void rank_main::look() {
     if (const auto* const other = rank_.all.at(peer.rank); other != nullptr && other->born == peer.born)
       peer.heard = other->main->beats_;
   }
-  const auto found = watchdog_->on_look({.threads = {}, .peers = seen_, .wire_turns = beats_}, rank_.now());
+  const auto found = watchdog_->on_sample({.threads = {}, .peers = seen_, .wire_turns = beats_}, rank_.now());
   if (!found)
     return;
   if (found->what == watchdog_machine::trouble::peer_silent) {

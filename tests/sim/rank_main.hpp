@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "protocols/cluster/edge_machine.hpp"
+#include "protocols/cluster/first_cause_machine.hpp"
 #include "protocols/cluster/rank_life_machine.hpp"
-#include "protocols/cluster/supervision_machine.hpp"
 #include "protocols/cluster/watchdog_machine.hpp"
 #include "tests/sim/process.hpp"
 

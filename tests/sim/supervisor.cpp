@@ -115,7 +115,7 @@ void supervisor::watch_time() {
     if (process == nullptr || !running_[rank.id.value] || !process->running || process->main->beats() == 0)
       continue;
     auto& pulse = pulses_[rank.id.value];
-    const auto seen = pulse.on_look(process->main->beats(), now);
+    const auto seen = pulse.on_sample(process->main->beats(), now);
     if (const auto complaint = process->main->take_complaint())
       perform(life_.on_complaint(rank.id, complaint->first, complaint->second, false, now));
     if (seen == liveness_judge::liveness::silent)

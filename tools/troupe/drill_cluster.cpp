@@ -125,7 +125,7 @@ drill_cluster::~drill_cluster() {
     ::waitpid(pid_, nullptr, 0);
 }
 
-void drill_cluster::look() {
+void drill_cluster::poll() {
   const auto keep = [](std::string& to) { return [&to](std::string_view bytes) { to += bytes; }; };
   if (out_fd_ && !cluster::read_available(out_fd_.get(), output_turn_bytes, keep(out_)))
     out_fd_.reset();
@@ -136,7 +136,7 @@ void drill_cluster::look() {
     return;
   ended_ = base::now();
   exit_code_ = WIFEXITED(how) ? WEXITSTATUS(how) : 128 + WTERMSIG(how);
-  look();
+  poll();
 }
 
 std::string drill_cluster::last_line() const {

@@ -45,7 +45,7 @@ public:
   ~drill_cluster();
 
   /// Reads what it prints and sees its end. Never blocks.
-  void look();
+  void poll();
 
   bool is_ready() const noexcept { return out_.find('\n') != std::string::npos; }
   bool has_ended() const noexcept { return exit_code_.has_value(); }

@@ -61,7 +61,7 @@ bool drill_crowd::leave(client_id who) {
 
 void drill_crowd::step(time_point now) {
   for (auto next = clients_.begin(); next != clients_.end();) {
-    if (hear(next->first, next->second, now)) {
+    if (read_events(next->first, next->second, now)) {
       ++next;
       continue;
     }
@@ -71,7 +71,7 @@ void drill_crowd::step(time_point now) {
   }
 }
 
-bool drill_crowd::hear(client_id who, client& from, time_point now) {
+bool drill_crowd::read_events(client_id who, client& from, time_point now) {
   for (int i = 0; i < events_a_step; ++i) {
     const auto said = from.front.next_event(now); // what is there, and nothing is waited for
     if (said)

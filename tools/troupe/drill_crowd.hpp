@@ -84,7 +84,7 @@ private:
   };
 
   /// False: the connection has ended.
-  bool hear(client_id who, client& from, protocols::time_point now);
+  bool read_events(client_id who, client& from, protocols::time_point now);
   void take(client_id who, client& from, const embed::accepted& said);
   void take(client_id who, client& from, const embed::token& said);
   void take(client_id who, client& from, const embed::finished& said);

@@ -91,7 +91,7 @@ private:
 
   void step() {
     wait();
-    running_.look();
+    running_.poll();
     const auto now = base::now();
     if (running_.is_ready() && !ready_at_)
       ready_at_ = now;

@@ -69,7 +69,7 @@ bool series_job::until(time_point deadline, const std::function<bool()>& what) {
     ::poll(fds.data(), fds.size(),
            static_cast<int>(
                std::chrono::ceil<std::chrono::milliseconds>(std::min<duration>(look_period, deadline - now)) / 1ms));
-    running_.look();
+    running_.poll();
     load_.step(base::now());
   }
   return true;

@@ -73,7 +73,7 @@ private:
   }
 
   /// Whatever is waited for, the crowd hears what it is answered, and who was stopped long enough goes on.
-  void look() {
+  void poll() {
     const auto now = base::now();
     crowd_.step(now);
     see_off(now);
@@ -82,7 +82,7 @@ private:
   }
   bool until(time_point deadline, const std::function<bool()>& what) {
     return job_.until(deadline, [&] {
-      look();
+      poll();
       return what();
     });
   }
@@ -257,7 +257,7 @@ private:
   }
 
   walk_result finish() {
-    look();
+    poll();
     out_.answers = crowd_.conclude();
     out_.causes = crowd_.causes();
     out_.restarts = causes_.restarts();

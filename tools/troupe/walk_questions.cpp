@@ -77,7 +77,7 @@ private:
     const auto deadline = base::now() + std::chrono::milliseconds{setup_.settings.timeouts.request_ms} + hang_deadline;
     while (true) {
       const auto said = front.next_event(deadline);
-      job_.running().look();
+      job_.running().poll();
       if (!said)
         return tl::unexpected(failure_of(said.error()));
       if (const auto* token = std::get_if<embed::token>(&*said)) {

@@ -52,14 +52,14 @@ struct first_cause {
 /// have broken at the same time, and nobody says so twice.
 /// Times are those at which the supervisor saw things; clocks of ranks are not compared.
 /// Contract: A11, C1, C8, C24, K14.
-class supervision_machine {
+class first_cause_machine {
 public:
   struct rank_name {
     std::string label; ///< "prefill.0/t1"
     std::string host;
   };
 
-  explicit supervision_machine(std::vector<rank_name> ranks, duration grace = limits::first_cause_grace);
+  explicit first_cause_machine(std::vector<rank_name> ranks, duration grace = limits::first_cause_grace);
 
   /// A terminal error of `from`; it stands beside the rank's end in the cause. Errors of one request are not for us.
   /// `blamed`: the rank to be lost when nothing better is known; another than `from` when a rank that stays reports
@@ -79,7 +79,7 @@ public:
   std::string rank_text(rank_id rank) const;
 
 private:
-  friend class keeps_invariants<supervision_machine>;
+  friend class keeps_invariants<first_cause_machine>;
   void check_invariants() const;
 
   /// What one rank has said of another or of itself. Kept for each complainant: if one is lost, its complaint is

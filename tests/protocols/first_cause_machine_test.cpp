@@ -2,7 +2,7 @@
 
 #include <chrono>
 
-#include "protocols/cluster/supervision_machine.hpp"
+#include "protocols/cluster/first_cause_machine.hpp"
 #include "runtime/base/exit_code.hpp"
 
 using namespace troupe::protocols;
@@ -20,8 +20,8 @@ time_point at(duration since_start) {
   return time_point{since_start};
 }
 
-supervision_machine three_ranks() {
-  return supervision_machine{{{"front", "h1"}, {"prefill.0/t0", "h1"}, {"prefill.0/t1", "h2"}}, grace};
+first_cause_machine three_ranks() {
+  return first_cause_machine{{{"front", "h1"}, {"prefill.0/t0", "h1"}, {"prefill.0/t1", "h2"}}, grace};
 }
 
 const rank_end killed{rank_end::kind::signalled, 9, "Killed"};

@@ -1,4 +1,4 @@
-#include "protocols/cluster/supervision_machine.hpp"
+#include "protocols/cluster/first_cause_machine.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -37,10 +37,10 @@ std::string describe(const error& said) {
 
 } // namespace
 
-supervision_machine::supervision_machine(std::vector<rank_name> ranks, duration grace)
+first_cause_machine::first_cause_machine(std::vector<rank_name> ranks, duration grace)
     : ranks_(std::move(ranks)), last_errors_(ranks_.size()), grace_(grace) {}
 
-void supervision_machine::on_error(rank_id from, const error& said, rank_id blamed, life_state during, time_point now) {
+void first_cause_machine::on_error(rank_id from, const error& said, rank_id blamed, life_state during, time_point now) {
   const keeps_invariants checked{*this};
   if (said.request != request_id{})
     return;
@@ -57,7 +57,7 @@ void supervision_machine::on_error(rank_id from, const error& said, rank_id blam
   suspect(!blames_another, from, make_cause(from, text), now);
 }
 
-std::optional<first_cause> supervision_machine::on_end(rank_id rank, const rank_end& end, life_state during,
+std::optional<first_cause> first_cause_machine::on_end(rank_id rank, const rank_end& end, life_state during,
                                                        time_point now) {
   const keeps_invariants checked{*this};
   auto text = rank_text(rank) + ' ' + describe(end) + " while " + std::string{name(during)};
@@ -73,14 +73,14 @@ std::optional<first_cause> supervision_machine::on_end(rank_id rank, const rank_
   return cause;
 }
 
-std::optional<first_cause> supervision_machine::on_tick(time_point now) {
+std::optional<first_cause> first_cause_machine::on_tick(time_point now) {
   const keeps_invariants checked{*this};
   if (suspicions_.empty() || now < suspicions_.front().by)
     return std::nullopt;
   return conclude();
 }
 
-std::optional<first_cause> supervision_machine::conclude() {
+std::optional<first_cause> first_cause_machine::conclude() {
   const keeps_invariants checked{*this};
   if (found_ || suspicions_.empty())
     return std::nullopt;
@@ -91,12 +91,12 @@ std::optional<first_cause> supervision_machine::conclude() {
   return cause;
 }
 
-const supervision_machine::suspicion* supervision_machine::worst() const {
+const first_cause_machine::suspicion* first_cause_machine::worst() const {
   const auto accused = std::ranges::find(suspicions_, true, &suspicion::accused);
   return accused != suspicions_.end() ? &*accused : &suspicions_.front();
 }
 
-void supervision_machine::begin_anew(std::span<const rank_id> gone) {
+void first_cause_machine::begin_anew(std::span<const rank_id> gone) {
   const keeps_invariants checked{*this};
   const auto is_gone = [&](rank_id rank) { return std::ranges::find(gone, rank) != gone.end(); };
   found_ = false;
@@ -105,12 +105,12 @@ void supervision_machine::begin_anew(std::span<const rank_id> gone) {
     last_errors_.at(rank.value).reset();
 }
 
-std::string supervision_machine::rank_text(rank_id rank) const {
+std::string first_cause_machine::rank_text(rank_id rank) const {
   const auto& [label, host] = ranks_.at(rank.value);
   return "rank " + std::to_string(rank.value) + " (" + label + ") on " + host;
 }
 
-first_cause supervision_machine::make_cause(rank_id rank, std::string text) const {
+first_cause first_cause_machine::make_cause(rank_id rank, std::string text) const {
   const auto& said = last_errors_[rank.value];
   if (!said)
     return {rank, {}, {}, std::move(text)};
@@ -121,7 +121,7 @@ first_cause supervision_machine::make_cause(rank_id rank, std::string text) cons
                    : std::string{}};
 }
 
-void supervision_machine::suspect(bool accused, rank_id from, first_cause cause, time_point now) {
+void first_cause_machine::suspect(bool accused, rank_id from, first_cause cause, time_point now) {
   const bool known = std::ranges::any_of(suspicions_, [&](const suspicion& each) {
     return each.accused == accused && each.cause.rank == cause.rank && each.from == from;
   });
@@ -129,7 +129,7 @@ void supervision_machine::suspect(bool accused, rank_id from, first_cause cause,
     suspicions_.push_back({std::move(cause), from, now + grace_, accused});
 }
 
-void supervision_machine::check_invariants() const {
+void first_cause_machine::check_invariants() const {
   TROUPE_ASSERT("C24", last_errors_.size() == ranks_.size());
   TROUPE_ASSERT("C24", std::ranges::is_sorted(suspicions_, {}, &suspicion::by));
 }
