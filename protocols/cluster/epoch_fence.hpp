@@ -47,9 +47,9 @@ private:
   std::map<rank_id, cache_epoch> lost_in_; ///< the latest loss of each rank since `begun_`
 };
 
-/// Whether a frame of epoch `frame` may go over an edge that began in epoch `edge`. An earlier one may not: it was meant
-/// for the process that had the peer's place before. A later one may only if `spans_epochs`: both ends of the edge can
-/// live on when other ranks are lost. Errors: stale_epoch.
+/// Whether a frame of epoch `frame` may go over an edge that began in epoch `edge`. An earlier one may not: it was
+/// meant for the process that had the peer's place before. A later one may only if `spans_epochs`: both ends of the
+/// edge can live on when other ranks are lost. Errors: stale_epoch.
 result<void> validate_frame_epoch(cache_epoch edge, bool spans_epochs, cache_epoch frame);
 
 } // namespace troupe::protocols
