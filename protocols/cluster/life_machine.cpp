@@ -317,13 +317,20 @@ life_machine::effects life_machine::on_tick(time_point now) {
 
 life_machine::effects life_machine::judge_deadlines(time_point now) {
   effects out;
-  if (serves() || state_ == state::draining)
+  // The sockets of a process that dies close before its end can be seen, on a busy machine long before; the end
+  // explains what others say meanwhile.
+  const bool may_judge = std::ranges::none_of(ranks_, [&](const rank_record& rank) {
+    return !rank.ended && !rank.evicted && rank.control_lost && now < *rank.control_lost + limits::control_lost_grace;
+  });
+  if (may_judge && (serves() || state_ == state::draining))
     if (const auto cause = causes_.on_tick(now))
       return lose(*cause, now);
   if (state_ == state::recovering)
-    for (const auto judge : {&life_machine::lose_unadmitting, &life_machine::validate_refusals})
-      if (out = (this->*judge)(now); !out.empty())
-        return out;
+    if (out = lose_unadmitting(now); !out.empty())
+      return out;
+  if (may_judge && state_ == state::recovering)
+    if (out = validate_refusals(now); !out.empty())
+      return out;
   order_front_to_leave(out, now);
   if (state_ == state::ready || now < deadline_)
     return out;

@@ -129,7 +129,7 @@ public:
   effects on_bad_frame(rank_id from, const failure& problem, time_point now);
   /// An order could not be sent to the rank. That its socket is closed says nothing: its end follows, and says more.
   effects on_unsent(rank_id to, const failure& problem, time_point now);
-  /// The rank's control socket has ended: no order reaches it any more, so it must end by itself.
+  /// The rank's control socket has ended: its end follows, or it is killed. Nobody is blamed before, within bounds.
   void on_control_lost(rank_id rank, time_point now);
   /// `from` hears nothing of `of`. A complaint about a generation that has gone says nothing of its successor, and one
   /// about a rank whose lanes' thread is ready and is not let run (`starved`) nothing of that rank: it is repeated.
@@ -141,7 +141,7 @@ public:
   effects on_stop(stop_asker by, const std::string& reason, time_point now);
   /// The supervisor cannot go on: a process that is to take a lost rank's place cannot be started.
   effects on_unstartable(rank_id rank, const std::string& why, time_point now);
-  effects on_tick(time_point now);
+  effects on_tick(time_point now); ///< ends of processes before `now` have been told
 
   state current() const noexcept { return state_; }
   life_state at(rank_id rank) const { return ranks_.at(rank.value).at; }

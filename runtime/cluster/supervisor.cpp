@@ -135,6 +135,7 @@ private:
 
   std::span<const std::size_t> wait() {
     TROUPE_FAULT_POINT("supervisor.idle");
+    looked_ = base::now();
     auto others = drills_.waitables();
     const auto stops = stops_.waitables();
     others.insert(others.end(), stops.begin(), stops.end());
@@ -232,7 +233,7 @@ private:
     ranks_.beat();
     for (const auto& rank : plan_.ranks)
       check_pulse(rank, now);
-    perform(life_->on_tick(now));
+    perform(life_->on_tick(looked_)); // who has died since may be why others complain
 
     if (seen_ != life_->current()) {
       seen_ = life_->current();
@@ -351,6 +352,7 @@ private:
   supervisor_drills drills_{options_.spec.spec, plan_};
   std::optional<cluster_outcome> outcome_;
   rank_poll poll_;
+  time_point looked_; ///< what ranks had done by then has been served when this turn ends
 
   job_journal journal_;
   job_status written_;

@@ -235,6 +235,10 @@ private:
       write_garbage();
     else if (action == "hang-up")
       ::close(given_.control_fd), hang();
+    else if (action == "die-slowly")
+      die_slowly();
+    else if (action.starts_with("accuse:"))
+      accuse(static_cast<std::uint32_t>(std::stoul(action.substr(7))));
     else if (action == "start-another")
       start_another();
     else if (action == "write")
@@ -249,6 +253,26 @@ private:
                           .where = "step",
                           .request = {}});
     leave(base::exit_code::executor);
+  }
+
+  /// As a process of a busy machine does: its sockets are closed some time before its end can be seen.
+  [[noreturn]] void die_slowly() const {
+    ::close(given_.control_fd);
+    ::poll(nullptr, 0, 350);
+    ::raise(SIGKILL);
+    hang();
+  }
+
+  /// Says that its lane to a peer has ended, and a line once the supervisor has had time to read that.
+  void accuse(std::uint32_t peer) {
+    send(protocols::error{.code = static_cast<std::uint16_t>(protocols::fault::peer_gone),
+                          .message = "rank " + std::to_string(peer),
+                          .origin = protocols::rank_id{peer},
+                          .call = {},
+                          .where = "edge",
+                          .request = {}});
+    ::poll(nullptr, 0, 120);
+    std::printf("has accused\n"), std::fflush(stdout);
   }
 
   void write_garbage() const {

@@ -2,9 +2,11 @@
 
 #include <doctest/doctest.h>
 
+#include <poll.h>
 #include <signal.h>
 
 #include <algorithm>
+#include <functional>
 #include <optional>
 
 #include "runtime/base/clock.hpp"
@@ -60,6 +62,8 @@ struct scene {
             .on_log =
                 [this](std::string_view line) {
                   lines.emplace_back(line);
+                  if (on_line)
+                    on_line(line);
                   if (!insist_when_drained || line.find(":0:front drain: ") == line.npos)
                     return;
                   using enum protocols::life_machine::stop_asker;
@@ -70,7 +74,8 @@ struct scene {
 
   std::optional<std::uint32_t> victim;        ///< killed when all are ready
   std::optional<std::string> stop_when_shown; ///< part of a line
-  bool insist_when_drained = false;           ///< as by Ctrl-C twice, once the front has been told to finish
+  std::function<void(std::string_view line)> on_line;
+  bool insist_when_drained = false; ///< as by Ctrl-C twice, once the front has been told to finish
   cluster::supervisor* running = nullptr;
 
   /// Runs to the end; `stop` when ready unless somebody else ends it.
@@ -146,6 +151,30 @@ TEST_CASE("A11: a rank that fails is named with its error, call and phase, what 
   CHECK(outcome.code == exit_code::rank_failed);
   CHECK(outcome.first_cause.find("rank 3 (stub.3)") != std::string::npos);
   CHECK(outcome.first_cause.find("executor_failed: out of paper (call 17, step)") != std::string::npos);
+}
+
+TEST_CASE("A11: how a rank died is told, not what a peer says of it, though its sockets were closed long before") {
+  scene stage;
+  const auto outcome = stage.play(spec_of(four_stubs), {"2:ready:die-slowly", "3:ready:accuse:2"});
+
+  CHECK(outcome.code == exit_code::rank_failed);
+  CHECK(outcome.first_cause.find("first cause: rank 2 (stub.2) on ") == 0);
+  CHECK(outcome.first_cause.find("was killed by signal 9 (Killed)") != std::string::npos);
+}
+
+TEST_CASE("A11: a supervisor that was not let run judges nobody before it has looked at all processes again") {
+  scene stage;
+  stage.on_line = [&](std::string_view line) {
+    if (line.find("has accused") == line.npos)
+      return;
+    ::kill(stage.pid_of(2), SIGKILL);
+    ::poll(nullptr, 0, static_cast<int>(2 * protocols::limits::first_cause_grace.count())); // its thread is held
+  };
+  const auto outcome = stage.play(spec_of(four_stubs), {"3:ready:accuse:2"});
+
+  CHECK(outcome.code == exit_code::rank_failed);
+  CHECK(outcome.first_cause.find("first cause: rank 2 (stub.2) on ") == 0);
+  CHECK(outcome.first_cause.find("was killed by signal 9 (Killed)") != std::string::npos);
 }
 
 TEST_CASE("C3: the front is told of a dead cell before it is ordered to leave") {

@@ -791,6 +791,36 @@ TEST_CASE("C3: a rank that closes its control socket and stays is named and kill
   }
 }
 
+TEST_CASE(
+    "A11: of a rank whose control socket has ended, its end is awaited within a bound before others are believed") {
+  recovery c;
+  const auto closed = at(10s);
+  const auto says = [&](std::uint32_t from) {
+    (void)c.machine.on_error(rank_id{from},
+                             {.code = static_cast<std::uint16_t>(fault::peer_gone),
+                              .message = "rank 2",
+                              .origin = rank_id{2},
+                              .call = {},
+                              .where = "edge",
+                              .request = {}},
+                             closed);
+  };
+  says(0);
+  c.machine.on_control_lost(rank_id{2}, closed);
+  CHECK(c.machine.on_tick(closed + limits::first_cause_grace).empty());
+  CHECK(c.machine.on_tick(closed + limits::control_lost_grace - 1ns).empty());
+  SUBCASE("it comes") {
+    c.machine.on_end(rank_id{2}, killed, closed + 900ms);
+    REQUIRE(c.machine.current() == life::state::recovering);
+    CHECK(c.machine.take_blamed()->text.find("was killed by signal 9") != std::string::npos);
+  }
+  SUBCASE("it does not come") {
+    (void)c.machine.on_tick(closed + limits::control_lost_grace);
+    REQUIRE(c.machine.current() == life::state::recovering);
+    CHECK(c.machine.take_blamed()->rank == rank_id{2});
+  }
+}
+
 TEST_CASE("C3: a rank that is killed anyway is not killed again for its control socket, its successor is heard anew") {
   recovery c;
   c.end(2, killed, at(10s)); // and rank 1 is killed for it
