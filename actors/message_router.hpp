@@ -11,7 +11,7 @@
 
 #include "actors/rank_context.hpp"
 #include "protocols/cluster/route.hpp"
-#include "protocols/wire/codec.hpp"
+#include "protocols/wire/decode_frame.hpp"
 #include "runtime/base/assert.hpp"
 #include "runtime/base/log.hpp"
 
@@ -92,8 +92,7 @@ private:
   template <class Message>
   protocols::result<void> decode_and_route(const rank_context& rank, const protocols::frame_view& frame) const {
     MessageVariant body{std::in_place_type<Message>};
-    const bool strict = (frame.header.flags & protocols::strict_payload) != 0;
-    if (auto read = protocols::decode_payload(frame.payload, std::get<Message>(body), strict); !read)
+    if (auto read = protocols::decode_frame(frame, std::get<Message>(body)); !read)
       return read;
     route(rank, frame.header.source, frame.header.epoch, std::move(body), frame.payload.size(), std::nullopt);
     return {};

@@ -15,6 +15,7 @@
 #include "protocols/serve/client_messages.hpp"
 #include "protocols/serve/roles.hpp"
 #include "protocols/wire/codec.hpp"
+#include "protocols/wire/decode_frame.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/digest.hpp"
 #include "runtime/base/flight_recorder.hpp"
@@ -308,7 +309,7 @@ void serve_rank::recover(const recovered& news) {
 result<void> serve_rank::accept_client_frame(fabric::link_queues::key client, const frame_view& frame) {
   const auto& front = *rank_.roles->find(serve_role::front); // there before clients are accepted
   const auto take = [&]<class Message>(Message body) -> result<void> {
-    if (auto read = decode_payload(frame.payload, body); !read)
+    if (auto read = decode_frame(frame, body); !read)
       return read;
     caf::anon_send(front, from_client<Message>{client, std::move(body)});
     return {};

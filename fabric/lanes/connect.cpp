@@ -13,6 +13,7 @@
 #include "fabric/lanes/shared_memory_lane.hpp"
 #include "fabric/lanes/stream_lane.hpp"
 #include "fabric/socket_address.hpp"
+#include "protocols/wire/decode_frame.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/random.hpp"
 
@@ -72,14 +73,14 @@ result<void> await_welcome(int socket, const edge& between, const identity& self
   const frame_view& frame = **reply;
   if (frame.header.type == refuse::type) {
     refuse why;
-    if (const auto read = decode_payload(frame.payload, why); !read)
+    if (const auto read = decode_frame(frame, why); !read)
       return read;
     return fail(fault_from(why.code).value_or(fault::bad_value), "refused: " + why.message);
   }
   if (frame.header.type != welcome::type)
     return fail(fault::bad_value, std::string{name(frame.header.type)} + " where a welcome was expected");
   welcome answer;
-  if (const auto read = decode_payload(frame.payload, answer); !read)
+  if (const auto read = decode_frame(frame, answer); !read)
     return read;
   if (!is_same(answer.shown, proof_of_welcome(self.job_token, sender_of(frame.header), said.nonce)))
     return fail(fault::wrong_job, "who listens there does not know the job's token");

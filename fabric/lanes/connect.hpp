@@ -42,7 +42,7 @@ struct incoming {
 /// are heard at a time, for 250 ms each once all places are taken. What one sends wrong is refused with a named fault,
 /// told in `take_refusals`, and disturbs no other connection.
 ///
-/// Refused with: the faults of decode_header and decode_payload, bad_checksum, timeout, peer_gone, wrong_job,
+/// Refused with: the faults of decode_header and decode_frame, bad_checksum, timeout, peer_gone, wrong_job,
 /// wrong_rank, stale_generation, stale_epoch, wrong_sequence, those of `hello_check`.
 ///
 /// Threads: all calls from one thread (the wire thread or the one that sets the rank up); nothing runs in between.

@@ -17,6 +17,7 @@
 #include "fabric/lanes/stream_lane.hpp"
 #include "fabric/listening_socket.hpp"
 #include "fabric/socket_address.hpp"
+#include "protocols/wire/decode_frame.hpp"
 
 namespace troupe::fabric {
 
@@ -163,7 +164,7 @@ result<incoming> socket_listener::welcome_peer(handshake& with, const frame_view
   if (!is_same(opening.shown, proof_of_hello(self_.job_token, sender_of(first.header), opening)))
     return fail(fault::wrong_job);
   hello said;
-  if (const auto read = decode_payload(first.payload, said); !read)
+  if (const auto read = decode_frame(first, said); !read)
     return refused(read.error());
 
   const edge between{.self = self_.rank,

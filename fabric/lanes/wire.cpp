@@ -11,6 +11,7 @@
 
 #include "protocols/flight/flight.hpp"
 #include "protocols/wire/codec.hpp"
+#include "protocols/wire/decode_frame.hpp"
 #include "runtime/base/assert.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/doorbell.hpp"
@@ -50,7 +51,7 @@ void tell_why(lane& with, const protocols::failure& cause) {
 /// What the peer ended the edge for, if the frame says so.
 std::optional<protocols::failure> told_why(const protocols::frame_view& frame) {
   protocols::refuse said;
-  if (frame.header.type != protocols::refuse::type || !protocols::decode_payload(frame.payload, said))
+  if (frame.header.type != protocols::refuse::type || !protocols::decode_frame(frame, said))
     return std::nullopt;
   return protocols::failure{protocols::fault_from(said.code).value_or(protocols::fault::peer_gone),
                             "so it says: " + said.message};
@@ -268,7 +269,7 @@ bool wire::take_heartbeat(link& one, const protocols::frame_view& frame) {
   if (frame.header.type != protocols::heartbeat::type)
     return false;
   protocols::heartbeat said;
-  if (protocols::decode_payload(frame.payload, said)) {
+  if (protocols::decode_frame(frame, said)) {
     one.signs->completed.store(said.completed, std::memory_order_relaxed);
     one.signs->busy.store(said.busy, std::memory_order_relaxed);
   }

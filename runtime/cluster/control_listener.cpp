@@ -12,6 +12,7 @@
 #include "fabric/lanes/connect.hpp"
 #include "fabric/socket_address.hpp"
 #include "protocols/wire/codec.hpp"
+#include "protocols/wire/decode_frame.hpp"
 
 namespace troupe::cluster {
 
@@ -72,7 +73,7 @@ bool control_listener::serve(client& from, const handler& on_inject, time_point 
     inject order;
     result<void> done = fail(fault::unknown_type, "only faults to inject are taken here");
     if ((*frame)->header.type == inject::type) {
-      done = decode_payload((*frame)->payload, order);
+      done = decode_frame(**frame, order);
       if (done)
         done = on_inject(order);
     }
@@ -117,7 +118,7 @@ result<void> order_injection(const std::string& path, const inject& order, time_
   if (!frame)
     return tl::unexpected{frame.error()};
   injected answer;
-  if (auto read = decode_payload(frame->payload, answer); !read)
+  if (auto read = decode_frame(*frame, answer); !read)
     return read;
   if (answer.code == 0)
     return {};

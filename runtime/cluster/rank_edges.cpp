@@ -6,7 +6,7 @@
 
 #include "actors/link_actor.hpp"
 #include "fabric/lanes/drilled_lane.hpp"
-#include "protocols/wire/codec.hpp"
+#include "protocols/wire/decode_frame.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/fault_point.hpp"
 #include "runtime/base/flight_recorder.hpp"
@@ -263,7 +263,7 @@ result<void> rank_edges::on_control_frame(rank_id peer, const frame_view& frame)
   if (frame.header.type != message_type::region)
     return calls_.on_frame(frame);
   region told;
-  if (auto read = decode_payload(frame.payload, told); !read)
+  if (auto read = decode_frame(frame, told); !read)
     return read;
   if (!calls_.writes(peer, told.purpose))
     return fail(fault::bad_value, "region " + told.purpose + " is none that this rank writes");

@@ -15,7 +15,7 @@
 
 #include "protocols/cluster/life_machine.hpp"
 #include "protocols/cluster/rank_life_machine.hpp"
-#include "protocols/wire/codec.hpp"
+#include "protocols/wire/decode_frame.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/doorbell.hpp"
 #include "runtime/base/exit_code.hpp"
@@ -144,7 +144,7 @@ private:
   template <class Message>
   static result<Message> read(const frame_view& frame) {
     Message out;
-    if (auto done = decode_payload(frame.payload, out); !done)
+    if (auto done = decode_frame(frame, out); !done)
       return tl::unexpected<failure>{done.error()};
     return out;
   }

@@ -12,6 +12,7 @@
 #include <fmt/format.h>
 
 #include "protocols/cluster/life_machine.hpp"
+#include "protocols/wire/decode_frame.hpp"
 #include "runtime/base/assert.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/flight_files.hpp"
@@ -192,7 +193,7 @@ private:
   template <class Message, class Step>
   result<void> decode(const protocols::frame_view& frame, Step step) {
     Message message;
-    if (auto good = protocols::decode_payload(frame.payload, message); !good)
+    if (auto good = protocols::decode_frame(frame, message); !good)
       return good;
     return step(message).map([this](const life_machine::effects& effects) { perform(effects); });
   }

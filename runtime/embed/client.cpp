@@ -22,6 +22,7 @@
 #include "protocols/serve/client_messages.hpp"
 #include "protocols/serve/message_types.hpp"
 #include "protocols/wire/codec.hpp"
+#include "protocols/wire/decode_frame.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/doorbell.hpp"
 #include "runtime/base/unique_fd.hpp"
@@ -150,7 +151,7 @@ event public_form(wire::refused said) {
 template <class Message>
 protocols::result<event> decode(const protocols::frame_view& frame) {
   Message message;
-  if (const auto read = decode_payload(frame.payload, message); !read)
+  if (const auto read = decode_frame(frame, message); !read)
     return tl::unexpected(read.error());
   return public_form(std::move(message));
 }

@@ -231,6 +231,25 @@ TEST_CASE(
   CHECK(run_troupe({"down", "--job", here.job(), "--run-dir", here / "jobs"}).exit_code == 0);
 }
 
+TEST_CASE("A26: bytes that are not known here are passed over, but of a client that flags its frame it is let go") {
+  const scratch_folder here;
+  command job{
+      {"up", here.write("reader.json", reader_spec(one_rank())), "--job", here.job(), "--run-dir", here / "jobs"}};
+  REQUIRE(job.prints("is ready", 30s));
+  const auto front = here / ("jobs/" + here.job() + "/front.sock");
+  const protocols::ask question{.tag = 1, .prompt = "Read the text.", .max_tokens = 2};
+  front_client lenient{front};
+  lenient.say_more(question, 0);
+  CHECK(lenient.hear<protocols::finished>());
+  front_client strict{front};
+  strict.say_more(question, protocols::strict_payload);
+  CHECK_FALSE(strict.hear<protocols::finished>()); // the front has hung up
+  CHECK(holds_within(patience, [&] {               // the line comes by way of the supervisor
+    return has(content_of(here / ("jobs/" + here.job() + "/logs/all.log")), "bytes past the fields known here");
+  }));
+  CHECK(run_troupe({"down", "--job", here.job(), "--run-dir", here / "jobs"}).exit_code == 0);
+}
+
 TEST_CASE("K9: a client that begins a frame and does not end it loses its place, one that says nothing keeps it") {
   const scratch_folder here;
   command job{

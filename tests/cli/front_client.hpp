@@ -36,8 +36,15 @@ public:
   void say(const Message& message) {
     std::vector<std::byte> payload;
     protocols::encode_payload(message, payload);
-    REQUIRE(fabric::send(*lane_, {.type = Message::type}, payload, base::now() + deadline));
-    REQUIRE(lane_->flush());
+    send({.type = Message::type}, payload);
+  }
+  /// With a byte more than is known of the message, as from a build to come.
+  template <class Message>
+  void say_more(const Message& message, std::uint32_t flags) {
+    std::vector<std::byte> payload;
+    protocols::encode_payload(message, payload);
+    payload.push_back(std::byte{1});
+    send({.type = Message::type, .flags = flags}, payload);
   }
 
   /// Announces a question with pictures of these sizes, of which nothing follows by itself.
@@ -69,6 +76,11 @@ public:
   static constexpr std::chrono::seconds deadline{60}; ///< far above what any machine needs
 
 private:
+  void send(const protocols::frame_header& header, const std::vector<std::byte>& payload) {
+    REQUIRE(fabric::send(*lane_, header, payload, base::now() + deadline));
+    REQUIRE(lane_->flush());
+  }
+
   static constexpr protocols::rank_id front{0};
   static constexpr protocols::generation born{1};
 

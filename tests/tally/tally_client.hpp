@@ -31,11 +31,14 @@ public:
                                      protocols::rank_id{0}, protocols::generation{1}, {});
   }
 
-  void ask(std::uint64_t tag, std::uint32_t first, std::uint32_t amount) {
+  /// `more`: bytes behind those that are known, as from a build to come.
+  void ask(std::uint64_t tag, std::uint32_t first, std::uint32_t amount, std::size_t more = 0,
+           std::uint32_t flags = 0) {
     const tally::count question{tag, first, amount};
     std::vector<std::byte> payload;
     protocols::encode_payload(question, payload);
-    REQUIRE(fabric::send(*lane_, {.type = tally::count::type}, payload, base::now() + deadline));
+    payload.resize(payload.size() + more);
+    REQUIRE(fabric::send(*lane_, {.type = tally::count::type, .flags = flags}, payload, base::now() + deadline));
     REQUIRE(lane_->flush());
   }
   /// Nothing: the deadline passed, or the teller has hung up.

@@ -1,5 +1,6 @@
 #include "tests/tally/tally_rank.hpp"
 
+#include "protocols/wire/decode_frame.hpp"
 #include "tests/tally/tally_actors.hpp"
 #include "tests/tally/tally_program.hpp"
 
@@ -62,7 +63,7 @@ public:
     count what;
     if (frame.header.type != count::type)
       return fail(fault::unknown_type, std::string{name(frame.header.type)} + " from a client");
-    return decode_payload(frame.payload, what).map([&] { rank_.tell_role(teller, client_asks{client, what}); });
+    return decode_frame(frame, what).map([&] { rank_.tell_role(teller, client_asks{client, what}); });
   }
   void client_gone(fabric::link_queues::key client) override { rank_.tell_role(teller, client_left{client}); }
   std::pair<message_type, std::vector<std::byte>> refusal(const failure& why) const override {
