@@ -18,7 +18,7 @@ teller_machine::teller_machine(const cluster_plan& plan, options how) : how_(how
     one.slot = static_cast<std::uint32_t>(cells_.size() - 1);
     one.ranks = plan.cell(id).ranks;
   }
-  TROUPE_ASSERT("tally", !cells_.empty() && how_.piece_numbers > 0);
+  TROUPE_ASSERT("tally", !cells_.empty() && how_.piece_numbers > 0 && how_.writes_max > 0);
 }
 
 result<teller_machine::effects> teller_machine::on_count(request_id id, std::uint32_t first, std::uint32_t amount,
@@ -59,6 +59,8 @@ teller_machine::effects teller_machine::on_written(room_id round, const result<v
       outcome || outcome.error().code == fault::peer_gone || outcome.error().code == fault::stale_grant;
   if (!explained && one.round == round)
     ask_again(one, outcome.error(), out);
+  if (outcome && one.round == round)
+    write_on(one, out);
   return go_on(std::move(out), now);
 }
 
@@ -122,32 +124,44 @@ teller_machine::cell* teller_machine::find(rank_id rank) {
   return found == cells_.end() ? nullptr : &*found;
 }
 
-/// Equal shares; the first ranks have one number more.
 void teller_machine::begin(cell& on, question asked, effects& out) {
   on.round = newest_ = newest_.next();
   on.asked = asked;
   ++on.asked.rounds;
-  const auto ranks = static_cast<std::uint32_t>(on.ranks.size());
-  std::uint32_t part = 0;
-  std::uint32_t done = 0;
-  for (std::uint32_t place = 0; place < ranks; ++place) {
-    const auto share = asked.amount / ranks + (place < asked.amount % ranks ? 1 : 0);
+  on.place = on.at = on.done = on.part = 0;
+  for (std::uint32_t place = 0; place < on.ranks.size(); ++place) {
+    const auto share = on.share_of(place);
     out.push_back(
         send_tally{on.ranks[place], add{on.round, share, (share + how_.piece_numbers - 1) / how_.piece_numbers}});
-    for (std::uint32_t at = 0; at < share; at += how_.piece_numbers, ++part)
-      out.push_back(write_numbers{.to = on.ranks[place],
-                                  .owner = on.lent.at(on.ranks[place]),
-                                  .round = on.round,
-                                  .part = part,
-                                  .slot = on.slot,
-                                  .source_at = done + at,
-                                  .target_at = at,
-                                  .first_value = asked.first + done + at,
-                                  .amount = std::min(how_.piece_numbers, share - at)});
-    done += share;
   }
-  on.writes_open = part;
-  writes_[on.round] = {on.slot, part};
+  write_on(on, out);
+}
+
+void teller_machine::write_on(cell& on, effects& out) {
+  while (on.writes_open < how_.writes_max && on.place < on.ranks.size()) {
+    const auto share = on.share_of(on.place);
+    if (on.at >= share) {
+      ++on.place;
+      on.at = 0;
+      on.done += share;
+      continue;
+    }
+    const auto amount = std::min(how_.piece_numbers, share - on.at);
+    out.push_back(write_numbers{.to = on.ranks[on.place],
+                                .owner = on.lent.at(on.ranks[on.place]),
+                                .round = on.round,
+                                .part = on.part++,
+                                .slot = on.slot,
+                                .source_at = on.done + on.at,
+                                .target_at = on.at,
+                                .first_value = on.asked.first + on.done + on.at,
+                                .amount = amount});
+    on.at += amount;
+    ++on.writes_open;
+    auto& [slot, open] = writes_[on.round];
+    slot = on.slot;
+    ++open;
+  }
 }
 
 void teller_machine::ask_again(cell& on, const failure& why, effects& out) {

@@ -17,15 +17,17 @@ namespace troupe::tally {
 /// Which question is answered by which cell, and what becomes of it when the cell dies.
 /// A cell has one round at a time: its memory is lent to one writer, so the answer of a round is the credit for the
 /// next. A round ends with its sum, or with its cell; the question is then asked again, as a new round. A write whose
-/// bytes may still arrive keeps its cell idle for the quarantine.
-/// Contract: K1.
+/// bytes may still arrive keeps its cell idle for the quarantine. However many pieces a question has, few are under
+/// way: engines refuse writes beyond their bound, and a turn of an actor that begins them all would be taken for a
+/// hang. Contract: K1.
 class teller_machine {
 public:
   struct options {
     std::uint32_t numbers_max = 0;   ///< of one rank in one round
     std::uint32_t piece_numbers = 1; ///< of one write
     std::uint32_t questions_max = 1;
-    std::uint32_t rounds_max = 3; ///< of one question
+    std::uint32_t rounds_max = 3;  ///< of one question
+    std::uint32_t writes_max = 64; ///< of one cell, under way at a time
     protocols::duration question_deadline{};
   };
 
@@ -85,7 +87,17 @@ private:
     protocols::time_point rests_until{};
     protocols::room_id round{}; ///< 0: idle
     question asked;             ///< of `round`
+    // The next piece of `round`:
+    std::uint32_t place = 0; ///< of the rank that it is for
+    std::uint32_t at = 0;    ///< in numbers, from the beginning of that rank's share
+    std::uint32_t done = 0;  ///< numbers of the ranks before
+    std::uint32_t part = 0;
 
+    /// Equal ones; the first ranks have one number more.
+    std::uint32_t share_of(std::uint32_t rank_place) const {
+      const auto size = static_cast<std::uint32_t>(ranks.size());
+      return asked.amount / size + (rank_place < asked.amount % size ? 1 : 0);
+    }
     bool is_idle(protocols::time_point now) const {
       return up && lent.size() == ranks.size() && writes_open == 0 && round == protocols::room_id{} &&
              now >= rests_until;
@@ -94,6 +106,7 @@ private:
 
   cell* find(protocols::rank_id rank);
   void begin(cell& on, question asked, effects& out);
+  void write_on(cell& on, effects& out);
   void ask_again(cell& on, const protocols::failure& why, effects& out);
   effects go_on(effects out, protocols::time_point now);
 
