@@ -32,6 +32,8 @@ template <class Owner>
 void explain_keys(std::string& out, const loaded_spec& loaded, const Owner& owner,
                   const std::vector<spec_key<Owner>>& keys, const std::string& section) {
   for (const auto& key : keys) {
+    if (!is_of(key, loaded.spec.program))
+      continue;
     const auto path = path_of(section, key.name);
     const auto written = loaded.written.find(path);
     const auto origin = written == loaded.written.end()

@@ -92,7 +92,24 @@ private:
       path.pop_back();
   }
 
+  /// A key that nobody reads would be believed.
+  void refuse_foreign_keys() {
+    const auto& own = loaded_.spec.program;
+    for (const auto& section : spec_sections()) {
+      std::vector<std::string_view> valid;
+      for (const auto& key : section.keys)
+        if (is_of(key, own))
+          valid.push_back(key.name);
+      for (const auto& key : section.keys)
+        if (const auto path = path_of(section.name, key.name); !is_of(key, own) && keys_.was_written(path))
+          keys_.problem(loaded_.written.at(path),
+                        fmt::format("{} is a key of program {}; this spec's is {}{} [own-keys]", path, key.program, own,
+                                    valid.empty() ? std::string{} : nearest_hint(key.name, valid)));
+    }
+  }
+
   void read_rules() {
+    refuse_foreign_keys();
     for (const auto& broken : validate_spec(loaded_.spec))
       keys_.problem(fmt::format("{}: {} [{}]", loaded_.where(broken.key), broken.text, broken.rule));
   }
@@ -102,10 +119,12 @@ private:
 };
 
 template <class Owner>
-nlohmann::ordered_json values_of(const Owner& owner, const std::vector<spec_key<Owner>>& keys) {
+nlohmann::ordered_json values_of(const Owner& owner, const std::vector<spec_key<Owner>>& keys,
+                                 std::string_view program) {
   auto values = nlohmann::ordered_json::object();
   for (const auto& key : keys)
-    std::visit([&](const auto& value) { values[std::string{key.name}] = value; }, key.get(owner));
+    if (is_of(key, program))
+      std::visit([&](const auto& value) { values[std::string{key.name}] = value; }, key.get(owner));
   return values;
 }
 
@@ -140,7 +159,7 @@ std::string effective_json(const cluster_spec& spec) {
   for (const auto& section : spec_sections()) {
     if (!is_of(section, spec))
       continue;
-    const auto values = values_of(spec, section.keys);
+    const auto values = values_of(spec, section.keys, spec.program);
     if (section.name.empty())
       json.update(values);
     else
@@ -148,7 +167,7 @@ std::string effective_json(const cluster_spec& spec) {
   }
   auto& pools = json["pools"] = nlohmann::ordered_json::object();
   for (const auto& pool : spec.pools)
-    pools[pool.name] = values_of(pool, pool_keys());
+    pools[pool.name] = values_of(pool, pool_keys(), spec.program);
   return text_of(json, 2);
 }
 

@@ -67,6 +67,7 @@ spec_section settings_of(const protocols::program& program) {
     key.initial = spec_value{row.initial};
     key.least = row.least;
     key.most = row.most;
+    key.program = program.name;
     key.set = [path = path_of(program.name, row.name)](cluster_spec& spec, const spec_value& value) {
       spec.settings[path] = std::get<std::uint64_t>(value);
     };
@@ -155,12 +156,14 @@ std::vector<spec_section> make_sections() {
   spec_section restart{"restart", "What is started again when a rank has died.", {}};
   for (const auto* const each : protocols::programs())
     for (const auto& row : each->roles)
-      if (row.restarts)
+      if (row.restarts) {
         restart.keys.push_back(named<spec, restart_policy>(
             row.name, policies,
             "What becomes of a cell of this role.", [number = static_cast<std::size_t>(row.role)](auto&& of) -> auto& {
               return of.restart.of[number];
             }));
+        restart.keys.back().program = each->name;
+      }
   restart.keys.push_back(
       whole<spec>("intensity", {0, 1000}, "Restarts allowed within the window.", FIELD(restart.intensity)));
   restart.keys.push_back(

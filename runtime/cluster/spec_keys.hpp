@@ -31,7 +31,8 @@ struct spec_key {
   std::vector<std::string_view> choices;
   std::string_view pattern;
   std::string_view pattern_in_words;
-  bool takes_json = false; ///< of a text: a list or an object is taken too, as its JSON
+  bool takes_json = false;       ///< of a text: a list or an object is taken too, as its JSON
+  std::string_view program = {}; ///< the only one that reads it; empty: every one does
   std::function<void(Owner&, const spec_value&)> set;
   std::function<spec_value(const Owner&)> get;
 };
@@ -45,6 +46,11 @@ struct spec_section {
   std::vector<cluster_key> keys;
   std::string_view program = {}; ///< whose settings they are; empty: a part of every spec
 };
+
+template <class Owner>
+bool is_of(const spec_key<Owner>& key, std::string_view program) {
+  return key.program.empty() || key.program == program;
+}
 
 /// Whether a spec of this program has the section.
 inline bool is_of(const spec_section& section, const protocols::cluster_spec& spec) {

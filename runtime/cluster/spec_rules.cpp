@@ -67,14 +67,6 @@ void validate_ports(rules& broken, const cluster_spec& spec) {
          fmt::format("lanes.tcp_port ({}) + {} ranks goes beyond {}", spec.lanes.tcp_port, ranks, port_most)});
 }
 
-/// A setting that nobody reads would be believed.
-void validate_settings(rules& broken, const cluster_spec& spec) {
-  for (const auto& [path, value] : spec.settings)
-    if (const auto owner = path.substr(0, path.find('.')); owner != spec.program)
-      broken.push_back({"own-settings", path,
-                        fmt::format("{} is a setting of program {}; this spec's is {}", path, owner, spec.program)});
-}
-
 void validate_pools(rules& broken, const cluster_spec& spec) {
   const auto* const runs = protocols::find_program(spec.program);
   const bool works =
@@ -92,7 +84,6 @@ std::vector<broken_rule> validate_spec(const cluster_spec& spec) {
   validate_timeouts(broken, spec.timeouts);
   validate_limits(broken, spec);
   validate_ports(broken, spec);
-  validate_settings(broken, spec);
   validate_pools(broken, spec);
   return broken;
 }

@@ -407,7 +407,7 @@ protocols::result<std::optional<event>> client::connection::take_event() {
 
 std::optional<failure> client::connection::refusal(const protocols::frame_view& frame) const {
   wire::refused said;
-  if (frame.header.type != wire::refused::type || !decode_payload(frame.payload, said) || said.tag != 0)
+  if (frame.header.type != wire::refused::type || !decode_frame(frame, said) || said.tag != 0)
     return std::nullopt;
   return failure{protocols::fault_from(said.code).value_or(fault::peer_gone), said.message};
 }

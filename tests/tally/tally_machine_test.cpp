@@ -90,6 +90,34 @@ TEST_CASE("a question is cut into equal shares and pieces, and a cell has one ro
   CHECK(scene::all<teller_machine::write_numbers>(now.machine.on_written(room_id{1}, {}, at(1s))).size() == 2);
 }
 
+TEST_CASE("K9: however many pieces a question has, few are under way, and each that ends makes room for the next") {
+  const auto plan = make_plan(read("").value().spec).value();
+  constexpr std::uint32_t amount = 1000;
+  teller_machine machine{plan,
+                         {.numbers_max = amount,
+                          .piece_numbers = 1,
+                          .questions_max = 1,
+                          .rounds_max = 1,
+                          .writes_max = 5,
+                          .question_deadline = 10s}};
+  for (const auto rank : {1u, 2u})
+    machine.on_lend(rank_id{rank}, lend{generation{1}}, at(0s));
+  auto next = scene::all<teller_machine::write_numbers>(machine.on_count(request_id{1}, 7, amount, at(0s)).value());
+  CHECK(next.size() == 5);
+  writes all;
+  while (!next.empty()) {
+    all.insert(all.end(), next.begin(), next.end());
+    next = scene::all<teller_machine::write_numbers>(machine.on_written(room_id{1}, {}, at(1s)));
+    REQUIRE(next.size() == (all.size() < amount ? 1 : 0));
+  }
+  REQUIRE(all.size() == amount);
+  for (std::uint32_t i = 0; i < amount; ++i) {
+    CHECK(all[i].part == i);
+    CHECK(all[i].first_value == 7 + i);
+    CHECK(all[i].target_at == i % (amount / 2));
+  }
+}
+
 TEST_CASE(
     "K1: the round of a cell that is lost is begun anew, with memory of the new generation, once it serves again") {
   scene now;
@@ -172,7 +200,16 @@ TEST_CASE("J8: a spec sets what its program lets it set, in bounds, and nothing 
   const auto foreign = cluster::read_spec_text(
       R"({"troupe": 1, "name": "x", "pools": {"x": {"role": "stub"}}, "tally": {"numbers_max": 5}})", "x.json");
   REQUIRE_FALSE(foreign);
-  CHECK(foreign.error().what.find("a setting of program tally") != std::string::npos);
+  CHECK(foreign.error().what.find("tally.numbers_max is a key of program tally; this spec's is serve") !=
+        std::string::npos);
+
+  const auto of_serve = read(R"(, "restart": {"decode": "none"})");
+  REQUIRE_FALSE(of_serve);
+  CHECK(of_serve.error().what.starts_with("tally.json:"));
+  CHECK(of_serve.error().what.find("restart.decode is a key of program serve; this spec's is tally; valid here: "
+                                   "counter, intensity, window_s") != std::string::npos);
+  CHECK(spec->effective_json.find("decode") == std::string::npos);
+  CHECK(spec->effective_json.find("\"counter\": \"cell\"") != std::string::npos);
 }
 
 TEST_CASE("a drill writes the messages of an added program as text, and strikes at its fault points") {
