@@ -48,9 +48,14 @@ public:
     }));
     return found;
   }
-  command_end down() {
-    return command{{"down", "--job", here_.job(), "--run-dir", here_ / "jobs"}, {}, RLIM_INFINITY, program()}.finish();
+  /// Another command about the job.
+  command_end run(std::vector<std::string> words) const {
+    if (words.front() != "ps") // which is about all of them
+      words.insert(words.end(), {"--job", here_.job()});
+    words.insert(words.end(), {"--run-dir", here_ / "jobs"});
+    return command{std::move(words), {}, RLIM_INFINITY, program()}.finish();
   }
+  command_end down() { return run({"down"}); }
 
 private:
   std::vector<std::string> arguments(const std::vector<std::string>& rules) const {

@@ -47,14 +47,24 @@ TEST_CASE("C3, C21: a program that was added starts real ranks from a spec, is r
   ends_with_nothing_left(job);
 }
 
-TEST_CASE("a command that speaks to clients of serve says so to a spec of another program") {
+TEST_CASE("a command that speaks to clusters of serve says so to a spec and to a job of another program") {
   const scratch_folder here;
   const auto spec = here.write("tally.json", tally_job::spec_text(""));
   const auto ended =
       command{{"run", spec, "--prompt", "x", "--run-dir", here / "jobs"}, {}, RLIM_INFINITY, tally_job::program()}
           .finish();
   CHECK(ended.exit_code == 3);
-  CHECK(has(ended.err, "this spec's is tally"));
+  CHECK(has(ended.err, "tally.json runs program tally, and run speaks to clusters of program serve alone"));
+
+  tally_job job;
+  REQUIRE(job.is_ready());
+  const auto asked = job.run({"ask", "--prompt", "x"});
+  CAPTURE(asked.err);
+  CHECK(asked.exit_code == 3);
+  CHECK(has(asked.err, "runs program tally, and ask speaks to clusters of program serve alone; with every program"));
+  for (const char* verb : {"ps", "logs", "trace"}) // as that line says
+    CHECK(job.run({verb}).exit_code == 0);
+  ends_with_nothing_left(job);
 }
 
 TEST_CASE("I23: numbers that were written into a mesh are added up there, and each answer is right") {
@@ -77,6 +87,37 @@ TEST_CASE("I23: numbers that were written into a mesh are added up there, and ea
     CHECK(refused->code == static_cast<std::uint16_t>(protocols::fault::invalid_request));
     ends_with_nothing_left(job);
   }
+}
+
+TEST_CASE("K9: a question of very many pieces costs the time that it takes and no rank, and the next one is answered") {
+  tally_job job{R"(, "tally": {"numbers_max": 1048576, "piece_numbers": 1})"};
+  REQUIRE(job.is_ready());
+  const auto before = ranks_of(job.up().pid());
+  tally_client client{job.file("front.sock")};
+  client.ask(1, 0, 200'000);
+  const auto word = client.hear();
+  REQUIRE(word);
+  CAPTURE(word->message);
+  CHECK(word->code == 0);
+  CHECK(word->value == doctest::Approx(2e10).epsilon(0.01)); // f32 rounds on the way
+  client.ask(2, 2, 1000);
+  answers_rightly(client, 2, 1);
+  CHECK(ranks_of(job.up().pid()) == before);
+  ends_with_nothing_left(job);
+}
+
+TEST_CASE("A26: a client of an added program may flag a question as strict, and is let go where it cannot be read so") {
+  tally_job job{small};
+  REQUIRE(job.is_ready());
+  tally_client lenient{job.file("front.sock")};
+  lenient.ask(1, 1, 1000, 3);
+  answers_rightly(lenient, 1, 1);
+  tally_client strict{job.file("front.sock")};
+  strict.ask(2, 2, 1000, 0, protocols::strict_payload);
+  answers_rightly(strict, 2, 1);
+  strict.ask(3, 3, 1000, 3, protocols::strict_payload);
+  CHECK_FALSE(strict.hear());
+  ends_with_nothing_left(job);
 }
 
 TEST_CASE(

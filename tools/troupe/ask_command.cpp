@@ -1,6 +1,7 @@
 #include <memory>
 
 #include "runtime/base/clock.hpp"
+#include "tools/troupe/checked_spec.hpp"
 #include "tools/troupe/commands.hpp"
 #include "tools/troupe/conversation.hpp"
 #include "tools/troupe/job.hpp"
@@ -29,6 +30,8 @@ int ask(const ask_command_options& options) {
   const auto known = plan_of(*job);
   if (!known)
     return complain_of(known.error());
+  if (const auto serves = check_serves(known->spec, "job " + job->name, "ask"); !serves)
+    return complain_of(serves.error());
   if (const auto fine = check_pictures(*pages, known->spec.limits.picture_bytes_max); !fine)
     return complain_of(fine.error());
 
@@ -61,7 +64,8 @@ void add_ask(CLI::App& troupe, action& chosen) {
   troupe ask --job reader --pages pages.json --json
 
 The text goes to stdout as it comes, what took how long to stderr.
-Exit codes: 0 answered, 1 a question failed, 2 usage, 3 a picture's file cannot be read, 4 no such job, 5 refused.)");
+Exit codes: 0 answered, 1 a question failed, 2 usage, 3 a picture's file cannot be read,
+or the job is of another program, 4 no such job, 5 refused.)");
   command->callback([options, &chosen] { chosen = [options] { return ask(*options); }; });
 }
 

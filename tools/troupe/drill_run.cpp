@@ -11,6 +11,7 @@
 #include "runtime/base/clock.hpp"
 #include "runtime/cluster/control_listener.hpp"
 #include "runtime/cluster/spec_file.hpp"
+#include "tools/troupe/checked_spec.hpp"
 #include "tools/troupe/drill_cluster.hpp"
 #include "tools/troupe/drill_folder.hpp"
 #include "tools/troupe/drill_scene.hpp"
@@ -337,6 +338,9 @@ result<launch_plan> plan_launch(const cluster::drill& what) {
   const auto spec = cluster::read_spec(what.spec);
   if (!spec)
     return tl::unexpected{spec.error()};
+  if (!what.pages.empty())
+    if (const auto serves = check_serves(spec->spec, what.spec.string(), "a drill that asks"); !serves)
+      return tl::unexpected{serves.error()};
   auto plan = make_plan(spec->spec);
   if (!plan)
     return tl::unexpected{plan.error()};

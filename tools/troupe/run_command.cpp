@@ -10,7 +10,6 @@
 #include <thread>
 
 #include "protocols/limits.hpp"
-#include "protocols/serve/serve_program.hpp"
 #include "runtime/base/clock.hpp"
 #include "tools/troupe/commands.hpp"
 #include "tools/troupe/conversation.hpp"
@@ -136,9 +135,8 @@ int run(run_options options) {
   const auto spec = check_spec(options.spec);
   if (!spec)
     return complain_of(spec.error());
-  if (const auto& program = spec->loaded.spec.program; program != protocols::serve_program().name)
-    return complain(base::exit_code::config, options.spec + ": run asks clusters of program serve; this spec's is " +
-                                                 program + ", use: troupe up");
+  if (const auto serves = check_serves(spec->loaded.spec, options.spec, "run"); !serves)
+    return complain_of(serves.error());
   if (spec->loaded.spec.model_path.empty())
     return complain(base::exit_code::config,
                     options.spec + ": has only stubs, which answer nothing; run needs a front, or use: troupe up");

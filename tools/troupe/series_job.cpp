@@ -8,6 +8,7 @@
 
 #include "runtime/base/clock.hpp"
 #include "runtime/cluster/spec_file.hpp"
+#include "tools/troupe/checked_spec.hpp"
 
 namespace troupe::tools {
 
@@ -26,6 +27,8 @@ result<series_setup> read_series_setup(const std::filesystem::path& spec, const 
   auto loaded = cluster::read_spec(spec);
   if (!loaded)
     return tl::unexpected{loaded.error()};
+  if (const auto serves = check_serves(loaded->spec, spec.string(), "a series of drills"); !serves)
+    return tl::unexpected{serves.error()};
   auto plan = make_plan(loaded->spec);
   if (!plan)
     return tl::unexpected{plan.error()};
