@@ -43,6 +43,15 @@ TEST_CASE("A missing or wrong argument is said in one line") {
   check_usage_error({"logs", "--rank", "first"}, "rank");
 }
 
+TEST_CASE("An empty text is never taken for an option that was left out") {
+  check_usage_error({"ps", "--run-dir", ""}, "--run-dir: an empty text");
+  check_usage_error({"down", "--job", ""}, "--job: an empty text");
+  check_usage_error({"up", "", "--run-dir", "x"}, "SPEC: an empty text");
+  check_usage_error({"trace", ""}, "RUN_DIR: an empty text");
+  check_usage_error({"run", "x.json", "--image", "a.png", "", "--prompt", "a"}, "--image: an empty text");
+  check_usage_error({"inject", "a", ""}, "RULE: an empty text");
+}
+
 TEST_CASE("Help stands on stdout, with examples and exit codes, and no internal command") {
   const auto all = run_troupe({"--help"});
   CHECK(all.exit_code == 0);

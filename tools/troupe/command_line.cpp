@@ -85,6 +85,13 @@ std::string plain_formatter::make_option_opts(const CLI::Option* option) const {
   return text;
 }
 
+void refuse_empty_texts(const CLI::App& troupe) {
+  for (const auto* const option : deepest(troupe).app->get_options())
+    for (const auto& written : option->results())
+      if (written.empty())
+        throw CLI::ValidationError{option->get_name(), "an empty text"};
+}
+
 namespace {
 
 /// Through the command's own output: the library's stream does not say that it is full.

@@ -45,6 +45,7 @@ Exit codes:
 
   try {
     troupe.parse(argc, argv);
+    troupe::tools::refuse_empty_texts(troupe);
   } catch (const CLI::ParseError& problem) {
     return troupe::tools::report(troupe, problem);
   }
