@@ -169,6 +169,16 @@ public:
     stuck_ = true;
   }
 
+  /// Ends it as far as it has come.
+  void stop() {
+    ::kill(pid_, SIGKILL);
+    int status = 0;
+    rusage used{};
+    ::wait4(pid_, &status, 0, &used);
+    pid_ = 0;
+    notes_->seconds = seconds_of(used.ru_utime) + seconds_of(used.ru_stime);
+  }
+
   /// Once `end` is readable.
   void reap() {
     int status = 0;
@@ -242,7 +252,9 @@ failing_checks look_at_product(std::uint64_t seed, std::uint64_t schedules) {
 void hunt(std::vector<trial>& trials, const hunt_options& how, const std::function<void(const trial&)>& tell) {
   std::vector<std::unique_ptr<worker>> busy;
   auto next = trials.begin();
-  while (next != trials.end() || !busy.empty()) {
+  const auto began = clock::now();
+  const auto is_over = [&] { return how.lasts && clock::now() - began >= *how.lasts; };
+  while ((next != trials.end() || !busy.empty()) && !is_over()) {
     for (; next != trials.end() && busy.size() < how.workers; ++next)
       if (!next->found && next->tried < how.schedules_max)
         busy.push_back(set_to_work(*next, how));
@@ -274,6 +286,12 @@ void hunt(std::vector<trial>& trials, const hunt_options& how, const std::functi
       one.reset();
     }
     std::erase(busy, nullptr);
+  }
+  for (const auto& one : busy) {
+    one->stop();
+    if (!one->checks())
+      take(one->of(), one->said());
+    tell(one->of());
   }
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -20,6 +21,7 @@ using failing_checks = std::map<std::string, double>;
 struct hunt_options {
   std::uint64_t schedules_max = 20'000; ///< of one trial
   unsigned workers = 1;
+  std::optional<std::chrono::seconds> lasts = {}; ///< then every trial stands as far as it has come
   failing_checks of_product;
 };
 
@@ -39,7 +41,8 @@ struct trial {
 /// looked for.
 failing_checks look_at_product(std::uint64_t seed, std::uint64_t schedules);
 
-/// Goes on with each trial until it finds its bug or has tried `schedules_max`, in processes beside each other.
+/// Goes on with each trial until it finds its bug, has tried `schedules_max` or the time is over, in processes beside
+/// each other.
 /// A broken invariant, a crash, or a schedule that does not end, ends the process and counts as found.
 /// `tell`: after each trial.
 void hunt(std::vector<trial>& trials, const hunt_options& how, const std::function<void(const trial&)>& tell);

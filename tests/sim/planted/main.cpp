@@ -2,7 +2,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <fstream>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -23,6 +25,7 @@ struct wanted {
   unsigned bases = 3;
   hunt_options how;
   std::uint64_t of_product = 2'000;
+  std::optional<unsigned> seconds;
   std::string json;
   bool lists = false;
   bool escaping = false;
@@ -39,11 +42,13 @@ void say(std::string_view text) {
 }
 
 void parse(CLI::App& app, wanted& what) {
-  app.add_option("bugs", what.bugs, "names of bugs; none: all");
+  app.add_option("bugs,--only", what.bugs, "names of bugs; none: all");
   app.add_option("--from", what.from, "first seed");
   app.add_option("--bases", what.bases, "trials of each bug, each from seeds of its own")->check(CLI::Range(1, 100));
   app.add_option("--schedules", what.how.schedules_max, "at most so many in a trial");
-  app.add_option("--workers", what.how.workers, "processes beside each other")->check(CLI::Range(1, 256));
+  app.add_option("--jobs,--workers", what.how.workers, "processes beside each other")->check(CLI::Range(1, 256));
+  app.add_option("--seconds", what.seconds, "ends then; what was tried counts, and --json goes on with it")
+      ->check(CLI::PositiveNumber);
   app.add_option("--product", what.of_product,
                  "schedules without a bug, which say how often each check fails by itself");
   app.add_option("--json", what.json, "results; those of an earlier run are gone on with");
@@ -104,6 +109,8 @@ bool is_wanted(const wanted& what, const planted_row& row) {
 /// 0: each bug that is not known to escape was found.
 int look_for(wanted& what, const std::vector<planted_row>& rows) {
   what.how.of_product = look_at_product(what.from + 100 * bases_apart, what.of_product);
+  if (what.seconds)
+    what.how.lasts = std::chrono::seconds{*what.seconds};
   for (const auto& [check, rate] : what.how.of_product)
     base::standard_error().offer(fmt::format("without a bug, {} of 1000 schedules fail: {}\n", rate * 1000, check));
   auto known = trials_before(what.json, rows);
