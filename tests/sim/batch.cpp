@@ -14,8 +14,10 @@
 #include <memory>
 #include <new>
 #include <string_view>
+#include <utility>
 
 #include "protocols/invariant.hpp"
+#include "tests/sim/weather.hpp"
 
 namespace troupe::sim {
 
@@ -198,27 +200,50 @@ batch_totals run_batch(const batch_options& options, const std::function<void(co
   return all;
 }
 
+namespace {
+
+/// The check that a schedule breaks; empty: none.
+std::string check_that_fails(const schedule_options& one) {
+  const auto all = run_batch({.each = one, .schedules = 1, .lasts = {}, .workers = 1}, [](const batch_totals&) {});
+  return all.failures.empty() ? std::string{} : all.failures.front().check;
+}
+
+/// The first of `candidates` with which it fails still.
+template <class Values, class Set>
+void lower(schedule_options& failing, const std::string& check, const Values& candidates, Set set) {
+  for (const auto value : candidates) {
+    auto smaller = failing;
+    if (!set(smaller, value))
+      continue;
+    if (check_that_fails(smaller) == check) {
+      failing = smaller;
+      return;
+    }
+  }
+}
+
+} // namespace
+
 schedule_options shrink(schedule_options failing) {
-  const auto fails = [](const schedule_options& smaller) {
-    return run_batch({.each = smaller, .schedules = 1, .lasts = {}, .workers = 1}, [](const batch_totals&) {}).failed >
-           0;
-  };
-  for (const std::uint32_t questions : {1u, 2u, 3u, 5u, 8u, 13u}) {
-    auto smaller = failing;
-    smaller.questions_max = questions;
-    if (questions < failing.questions_max && fails(smaller)) {
-      failing = smaller;
-      break;
-    }
-  }
-  for (const std::uint32_t ranks : {3u, 4u, 5u, 6u, 8u, 10u}) {
-    auto smaller = failing;
-    smaller.ranks_max = ranks;
-    if (ranks < failing.ranks_max && !failing.spec && fails(smaller)) {
-      failing = smaller;
-      break;
-    }
-  }
+  const auto check = check_that_fails(failing);
+  if (check.empty())
+    return failing;
+  lower(failing, check, std::array{1u, 2u, 3u, 5u, 8u, 13u}, [](schedule_options& one, std::uint32_t questions) {
+    return questions < std::exchange(one.questions_max, questions);
+  });
+  if (!failing.spec)
+    lower(failing, check, std::array{3u, 4u, 5u, 6u, 8u, 10u},
+          [](schedule_options& one, std::uint32_t ranks) { return ranks < std::exchange(one.ranks_max, ranks); });
+  for (std::size_t i = 0; i < mischiefs().size(); ++i)
+    lower(failing, check, std::array{std::uint32_t{1} << i}, [](schedule_options& one, std::uint32_t bit) {
+      one.without |= bit;
+      return true;
+    });
+  lower(failing, check, std::array{0, 50, 100, 200, 400, 800, 1600, 3200, 6400},
+        [](schedule_options& one, int milliseconds) {
+          one.storm_max = std::chrono::milliseconds{milliseconds};
+          return true;
+        });
   return failing;
 }
 

@@ -44,8 +44,8 @@ struct batch_totals {
 batch_totals run_batch(const batch_options& options, const std::function<void(const batch_totals&)>& tell);
 inline constexpr std::size_t failures_max = 16;
 
-/// The smallest bounds on ranks and questions with which a failing schedule's seed fails still; each is tried in a
-/// process of its own.
+/// The same seed with fewer ranks and questions, less that goes wrong and for a shorter time, as long as the same check
+/// fails; each is tried in a process of its own.
 schedule_options shrink(schedule_options failing);
 
 } // namespace troupe::sim

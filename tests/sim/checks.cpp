@@ -84,11 +84,35 @@ bool names(std::string_view text, rank_id rank) {
 
 void checks::on_blamed(const first_cause& cause) {
   all_.past.note([&] { return "first cause: " + cause.text; }, 35, cause.rank.value);
-  const auto named = [&](rank_id hurt) { return names(cause.text, hurt); };
+  if (const auto cells = all_.plan().cells_on(cause.rank); cells.size() == 1)
+    blamed_[cells.front()].push_back(all_.time.now());
+  // Who fails may do so for what has befallen another. Who is accused by another has not failed by itself.
+  const bool is_accused = cause.text.find("cannot be used") != cause.text.npos;
+  const auto named = [&](rank_id hurt) { return !is_accused && names(cause.text, hurt); };
   // Where everything may be late, it may be anybody's.
   if (!late_ever_ && !hurt_.contains(cause.rank) && std::ranges::none_of(hurt_, named))
     all_.past.violate("first cause", "the supervisor names " + all_.plan().rank(cause.rank).label +
                                          ", to whom nothing has happened: " + cause.text);
+}
+
+void checks::on_restarted(rank_id rank) {
+  const auto cells = all_.plan().cells_on(rank);
+  if (cells.size() != 1)
+    return;
+  const auto since = all_.time.now() - std::chrono::seconds{all_.spec().restart.window_s};
+  const auto& times = blamed_[cells.front()];
+  if (std::ranges::count_if(times, [&](time_point each) { return each > since; }) > all_.spec().restart.intensity)
+    all_.past.violate("restarts are counted", all_.plan().rank(rank).label + " is started again once too often");
+}
+
+void checks::on_lost(const lost& news) {
+  if (late_ever_ || news.next == generation{})
+    return;
+  all_.time.after(all_.sky.hop * 10 + 1ms, [this, news] {
+    for (const auto rank : news.ranks)
+      if (const auto* const process = all_.at(rank); process->running && process->born < news.next)
+        all_.past.violate("who is lost ends", process->label + " is lost and runs on");
+  });
 }
 
 } // namespace troupe::sim

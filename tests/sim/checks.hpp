@@ -46,6 +46,10 @@ public:
   /// The supervisor names whose failure a loss was. Breach: nothing has befallen that rank, nor one that its words
   /// name.
   void on_blamed(const protocols::first_cause& cause);
+  /// Ranks are started again. Breach: their cell has failed more often than the spec allows.
+  void on_restarted(protocols::rank_id rank);
+  /// Ranks are lost. Breach: one of them runs on.
+  void on_lost(const protocols::lost& news);
   /// Something was done to the rank that may end it, or make others end.
   void on_hurt(protocols::rank_id rank);
 
@@ -53,6 +57,7 @@ private:
   world& all_;
   const bool late_ever_; ///< of the weather: any frame or hop may be late
   std::set<protocols::rank_id> hurt_;
+  std::map<protocols::cell_id, std::vector<protocols::time_point>> blamed_; ///< cells whose ranks are of no other
   std::map<std::pair<protocols::rank_id, protocols::room_id>, std::pair<int, int>> writes_;
   std::map<std::tuple<protocols::rank_id, protocols::generation, protocols::slot_index>, protocols::room_id> pixels_;
 };

@@ -14,6 +14,8 @@ using namespace protocols;
 namespace {
 
 constexpr std::uint64_t file_bytes = 1000; ///< of a picture as it is sent, in two pieces
+/// So many tokens that wait for a client count as more than the front keeps for one that does not read.
+constexpr std::size_t unread_max = 3;
 
 } // namespace
 
@@ -32,7 +34,16 @@ sim_question clients::draw_question() {
     for (; tokens > 0; --tokens)
       made.prompt.push_back(static_cast<token_id>(dice.between(10, 800)));
   };
+  if (all_.floods) {
+    text(dice.between(1, 12));
+    made.max_tokens = static_cast<std::uint32_t>(dice.between(1, 4));
+    return made;
+  }
+  const bool long_ones = bounds.kv_tokens_max > 3000 && dice.below(2) == 0; // prompts of several pieces
+  const bool across = long_ones && dice.below(2) == 0;                      // a piece ends within a picture
   text(dice.between(1, 24));
+  if (across)
+    text(limits::prefill_chunk_tokens - made.prompt.size() - 1 - dice.below(12));
   if (dice.below(2) == 0)
     for (auto pictures = dice.below(pictures_max + 1); pictures > 0; --pictures) {
       const sim_picture one{dice.below(3) == 0 ? 77 : dice.next(), static_cast<std::uint32_t>(dice.between(1, 3)),
@@ -42,8 +53,8 @@ sim_question clients::draw_question() {
       made.pictures.push_back(one);
       text(dice.below(6));
     }
-  if (bounds.kv_tokens_max > 3000 && dice.below(2) == 0)
-    text(2048 + dice.below(600)); // several pieces
+  if (long_ones)
+    text(limits::prefill_chunk_tokens + dice.below(600));
   made.max_tokens = static_cast<std::uint32_t>(dice.between(1, dice.below(3) == 0 ? 40 : 8));
   return made;
 }
@@ -63,12 +74,18 @@ void clients::front_gone() {
       end(one);
 }
 
+void clients::front_drained() {
+  for (const auto& one : questions_)
+    if (one.accepted && !one.told)
+      all_.past.violate("a drain serves", name_of(one) + " was accepted and has not ended when the front has drained");
+}
+
 void clients::draw_questions(std::size_t questions) {
   questions_.reserve(questions + 64);
   auto when = all_.time.now();
   client_id client{next_client_++};
   std::uint64_t tag = 1;
-  const bool flood = all_.dice.chance(all_.sky.flood);
+  const bool flood = all_.dice.chance(all_.sky.flood) || all_.floods;
   for (std::size_t i = 0; i < questions; ++i) {
     if (all_.dice.below(3) == 0) {
       client = client_id{next_client_++};
@@ -83,6 +100,11 @@ void clients::draw_questions(std::size_t questions) {
     one.client = client;
     one.tag = tag++;
     one.half = !one.what.pictures.empty() && all_.dice.chance(all_.sky.half);
+    if (all_.dice.chance(all_.sky.slow))
+      one.slow = all_.dice.below(static_cast<std::uint64_t>(all_.sky.slow_upload.count())) * 1ns;
+    // What comes hardly in time may fail by its deadline, and nobody is to blame.
+    one.half = one.half || one.slow > all_.ms(all_.spec().timeouts.request_ms) * 3 / 4;
+    one.deaf = all_.dice.chance(all_.sky.deaf);
     by_tag_[{one.client, one.tag}] = number;
     all_.time.at(when, [this, number] { ask(number); });
     if (all_.dice.chance(all_.sky.cancel))
@@ -168,12 +190,10 @@ void clients::upload(std::size_t number, std::uint32_t picture) {
     all_.at(all_.plan().front())->serves->front->on_piece(client, tag, picture, file_bytes / 2);
   };
   to_front(one.client, piece);
-  if (one.half)
-    return;
-  if (all_.dice.below(16) != 0)
-    return to_front(one.client, piece);
-  const auto slow = std::chrono::milliseconds{all_.dice.below(all_.spec().timeouts.request_ms / 2)};
-  all_.time.after(slow, [this, client = one.client, piece] { to_front(client, piece); });
+  if (one.slow > duration{})
+    return all_.time.after(one.slow, [this, client = one.client, piece] { to_front(client, piece); });
+  if (!one.half)
+    to_front(one.client, piece);
 }
 
 void clients::withdraw(std::size_t number) {
@@ -221,8 +241,10 @@ std::string clients::name_of(const asked_question& one) const {
 }
 
 void clients::accepted(client_id client, std::uint64_t tag) {
-  if (const auto* const one = find(client, tag); one == nullptr || one->told)
-    all_.past.violate("one end", "a question is accepted that has ended or was never asked");
+  auto* const one = find(client, tag);
+  if (one == nullptr || one->told)
+    return all_.past.violate("one end", "a question is accepted that has ended or was never asked");
+  one->accepted = true;
 }
 
 void clients::token(client_id client, std::uint64_t tag, std::uint32_t index, token_id id) {
@@ -237,6 +259,8 @@ void clients::token(client_id client, std::uint64_t tag, std::uint32_t index, to
     all_.past.violate("no gap", name_of(one) + " gets token " + std::to_string(index) + " after " +
                                     std::to_string(one.got.size()));
   one.got.push_back(id);
+  if (one.deaf && one.got.size() == unread_max)
+    leave(client); // the front lets it go
   if (one.got.size() > one.alone.tokens.size() || one.alone.tokens[index] != id)
     all_.past.violate("right answer",
                       name_of(one) + " gets " + std::to_string(id) + " as token " + std::to_string(index) + ", alone " +
@@ -268,7 +292,8 @@ void clients::finished(client_id client, std::uint64_t tag, finish_reason reason
                                           (one.alone.not_finite ? " and then fails" : ""));
   if (reason == finish_reason::cancelled && !one.withdrawn && !one.gone)
     all_.past.violate("right cause", name_of(one) + " ends as cancelled, and nobody has cancelled it");
-  const bool own_fault = cause && cause->code == fault::not_finite && one.alone.not_finite;
+  const bool own_fault = cause && ((cause->code == fault::not_finite && one.alone.not_finite) ||
+                                   (cause->code == fault::shutting_down && all_.told_to_stop));
   if (reason == finish_reason::failed && !own_fault) {
     one.failed = true;
     one.why = cause ? to_string(*cause) : "no cause";
@@ -285,7 +310,9 @@ void clients::refused(client_id client, std::uint64_t tag, const failure& why) {
   if (one.told)
     all_.past.violate("one end", name_of(one) + " is refused after its end");
   one.told = one.was_refused = true;
-  one.failed = one.failed || (why.code == fault::timeout && !one.half);
+  const bool read_soon = all_.began_with.reading * 60 < all_.ms(all_.spec().timeouts.request_ms);
+  const bool in_storm = one.since < all_.healed_at;
+  one.failed = one.failed || (why.code == fault::timeout && !one.half && (read_soon || !in_storm));
   one.why = to_string(why);
   check_in_time(one);
   end(one);

@@ -24,6 +24,8 @@ public:
   void begin();
   /// Connections to the front have ended.
   void front_gone();
+  /// The front says that nothing is left to do. Breach: a question that it has accepted has not ended.
+  void front_drained();
   /// One question of somebody who waits for the answer.
   void ask_one();
   /// Questions that need all the memory of a cell, several at once: what a cell has lost for ever shows.
@@ -54,11 +56,14 @@ private:
     std::vector<protocols::token_id> got;
     bool gone = false; ///< the client has left
     bool withdrawn = false;
-    bool front_knows = false; ///< of its withdrawal, or that its client has left
-    bool half = false;        ///< its pictures never come whole
-    bool told = false;        ///< by the front that it has ended
-    bool ended = false;       ///< for its client
-    bool failed = false;      ///< by the front, with a cause
+    bool front_knows = false;   ///< of its withdrawal, or that its client has left
+    bool half = false;          ///< its pictures never come whole
+    bool deaf = false;          ///< nobody reads its answer
+    protocols::duration slow{}; ///< from the first half of each picture to the second
+    bool accepted = false;
+    bool told = false;   ///< by the front that it has ended
+    bool ended = false;  ///< for its client
+    bool failed = false; ///< by the front, with a cause
     bool was_refused = false;
     std::string why;
   };

@@ -82,6 +82,8 @@ void draw_pools(draw& dice, cluster_spec& spec, std::uint32_t ranks_max) {
 void draw_limits(draw& dice, cluster_spec& spec) {
   auto& bounds = spec.limits;
   bounds.in_flight_max = static_cast<std::uint32_t>(dice.between(1, 12));
+  if (dice.below(128) == 0)
+    bounds.in_flight_max = 64; // more questions than are read at a time
   bounds.kv_tokens_max =
       limits::kv_block_tokens * static_cast<std::uint32_t>(dice.between(8, dice.below(2) == 0 ? 24 : 96));
   if (dice.below(24) == 0)

@@ -25,6 +25,7 @@ void front_desk::tick() {
   rank_.hand(thread::front, [this] {
     perform(sessions_.on_tick(rank_.now()));
     perform(machine_.on_tick(rank_.now()));
+    rank_.all.service.on_look();
     audit();
   });
   rank_.hand(thread::ingest, [this] {
@@ -56,6 +57,8 @@ void front_desk::on_ask(client_id client, const ask& question) {
   if (!taken)
     return rank_.all.users->refused(client, question.tag, taken.error());
   questions_[*taken] = {.client = client, .tag = question.tag, .number = std::stoul(question.prompt), .since = now};
+  if (question.picture_bytes.empty())
+    rank_.all.service.on_whole(client, *taken);
   perform(session_machine::effects{});
 }
 
@@ -85,7 +88,7 @@ void front_desk::perform(session_machine::effects what) {
     else if (const auto* const given_up = std::get_if<session_machine::cancel_request>(&effect))
       perform(machine_.on_cancel(given_up->request, rank_.now()));
     else if (const auto* const ended = std::get_if<session_machine::forget>(&effect))
-      questions_.erase(ended->request);
+      forget(ended->request);
     else if (const auto* const no = std::get_if<session_machine::tell_refused>(&effect))
       rank_.all.users->refused(no->client, no->tag, no->why);
     else if (const auto* const end = std::get_if<session_machine::tell_cancelled>(&effect))
@@ -95,7 +98,13 @@ void front_desk::perform(session_machine::effects what) {
 
 // ---- ingest -------------------------------------------------------------------------------------------------------
 
+void front_desk::forget(request_id request) {
+  rank_.all.service.on_unread(request);
+  questions_.erase(request);
+}
+
 void front_desk::begin_ingest(request_id request) {
+  rank_.all.service.on_ingest(questions_.at(request).client, request);
   rank_.hand(thread::ingest, [this, request, asked = questions_.at(request).since] {
     ingest_machine::effects out;
     const auto ticket = ingest_.on_question(
@@ -108,9 +117,11 @@ void front_desk::begin_ingest(request_id request) {
 void front_desk::perform(const ingest_machine::effects& what) {
   for (const auto& effect : what) {
     if (const auto* const begun = std::get_if<ingest_machine::begin_reading>(&effect)) {
-      rank_.wake(rank_.all.delay(rank_.all.sky.compute), [this, reader = begun->reader, which = begun->which] {
-        rank_.hand(thread::ingest, [this, reader, which] { read(reader, which); });
-      });
+      if (!reading_.try_emplace(begun->reader, begun->which).second)
+        return rank_.all.past.violate("own reader", "a reader is given a question before it is done with the last");
+      let_read(begun->reader, rank_.all.delay(rank_.all.sky.reading));
+    } else if (const auto* const stopped = std::get_if<ingest_machine::stop_reading>(&effect)) {
+      let_read(stopped->reader, rank_.all.delay(rank_.all.sky.compute)); // it looks now and then
     } else if (const auto* const given_up = std::get_if<ingest_machine::give_up>(&effect)) {
       const auto request = tickets_.extract(given_up->which).mapped();
       rank_.hand(thread::front, [this, request, cause = given_up->cause] { ingested(request, cause); });
@@ -118,13 +129,28 @@ void front_desk::perform(const ingest_machine::effects& what) {
   }
 }
 
+/// So long, or less when it is told to stop.
+void front_desk::let_read(std::uint32_t reader, duration time) {
+  rank_.wake(time, [this, reader, which = reading_.at(reader)] {
+    rank_.hand(thread::ingest, [this, reader, which] {
+      const auto now_read = reading_.find(reader);
+      if (now_read != reading_.end() && now_read->second == which)
+        read(reader, which);
+    });
+  });
+}
+
 void front_desk::read(std::uint32_t reader, ingest_machine::ticket of) {
   ingest_machine::effects out;
+  reading_.erase(reader);
   if (const auto which = ingest_.on_read(reader, rank_.now(), out)) {
     if (*which != of)
       return rank_.all.past.violate("own reader", "a reader is given a question before it is done with the last");
     const auto request = tickets_.extract(*which).mapped();
-    rank_.hand(thread::front, [this, request] { ingested(request, std::nullopt); });
+    std::optional<failure> problem;
+    if (rank_.all.dice.chance(rank_.all.sky.no_memory))
+      problem = {fault::no_memory, "a question that is read"};
+    rank_.hand(thread::front, [this, request, problem] { ingested(request, problem); });
   }
   perform(out);
 }
@@ -162,6 +188,7 @@ void front_desk::admit(request_id request) {
     return perform(sessions_.on_ended(request));
   }
   rank_.all.users->accepted(one.client, one.tag);
+  rank_.all.service.on_admitted(request, question);
   perform(*std::move(taken));
 }
 
@@ -184,15 +211,15 @@ void front_desk::perform(front_machine::effects what) {
   for (auto& effect : what) {
     if (auto* const message = std::get_if<send_message>(&effect)) {
       if (const auto* const work = std::get_if<submit>(&message->body))
-        if (const auto known = machine_.request_of(work->request);
-            known && ++attempts_[*known] > limits::request_attempts_max)
-          rank_.all.past.violate("attempts", "a request is tried again and again");
+        if (const auto known = machine_.request_of(work->request))
+          rank_.all.service.on_attempt(*known, *work, message->to);
       rank_.serves->deliver(serve_role::front, std::move(*message));
     } else if (const auto* const pixels = std::get_if<front_machine::write_pixels>(&effect))
       write_pixels(*pixels, refused);
     else if (const auto* const token = std::get_if<front_machine::emit_token>(&effect)) {
       const auto& one = questions_.at(token->request);
       if (token->index == 0) {
+        rank_.all.service.on_first_token(token->request);
         sessions_.on_pictures_used(token->request);
         perform(session_machine::effects{});
       }
@@ -243,6 +270,7 @@ void front_desk::finish(const front_machine::end_request& end) {
   const auto found = questions_.find(end.request);
   if (found == questions_.end())
     return rank_.all.past.violate("one end", "a request ends that has ended or was never asked");
+  rank_.all.service.on_ended(end.request);
   rank_.all.users->finished(found->second.client, found->second.tag, end.reason, end.cause);
   perform(sessions_.on_ended(end.request));
 }

@@ -33,6 +33,7 @@ public:
   void lose(const protocols::lost& news);
   void recover(const protocols::recovered& news);
   void drain();
+  bool serves(protocols::request_id attempt) const { return machine_.request_of(attempt).has_value(); }
   /// Calls `add` with how many of what it holds.
   void count_held(const std::function<void(std::size_t, const char*)>& add) const;
 
@@ -48,8 +49,10 @@ private:
 
   void perform(protocols::session_machine::effects what);
   void perform(protocols::front_machine::effects what);
+  void forget(protocols::request_id request);
   void begin_ingest(protocols::request_id request);
   void perform(const protocols::ingest_machine::effects& what);
+  void let_read(std::uint32_t reader, protocols::duration time);
   void read(std::uint32_t reader, protocols::ingest_machine::ticket of);
   void admit(protocols::request_id request);
   void ingested(protocols::request_id request, const std::optional<protocols::failure>& problem);
@@ -65,7 +68,7 @@ private:
   protocols::ingest_machine ingest_;
   std::map<protocols::request_id, held_question> questions_;
   std::map<protocols::ingest_machine::ticket, protocols::request_id> tickets_;
-  std::map<protocols::request_id, std::uint32_t> attempts_;
+  std::map<std::uint32_t, protocols::ingest_machine::ticket> reading_; ///< by reader
 };
 
 } // namespace troupe::sim

@@ -154,7 +154,7 @@ void send(process& from, rank_id to, cache_epoch decided_in, const serve_message
                   });
     return;
   }
-  end.last = std::max(all.time.now() + all.delay(all.sky.frame), end.last + duration{1});
+  end.last = std::max(all.time.now() + all.held_up(from.self, to) + all.delay(all.sky.frame), end.last + duration{1});
   auto* const peer = all.at(to);
   if (peer == nullptr || peer->born != end.ends.peer_born)
     return;

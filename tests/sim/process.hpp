@@ -86,6 +86,7 @@ public:
   const protocols::cache_epoch epoch; ///< of the job when the process was started
   const std::string label;
   bool running = true;
+  bool hangs = false; ///< a step does not come back
   std::shared_ptr<rank_memory> memory;
   std::map<std::pair<protocols::rank_id, bool>, edge_end> edges; ///< true: the lane for tokens
   std::map<protocols::rank_id, attached_peer> peers;

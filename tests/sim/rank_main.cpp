@@ -1,6 +1,7 @@
 #include "tests/sim/rank_main.hpp"
 
 #include <algorithm>
+#include <array>
 
 #include "protocols/cluster/program.hpp"
 #include "tests/sim/front_desk.hpp"
@@ -52,7 +53,7 @@ void rank_main::start() {
   const auto peers = peers_of(rank_);
   for (const auto peer : peers)
     seen_.push_back({.rank = peer, .linked = false, .born = {}, .heard = 0});
-  watchdog_.emplace(rank_.all.spec().timeouts, 0, peers);
+  watchdog_.emplace(rank_.all.spec().timeouts, 1, peers);
   if (!life_.on_reached(life_state::joined))
     return;
   send(joined{.at = {.rank = rank_.self,
@@ -288,11 +289,14 @@ void rank_main::connect(const lane_name& which) {
   auto& all = rank_.all;
   const auto born = edges_.listed(which.peer);
   auto* const peer = all.at(which.peer);
-  const auto answer = [this, work = works_](std::function<void()> what) {
-    rank_.reach(rank_.all.time.now() + rank_.all.delay(rank_.all.sky.frame), [this, work, what = std::move(what)] {
+  const auto answer = [this, work = works_, of = which.peer](std::function<void()> what) {
+    const auto back = rank_.all.held_up(of, rank_.self) + rank_.all.delay(rank_.all.sky.frame);
+    const auto when = rank_.all.time.now() + back;
+    rank_.reach(when, [this, work, what = std::move(what)] {
       if (work == works_ && work_)
         what();
     });
+    return when;
   };
   const auto refuse = [this, answer, which](failure why) {
     answer([this, which, why] { fail_edges(which.peer, why); });
@@ -306,12 +310,14 @@ void rank_main::connect(const lane_name& which) {
              });
   const hello said{
       .shown = {}, .nonce = {}, .channel = which.channel, .group = which.group, .build = {}, .capabilities = {}};
-  peer->reach(all.time.now() + all.delay(all.sky.frame), [this, which, peer, said, refuse, answer] {
+  const auto there = all.held_up(rank_.self, which.peer) + all.delay(all.sky.frame);
+  peer->reach(all.time.now() + there, [this, which, peer, said, refuse, answer] {
     if (!rank_.running)
       return;
     if (auto taken = peer->main->welcome(rank_, said); !taken)
       return refuse(taken.error());
-    answer([this, which, peer] {
+    // What the peer sends over the lane comes behind its answer.
+    peer->main->lanes_[{rank_.self, which.channel, which.group}].last = answer([this, which, peer] {
       lanes_[which] = made_end(*peer, rank_.epoch, which.channel);
       const auto theirs = peer->edges.find({rank_.self, which.channel == channel_kind::tokens});
       const bool broken =
@@ -383,8 +389,10 @@ void rank_main::attach_to(rank_id id) {
   if (peer == nullptr || !peer->running || peer->born != born)
     return rank_.reach(all.time.now() + all.delay(all.sky.frame),
                        [next, id] { next(protocols::fail(fault::peer_gone, "its memory is gone"), id); });
-  peer->reach(all.time.now() + all.delay(all.sky.frame), [this, peer, next, id] {
-    rank_.reach(rank_.all.time.now() + rank_.all.delay(rank_.all.sky.frame), [this, peer, next, id] {
+  const auto there = all.held_up(rank_.self, id) + all.delay(all.sky.frame);
+  peer->reach(all.time.now() + there, [this, peer, next, id] {
+    const auto back = rank_.all.held_up(id, rank_.self) + rank_.all.delay(rank_.all.sky.frame);
+    rank_.reach(rank_.all.time.now() + back, [this, peer, next, id] {
       attach(rank_, *peer);
       if (!peer->running && rank_.peers.at(id).born == peer->born)
         let_go(rank_, id, {fault::peer_gone, "it has ended"});
@@ -444,10 +452,12 @@ void rank_main::look() {
     if (end == rank_.edges.end())
       continue;
     peer.born = end->second.ends.peer_born;
-    if (const auto* const other = rank_.all.at(peer.rank); other != nullptr && other->born == peer.born)
+    const bool passes = rank_.all.held_up(peer.rank, rank_.self) == duration{};
+    if (const auto* const other = rank_.all.at(peer.rank); passes && other != nullptr && other->born == peer.born)
       peer.heard = other->main->beats_;
   }
-  const auto found = watchdog_->on_sample({.threads = {}, .peers = seen_, .wire_turns = beats_}, rank_.now());
+  const std::array steps{watchdog_machine::thread_view{.computes = rank_.hangs, .waits = false, .progress = 0}};
+  const auto found = watchdog_->on_sample({.threads = steps, .peers = seen_, .wire_turns = beats_}, rank_.now());
   if (!found)
     return;
   if (found->what == watchdog_machine::trouble::peer_silent) {

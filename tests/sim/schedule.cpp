@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <set>
+
 #include "protocols/invariant.hpp"
 #include "protocols/serve/roles.hpp"
 #include "tests/sim/clients.hpp"
@@ -25,6 +28,8 @@ struct drawn_run {
   std::size_t questions = 0;
   duration stormy{}; ///< until everything heals
   bool torn = false; ///< one rank states another model: no cluster comes of it
+  bool floods = false;
+  std::optional<duration> stopped_after = {}; ///< told to stop while questions come
 };
 
 drawn_run draw_run(const schedule_options& options) {
@@ -41,9 +46,20 @@ drawn_run draw_run(const schedule_options& options) {
   run.sky = draw_weather(of_sky);
   if (options.calm)
     run.sky = healed(run.sky);
+  for (std::size_t i = 0; i < mischiefs().size(); ++i)
+    if ((options.without >> i & 1) != 0)
+      run.sky.*mischiefs()[i].chance = 0;
   run.torn = !options.calm && dice.below(128) == 0;
   run.questions = static_cast<std::size_t>(dice.between(1, options.questions_max));
   run.stormy = run.sky.compute * 8 * run.questions + std::chrono::milliseconds{dice.between(0, 4000)};
+  run.floods = !options.calm && !options.spec && options.questions_max >= 24 &&
+               run.cluster.spec.limits.in_flight_max > limits::ingests_max / 2;
+  if (run.floods)
+    run.questions = static_cast<std::size_t>(dice.between(80, 140));
+  if (options.storm_max)
+    run.stormy = std::min<duration>(run.stormy, *options.storm_max);
+  if (!options.calm && dice.below(16) == 0)
+    run.stopped_after = dice.below(static_cast<std::uint64_t>(run.stormy.count())) * 1ns;
   return run;
 }
 
@@ -58,10 +74,46 @@ void run_until(world& all, time_point end, std::uint64_t& events) {
     all.time.pass_to(end);
 }
 
+/// Some cells are cut off from the others: nothing comes to them, nothing from them, or neither.
+void draw_partition(world& all) {
+  std::set<rank_id> cut_off;
+  for (const auto& cell : all.plan().cells)
+    if (all.dice.below(2) == 0)
+      cut_off.insert(cell.ranks.begin(), cell.ranks.end());
+  const auto until =
+      all.time.now() +
+      duration{static_cast<std::int64_t>(all.dice.below(static_cast<std::uint64_t>(all.sky.partition_for.count())))};
+  const auto ways = all.dice.below(3);
+  for (const auto& one : all.plan().ranks)
+    for (const auto& other : all.plan().ranks) {
+      if (!cut_off.contains(one.id) || cut_off.contains(other.id))
+        continue;
+      if (ways != 0)
+        all.walls[{one.id, other.id}] = until;
+      if (ways != 1)
+        all.walls[{other.id, one.id}] = until;
+      all.judge.on_hurt(one.id);
+      all.judge.on_hurt(other.id);
+    }
+  all.past.note(
+      [&] {
+        static constexpr const char* directions[] = {"nothing reaches", "nothing comes from",
+                                                     "nothing passes to and from"};
+        std::string words = directions[ways];
+        for (const auto rank : cut_off)
+          words += " " + all.plan().rank(rank).label;
+        return words + fmt::format(" for {} ms", (until - all.time.now()) / 1ms);
+      },
+      25, cut_off.size());
+}
+
 /// Pauses, kills and broken lanes, drawn for every rank in each look.
 void watch_weather(world& all) {
   if (all.boss->ended())
     return;
+  // Ranks of one host share memory, and no network lies between them.
+  if (all.spec().lanes.bulk == bulk_lane::fabric && all.dice.chance(all.sky.partition))
+    draw_partition(all);
   for (const auto& rank : all.ranks) {
     if (!rank || !rank->running)
       continue;
@@ -185,21 +237,31 @@ schedule_result run_schedule(const schedule_options& options) {
   all.users->plan(run.questions);
   if (run.torn)
     all.torn = rank_id{static_cast<std::uint32_t>(all.dice.below(all.plan().ranks.size()))};
+  all.floods = run.floods;
   all.begin();
+  if (run.stopped_after)
+    all.time.after(*run.stopped_after, [&all] {
+      if (all.boss->ended())
+        return;
+      all.told_to_stop = all.boss->was_ready();
+      all.boss->stop("somebody wants it down");
+    });
   watch_weather(all);
   run_until(all, all.time.now() + run.stormy, events);
   const bool calm = !run.sky.hinders();
-  all.sky = healed(all.sky);
-  for (const auto& rank : all.ranks)
-    if (rank)
-      rank->resume();
+  const auto held_up = std::ranges::max_element(all.walls, {}, [](const auto& wall) { return wall.second; });
+  const auto latest = held_up == all.walls.end() ? all.time.now() : std::max(all.time.now(), held_up->second);
+  all.heal();
   all.past.say("from here on nothing goes wrong");
-  if (run.sky.late > 0) // what is late already
-    run_until(all, all.time.now() + run.sky.late_by * 9, events);
+  run_until(all, latest + (run.sky.late > 0 ? run.sky.late_by * 9 : duration{}), events); // what is late already
   check_liveness(all, events);
   if (run.torn && all.plan().ranks.size() > 1 && all.boss->was_ready())
     all.past.violate("parity", "ranks that state different models serve together");
-  if (calm && !run.torn && (all.users->failed() > 0 || all.boss->recoveries() > 0 || !all.boss->was_ready()))
+  if (calm && all.told_to_stop && all.boss->ended() && all.boss->ended()->how != life_machine::outcome::drained)
+    all.past.violate("a drain serves", "the drain of a calm cluster ends otherwise: " + all.boss->ended()->cause);
+  const bool left_early = run.stopped_after && !all.told_to_stop;
+  if (calm && !run.torn && !run.floods && !left_early &&
+      (all.users->failed() > 0 || all.boss->recoveries() > 0 || !all.boss->was_ready()))
     all.past.violate("calm, all are answered", "something fails though nothing went wrong");
   return {.hash = mix(all.past.hash(), events),
           .steps = all.past.steps(),
@@ -217,14 +279,19 @@ std::string describe_schedule(const schedule_options& options) {
   std::string words = fmt::format("{} questions; ", run.questions);
   for (const auto& pool : run.cluster.spec.pools)
     words += fmt::format("{} {} of {}x{}, ", pool.cells, pool.name, pool.tensor_parallel, pool.pipeline_parallel);
-  const auto& sky = run.sky;
-  words += fmt::format("late {} by {} ms, pause {} for {} ms, crash {}, cut {}, lost frames {}, failed writes {}, "
-                       "cancel {}, leave {}, half {}, flood {}; bulk {}, in flight {}, rows {}, pixels {}, kv {}",
-                       sky.late, sky.late_by.count() / 1'000'000, sky.pause, sky.pause_for.count() / 1'000'000,
-                       sky.crash, sky.cut, sky.lost_frame, sky.failed_write, sky.cancel, sky.leave, sky.half, sky.flood,
-                       run.cluster.spec.lanes.bulk == bulk_lane::fabric ? "fabric" : "shared memory",
-                       run.cluster.spec.limits.in_flight_max, run.cluster.spec.limits.row_slots,
-                       run.cluster.spec.limits.pixel_slots, run.cluster.spec.limits.kv_tokens_max);
+  const auto& limits = run.cluster.spec.limits;
+  words +=
+      fmt::format("bulk over {}; in flight {}, rows {}, pixels {}, kv {}; all heals after {} ms",
+                  run.cluster.spec.lanes.bulk == bulk_lane::fabric ? "a network" : "shared memory",
+                  limits.in_flight_max, limits.row_slots, limits.pixel_slots, limits.kv_tokens_max, run.stormy / 1ms);
+  if (run.stopped_after)
+    words += fmt::format("; told to stop after {} ms", *run.stopped_after / 1ms);
+  std::string chances;
+  for (const auto& each : mischiefs())
+    if (const auto chance = run.sky.*each.chance; chance > 0)
+      chances += fmt::format("{}{} {}", chances.empty() ? "" : ", ", each.name, chance);
+  if (!chances.empty())
+    words += "; of 65536: " + chances;
   return words;
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -15,7 +16,9 @@ struct schedule_options {
   std::uint64_t seed = 0;
   std::uint32_t ranks_max = 12;
   std::uint32_t questions_max = 24;
-  bool calm = false; ///< nothing goes wrong
+  bool calm = false;         ///< nothing goes wrong
+  std::uint32_t without = 0; ///< what does not go wrong: a bit for each row of `mischiefs`
+  std::optional<std::chrono::milliseconds> storm_max = {}; ///< all heals then
   bool tells = false;
   std::optional<protocols::cluster_spec> spec = {}; ///< none: drawn
 };

@@ -328,7 +328,10 @@ void serve_node::write(const prefill_member_machine::write_blocks& what) {
 void serve_node::perform(encode_machine::effects what) {
   carry_out(
       what, [this](send_message& message) { deliver(serve_role::encode, std::move(message)); },
-      [this](const encode_machine::run_tower& tower) { executors.at(serve_role::encode)->order(tower); },
+      [this](const encode_machine::run_tower& tower) {
+        rank.all.service.on_work(rank, tower.request, "a picture");
+        executors.at(serve_role::encode)->order(tower);
+      },
       [this](const encode_machine::write_rows& rows) { write(rows); });
 }
 
@@ -383,6 +386,15 @@ void serve_node::stepped(role_kind role, step_machine::effects what) {
     rank.hand(thread_of(role), [this, role, effect = std::move(effect)] { hear_step(role, effect); });
 }
 
+/// Once in a while that of a prompt that nobody has asked for.
+std::uint64_t serve_node::digest_of(const step_machine::first_token& of) {
+  if (!rank.all.dice.chance(rank.all.sky.wrong))
+    return of.digest;
+  rank.all.service.on_wrong_prompt(of.request);
+  rank.all.past.note([&] { return rank.label + " has prefilled another prompt"; }, 26, of.request.value);
+  return of.digest ^ 1;
+}
+
 void serve_node::hear_step(role_kind role, const step_machine::effect& effect) {
   const auto now = rank.now();
   const bool prefills = role == serve_role::prefill;
@@ -392,8 +404,8 @@ void serve_node::hear_step(role_kind role, const step_machine::effect& effect) {
     else
       perform(decode_->leader->on_vote(voted->request, voted->minimum, now));
   } else if (const auto* const first = std::get_if<step_machine::first_token>(&effect))
-    perform(
-        prefill_->leader->on_prefilled(first->request, first->id, first->position_delta, first->digest, first->ended));
+    perform(prefill_->leader->on_prefilled(first->request, first->id, first->position_delta, digest_of(*first),
+                                           first->ended));
   else if (const auto* const left = std::get_if<step_machine::left_batch>(&effect))
     perform(decode_->leader->on_left(left->request, now));
   else if (const auto* const given_up = std::get_if<step_machine::given_up>(&effect)) {
@@ -405,6 +417,8 @@ void serve_node::hear_step(role_kind role, const step_machine::effect& effect) {
 }
 
 void serve_node::hand_tokens(std::span<const token_event> step) {
+  for (const auto& event : step)
+    rank.all.service.on_token(event.request);
   tokens batch{{step.begin(), step.end()}};
   if (rank.all.plan().front() == rank.self)
     return take(rank.self, cache_epoch{}, std::move(batch), serve_role::decode);

@@ -78,6 +78,7 @@ private:
   void make_prefill(const protocols::cell_plan& cell);
   void make_decode(const protocols::cell_plan& cell);
   void tick(protocols::role_kind role);
+  std::uint64_t digest_of(const protocols::step_machine::first_token& of);
   void hear_step(protocols::role_kind role, const protocols::step_machine::effect& effect);
   template <class Message>
   void hear(protocols::role_kind at, protocols::rank_id from, Message& body);

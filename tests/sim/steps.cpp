@@ -90,6 +90,7 @@ void executor::look() {
   if (leads()) {
     obey_orders();
     if (const auto* const next = machine_.next(rank.now())) {
+      check_wanted(*next);
       announce(*next);
     }
   } else if (!plans_.empty()) {
@@ -100,6 +101,19 @@ void executor::look() {
 }
 
 // ---- steps --------------------------------------------------------------------------------------------------------
+
+void executor::check_wanted(const mesh_plan& plan) {
+  if (plan.kind == plan_kind::prefill)
+    rank.all.service.on_work(rank, plan.prefill.request, "a piece of the prompt");
+  if (plan.kind != plan_kind::decode)
+    return;
+  for (const auto request : plan.decode.leaves)
+    steps_for_.erase(request);
+  for (const auto& who : plan.decode.joins)
+    steps_for_.insert(who.request);
+  for (const auto request : steps_for_)
+    rank.all.service.on_work(rank, request, "a step");
+}
 
 /// What the others hear is what the bytes say, so the leader too goes by them.
 void executor::announce(const mesh_plan& plan) {
@@ -118,6 +132,14 @@ void executor::hear_plan(const std::vector<std::byte>& bytes) {
   mesh_plan plan;
   if (const auto read = decode_payload(bytes, plan); !read)
     return fail(read.error());
+  auto& all = rank.all;
+  const bool chooses = plan.kind == plan_kind::decode && cell.pipeline_parallel == 1 &&
+                       plan.decode.ids.size() > plan.decode.joins.size();
+  if (chooses && all.dice.chance(all.sky.wrong)) { // as if it had chosen otherwise in the step before
+    all.judge.on_hurt(rank.self);
+    all.past.note([&] { return rank.label + " has chosen another token than its leader"; }, 24, rank.self.value);
+    plan.decode.ids.front() ^= 1;
+  }
   plans_.push_back(std::move(plan));
   look();
 }
@@ -153,7 +175,8 @@ void executor::enter(const mesh_plan& plan) {
       for (std::size_t i = 0; i < found->second.entered.size(); ++i)
         if (!found->second.entered[i] || company_->members[i]->rank.stopped())
           missing += " rank " + std::to_string(cell.ranks[i].value) + " ";
-      fail({fault::timeout, "waits for" + missing});
+      if (!missing.empty()) // otherwise all compute, which has no such deadline
+        fail({fault::timeout, "waits for" + missing});
     });
     return;
   }
@@ -165,8 +188,39 @@ void executor::enter(const mesh_plan& plan) {
                std::to_string(plan.call.value) + " (" + kinds[static_cast<int>(plan.kind)] + ")";
       },
       5, cell.id.value, plan.call.value, static_cast<int>(plan.kind));
+  if (all.dice.chance(all.sky.no_memory))
+    return suffer(*company_->members[all.dice.below(company_->members.size())], {fault::no_memory, "in a step"});
+  if (all.dice.chance(all.sky.hang))
+    return hang(plan.call, *company_->members[all.dice.below(company_->members.size())]);
   const auto compute = plan.kind == plan_kind::vote ? all.sky.frame : all.sky.compute;
-  all.time.after(all.delay(compute), [this, id = plan.call] { finish(id); });
+  const auto more = all.dice.chance(all.sky.slow_step) ? all.dice.around(all.sky.slow_by) : duration{};
+  all.time.after(all.delay(compute) + more, [this, id = plan.call] { finish(id); });
+}
+
+/// The rank fails in the step, and the others wait for it.
+void executor::suffer(executor& who, failure what) {
+  rank.all.judge.on_hurt(who.rank.self);
+  rank.all.past.note([&] { return who.rank.label + " fails in a step: " + to_string(what); }, 22, who.rank.self.value);
+  who.fail(what);
+}
+
+/// Its watchdog sees it in time, and the others have a deadline for what they wait for. When all heals, it comes back.
+void executor::hang(call_id id, executor& who) {
+  auto& all = rank.all;
+  all.judge.on_hurt(who.rank.self);
+  who.rank.hangs = true;
+  all.past.note([&] { return who.rank.label + " does not come back from a step"; }, 23, who.rank.self.value);
+  for (auto* const member : company_->members)
+    if (member != &who)
+      member->rank.wake(all.ms(all.spec().timeouts.collective_ms), [member, &who, id] {
+        const auto found = member->company_->calls.find(id);
+        if (found != member->company_->calls.end() && !found->second.over && who.rank.hangs)
+          member->fail({fault::timeout, "waits for rank " + std::to_string(who.rank.self.value)});
+      });
+  all.at_healing.push_back([this, id, &who] {
+    who.rank.hangs = false;
+    finish(id);
+  });
 }
 
 /// All ranks of the cell must be there to its end.

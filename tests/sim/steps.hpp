@@ -3,6 +3,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "protocols/serve/step_machine.hpp"
@@ -62,8 +63,11 @@ private:
   bool leads() const noexcept { return place == 0; }
   bool runs_ = false;
   void announce(const protocols::mesh_plan& plan);
+  void check_wanted(const protocols::mesh_plan& plan);
   void hear_plan(const std::vector<std::byte>& bytes);
   void fail(const protocols::failure& cause);
+  void suffer(executor& who, protocols::failure what);
+  void hang(protocols::call_id id, executor& who);
   void begin(const protocols::mesh_plan& plan);
   void enter(const protocols::mesh_plan& plan);
   void finish(protocols::call_id call);
@@ -80,6 +84,7 @@ private:
   protocols::step_outcome outcome_;
   std::map<protocols::room_id, protocols::admission> board_;
   std::vector<std::optional<sequence>> batch_;
+  std::set<protocols::request_id> steps_for_;                                          ///< as the plans say; leader
   std::deque<std::vector<std::pair<std::uint32_t, protocols::token_id>>> uncollected_; ///< steps of the running batch
 };
 

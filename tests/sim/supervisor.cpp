@@ -51,6 +51,10 @@ void supervisor::spawn(rank_id rank, generation born) {
   pulses_[rank.value] = judge_of(all_.spec().timeouts);
   running_[rank.value] = true;
   auto& made = all_.make_process(rank, born, life_.epoch());
+  if (all_.dice.chance(all_.sky.stillborn)) {
+    all_.judge.on_hurt(rank);
+    return all_.past.note([&] { return made.label + " is started and does nothing"; }, 21, rank.value);
+  }
   made.reach(all_.time.now() + all_.delay(all_.sky.compute), [&made] { made.main->start(); });
 }
 
@@ -147,7 +151,10 @@ void supervisor::perform(const life_machine::effects& what) {
     } else if (const auto* const some = std::get_if<life_machine::to_ranks>(&effect)) {
       for (const auto rank : some->to)
         std::visit([&](const auto& message) { send(rank, message); }, some->message);
-      recoveries_ += std::holds_alternative<lost>(some->message) ? 1 : 0;
+      if (const auto* const news = std::get_if<lost>(&some->message)) {
+        ++recoveries_;
+        all_.judge.on_lost(*news);
+      }
     } else if (const auto* const line = std::get_if<life_machine::report>(&effect))
       all_.past.say("supervisor: " + line->line);
     else if (const auto* const shown = std::get_if<life_machine::news>(&effect))
@@ -163,8 +170,10 @@ void supervisor::perform(const life_machine::effects& what) {
             process->exit({.how = rank_end::kind::signalled, .number = 9, .words = "Killed"});
           });
     } else if (const auto* const again = std::get_if<life_machine::restart_ranks>(&effect)) {
-      for (const auto rank : again->ranks)
+      for (const auto rank : again->ranks) {
+        all_.judge.on_restarted(rank);
         spawn(rank, again->born);
+      }
     } else if (const auto* const end = std::get_if<life_machine::cluster_ended>(&effect)) {
       ended_ = *end;
       all_.past.note([&] { return "the cluster has ended" + (end->cause.empty() ? std::string{} : ": " + end->cause); },

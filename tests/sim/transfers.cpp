@@ -13,6 +13,9 @@ using namespace protocols;
 namespace {
 
 constexpr std::size_t pieces_a_copy = 4;
+/// From its posting until nothing of an operation arrives any more, however it ended: shorter than the rest of memory
+/// by what a clock that runs 10 % fast takes off it (`limits::slot_quarantine`).
+constexpr auto network_gives_up = limits::slot_quarantine * 17 / 20;
 
 /// A write that was taken, until its end is told.
 struct going {
@@ -55,6 +58,8 @@ void tell_end(const going_pointer& write, result<void> outcome) {
       3, from->self.value, write->what.room.value, outcome.has_value());
   if (outcome)
     all.judge.on_delivered(from->self, write->what.room);
+  else
+    all.service.on_failed_write(*from, write->what.room);
   from->serves->written(write->what.kind, write->what.room, write->what.part, std::move(outcome));
 }
 
@@ -92,22 +97,34 @@ void publish(const going_pointer& write) {
   });
 }
 
+/// Of some pieces, to where they belong.
+duration way_of(const process& from) {
+  auto& all = from.all;
+  return all.dice.chance(all.sky.crawl) ? all.dice.around(all.sky.crawl_by) : all.delay(all.sky.copy);
+}
+
 // ---- shared memory: the writer's own thread copies ----------------------------------------------------------------
 
-void copy_on(const going_pointer& write) {
-  if (write->ended)
-    return;
-  if (auto on = may_go_on(*write); !on)
-    return tell_end(write, std::move(on));
-  const auto last = std::min(write->what.pieces.size(), write->next + pieces_a_copy);
-  judge_right(*write);
+void copy_on(const going_pointer& write);
+
+/// A copy that was begun cannot be called back: a writer that is stopped in it goes on with it afterwards.
+void copied(const going_pointer& write, std::size_t last) {
   land(*write, write->next, last);
   write->next = last;
-  auto* const from = write->from;
   if (write->next < write->what.pieces.size())
-    return from->reach(from->all.time.now() + from->all.delay(from->all.sky.copy), [write] { copy_on(write); });
+    return copy_on(write);
   publish(write);
   tell_end(write, {});
+}
+
+void copy_on(const going_pointer& write) {
+  if (auto on = may_go_on(*write); !on)
+    return tell_end(write, std::move(on));
+  judge_right(*write);
+  auto* const from = write->from;
+  from->reach(
+      from->all.time.now() + way_of(*from),
+      [write, last = std::min(write->what.pieces.size(), write->next + pieces_a_copy)] { copied(write, last); });
 }
 
 // ---- a network: operations that were posted cannot be called back -------------------------------------------------
@@ -132,13 +149,12 @@ void completed(const going_pointer& write, bool failed) {
   }
 }
 
-void tell_completion(const going_pointer& write, bool failed) {
-  auto& all = write->from->all;
-  write->from->reach(all.time.now() + all.delay(failed ? all.sky.copy : all.sky.hop),
-                     [write, failed] { completed(write, failed); });
+void tell_completion(const going_pointer& write, bool failed, duration after) {
+  write->from->reach(write->from->all.time.now() + after, [write, failed] { completed(write, failed); });
 }
 
-/// Bytes land when they land: also after the writer has been told of a failure, and after its end.
+/// Bytes land when they land: also after the writer has been told of a failure, and after its end. The error may come
+/// before them or long after.
 void post_one(const going_pointer& write, bool last) {
   auto& all = write->from->all;
   const auto first = write->next;
@@ -147,26 +163,29 @@ void post_one(const going_pointer& write, bool last) {
   judge_right(*write);
   const bool fails = all.dice.chance(all.sky.failed_write);
   const bool lands = !fails || all.dice.below(2) == 0;
-  const auto limit = limits::slot_quarantine - all.ms(all.spec().timeouts.transfer_ms) / 2;
-  const auto way = fails ? all.delay(all.sky.copy) * 40 : all.delay(all.sky.copy);
-  const auto lands_at = all.time.now() + std::min<duration>(way, limit);
-  if (lands) {
+  const bool error_first = fails && all.dice.below(2) == 0;
+  const auto held_up = all.held_up(write->from->self, write->what.to);
+  const auto way = held_up + (error_first ? way_of(*write->from) * 40 : way_of(*write->from));
+  if (lands && (fails || way <= network_gives_up)) {
     auto* const peer = all.at(write->what.to);
     const auto arrive = [write, first, end = write->next, last, fails] {
       land(*write, first, end);
       if (last)
         publish(write);
       if (!fails) // a completion says that the bytes are there
-        tell_completion(write, false);
+        tell_completion(write, false, write->from->all.delay(write->from->all.sky.hop));
     };
-    // By the card itself, or by the target's own sockets, which stand still with it.
+    const auto when = all.time.now() + std::min<duration>(way, network_gives_up);
+    // By the card itself, or by the target's own sockets: they stand still with it, and are read when it goes on.
     if (peer == nullptr || peer->born != write->target_born || all.dice.below(2) == 0)
-      all.time.at(lands_at, arrive);
+      all.time.at(when, arrive);
     else
-      peer->reach(lands_at, arrive);
+      peer->reach(when, [peer, arrive] {
+        peer->reach(peer->all.time.now() + peer->all.dice.around(peer->all.sky.hop), arrive);
+      });
   }
   if (fails)
-    tell_completion(write, true);
+    tell_completion(write, true, all.delay(error_first ? all.sky.copy : all.sky.compute * 4));
 }
 
 void post_next(const going_pointer& write) {
@@ -200,6 +219,8 @@ result<void> post(process& from, sim_write what) {
   if (auto held = check_lease(what.lease, write->target_born, from.now()); !held)
     return held;
   auto& all = from.all;
+  if (all.dice.chance(all.sky.no_memory))
+    return fail(fault::no_memory, "a write that is begun");
   all.past.note(
       [&] {
         return from.label + " writes room " + std::to_string(what.room.value) + " to " + all.plan().rank(what.to).label;
@@ -213,8 +234,7 @@ result<void> post(process& from, sim_write what) {
   from.hand(thread::engine, [write, network] {
     if (network)
       return post_next(write);
-    auto* const by = write->from;
-    by->reach(by->all.time.now() + by->all.delay(by->all.sky.copy), [write] { copy_on(write); });
+    copy_on(write);
   });
   if (network) // a deadline that passes while nothing completes
     from.wake(write->what.deadline - from.now() + 10ms, [write] {

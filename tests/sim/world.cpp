@@ -12,8 +12,9 @@ namespace troupe::sim {
 using namespace protocols;
 
 world::world(std::uint64_t seed, sim_cluster of, const weather& how, bool tells)
-    : cluster(std::move(of)), sky(how), stormy(how.hinders()), dice(mix(seed, 0x3041D)), past(time, tells),
-      judge(*this, how.late > 0), ranks(cluster.plan.ranks.size()), users(std::make_unique<clients>(*this)) {}
+    : cluster(std::move(of)), sky(how), began_with(how), stormy(how.hinders()), dice(mix(seed, 0x3041D)),
+      past(time, tells), judge(*this, how.late > 0), service(*this), ranks(cluster.plan.ranks.size()),
+      users(std::make_unique<clients>(*this)) {}
 
 world::~world() = default;
 
@@ -22,6 +23,22 @@ duration world::delay(duration mean) {
   if (dice.chance(sky.late))
     of += dice.around(sky.late_by);
   return of;
+}
+
+duration world::held_up(rank_id from, rank_id to) const {
+  const auto found = walls.find({from, to});
+  return found == walls.end() || found->second <= time.now() ? duration{} : found->second - time.now();
+}
+
+void world::heal() {
+  sky = healed(sky);
+  healed_at = time.now();
+  walls.clear();
+  for (const auto& rank : ranks)
+    if (rank)
+      rank->resume();
+  for (const auto& what : std::exchange(at_healing, {}))
+    what();
 }
 
 void world::begin() {
@@ -79,6 +96,7 @@ void world::on_exit(process& rank, rank_end end) {
 }
 
 void world::on_drained(process& front) {
+  users->front_drained();
   front.main->on_drained();
 }
 

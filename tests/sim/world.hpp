@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -12,6 +13,7 @@
 #include "tests/sim/drawn_cluster.hpp"
 #include "tests/sim/history.hpp"
 #include "tests/sim/process.hpp"
+#include "tests/sim/service_checks.hpp"
 #include "tests/sim/time_line.hpp"
 #include "tests/sim/weather.hpp"
 
@@ -34,6 +36,9 @@ public:
   /// The newest process of the rank, which may have ended (`running`); null: none was started.
   process* at(protocols::rank_id rank) const { return ranks[rank.value].get(); }
   protocols::duration delay(protocols::duration mean);
+  /// Until the way from one rank to another is free.
+  protocols::duration held_up(protocols::rank_id from, protocols::rank_id to) const;
+  void heal();
 
   void begin();
   /// A new process of the rank; the one before has ended.
@@ -46,17 +51,25 @@ public:
 
   sim_cluster cluster;
   weather sky;
+  const weather began_with;
   const bool stormy; ///< of the weather that it began with
   draw dice;
   time_line time;
   history past;
   checks judge;
+  service_checks service;
   std::vector<std::shared_ptr<process>> ranks;
   std::vector<std::shared_ptr<process>> all_processes; ///< also those that have ended
   std::map<std::pair<protocols::cell_id, protocols::generation>, std::shared_ptr<cell_company>> companies;
   std::unique_ptr<clients> users;
   std::unique_ptr<supervisor> boss;
   std::optional<protocols::rank_id> torn; ///< a rank that states another model than the rest
+  protocols::time_point healed_at = protocols::time_point::max();
+  bool floods = false;       ///< many small questions at once
+  bool told_to_stop = false; ///< while questions came, when it was ready
+  /// Until when nothing passes from one rank to another.
+  std::map<std::pair<protocols::rank_id, protocols::rank_id>, protocols::time_point> walls;
+  std::vector<std::function<void()>> at_healing;
 
 private:
   bool was_ready_ = false;
