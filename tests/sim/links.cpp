@@ -148,6 +148,8 @@ void send(process& from, rank_id to, cache_epoch decided_in, const serve_message
         peer != nullptr && peer->born == end.ends.peer_born) // the next heartbeat shows it
       peer->reach(all.time.now() + all.ms(all.spec().timeouts.heartbeat_ms),
                   [peer, of = from.self, born = from.born, for_tokens] {
+                    if (auto* const made = peer->main->untaken(of, for_tokens, born))
+                      made->open = false; // told once it is taken
                     const auto lane = peer->edges.find({of, for_tokens});
                     if (lane != peer->edges.end() && lane->second.ends.peer_born == born)
                       cut_lane(*peer, of, for_tokens, {fault::wrong_sequence, "a frame of this edge was lost"});

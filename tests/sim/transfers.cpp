@@ -12,7 +12,11 @@ using namespace protocols;
 
 namespace {
 
-constexpr std::size_t pieces_a_copy = 4;
+/// Of a write, in one copy or operation: a long one takes more at a time, so that it too ends within its deadline where
+/// nothing is late.
+std::size_t pieces_a_copy(const std::vector<fabric::write_piece>& all) {
+  return std::max<std::size_t>(4, all.size() / 32);
+}
 /// From its posting until nothing of an operation arrives any more, however it ended: shorter than the rest of memory
 /// by what a clock that runs 10 % fast takes off it (`limits::slot_quarantine`).
 constexpr auto network_gives_up = limits::slot_quarantine * 17 / 20;
@@ -122,9 +126,10 @@ void copy_on(const going_pointer& write) {
     return tell_end(write, std::move(on));
   judge_right(*write);
   auto* const from = write->from;
-  from->reach(
-      from->all.time.now() + way_of(*from),
-      [write, last = std::min(write->what.pieces.size(), write->next + pieces_a_copy)] { copied(write, last); });
+  from->reach(from->all.time.now() + way_of(*from),
+              [write, last = std::min(write->what.pieces.size(), write->next + pieces_a_copy(write->what.pieces))] {
+                copied(write, last);
+              });
 }
 
 // ---- a network: operations that were posted cannot be called back -------------------------------------------------
@@ -158,7 +163,7 @@ void tell_completion(const going_pointer& write, bool failed, duration after) {
 void post_one(const going_pointer& write, bool last) {
   auto& all = write->from->all;
   const auto first = write->next;
-  write->next = std::min(write->what.pieces.size(), first + pieces_a_copy);
+  write->next = std::min(write->what.pieces.size(), first + pieces_a_copy(write->what.pieces));
   write->course.on_posted(last);
   judge_right(*write);
   const bool fails = all.dice.chance(all.sky.failed_write);
@@ -190,7 +195,7 @@ void post_one(const going_pointer& write, bool last) {
 
 void post_next(const going_pointer& write) {
   while (!write->ended && write->course.goes_on()) {
-    const bool last = write->next + pieces_a_copy >= write->what.pieces.size();
+    const bool last = write->next + pieces_a_copy(write->what.pieces) >= write->what.pieces.size();
     if (!write->course.may_post(last))
       return;
     if (auto on = may_go_on(*write); !on) {
