@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "tests/sim/rank_main.hpp"
+#include "tests/sim/supervisor.hpp"
 #include "tests/sim/world.hpp"
 
 namespace troupe::sim {
@@ -64,7 +66,27 @@ void checks::on_unheard(process& at, rank_id from, std::string_view type) {
 }
 
 void checks::on_hurt(rank_id rank) {
-  hurt_.insert(rank);
+  const auto* const process = all_.at(rank);
+  hurt_[rank] = process == nullptr ? generation{1} : process->born;
+}
+
+void checks::on_killed(rank_id rank) {
+  on_hurt(rank);
+  killed_.insert(rank);
+}
+
+void checks::on_no_lane(const process& from, rank_id to) {
+  const auto* const peer = all_.at(to);
+  if (peer == nullptr || !peer->running || all_.boss->current() != life_machine::state::ready)
+    return;
+  if (from.main->at() == life_state::ready && peer->main->at() == life_state::ready)
+    all_.past.violate("edges before work", from.label + " has no lane to " + peer->label + ", and both serve");
+}
+
+void checks::on_admits(const process& by, generation newcomers, generation heard_of) {
+  if (heard_of < newcomers)
+    all_.past.violate("who stays is told",
+                      by.label + " is to admit newcomers and has not heard of the loss before them");
 }
 
 namespace {
@@ -88,9 +110,15 @@ void checks::on_blamed(const first_cause& cause) {
     blamed_[cells.front()].push_back(all_.time.now());
   // Who fails may do so for what has befallen another. Who is accused by another has not failed by itself.
   const bool is_accused = cause.text.find("cannot be used") != cause.text.npos;
-  const auto named = [&](rank_id hurt) { return !is_accused && names(cause.text, hurt); };
+  const auto named = [&](const auto& hurt) { return !is_accused && names(cause.text, hurt.first); };
+  const auto* const blamed = all_.at(cause.rank);
+  const auto own = hurt_.find(cause.rank);
+  const bool is_hurt = own != hurt_.end() && (blamed == nullptr || own->second == blamed->born || !is_accused);
+  if (!late_ever_ && hurt_.size() == 1 && killed_.size() == 1 && !killed_.contains(cause.rank))
+    all_.past.violate("first cause", "only " + all_.plan().rank(*killed_.begin()).label +
+                                         " was killed, and the supervisor names " + all_.plan().rank(cause.rank).label);
   // Where everything may be late, it may be anybody's.
-  if (!late_ever_ && !hurt_.contains(cause.rank) && std::ranges::none_of(hurt_, named))
+  if (!late_ever_ && !is_hurt && std::ranges::none_of(hurt_, named))
     all_.past.violate("first cause", "the supervisor names " + all_.plan().rank(cause.rank).label +
                                          ", to whom nothing has happened: " + cause.text);
 }

@@ -37,6 +37,10 @@ public:
   /// Breach: it says that all was sent.
   void on_sent_word(const process& from, protocols::room_id room);
   bool was_hurt(protocols::rank_id rank) const { return hurt_.contains(rank); }
+  /// There is no lane for a message. Breach: both ranks serve, and nobody is being started again.
+  void on_no_lane(const process& from, protocols::rank_id to);
+  /// A rank that stayed is to admit newcomers. Breach: it has not heard of the loss that they come after.
+  void on_admits(const process& by, protocols::generation newcomers, protocols::generation heard_of);
   /// A message that `validate_message` refuses: no machine of a rank says what its role may not say.
   void on_refused(process& at, protocols::rank_id from, const protocols::serve_message& body,
                   const protocols::failure& why);
@@ -52,11 +56,13 @@ public:
   void on_lost(const protocols::lost& news);
   /// Something was done to the rank that may end it, or make others end.
   void on_hurt(protocols::rank_id rank);
+  void on_killed(protocols::rank_id rank);
 
 private:
   world& all_;
-  const bool late_ever_; ///< of the weather: any frame or hop may be late
-  std::set<protocols::rank_id> hurt_;
+  const bool late_ever_;                                     ///< of the weather: any frame or hop may be late
+  std::map<protocols::rank_id, protocols::generation> hurt_; ///< the newest process to which something was done
+  std::set<protocols::rank_id> killed_;
   std::map<protocols::cell_id, std::vector<protocols::time_point>> blamed_; ///< cells whose ranks are of no other
   std::map<std::pair<protocols::rank_id, protocols::room_id>, std::pair<int, int>> writes_;
   std::map<std::tuple<protocols::rank_id, protocols::generation, protocols::slot_index>, protocols::room_id> pixels_;

@@ -92,7 +92,7 @@ void clients::draw_questions(std::size_t questions) {
       tag = 1;
     }
     if (!flood)
-      when += all_.delay(all_.sky.compute * 8);
+      when += all_.delay(all_.gap);
     const auto number = questions_.size();
     auto& one = questions_.emplace_back();
     one.what = draw_question();
@@ -106,6 +106,7 @@ void clients::draw_questions(std::size_t questions) {
     one.half = one.half || one.slow > all_.ms(all_.spec().timeouts.request_ms) * 3 / 4;
     one.deaf = all_.dice.chance(all_.sky.deaf);
     by_tag_[{one.client, one.tag}] = number;
+    work_ += all_.sky.compute * 3 * (one.what.max_tokens + 4 + 2 * one.what.pictures.size());
     all_.time.at(when, [this, number] { ask(number); });
     if (all_.dice.chance(all_.sky.cancel))
       all_.time.at(when + all_.delay(all_.sky.compute * 8), [this, number] { withdraw(number); });
@@ -292,9 +293,11 @@ void clients::finished(client_id client, std::uint64_t tag, finish_reason reason
                                           (one.alone.not_finite ? " and then fails" : ""));
   if (reason == finish_reason::cancelled && !one.withdrawn && !one.gone)
     all_.past.violate("right cause", name_of(one) + " ends as cancelled, and nobody has cancelled it");
+  const bool is_late =
+      cause && (cause->code == fault::timeout || cause->code == fault::stale_grant) && may_be_late(one);
   const bool own_fault = cause && ((cause->code == fault::not_finite && one.alone.not_finite) ||
                                    (cause->code == fault::shutting_down && all_.told_to_stop));
-  if (reason == finish_reason::failed && !own_fault) {
+  if (reason == finish_reason::failed && !own_fault && !is_late) {
     one.failed = true;
     one.why = cause ? to_string(*cause) : "no cause";
     if (!cause)
@@ -310,12 +313,15 @@ void clients::refused(client_id client, std::uint64_t tag, const failure& why) {
   if (one.told)
     all_.past.violate("one end", name_of(one) + " is refused after its end");
   one.told = one.was_refused = true;
-  const bool read_soon = all_.began_with.reading * 60 < all_.ms(all_.spec().timeouts.request_ms);
-  const bool in_storm = one.since < all_.healed_at;
-  one.failed = one.failed || (why.code == fault::timeout && !one.half && (read_soon || !in_storm));
+  one.failed = one.failed || (why.code == fault::timeout && !one.half && !may_be_late(one));
   one.why = to_string(why);
   check_in_time(one);
   end(one);
+}
+
+bool clients::may_be_late(const asked_question& one) const {
+  const auto allowed = all_.ms(all_.spec().timeouts.request_ms);
+  return one.since < all_.healed_at && (work_ > allowed || all_.began_with.reading * 60 > allowed);
 }
 
 /// By its deadline, and what a stopped or slow front needs to say so.

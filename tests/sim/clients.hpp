@@ -80,10 +80,13 @@ private:
   std::string name_of(const asked_question& one) const;
 
   void draw_questions(std::size_t questions);
+  /// It may fail by its deadline, and nobody is to blame: what is asked, or to be read, takes as long.
+  bool may_be_late(const asked_question& one) const;
 
   world& all_;
   std::size_t planned_ = 0;
-  bool nothing_late_ = true; ///< in the weather that the run began with
+  protocols::duration work_{}; ///< of all that was planned, one after the other
+  bool nothing_late_ = true;   ///< in the weather that the run began with
   std::vector<asked_question> questions_;
   std::map<protocols::client_id, protocols::time_point> last_; ///< arrival of the newest frame of each client
   std::map<std::pair<protocols::client_id, std::uint64_t>, std::size_t> by_tag_;

@@ -107,7 +107,7 @@ void draw_timeouts(draw& dice, cluster_spec& spec) {
   t.transfer_ms = ms(500, 8000);
   t.room_ms = t.transfer_ms + ms(100, 10'000);
   t.collective_ms = ms(500, 4000);
-  t.request_ms = std::max(t.room_ms, t.collective_ms) + ms(500, 20'000);
+  t.request_ms = std::max(t.room_ms, t.collective_ms) + (dice.below(3) == 0 ? ms(1000, 2500) : ms(1000, 20'000));
   t.start_ms = static_cast<std::uint32_t>(recovery_deadlines{t}.longest().count()) + ms(5000, 30'000);
   spec.lanes.bulk = dice.below(2) == 0 ? bulk_lane::shared_memory : bulk_lane::fabric;
   spec.restart.intensity = ms(1, 5);

@@ -229,6 +229,7 @@ void forward::step_batch() {
       told.emplace_back(place, step_machine::no_token);
       continue;
     }
+    leader_.rank.all.service.on_step_writes(leader_.rank, row->request, row->blocks[row->context / tokens_a_block]);
     const auto next = append(row->blocks, row->context, row->newest);
     told.emplace_back(place, next);
     for (auto* const member : company_.members) {

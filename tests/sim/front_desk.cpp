@@ -243,6 +243,7 @@ void front_desk::write_pixels(const front_machine::write_pixels& write,
     slot[patch] = pixel_word(picture.content, patch);
   const auto until = rank_.now() + rank_.all.ms(rank_.all.spec().timeouts.transfer_ms);
   const auto& cell = rank_.all.plan().cell(write.encode_cell);
+  rank_.all.service.on_pixels(cell, write.owner);
   for (std::uint32_t place = 0; place < cell.ranks.size(); ++place) {
     rank_.all.judge.on_pixels_lent(cell.ranks[place], write.owner, write.slot.slot, write.room);
     auto posted = post(rank_, {.kind = serve_transfer::pixels,
@@ -276,10 +277,13 @@ void front_desk::finish(const front_machine::end_request& end) {
 }
 
 void front_desk::lose(const lost& news) {
+  rank_.all.service.on_lost(news);
   perform(machine_.on_lost(news, rank_.now()));
+  rank_.all.service.after_loss();
 }
 
 void front_desk::recover(const recovered& news) {
+  rank_.all.service.on_recovered(news);
   perform(machine_.on_recovered(news, rank_.now()));
 }
 

@@ -118,9 +118,17 @@ void close_lanes_of(process& gone) {
                     });
 }
 
+void lane_ended(process& at, rank_id of, generation of_born, bool for_tokens) {
+  at.reach(at.all.time.now() + at.all.delay(at.all.sky.frame), [&at, of, of_born, for_tokens] {
+    close(at, of, of_born, for_tokens, {fault::peer_gone, "it has ended"});
+  });
+}
+
 void send(process& from, rank_id to, cache_epoch decided_in, const serve_message& body, bool for_tokens) {
   auto& all = from.all;
   const auto found = from.edges.find({to, for_tokens});
+  if (found == from.edges.end())
+    all.judge.on_no_lane(from, to);
   if (found == from.edges.end() || !found->second.open)
     return;
   auto& end = found->second;

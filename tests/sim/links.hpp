@@ -11,6 +11,8 @@ namespace troupe::sim {
 void take_waiting(process& at, protocols::rank_id peer, bool for_tokens, protocols::generation peer_born);
 /// The process at the other end of every lane of `gone` learns that it has ended.
 void close_lanes_of(process& gone);
+/// The process at the other end of that lane has ended, and this end learns of it.
+void lane_ended(process& at, protocols::rank_id of, protocols::generation of_born, bool for_tokens);
 /// Sends to another rank what was decided in that epoch. Where there is no lane (any more), or the lane began later,
 /// the message is dropped, as a link does.
 void send(process& from, protocols::rank_id to, protocols::cache_epoch decided_in, const protocols::serve_message& body,

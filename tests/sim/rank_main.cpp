@@ -188,6 +188,7 @@ void rank_main::reached(life_state here) {
 }
 
 void rank_main::lose(const lost& news) {
+  heard_of_ = std::max(heard_of_, news.next);
   if (const auto good = edges_.on_lost(news); !good)
     return leave_failed(good.error(), life_.where_of(good.error()));
   std::erase_if(lanes_, [&](const auto& each) { return edges_.is_dropped(each.first, news); });
@@ -202,6 +203,7 @@ void rank_main::lose(const lost& news) {
 
 void rank_main::obey_rejoin(const rejoin& order) {
   take_mail();
+  rank_.all.judge.on_admits(rank_, order.ranks.front().born, heard_of_);
   const auto begun = life_.on_rejoin(order);
   if (!begun)
     return leave_failed(begun.error(), life_.where_of(begun.error()));
@@ -312,10 +314,13 @@ void rank_main::connect(const lane_name& which) {
       .shown = {}, .nonce = {}, .channel = which.channel, .group = which.group, .build = {}, .capabilities = {}};
   const auto there = all.held_up(rank_.self, which.peer) + all.delay(all.sky.frame);
   peer->reach(all.time.now() + there, [this, which, peer, said, refuse, answer] {
-    if (!rank_.running)
+    // What a process has said before its end is read all the same, or its end comes first.
+    if (!rank_.running && rank_.all.dice.below(2) == 0)
       return;
     if (auto taken = peer->main->welcome(rank_, said); !taken)
       return refuse(taken.error());
+    if (!rank_.running)
+      return lane_ended(*peer, rank_.self, rank_.born, which.channel == channel_kind::tokens);
     // What the peer sends over the lane comes behind its answer.
     peer->main->lanes_[{rank_.self, which.channel, which.group}].last = answer([this, which, peer] {
       lanes_[which] = made_end(*peer, rank_.epoch, which.channel);
@@ -445,17 +450,25 @@ void rank_main::beat() {
 }
 
 /// What the wire of a peer has sent is as many heartbeats as its own thread has turned, as long as the lane is open.
+/// The watchdog looks first, and then the lanes' own thread reads: a rank that goes on after a pause does so.
 void rank_main::look() {
   for (auto& peer : seen_) {
     const auto end = rank_.edges.find({peer.rank, false});
     peer.linked = life_.current() >= life_state::ready && end != rank_.edges.end() && end->second.open;
-    if (end == rank_.edges.end())
+    if (end != rank_.edges.end())
+      peer.born = end->second.ends.peer_born;
+  }
+  judge_peers();
+  for (auto& peer : seen_) {
+    if (!peer.linked)
       continue;
-    peer.born = end->second.ends.peer_born;
     const bool passes = rank_.all.held_up(peer.rank, rank_.self) == duration{};
     if (const auto* const other = rank_.all.at(peer.rank); passes && other != nullptr && other->born == peer.born)
       peer.heard = other->main->beats_;
   }
+}
+
+void rank_main::judge_peers() {
   const std::array steps{watchdog_machine::thread_view{.computes = rank_.hangs, .waits = false, .progress = 0}};
   const auto found = watchdog_->on_sample({.threads = steps, .peers = seen_, .wire_turns = beats_}, rank_.now());
   if (!found)

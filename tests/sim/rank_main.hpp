@@ -83,10 +83,12 @@ private:
 
   void beat();
   void look();
+  void judge_peers();
 
   process& rank_;
   protocols::rank_life_machine life_;
   protocols::edge_machine edges_;
+  protocols::generation heard_of_{1}; ///< the newest that takes the place of a lost one
   protocols::roster roster_;
   std::deque<life_order> orders_;
   protocols::rank_inbox mail_;

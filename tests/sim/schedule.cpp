@@ -26,6 +26,7 @@ struct drawn_run {
   sim_cluster cluster;
   weather sky;
   std::size_t questions = 0;
+  duration gap{};    ///< between two questions, around
   duration stormy{}; ///< until everything heals
   bool torn = false; ///< one rank states another model: no cluster comes of it
   bool floods = false;
@@ -51,7 +52,8 @@ drawn_run draw_run(const schedule_options& options) {
       run.sky.*mischiefs()[i].chance = 0;
   run.torn = !options.calm && dice.below(128) == 0;
   run.questions = static_cast<std::size_t>(dice.between(1, options.questions_max));
-  run.stormy = run.sky.compute * 8 * run.questions + std::chrono::milliseconds{dice.between(0, 4000)};
+  run.gap = dice.below(6) == 0 ? duration{std::chrono::milliseconds{dice.between(20, 900)}} : run.sky.compute * 8;
+  run.stormy = run.gap * run.questions + std::chrono::milliseconds{dice.between(0, 4000)};
   run.floods = !options.calm && !options.spec && options.questions_max >= 24 &&
                run.cluster.spec.limits.in_flight_max > limits::ingests_max / 2;
   if (run.floods)
@@ -126,7 +128,7 @@ void watch_weather(world& all) {
     }
     const bool front = all.plan().is_front(rank->self);
     if (all.dice.chance(front ? all.sky.crash / 16 : all.sky.crash)) {
-      all.judge.on_hurt(rank->self);
+      all.judge.on_killed(rank->self);
       rank->exit({.how = rank_end::kind::signalled, .number = 9, .words = "Killed"});
     } else if (!rank->edges.empty() && all.dice.chance(all.sky.cut)) {
       auto lane = rank->edges.begin();
@@ -238,6 +240,7 @@ schedule_result run_schedule(const schedule_options& options) {
   if (run.torn)
     all.torn = rank_id{static_cast<std::uint32_t>(all.dice.below(all.plan().ranks.size()))};
   all.floods = run.floods;
+  all.gap = run.gap;
   all.begin();
   if (run.stopped_after)
     all.time.after(*run.stopped_after, [&all] {

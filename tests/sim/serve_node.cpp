@@ -207,9 +207,10 @@ void serve_node::hear(role_kind at, rank_id from, Message& body) {
       perform(prefill_->leader->on_kv_sent(body, *place, now));
   } else if constexpr (std::is_same_v<Message, reserve_kv>)
     perform(decode_->leader->on_reserve(body, now));
-  else if constexpr (std::is_same_v<Message, handover>)
+  else if constexpr (std::is_same_v<Message, handover>) {
+    rank.all.service.on_handover(body.request);
     perform(decode_->leader->on_handover(body, now));
-  else if constexpr (std::is_same_v<Message, reserve_blocks>)
+  } else if constexpr (std::is_same_v<Message, reserve_blocks>)
     perform(decode_->member->on_reserve_blocks(body, now));
   else if constexpr (std::is_same_v<Message, blocks_returned>)
     perform(decode_->member->on_returned(from, body));
@@ -221,8 +222,10 @@ void serve_node::hear(role_kind at, rank_id from, Message& body) {
       perform(encode_->leader->on_pixels(body.room, *encode_->cell->place_of(from), now));
     else if (at == serve_role::prefill && prefill_->cell->place_of(from))
       perform(prefill_->leader->on_arrived(body, *prefill_->cell->place_of(from), now));
-    else if (at == serve_role::decode && decode_->cell->place_of(from))
+    else if (at == serve_role::decode && decode_->cell->place_of(from)) {
+      rank.all.service.on_arrived(body.request, *decode_->cell->place_of(from));
       perform(decode_->leader->on_arrived(body, *decode_->cell->place_of(from), now));
+    }
   } else if constexpr (std::is_same_v<Message, release>) {
     if (at == serve_role::prefill)
       perform(prefill_->member->on_release(body.request, now));

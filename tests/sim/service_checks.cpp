@@ -77,6 +77,13 @@ void service_checks::on_attempt(request_id request, const submit& work, rank_id 
   mine.attempt = work.request;
   mine.decode = work.decode_cell;
   mine.prefill = prefill;
+  mine.encode.clear();
+  for (const auto& picture : work.pictures)
+    mine.encode.push_back(picture.encode_cell);
+  mine.spoke = false;
+  if (needs_the_lost(mine))
+    all_.past.violate("lost cells serve nobody", words(request) + " begins on a cell that is lost");
+  kv_rooms_[work.request] = work.kv_room;
   request_of_[work.request] = request;
   rooms_[work.kv_room] = work.request;
   for (const auto& picture : work.pictures)
@@ -96,6 +103,7 @@ void service_checks::on_ended(request_id request) {
   const auto found = requests_.find(request);
   if (found == requests_.end())
     return;
+  check_stranded(found->second);
   attempt_ends(found->second);
   requests_.erase(found);
   std::erase(order_, request);
@@ -165,7 +173,9 @@ void service_checks::on_failed_write(const process& by, room_id room) {
   if (found == rooms_.end() || !hears_the_front(by))
     return;
   // Other writes of the room may be on their way, and its rank reports when the last has ended.
-  all_.time.after(all_.ms(all_.spec().timeouts.transfer_ms) + patience(), [this, &by, attempt = found->second] {
+  const auto& sky = all_.began_with;
+  const auto longest = all_.ms(all_.spec().timeouts.transfer_ms) + (sky.crawl > 0 ? sky.crawl_by * 9 : duration{});
+  all_.time.after(longest + patience(), [this, &by, attempt = found->second] {
     const auto request = requests_.find(request_of_.at(attempt));
     const auto* const front = all_.at(all_.plan().front());
     if (request == requests_.end() || request->second.attempt != attempt || request->second.spoke ||
@@ -174,6 +184,94 @@ void service_checks::on_failed_write(const process& by, room_id room) {
     all_.past.violate("told in time", by.label + " could not write for attempt " + std::to_string(attempt.value) +
                                           ", and the front does not know");
   });
+}
+
+void service_checks::on_step_writes(const process& by, request_id attempt, block_index block) {
+  const auto room = kv_rooms_.find(attempt);
+  const auto holder = by.memory->at(area::kv_decode).holders.at(block.value);
+  if (room != kv_rooms_.end() && holder != room->second)
+    all_.past.violate("own memory", by.label + " steps attempt " + std::to_string(attempt.value) + " in block " +
+                                        std::to_string(block.value) + ", which has been given to room " +
+                                        std::to_string(holder.value));
+}
+
+// ---- losses -------------------------------------------------------------------------------------------------------
+
+void service_checks::on_lost(const lost& news) {
+  for (const auto rank : news.ranks) {
+    lost_[rank] = std::max(lost_[rank], news.next);
+    away_.insert(rank);
+  }
+}
+
+void service_checks::on_recovered(const recovered& news) {
+  for (const auto rank : news.ranks)
+    away_.erase(rank);
+}
+
+bool service_checks::is_lost(cell_id cell) const {
+  return std::ranges::any_of(all_.plan().cell(cell).ranks, [&](rank_id rank) { return away_.contains(rank); });
+}
+
+bool service_checks::needs_the_lost(const request_state& of) const {
+  if (is_lost(of.decode))
+    return true;
+  if (of.spoke)
+    return false;
+  const auto& cells = all_.plan().cells_of(serve_role::prefill);
+  const auto prefill =
+      std::ranges::find_if(cells, [&](cell_id id) { return all_.plan().cell(id).leader() == of.prefill; });
+  return is_lost(*prefill) || std::ranges::any_of(of.encode, [&](cell_id cell) { return is_lost(cell); });
+}
+
+void service_checks::after_loss() {
+  const auto& front = *all_.at(all_.plan().front())->serves->front;
+  for (const auto& [id, one] : requests_)
+    if (one.attempt && front.serves(*one.attempt) && needs_the_lost(one))
+      all_.past.violate("lost cells serve nobody", words(id) + " goes on on a cell that is lost");
+}
+
+void service_checks::on_pixels(const cell_plan& cell, generation lent_by) {
+  if (const auto next = lost_.find(cell.leader()); next != lost_.end() && lent_by < next->second)
+    all_.past.violate("own lease", "the front uses pixel slots of a generation that is gone");
+}
+
+// ---- hand-overs ---------------------------------------------------------------------------------------------------
+
+void service_checks::on_handover(request_id attempt) {
+  arrivals_[attempt].handed_over = true;
+  note_whole(attempt);
+}
+
+void service_checks::on_arrived(request_id attempt, std::uint32_t place) {
+  arrivals_[attempt].places.insert(place);
+  note_whole(attempt);
+}
+
+void service_checks::note_whole(request_id attempt) {
+  auto& one = arrivals_.at(attempt);
+  const auto request = request_of_.find(attempt);
+  if (request == request_of_.end() || one.whole || !one.handed_over)
+    return;
+  const auto found = requests_.find(request->second);
+  if (found != requests_.end() && found->second.attempt == attempt &&
+      one.places.size() == all_.plan().cell(found->second.decode).ranks.size())
+    one.whole = all_.time.now();
+}
+
+/// With everything there a sequence waits for a place in the batch only.
+void service_checks::check_stranded(const request_state& of) const {
+  const auto& sky = all_.began_with;
+  if (!of.attempt || of.spoke || sky.slow_step > 0 || sky.pause > 0)
+    return;
+  const auto found = arrivals_.find(*of.attempt);
+  const auto& decode = *all_.at(all_.plan().cell(of.decode).leader());
+  if (found == arrivals_.end() || !found->second.whole || !hears_the_front(decode))
+    return;
+  const auto longest = 2s + sky.compute * 100 * all_.spec().limits.in_flight_max;
+  if (all_.time.now() - *found->second.whole > longest)
+    all_.past.violate("no stranding", "attempt " + std::to_string(of.attempt->value) +
+                                          " had all that it needs on the decode cell and never began there");
 }
 
 void service_checks::on_token(request_id attempt) {

@@ -7,6 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include "protocols/cluster/cluster_plan.hpp"
+#include "protocols/cluster/life_messages.hpp"
 #include "protocols/serve/request_messages.hpp"
 #include "protocols/serve/session_machine.hpp"
 #include "tests/sim/process.hpp"
@@ -46,6 +48,20 @@ public:
   /// What was handed over for the attempt is of another prompt. Breach: a token of it.
   void on_wrong_prompt(protocols::request_id attempt) { wrong_.insert(attempt); }
   void on_token(protocols::request_id attempt);
+  /// A step writes into a block. Breach: that has been given to another request since.
+  void on_step_writes(const process& by, protocols::request_id attempt, protocols::block_index block);
+
+  // ---- losses, as the front hears of them
+  void on_lost(const protocols::lost& news);
+  void on_recovered(const protocols::recovered& news);
+  /// The front has acted upon a loss. Breach: an attempt goes on that needs a rank which is lost.
+  void after_loss();
+  /// The front lets pixels be written into memory that the encode cell has lent. Breach: its next generation has not.
+  void on_pixels(const protocols::cell_plan& cell, protocols::generation lent_by);
+
+  // ---- hand-overs
+  void on_handover(protocols::request_id attempt);
+  void on_arrived(protocols::request_id attempt, std::uint32_t place);
 
 private:
   struct request_state {
@@ -58,6 +74,12 @@ private:
     std::optional<protocols::request_id> attempt = {};
     protocols::cell_id decode = {};
     protocols::rank_id prefill = {};
+    std::vector<protocols::cell_id> encode = {};
+  };
+  struct arrival {
+    bool handed_over = false;
+    std::set<std::uint32_t> places = {};
+    std::optional<protocols::time_point> whole = {};
   };
   struct waiting_client {
     std::set<protocols::request_id> whole; ///< text that waits to be read
@@ -70,6 +92,10 @@ private:
   /// Nothing keeps the front's word from `by`, nor either of them from acting.
   bool hears_the_front(const process& by) const;
   protocols::duration patience() const;
+  bool is_lost(protocols::cell_id cell) const;
+  bool needs_the_lost(const request_state& of) const;
+  void note_whole(protocols::request_id attempt);
+  void check_stranded(const request_state& of) const;
 
   world& all_;
   std::uint64_t turns_ = 0;
@@ -80,6 +106,10 @@ private:
   std::map<protocols::room_id, protocols::request_id> rooms_;   ///< attempt
   std::map<protocols::request_id, protocols::request_id> request_of_;
   std::set<protocols::request_id> wrong_;
+  std::map<protocols::request_id, protocols::room_id> kv_rooms_; ///< by attempt
+  std::map<protocols::rank_id, protocols::generation> lost_;     ///< and who comes after; what the front has heard
+  std::set<protocols::rank_id> away_;                            ///< lost, and not back
+  std::map<protocols::request_id, arrival> arrivals_;            ///< at decode, by attempt
 };
 
 } // namespace troupe::sim

@@ -65,6 +65,7 @@ public:
   std::unique_ptr<supervisor> boss;
   std::optional<protocols::rank_id> torn; ///< a rank that states another model than the rest
   protocols::time_point healed_at = protocols::time_point::max();
+  protocols::duration gap{}; ///< between two questions, around
   bool floods = false;       ///< many small questions at once
   bool told_to_stop = false; ///< while questions came, when it was ready
   /// Until when nothing passes from one rank to another.
