@@ -8,6 +8,7 @@
 #include <tl/expected.hpp>
 
 #include "protocols/ids.hpp"
+#include "protocols/machine_watch.hpp"
 
 namespace troupe::protocols {
 
@@ -80,6 +81,8 @@ template <class T>
 using result = tl::expected<T, failure>;
 
 inline tl::unexpected<failure> fail(fault code, std::string what = {}) {
+  if (detail::watching != nullptr) [[unlikely]]
+    detail::watching->on_fault(code);
   return tl::unexpected<failure>{failure{code, std::move(what)}};
 }
 

@@ -2,6 +2,10 @@
 
 namespace troupe::protocols {
 
+namespace detail {
+machine_watch* watching = nullptr;
+}
+
 namespace {
 
 invariant_ending ending = nullptr;

@@ -99,6 +99,7 @@ public:
 private:
   friend class keeps_invariants<edge_machine>;
   void check_invariants() const;
+  void show_states(state_view& view) const;
   void on_news(rank_id peer, generation born);
 
   rank_id self_;

@@ -41,6 +41,7 @@ public:
 private:
   friend class keeps_invariants<epoch_fence>;
   void check_invariants() const;
+  void show_states(state_view& view) const;
 
   cache_epoch begun_;
   cache_epoch now_;

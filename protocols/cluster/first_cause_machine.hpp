@@ -81,6 +81,7 @@ public:
 private:
   friend class keeps_invariants<first_cause_machine>;
   void check_invariants() const;
+  void show_states(state_view& view) const;
 
   /// What one rank has said of another or of itself. Kept for each complainant: if one is lost, its complaint is
   /// forgotten

@@ -33,7 +33,7 @@ life_machine::life_machine(const cluster_plan& plan, const std::vector<std::stri
 // ---- start and recovery: the same steps ----
 
 result<life_machine::effects> life_machine::on_joined(rank_id from, const joined& message) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, from};
   if (from.value >= ranks_.size())
     return fail(fault::bad_value, "rank " + std::to_string(from.value) + " of " + std::to_string(ranks_.size()));
   if (message.at.rank != from)
@@ -71,7 +71,7 @@ result<life_machine::effects> life_machine::on_joined(rank_id from, const joined
 }
 
 result<life_machine::effects> life_machine::on_agree(rank_id from, const agree& message, time_point now) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, from};
   if (from.value < ranks_.size() && at(from) == life_state::spawned)
     return fail(fault::illegal_transition, plan_.rank(from).label + " states its facts before it has joined");
   // It said so before it was lost; its successor will state its own.
@@ -107,7 +107,7 @@ result<life_machine::effects> life_machine::on_agree(rank_id from, const agree& 
 }
 
 result<life_machine::effects> life_machine::on_progress(rank_id from, const progress& message, time_point now) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, from};
   if (from.value >= ranks_.size())
     return fail(fault::bad_value, "rank " + std::to_string(from.value) + " of " + std::to_string(ranks_.size()));
   auto& rank = ranks_[from.value];
@@ -167,7 +167,7 @@ void life_machine::finish_start(effects& out, time_point now) {
 // ---- errors and ends ----
 
 life_machine::effects life_machine::on_error(rank_id from, const error& said, time_point now) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, from};
   auto& record = ranks_.at(from.value);
   if (record.evicted)
     return {};
@@ -189,7 +189,7 @@ life_machine::effects life_machine::on_error(rank_id from, const error& said, ti
 }
 
 life_machine::effects life_machine::on_bad_frame(rank_id from, const failure& problem, time_point now) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, from};
   return on_error(from,
                   {.code = static_cast<std::uint16_t>(problem.code),
                    .message = problem.what,
@@ -201,12 +201,12 @@ life_machine::effects life_machine::on_bad_frame(rank_id from, const failure& pr
 }
 
 life_machine::effects life_machine::on_unsent(rank_id to, const failure& problem, time_point now) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, to};
   return problem.code == fault::peer_gone ? effects{} : on_bad_frame(to, problem, now);
 }
 
 void life_machine::on_control_lost(rank_id rank, time_point now) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, rank};
   ranks_.at(rank.value).control_lost = now;
 }
 
@@ -225,7 +225,7 @@ void life_machine::kill_unreachable(effects& out, time_point now) {
 
 life_machine::effects life_machine::on_complaint(rank_id from, rank_id of, generation born, bool starved,
                                                  time_point now) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, of};
   if (of.value >= ranks_.size() || starved || ranks_[of.value].born != born)
     return {};
   return on_error(from,
@@ -239,7 +239,7 @@ life_machine::effects life_machine::on_complaint(rank_id from, rank_id of, gener
 }
 
 life_machine::effects life_machine::on_silent(rank_id rank, duration silent_for, time_point now) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, rank};
   const auto& record = ranks_.at(rank.value);
   if (record.evicted || record.ended || !(serves() || state_ == state::draining))
     return {};
@@ -256,7 +256,7 @@ life_machine::effects life_machine::on_silent(rank_id rank, duration silent_for,
 }
 
 life_machine::effects life_machine::on_end(rank_id rank, const rank_end& end_of_rank, time_point now) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, rank};
   auto& record = ranks_.at(rank.value);
   record.ended = true;
   const auto was = std::exchange(record.at, end_of_rank.is_orderly() ? life_state::left : life_state::failed);
@@ -297,7 +297,7 @@ life_machine::effects life_machine::on_stop(stop_asker by, const std::string& re
 }
 
 life_machine::effects life_machine::on_unstartable(rank_id rank, const std::string& why, time_point now) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, rank};
   effects out;
   if (serves() || state_ == state::draining)
     begin_abort(out, outcome::rank_failed, "cannot start " + plan_.rank(rank).label + " again: " + why, now, rank);

@@ -157,6 +157,7 @@ public:
 private:
   friend class keeps_invariants<life_machine>;
   void check_invariants() const;
+  void show_states(state_view& view) const;
   /// Of a rank that stayed, in a recovery.
   enum class admission {
     none,    ///< not asked: it rises itself, or nobody has agreed yet

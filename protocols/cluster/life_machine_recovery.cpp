@@ -84,7 +84,7 @@ void life_machine::restart_if_gone(effects& out, time_point now) {
 }
 
 result<life_machine::effects> life_machine::on_rejoined(rank_id from, const rejoined& message, time_point now) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, from};
   if (from.value >= ranks_.size() || message.born > newest_)
     return fail(fault::bad_value, "generation " + std::to_string(message.born.value) + " is not there to be admitted");
   auto& rank = ranks_[from.value];

@@ -39,6 +39,7 @@ public:
 private:
   friend class keeps_invariants<liveness_judge>;
   void check_invariants() const noexcept;
+  void show_states(state_view& view) const;
   bounds within_;
   std::optional<time_point> last_look_;
   std::uint64_t pulse_ = 0;

@@ -64,7 +64,7 @@ parity_machine::parity_machine(std::vector<std::string> labels)
     : labels_(std::move(labels)), statements_(labels_.size()), missing_(labels_.size()) {}
 
 result<std::optional<verdict>> parity_machine::on_agree(rank_id from, const agree& statement) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, from};
   if (from.value >= statements_.size())
     return fail(fault::bad_value, "rank " + std::to_string(from.value) + " of " + std::to_string(statements_.size()));
   if (has_stated(from))
@@ -82,7 +82,7 @@ result<std::optional<verdict>> parity_machine::on_agree(rank_id from, const agre
 }
 
 void parity_machine::forget(rank_id rank) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, rank};
   auto& statement = statements_.at(rank.value);
   missing_ += statement ? 1 : 0;
   statement.reset();

@@ -33,6 +33,7 @@ public:
 private:
   friend class keeps_invariants<parity_machine>;
   void check_invariants() const;
+  void show_states(state_view& view) const;
   verdict judge() const;
 
   std::vector<std::string> labels_;

@@ -79,6 +79,7 @@ public:
 private:
   friend class keeps_invariants<rank_life_machine>;
   void check_invariants() const;
+  void show_states(state_view& view) const;
   tl::unexpected<failure> illegal(std::string_view event) const;
   bool is_explained() const noexcept { return at_ == life_state::draining; }
 

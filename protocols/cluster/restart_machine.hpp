@@ -33,6 +33,7 @@ public:
 private:
   friend class keeps_invariants<restart_machine>;
   void check_invariants() const;
+  void show_states(state_view& view) const;
   const cluster_plan& plan_;
   cluster_spec::restart_section policy_;
   std::map<rank_id, std::deque<time_point>> restarts_; ///< by the first rank of the unit

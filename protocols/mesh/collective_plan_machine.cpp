@@ -1,5 +1,7 @@
 #include "protocols/mesh/collective_plan_machine.hpp"
 
+#include "protocols/mesh/plan_states.hpp"
+
 namespace troupe::protocols {
 
 collective_plan_machine::collective_plan_machine(const group_plan& group, std::uint32_t self)
@@ -60,6 +62,10 @@ std::string collective_plan_machine::where() const {
 void collective_plan_machine::check_invariants() const noexcept {
   TROUPE_ASSERT("A25", seen_ <= expected_ && seen_ <= issued_total_);
   TROUPE_ASSERT("B30", state_ != state::idle || seen_ == expected_);
+}
+
+void collective_plan_machine::show_states(state_view& view) const {
+  view.show(collective_plan_table, {}, static_cast<std::size_t>(state_));
 }
 
 } // namespace troupe::protocols

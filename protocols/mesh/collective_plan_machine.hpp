@@ -48,6 +48,7 @@ public:
 private:
   friend class keeps_invariants<collective_plan_machine>;
   void check_invariants() const noexcept;
+  void show_states(state_view& view) const;
   tl::unexpected<failure> broken(fault code, std::string what);
   std::string where() const;
 

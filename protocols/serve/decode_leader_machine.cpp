@@ -35,7 +35,7 @@ decode_leader_machine::decode_leader_machine(const cluster_plan& plan, cell_id c
                                                                .needs = needs_of}) {}
 
 decode_leader_machine::effects decode_leader_machine::on_reserve(const reserve_kv& order, time_point now) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, order.request};
   effects out;
   ledger_.take(order, now, out);
   admit(out, now);
@@ -61,7 +61,7 @@ void decode_leader_machine::admit(effects& out, time_point now) {
 }
 
 decode_leader_machine::effects decode_leader_machine::on_handover(const handover& news, time_point now) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, news.request};
   effects out;
   if (ledger_.has_ended(news.request))
     return out;
@@ -89,7 +89,7 @@ void decode_leader_machine::take_handover(iterator which, const handover& news, 
 }
 
 decode_leader_machine::effects decode_leader_machine::on_arrived(const arrived& news, std::uint32_t place, time_point) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, news.request};
   effects out;
   const auto which = ledger_.find(news.request);
   if (which == ledger_.none() || place >= which->second.arrived.size())
@@ -110,7 +110,7 @@ void decode_leader_machine::vote_if_whole(iterator which, effects& out) {
 
 decode_leader_machine::effects decode_leader_machine::on_vote(request_id request, const std::vector<admission>& minimum,
                                                               time_point now) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, request};
   effects out;
   const auto which = ledger_.find(request, stage::voting);
   if (which == ledger_.none())
@@ -143,7 +143,7 @@ void decode_leader_machine::join(iterator which, effects& out) {
 }
 
 decode_leader_machine::effects decode_leader_machine::on_left(request_id request, time_point now) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, request};
   effects out;
   if (const auto which = ledger_.find(request, stage::joined); which != ledger_.none())
     end(which, out, now);
@@ -151,7 +151,7 @@ decode_leader_machine::effects decode_leader_machine::on_left(request_id request
 }
 
 decode_leader_machine::effects decode_leader_machine::on_given_up(request_id request, const failure& cause) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, request};
   effects out;
   if (const auto which = ledger_.find(request, stage::joined); which != ledger_.none())
     ledger_.fail(which, cause, out);
@@ -159,7 +159,7 @@ decode_leader_machine::effects decode_leader_machine::on_given_up(request_id req
 }
 
 decode_leader_machine::effects decode_leader_machine::on_cancel(request_id request, time_point now) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, request};
   effects out;
   early_.erase(request);
   const auto which = ledger_.on_cancel(request);
@@ -188,7 +188,7 @@ void decode_leader_machine::end(iterator which, effects& out, time_point now) {
 
 decode_leader_machine::effects decode_leader_machine::on_quiet(const blocks_quiet& word, std::uint32_t place,
                                                                time_point now) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, word.request};
   effects out;
   if (ledger_.on_quiet(word.request, place))
     admit(out, now);

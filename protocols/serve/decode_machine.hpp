@@ -71,6 +71,7 @@ public:
 private:
   friend class keeps_invariants<decode_leader_machine>;
   void check_invariants() const;
+  void show_states(state_view& view) const;
   enum class stage {
     receiving, ///< keys and values, or the first token, are on their way
     voting,    ///< the mesh is asked
@@ -138,6 +139,7 @@ public:
 private:
   friend class keeps_invariants<decode_member_machine>;
   void check_invariants() const;
+  void show_states(state_view& view) const;
   struct room_state {
     request_id request;
     time_point deadline;

@@ -6,7 +6,7 @@ decode_member_machine::decode_member_machine(const cluster_plan& plan, cell_id c
     : plan_(plan), cell_(plan.cell(cell)), place_(*cell_.place_of(self)), bounds_(std::move(bounds)) {}
 
 decode_member_machine::effects decode_member_machine::on_reserve_blocks(const reserve_blocks& order, time_point now) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, order.room};
   effects out;
   if (ended_.retired(order.request.value) || rooms_.contains(order.room) || rooms_.size() >= bounds_.rooms_max)
     return out;
@@ -34,7 +34,7 @@ decode_member_machine::effects decode_member_machine::on_reserve_blocks(const re
 }
 
 decode_member_machine::effects decode_member_machine::on_kv_arrived(room_id id, rank_id from, time_point) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, id};
   effects out;
   const auto found = rooms_.find(id);
   // Otherwise ended, repeated, or others are still to come.
@@ -48,7 +48,7 @@ decode_member_machine::effects decode_member_machine::on_kv_arrived(room_id id, 
 }
 
 decode_member_machine::effects decode_member_machine::on_returned(rank_id from, const blocks_returned& word) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, word.room};
   effects out;
   lent_.on_returned(word.room, from, word.settled);
   tell_quiet(out);

@@ -55,7 +55,7 @@ void encode_machine::let_pixels_go(room_id room, effects& out) {
 }
 
 encode_machine::effects encode_machine::on_pixels_returned(const pixels_returned& word) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, word.room};
   effects out;
   const auto found = pixels_.find(word.room);
   if (found == pixels_.end() || found->second.word != word_of_front::none)
@@ -83,7 +83,7 @@ encode_machine::room_state* encode_machine::find_or_park(room_id id, time_point 
 }
 
 encode_machine::effects encode_machine::on_encode(const encode& order, time_point now) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, order.room};
   effects out;
   const auto refuse = [&](fault code, std::string what) {
     out.push_back(request_failed(cell_, bounds_.front, "encode", order.request, {code, std::move(what)}));
@@ -120,7 +120,7 @@ encode_machine::effects encode_machine::on_encode(const encode& order, time_poin
 }
 
 encode_machine::effects encode_machine::on_pixels(room_id id, std::uint32_t place, time_point now) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, id};
   effects out;
   if (place >= cell_.ranks.size())
     return out;
@@ -164,7 +164,7 @@ void encode_machine::run_waiting(effects& out) {
 }
 
 encode_machine::effects encode_machine::on_encoded(room_id id, time_point now) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, id};
   effects out;
   const auto found = rooms_.find(id);
   if (found == rooms_.end())
@@ -183,7 +183,7 @@ encode_machine::effects encode_machine::on_encoded(room_id id, time_point now) {
 // ---- rows: this rank writes ---------------------------------------------------------------------------------------
 
 encode_machine::effects encode_machine::on_grant(rank_id from, const grant_rows& grant, time_point now) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, grant.room};
   effects out;
   if (lost_.is_of_the_past(from, grant.born))
     return out;
@@ -257,7 +257,7 @@ void encode_machine::ship(room_iterator found, effects& out) {
 /// may go well (C30, C49).
 encode_machine::effects encode_machine::on_written(room_id id, std::uint32_t part, const result<void>& outcome,
                                                    time_point) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, id};
   effects out;
   const auto found = rooms_.find(id);
   if (found == rooms_.end())
@@ -281,7 +281,7 @@ encode_machine::effects encode_machine::on_written(room_id id, std::uint32_t par
 }
 
 encode_machine::effects encode_machine::on_revoke(rank_id from, const revoke_rows& word) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, word.room};
   effects out;
   using enum row_grants::revocation;
   const auto found = rooms_.find(word.room);

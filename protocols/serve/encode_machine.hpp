@@ -92,6 +92,7 @@ public:
 private:
   friend class keeps_invariants<encode_machine>;
   void check_invariants() const;
+  void show_states(state_view& view) const;
   enum class stage {
     parked,  ///< something arrived before the order did
     ordered, ///< waits for pixels or a send slot

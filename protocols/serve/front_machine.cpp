@@ -64,7 +64,7 @@ std::optional<failure> front_machine::judge(const request& wanted) const {
 
 /// A refusal leaves nothing behind, so that a burst is over when its last request has ended (C39).
 result<front_machine::effects> front_machine::on_request(request wanted, time_point now) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, wanted.id};
   if (auto problem = judge(wanted))
     return tl::unexpected<failure>{*std::move(problem)};
   if (waiting_.size() >= bounds_.in_flight_max)
@@ -203,7 +203,7 @@ front_machine::effects front_machine::on_error(rank_id from, const error& proble
 }
 
 front_machine::effects front_machine::on_cancel(request_id id, time_point now) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, id};
   effects out;
   const auto found =
       std::find_if(started_.begin(), started_.end(), [&](const auto& each) { return each.second.of.what.id == id; });

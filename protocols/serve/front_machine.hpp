@@ -159,6 +159,7 @@ public:
 private:
   friend class keeps_invariants<front_machine>;
   void check_invariants() const;
+  void show_states(state_view& view) const;
   enum class presence { serving, returning, gone };
   struct cell_load {
     cell_id id;

@@ -71,6 +71,7 @@ public:
 private:
   friend class keeps_invariants<ingest_machine>;
   void check_invariants() const;
+  void show_states(state_view& view) const;
   struct entry {
     ticket which{};
     question what;

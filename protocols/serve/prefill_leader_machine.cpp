@@ -23,7 +23,7 @@ prefill_leader_machine::prefill_leader_machine(const cluster_plan& plan, cell_id
                                                            .needs = needs_of}) {}
 
 prefill_leader_machine::effects prefill_leader_machine::on_submit(const submit& work, time_point now) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, work.request};
   effects out;
   ledger_.take(work, now, out);
   admit(out, now);
@@ -68,7 +68,7 @@ void prefill_leader_machine::vote_if_whole(iterator which, effects& out) {
 
 prefill_leader_machine::effects prefill_leader_machine::on_arrived(const arrived& news, std::uint32_t place,
                                                                    time_point) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, news.request};
   effects out;
   const auto which = ledger_.find(news.request);
   if (which == ledger_.none())
@@ -83,7 +83,7 @@ prefill_leader_machine::effects prefill_leader_machine::on_arrived(const arrived
 
 prefill_leader_machine::effects prefill_leader_machine::on_vote(request_id request,
                                                                 const std::vector<admission>& minimum, time_point now) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, request};
   effects out;
   const auto which = ledger_.find(request, stage::voting);
   if (which == ledger_.none())
@@ -114,7 +114,7 @@ void prefill_leader_machine::run(iterator which, effects& out) {
 prefill_leader_machine::effects prefill_leader_machine::on_prefilled(request_id request, token_id first_token,
                                                                      std::int32_t position_delta, std::uint64_t digest,
                                                                      time_point now) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, request};
   effects out;
   const auto which = ledger_.find(request, stage::running);
   if (which == ledger_.none())
@@ -143,7 +143,7 @@ void prefill_leader_machine::await_kv_sent(iterator which, effects& out, time_po
 
 prefill_leader_machine::effects prefill_leader_machine::on_given_up(request_id request, const failure& cause,
                                                                     bool ran_whole, time_point now) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, request};
   effects out;
   const auto which = ledger_.find(request, stage::running);
   if (which == ledger_.none())
@@ -159,7 +159,7 @@ prefill_leader_machine::effects prefill_leader_machine::on_given_up(request_id r
 /// What the decode ranks are still being sent is kept until every rank of the mesh has shipped (C23).
 prefill_leader_machine::effects prefill_leader_machine::on_kv_sent(const kv_sent& news, std::uint32_t place,
                                                                    time_point now) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, news.request};
   effects out;
   const auto which = ledger_.find(news.request);
   if (which == ledger_.none() || place >= which->second.kv_sent.size() || which->second.kv_sent[place])
@@ -174,7 +174,7 @@ prefill_leader_machine::effects prefill_leader_machine::on_kv_sent(const kv_sent
 }
 
 prefill_leader_machine::effects prefill_leader_machine::on_cancel(request_id request, time_point now) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, request};
   effects out;
   const auto which = ledger_.on_cancel(request);
   if (which == ledger_.none()) {
@@ -208,7 +208,7 @@ void prefill_leader_machine::end(iterator which, effects& out, time_point now) {
 
 prefill_leader_machine::effects prefill_leader_machine::on_quiet(const rows_quiet& word, std::uint32_t place,
                                                                  time_point now) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, word.request};
   effects out;
   if (ledger_.on_quiet(word.request, place))
     admit(out, now);

@@ -71,6 +71,7 @@ public:
 private:
   friend class keeps_invariants<prefill_leader_machine>;
   void check_invariants() const;
+  void show_states(state_view& view) const;
   enum class stage {
     gathering, ///< rows are on their way
     voting,    ///< the mesh is asked
@@ -158,6 +159,7 @@ public:
 private:
   friend class keeps_invariants<prefill_member_machine>;
   void check_invariants() const;
+  void show_states(state_view& view) const;
   struct row_room {
     request_id request;
     time_point deadline;

@@ -11,7 +11,7 @@ prefill_member_machine::prefill_member_machine(const cluster_plan& plan, cell_id
 // ---- rows: this rank lends ----------------------------------------------------------------------------------------
 
 prefill_member_machine::effects prefill_member_machine::on_reserve_rows(const reserve_rows& order, time_point now) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, order.room};
   effects out;
   if (ended_.retired(order.request.value) || rows_.size() >= bounds_.rooms_max)
     return out;
@@ -37,7 +37,7 @@ prefill_member_machine::effects prefill_member_machine::on_reserve_rows(const re
 }
 
 prefill_member_machine::effects prefill_member_machine::on_rows_arrived(room_id id, rank_id from, time_point) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, id};
   effects out;
   const auto found = rows_.find(id);
   if (lent_.on_arrived(id, from) && found != rows_.end()) {
@@ -49,7 +49,7 @@ prefill_member_machine::effects prefill_member_machine::on_rows_arrived(room_id 
 }
 
 prefill_member_machine::effects prefill_member_machine::on_rows_returned(rank_id from, const rows_returned& word) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, word.room};
   effects out;
   lent_.on_returned(word.room, from, word.settled);
   tell_quiet(out);
@@ -75,7 +75,7 @@ void prefill_member_machine::tell_quiet(effects& out) {
 prefill_member_machine::effects prefill_member_machine::on_prefilled(request_id request, room_id id,
                                                                      cell_id decode_cell,
                                                                      std::vector<block_index> blocks, time_point now) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, id};
   effects out;
   auto& room = kv_[id];
   room.request = request;
@@ -92,7 +92,7 @@ prefill_member_machine::effects prefill_member_machine::on_prefilled(request_id 
 
 prefill_member_machine::effects prefill_member_machine::on_grant(rank_id from, const grant_blocks& grant,
                                                                  time_point now) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, grant.room};
   effects out;
   // The grant is believed only from the rank that it names.
   const auto cells = plan_.cells_on(from);
@@ -174,7 +174,7 @@ void prefill_member_machine::fail_room(room_id id, kv_room& room, failure cause,
 
 prefill_member_machine::effects prefill_member_machine::on_written(room_id id, std::uint32_t part,
                                                                    const result<void>& outcome, time_point) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, id};
   effects out;
   const auto found = kv_.find(id);
   if (found == kv_.end())
@@ -197,7 +197,7 @@ prefill_member_machine::effects prefill_member_machine::on_written(room_id id, s
 }
 
 prefill_member_machine::effects prefill_member_machine::on_revoke(rank_id from, const revoke_blocks& word) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, word.room};
   effects out;
   ended_.retire(word.request.value);
   using enum kv_grants::revocation;

@@ -14,6 +14,7 @@
 #include "protocols/invariant.hpp"
 #include "protocols/mesh/places.hpp"
 #include "protocols/serve/serve_message.hpp"
+#include "protocols/serve/serve_states.hpp"
 #include "protocols/time.hpp"
 #include "protocols/transfers/block_pool_machine.hpp"
 #include "protocols/transfers/slot_pool_machine.hpp"
@@ -44,6 +45,7 @@ public:
   void leave(request_id request) {
     std::erase_if(places_, [request](const place& each) { return each.order.request == request; });
   }
+  const std::deque<place>& places() const noexcept { return places_; }
   bool contains(request_id request) const {
     return std::any_of(places_.begin(), places_.end(),
                        [request](const place& each) { return each.order.request == request; });
@@ -114,6 +116,16 @@ public:
   /// No request is here, and all memory is free.
   bool at_rest() const noexcept { return requests() == 0 && resting_.empty(); }
   bool waits(request_id request) const { return waiting_.contains(request); }
+  enum class standing { none, waiting, started, resting };
+  template <class See>
+  void see_requests(const See& see) const {
+    for (const auto& place : waiting_.places())
+      see(place.order.request, standing::waiting);
+    for (const auto& [request, one] : started_)
+      see(request, standing::started);
+    for (const auto& [request, one] : resting_)
+      see(request, standing::resting);
+  }
   bool has_ended(request_id request) const noexcept { return ended_.retired(request.value); }
   const std::map<request_id, entry>& started() const noexcept { return started_; }
   iterator none() noexcept { return started_.end(); }
@@ -127,7 +139,7 @@ public:
   /// Acknowledges the request and lets it wait, or says why not. Again: once is enough (D10).
   template <class Effects>
   void take(const Order& order, time_point now, Effects& out) {
-    const keeps_invariants checked{*this};
+    const keeps_invariants checked{*this, order.request};
     const auto request = order.request;
     if (has_ended(request) || started_.contains(request) || resting_.contains(request) || waiting_.contains(request))
       return;
@@ -186,7 +198,7 @@ public:
   /// The request has ended for every rank of the cell. What other cells write into rests first (K2).
   template <class Effects>
   void end(iterator which, Effects& out) {
-    const keeps_invariants checked{*this};
+    const keeps_invariants checked{*this, which->first};
     const auto request = which->first;
     auto& one = which->second;
     resting_memory rests{.blocks = {}, .rows = {}, .quiet = std::vector<bool>(cell_.ranks.size(), false)};
@@ -212,7 +224,7 @@ public:
 
   /// A started request, which is the leader's to end. `none()`: it has not started, and never will.
   iterator on_cancel(request_id request) {
-    const keeps_invariants checked{*this};
+    const keeps_invariants checked{*this, request};
     const auto which = started_.find(request);
     if (which == started_.end()) {
       waiting_.leave(request);
@@ -241,7 +253,7 @@ public:
 
   /// Nobody can write any more into what the rank at `place` lent for the request. True: its memory is free.
   bool on_quiet(request_id request, std::uint32_t place) {
-    const keeps_invariants checked{*this};
+    const keeps_invariants checked{*this, request};
     const auto found = resting_.find(request);
     if (found == resting_.end() || place >= found->second.quiet.size())
       return false; // it lent nothing, or has not ended for everybody
@@ -281,6 +293,12 @@ private:
       TROUPE_ASSERT("K3", rows_.release(slot));
   }
 
+  void show_states(state_view& view) const {
+    view.follow<request_id>(request_ledger_table);
+    see_requests([&](request_id request, standing at) {
+      view.show(request_ledger_table, subject_of(request), static_cast<std::size_t>(at));
+    });
+  }
   /// Once for each event of a request and never for a token: a few hundred additions.
   void check_invariants() const {
     TROUPE_ASSERT("F13", requests() <= bounds_.requests_max);

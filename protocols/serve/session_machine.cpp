@@ -153,7 +153,7 @@ session_machine::effects session_machine::next_ingests() {
 
 session_machine::effects session_machine::on_ingested(request_id request, const std::optional<failure>& problem,
                                                       std::uint64_t prepared_bytes) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, request};
   effects out;
   const auto which = questions_.find(request);
   if (which == questions_.end() || (which->second.at != stage::ingesting && which->second.at != stage::abandoned))
@@ -180,7 +180,7 @@ session_machine::effects session_machine::on_ingested(request_id request, const 
 }
 
 void session_machine::on_pictures_used(request_id request) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, request};
   const auto which = questions_.find(request);
   if (which == questions_.end())
     return;
@@ -190,7 +190,7 @@ void session_machine::on_pictures_used(request_id request) {
 }
 
 session_machine::effects session_machine::on_ended(request_id request) {
-  const keeps_invariants checked{*this};
+  const keeps_invariants checked{*this, request};
   if (const auto which = questions_.find(request); which != questions_.end() && which->second.at == stage::admitted) {
     erase(which);
     return {forget{request}};

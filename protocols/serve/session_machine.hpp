@@ -120,6 +120,7 @@ public:
 private:
   friend class keeps_invariants<session_machine>;
   void check_invariants() const;
+  void show_states(state_view& view) const;
   enum class stage {
     arriving,  ///< pieces of its pictures are on their way
     whole,     ///< waits for its turn

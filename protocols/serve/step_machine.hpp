@@ -151,6 +151,7 @@ private:
     std::size_t rooms = 0;
   };
   void check_invariants() const noexcept;
+  void show_states(state_view& view) const;
   bool places_differ() const noexcept;
   std::size_t waiting() const noexcept;
   bool knows(request_id request) const noexcept;

@@ -31,6 +31,7 @@ public:
 private:
   friend class keeps_invariants<block_pool_machine>;
   void check_invariants() const noexcept;
+  void show_states(state_view& view) const;
   std::vector<bool> reserved_; ///< by block
   std::uint32_t lent_ = 0;     ///< of these, true
   std::deque<block_index> free_;

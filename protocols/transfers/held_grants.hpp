@@ -10,6 +10,7 @@
 #include "protocols/invariant.hpp"
 #include "protocols/time.hpp"
 #include "protocols/transfers/lease.hpp"
+#include "protocols/transfers/transfer_states.hpp"
 
 namespace troupe::protocols {
 
@@ -140,6 +141,12 @@ public:
 
 private:
   friend class keeps_invariants<held_grants>;
+  void show_states(state_view& view) const {
+    using part_id = strong_id<held, std::uint32_t>;
+    view.follow<part_id>(held_grants_table);
+    for (const auto& [part, one] : by_part_)
+      view.show(held_grants_table, subject_of(part_id{part}), static_cast<std::size_t>(one.at) + 1);
+  }
   void check_invariants() const {
     for (const auto& [part, one] : by_part_) {
       TROUPE_ASSERT("K1", one.what.part == part);

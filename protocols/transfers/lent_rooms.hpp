@@ -50,6 +50,7 @@ public:
 private:
   friend class keeps_invariants<lent_rooms>;
   void check_invariants() const;
+  void show_states(state_view& view) const;
   enum class state {
     holds, ///< may write
     lost,  ///< its right to write ends when its process is reaped

@@ -43,6 +43,7 @@ public:
 private:
   friend class keeps_invariants<slot_pool_machine>;
   void check_invariants() const noexcept;
+  void show_states(state_view& view) const;
   struct slot_state {
     generation lease_generation; ///< of the present tenant, or of the last one; the first is 1
     bool lent = false;

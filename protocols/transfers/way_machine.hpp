@@ -7,6 +7,7 @@
 #include "protocols/fault.hpp"
 #include "protocols/invariant.hpp"
 #include "protocols/time.hpp"
+#include "protocols/transfers/transfer_states.hpp"
 
 namespace troupe::protocols {
 
@@ -99,6 +100,7 @@ public:
 
 private:
   friend class keeps_invariants<way_machine>;
+  void show_states(state_view& view) const { view.show(way_machine_table, {}, static_cast<std::size_t>(at_)); }
   void check_invariants() const noexcept {
     TROUPE_ASSERT("C47", !trouble_ || (at_ != state::open && at_ != state::lost));
   }

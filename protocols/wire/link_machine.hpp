@@ -9,6 +9,7 @@
 #include "protocols/invariant.hpp"
 #include "protocols/limits.hpp"
 #include "protocols/time.hpp"
+#include "protocols/wire/link_states.hpp"
 
 namespace troupe::protocols {
 
@@ -90,6 +91,7 @@ public:
 
 private:
   friend class keeps_invariants<link_machine>;
+  void show_states(state_view& view) const { view.show(link_machine_table, {}, static_cast<std::size_t>(at_)); }
   void check_invariants() const noexcept {
     TROUPE_ASSERT("C20", at_ != state::open || leaves_by_ == time_point{});
     TROUPE_ASSERT("C20", at_ != state::gone || !begun_);
