@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <bit>
 #include <cstdio>
 #include <cstring>
 #include <memory>
@@ -17,6 +18,8 @@
 #include <utility>
 
 #include "protocols/invariant.hpp"
+#include "tests/sim/draw.hpp"
+#include "tests/sim/reach.hpp"
 #include "tests/sim/weather.hpp"
 
 namespace troupe::sim {
@@ -31,12 +34,15 @@ constexpr int look_ms = 100;
 struct failure_note {
   std::atomic<bool> whole;
   std::uint64_t seed;
+  std::uint64_t course;
   std::array<char, 64> check;
   std::array<char, 600> breach;
 };
 
 struct worker_note {
-  std::atomic<std::uint64_t> seed; ///< of the schedule under way
+  std::atomic<std::uint64_t> begun; ///< schedules
+  std::atomic<std::uint64_t> seed;  ///< of the schedule under way
+  std::atomic<std::uint64_t> course;
   std::atomic<std::uint64_t> schedules;
   std::atomic<std::uint64_t> steps;
   std::atomic<std::uint64_t> questions;
@@ -46,9 +52,21 @@ struct worker_note {
   std::atomic<std::uint64_t> slowest_us;
 };
 
+constexpr std::size_t reach_max = 4096;
+constexpr std::size_t kept_max = 65'536;
+
+struct kept_note {
+  std::atomic<bool> whole;
+  kept_schedule what;
+};
+
 /// What all of the processes share.
 struct shared_notes {
-  std::atomic<std::uint64_t> next; ///< seed
+  std::atomic<std::uint64_t> next; ///< schedule
+  std::array<std::atomic<std::uint64_t>, reach_max> reach;
+  std::array<std::atomic<std::uint32_t>, reach_max> magnitudes; ///< of counts in one schedule, as bits
+  std::atomic<std::uint64_t> kept_end;
+  std::array<kept_note, kept_max> kept;
   std::atomic<bool> stop;
   std::atomic<std::uint64_t> failed;
   std::array<failure_note, failures_max> failures;
@@ -66,12 +84,13 @@ void write(std::array<char, Size>& to, std::string_view text) noexcept {
   to[length] = '\0';
 }
 
-void note_failure(std::uint64_t seed, std::string_view check, std::string_view breach) noexcept {
+void note_failure(const worker_note& by, std::string_view check, std::string_view breach) noexcept {
   const auto place = notes->failed.fetch_add(1);
   if (place >= failures_max)
     return;
   auto& one = notes->failures[place];
-  one.seed = seed;
+  one.seed = by.seed;
+  one.course = by.course;
   write(one.check, check);
   write(one.breach, breach);
   one.whole = true;
@@ -82,18 +101,68 @@ void end_by_invariant(const char* label, const char* condition, const char* file
   std::array<char, 600> breach{};
   std::snprintf(check.data(), check.size(), "invariant %s", label);
   std::snprintf(breach.data(), breach.size(), "%s (%s:%d)", condition, file, line);
-  note_failure(mine->seed, check.data(), breach.data());
+  note_failure(*mine, check.data(), breach.data());
   ::_exit(0);
+}
+
+/// None once, some, many: a schedule that does something ten times is another one than that which does it once.
+std::uint32_t magnitude(std::uint64_t count) noexcept {
+  return count == 0 ? 0 : 1u << std::min<std::uint64_t>(std::bit_width(count) / 2, 4);
+}
+
+/// True: something that no schedule before has reached, or so often.
+bool note_reach(const std::vector<std::uint64_t>& counts) noexcept {
+  bool news = false;
+  for (std::size_t place = 0; place < std::min(counts.size(), reach_max); ++place) {
+    if (counts[place] == 0)
+      continue;
+    notes->reach[place] += counts[place];
+    const auto bit = magnitude(counts[place]);
+    news = (notes->magnitudes[place].fetch_or(bit) & bit) == 0 || news;
+  }
+  return news;
+}
+
+void keep(const schedule_options& one) noexcept {
+  if (const auto place = notes->kept_end.fetch_add(1); place < kept_max) {
+    notes->kept[place].what = {one.seed, one.course};
+    notes->kept[place].whole = true;
+  }
+}
+
+/// What the corpus keeps comes first. Then fresh seeds, and with a corpus another course of a kept one after each.
+void choose(schedule_options& each, std::uint64_t number, const batch_options& options) noexcept {
+  if (options.from == nullptr) {
+    each.seed += number;
+    return;
+  }
+  const auto& before = options.from->kept();
+  if (number < before.size()) {
+    each.seed = before[number].seed;
+    each.course = before[number].course;
+    return;
+  }
+  number -= before.size();
+  const auto kept = std::min<std::uint64_t>(notes->kept_end, kept_max);
+  const auto chosen = mix(each.seed + number, 0xC0) % std::max<std::uint64_t>(kept, 1);
+  if (number % 2 == 1 && kept > 0 && notes->kept[chosen].whole) {
+    each.course = mix(each.seed + number, 0xC1);
+    each.seed = notes->kept[chosen].what.seed;
+  } else
+    each.seed += number / 2;
 }
 
 void work(const batch_options& options, std::uint64_t end) {
   protocols::end_broken_invariants_by(end_by_invariant);
   while (!notes->stop) {
     auto each = options.each;
-    each.seed = notes->next.fetch_add(1);
-    if (each.seed >= end)
+    const auto number = notes->next.fetch_add(1);
+    if (number >= end)
       return;
+    choose(each, number, options);
     mine->seed = each.seed;
+    mine->course = each.course;
+    ++mine->begun;
     const auto began = clock::now();
     const auto outcome = run_schedule(each);
     const auto us =
@@ -107,14 +176,16 @@ void work(const batch_options& options, std::uint64_t end) {
     mine->questions += outcome.questions;
     mine->answered += outcome.answered;
     mine->virtual_ms += static_cast<std::uint64_t>(outcome.lasted.count() / 1'000'000);
+    if (note_reach(outcome.reach))
+      keep(each);
     if (!outcome.good())
-      note_failure(each.seed, outcome.check, outcome.breach);
+      note_failure(*mine, outcome.check, outcome.breach);
   }
 }
 
 struct process_of_worker {
   pid_t pid = -1;
-  std::uint64_t seed = 0; ///< last seen
+  std::uint64_t begun = 0; ///< last seen
   clock::time_point since;
 };
 
@@ -131,11 +202,11 @@ void start(process_of_worker& one, std::size_t place, const batch_options& optio
 /// False: it has nothing left to do.
 bool look_after(process_of_worker& one, std::size_t place, const batch_options& options, std::uint64_t end) {
   const auto& note = notes->workers[place];
-  if (one.seed != note.seed) {
-    one.seed = note.seed;
+  if (one.begun != note.begun) {
+    one.begun = note.begun;
     one.since = clock::now();
   } else if (clock::now() - one.since > schedule_deadline) {
-    note_failure(one.seed, "an end", "the schedule does not end");
+    note_failure(note, "an end", "the schedule does not end");
     ::kill(one.pid, SIGKILL);
     one.since = clock::now();
   }
@@ -145,9 +216,25 @@ bool look_after(process_of_worker& one, std::size_t place, const batch_options& 
   if (WIFEXITED(status) && WEXITSTATUS(status) == 1)
     return false;
   if (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL)
-    note_failure(one.seed, "no crash", std::string{"signal "} + std::to_string(WTERMSIG(status)));
+    note_failure(note, "no crash", std::string{"signal "} + std::to_string(WTERMSIG(status)));
   start(one, place, options, end);
   return true;
+}
+
+/// What was kept before and has not been run again stays.
+void count_kept(batch_totals& all, const batch_options& options, std::uint64_t end) {
+  for (std::size_t place = 0; place < std::min<std::size_t>(notes->kept_end, kept_max); ++place)
+    if (notes->kept[place].whole)
+      all.kept.push_back(notes->kept[place].what);
+  const auto begun = std::min<std::uint64_t>(notes->next, end);
+  if (options.from == nullptr) {
+    all.fresh = begun;
+    return;
+  }
+  const auto& before = options.from->kept();
+  const auto again = std::min<std::uint64_t>(begun, before.size());
+  all.kept.insert(all.kept.end(), before.begin() + static_cast<std::ptrdiff_t>(again), before.end());
+  all.fresh = (begun - again + 1) / 2;
 }
 
 batch_totals totals(std::size_t workers, clock::time_point began) {
@@ -168,7 +255,9 @@ batch_totals totals(std::size_t workers, clock::time_point began) {
   all.failed = notes->failed;
   for (const auto& each : notes->failures)
     if (each.whole)
-      all.failures.push_back({each.seed, each.check.data(), each.breach.data()});
+      all.failures.push_back({each.seed, each.course, each.check.data(), each.breach.data()});
+  for (std::size_t place = 0; place < reachable().size(); ++place)
+    all.reach.push_back(notes->reach[place]);
   return all;
 }
 
@@ -178,8 +267,8 @@ batch_totals run_batch(const batch_options& options, const std::function<void(co
   void* const memory = ::mmap(nullptr, sizeof(shared_notes), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   TROUPE_ASSERT("memory", memory != MAP_FAILED);
   notes = new (memory) shared_notes{};
-  notes->next = options.each.seed;
-  const auto end = options.schedules ? options.each.seed + *options.schedules : UINT64_MAX;
+  TROUPE_ASSERT("reach", reachable().size() <= reach_max);
+  const auto end = options.schedules.value_or(UINT64_MAX);
   const auto began = clock::now();
 
   std::vector<process_of_worker> workers(std::clamp<std::size_t>(options.workers, 1, notes->workers.size()));
@@ -193,9 +282,12 @@ batch_totals run_batch(const batch_options& options, const std::function<void(co
       done[i] = done[i] || !look_after(workers[i], i, options, end);
     if ((options.lasts && clock::now() - began >= *options.lasts) || notes->failed >= failures_max)
       notes->stop = true;
-    tell(totals(count, began));
+    auto so_far = totals(count, began);
+    count_kept(so_far, options, end);
+    tell(so_far);
   }
-  const auto all = totals(count, began);
+  auto all = totals(count, began);
+  count_kept(all, options, end);
   ::munmap(memory, sizeof(shared_notes));
   return all;
 }

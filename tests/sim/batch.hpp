@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/sim/corpus.hpp"
 #include "tests/sim/schedule.hpp"
 
 namespace troupe::sim {
@@ -17,10 +18,13 @@ struct batch_options {
   std::optional<std::uint64_t> schedules;
   std::optional<std::chrono::seconds> lasts;
   unsigned workers = 1;
+  /// Run first. Later every second schedule is another course of one that is kept, if there is a corpus at all.
+  const corpus* from = nullptr;
 };
 
 struct failed_schedule {
   std::uint64_t seed = 0;
+  std::uint64_t course = 0;
   std::string check;
   std::string breach;
 };
@@ -34,6 +38,9 @@ struct batch_totals {
   double seconds = 0; ///< of the wall
   std::uint64_t slowest_seed = 0;
   double slowest_seconds = 0;
+  std::vector<std::uint64_t> reach; ///< how often each of `reachable()`, in all schedules
+  std::vector<kept_schedule> kept;  ///< those that reached what none before them had
+  std::uint64_t fresh = 0;          ///< seeds of which none had been tried
   std::uint64_t failed = 0;
   std::vector<failed_schedule> failures; ///< the first of them
 };

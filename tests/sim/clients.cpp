@@ -116,9 +116,13 @@ void clients::draw_questions(std::size_t questions) {
 }
 
 void clients::ask_one() {
+  ask_one(draw_question());
+}
+
+void clients::ask_one(sim_question what) {
   const auto number = questions_.size();
   auto& one = questions_.emplace_back();
-  one.what = draw_question();
+  one.what = std::move(what);
   one.alone = answer_alone(one.what);
   one.client = client_id{next_client_++};
   one.tag = 1;

@@ -28,6 +28,7 @@ public:
   void front_drained();
   /// One question of somebody who waits for the answer.
   void ask_one();
+  void ask_one(sim_question what);
   /// Questions that need all the memory of a cell, several at once: what a cell has lost for ever shows.
   void ask_whole();
   bool all_ended() const;

@@ -4,6 +4,7 @@
 #include "protocols/serve/machine_options.hpp"
 #include "protocols/serve/roles.hpp"
 #include "tests/sim/clients.hpp"
+#include "tests/sim/reach.hpp"
 #include "tests/sim/serve_node.hpp"
 #include "tests/sim/transfers.hpp"
 #include "tests/sim/world.hpp"
@@ -78,6 +79,7 @@ void front_desk::on_client_gone(client_id client) {
 void front_desk::perform(session_machine::effects what) {
   const auto next = sessions_.next_ingests();
   what.insert(what.end(), next.begin(), next.end());
+  reach_count::mine().on_effects(what);
   for (const auto& effect : what) {
     if (const auto* const begun = std::get_if<session_machine::begin_ingest>(&effect))
       begin_ingest(begun->request);
@@ -115,6 +117,7 @@ void front_desk::begin_ingest(request_id request) {
 }
 
 void front_desk::perform(const ingest_machine::effects& what) {
+  reach_count::mine().on_effects(what);
   for (const auto& effect : what) {
     if (const auto* const begun = std::get_if<ingest_machine::begin_reading>(&effect)) {
       if (!reading_.try_emplace(begun->reader, begun->which).second)
@@ -207,6 +210,7 @@ void front_desk::hear(rank_id from, serve_message body) {
 }
 
 void front_desk::perform(front_machine::effects what) {
+  reach_count::mine().on_effects(what);
   std::vector<std::pair<room_id, failure>> refused;
   for (auto& effect : what) {
     if (auto* const message = std::get_if<send_message>(&effect)) {

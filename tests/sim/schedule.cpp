@@ -9,6 +9,7 @@
 #include "protocols/serve/roles.hpp"
 #include "tests/sim/clients.hpp"
 #include "tests/sim/links.hpp"
+#include "tests/sim/reach.hpp"
 #include "tests/sim/serve_node.hpp"
 #include "tests/sim/supervisor.hpp"
 #include "tests/sim/world.hpp"
@@ -233,8 +234,11 @@ void check_liveness(world& all, std::uint64_t& events) {
 } // namespace
 
 schedule_result run_schedule(const schedule_options& options) {
+  auto& reach = reach_count::mine();
+  reach.begin();
   auto run = draw_run(options);
-  world all{options.seed, std::move(run.cluster), run.sky, options.tells};
+  world all{options.course == 0 ? options.seed : mix(options.seed, options.course), std::move(run.cluster), run.sky,
+            options.tells};
   std::uint64_t events = 0;
   all.users->plan(run.questions);
   if (run.torn)
@@ -266,6 +270,8 @@ schedule_result run_schedule(const schedule_options& options) {
   if (calm && !run.torn && !run.floods && !left_early &&
       (all.users->failed() > 0 || all.boss->recoveries() > 0 || !all.boss->was_ready()))
     all.past.violate("calm, all are answered", "something fails though nothing went wrong");
+  if (!reach.stranger().empty())
+    all.past.violate("tables", "no table allows " + reach.stranger());
   return {.hash = mix(all.past.hash(), events),
           .steps = all.past.steps(),
           .lasted = all.time.now() - time_line::epoch,
@@ -274,6 +280,7 @@ schedule_result run_schedule(const schedule_options& options) {
           .answered = all.users->answered(),
           .check = all.past.check(),
           .breach = all.past.breach(),
+          .reach = reach.counts(),
           .story = all.past.story()};
 }
 

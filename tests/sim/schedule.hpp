@@ -14,6 +14,8 @@ namespace troupe::sim {
 /// Which run: the seed draws everything; what shrinking lowers is stated beside it.
 struct schedule_options {
   std::uint64_t seed = 0;
+  /// Another course of the same cluster, weather and questions' number: what is drawn while it runs is drawn anew.
+  std::uint64_t course = 0;
   std::uint32_t ranks_max = 12;
   std::uint32_t questions_max = 24;
   bool calm = false;         ///< nothing goes wrong
@@ -32,6 +34,7 @@ struct schedule_result {
   std::size_t answered = 0;
   std::string check; ///< that was broken; empty: none
   std::string breach;
+  std::vector<std::uint64_t> reach; ///< how often each of `reachable()`
   std::vector<std::string> story;
 
   bool good() const noexcept { return check.empty(); }

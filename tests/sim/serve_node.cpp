@@ -11,6 +11,7 @@
 #include "runtime/base/overloaded.hpp"
 #include "tests/sim/front_desk.hpp"
 #include "tests/sim/links.hpp"
+#include "tests/sim/reach.hpp"
 #include "tests/sim/transfers.hpp"
 #include "tests/sim/world.hpp"
 
@@ -22,6 +23,7 @@ namespace {
 
 template <class Effects, class... Takers>
 void carry_out(Effects& what, Takers... takers) {
+  reach_count::mine().on_effects(what);
   const base::overloaded each{std::move(takers)...};
   for (auto& effect : what)
     std::visit(each, effect);
@@ -157,6 +159,8 @@ void serve_node::take(rank_id from, cache_epoch sent_in, serve_message body, std
   }
   while (!takers->empty()) {
     const auto role = takers->take_first();
+    reach_count::mine().on_message(all.plan(), std::visit([](const auto& message) { return message.type; }, body), from,
+                                   rank.self, role);
     rank.hand(thread_of(role), [this, role, from, sent_in, copy = body]() mutable {
       std::visit(
           [&](auto& message) {
@@ -280,6 +284,7 @@ void serve_node::written(transfer_kind kind, room_id room, std::uint32_t part, r
 }
 
 void serve_node::arrived_write(transfer_kind kind, rank_id from, room_id room) {
+  reach_count::mine().on_write(from, rank.self, kind);
   if (kind == serve_transfer::pixels)
     return rank.hand(thread::encode, [=, this] {
       if (encode_->leader)
@@ -385,6 +390,7 @@ void serve_node::prefilled(const prefill_step& step) {
 }
 
 void serve_node::stepped(role_kind role, step_machine::effects what) {
+  reach_count::mine().on_effects(what);
   for (auto& effect : what)
     rank.hand(thread_of(role), [this, role, effect = std::move(effect)] { hear_step(role, effect); });
 }

@@ -1,6 +1,7 @@
 #include "tests/sim/supervisor.hpp"
 
 #include "protocols/wire/codec.hpp"
+#include "tests/sim/reach.hpp"
 #include "tests/sim/world.hpp"
 
 namespace troupe::sim {
@@ -80,6 +81,7 @@ void supervisor::take(rank_id from, const life_report& what) {
     if (const auto* const said = std::get_if<rejoined>(&what))
       return life_.on_rejoined(from, *said, now);
     const auto& said = std::get<error>(what);
+    reach_count::mine().on_failure(said.code);
     all_.past.note(
         [&] {
           return all_.plan().rank(from).label + " tells the supervisor: " + said.message + " (" + said.where + ")";
@@ -141,6 +143,7 @@ void supervisor::send(rank_id to, life_order what) {
 }
 
 void supervisor::perform(const life_machine::effects& what) {
+  reach_count::mine().on_effects(what);
   if (const auto blamed = life_.take_blamed())
     all_.judge.on_blamed(*blamed);
   for (const auto& effect : what) {

@@ -2,13 +2,19 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <fstream>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <thread>
 
 #include "tests/sim/batch.hpp"
+#include "tests/sim/corpus.hpp"
+#include "tests/sim/reach.hpp"
 #include "tests/sim/schedule.hpp"
+#include "tests/sim/sequence.hpp"
+#include "tests/sim/tables.hpp"
 #include "tools/troupe/checked_spec.hpp"
 #include "tools/troupe/commands.hpp"
 #include "tools/troupe/text.hpp"
@@ -26,12 +32,17 @@ struct sim_options {
   std::uint32_t questions = 24;
   bool calm = false;
   bool trace = false;
+  std::uint64_t course = 0;
+  std::string corpus; ///< folder
+  std::string reach;  ///< file
+  bool tables = false;
 };
 
 std::string replay_line(const sim_options& options, const sim::schedule_options& each) {
-  return fmt::format("troupe sim{} --seed {} --ranks {} --questions {}{} --trace",
-                     options.file.empty() ? "" : " " + options.file, each.seed, each.ranks_max, each.questions_max,
-                     each.calm ? " --calm" : "");
+  return fmt::format("troupe sim{} --seed {}{} --ranks {} --questions {}{} --trace",
+                     options.file.empty() ? "" : " " + options.file, each.seed,
+                     each.course == 0 ? "" : fmt::format(" --course {}", each.course), each.ranks_max,
+                     each.questions_max, each.calm ? " --calm" : "");
 }
 
 /// One schedule, told as a story.
@@ -52,34 +63,80 @@ int tell_story(sim::schedule_options each) {
 
 std::string progress_of(const sim::batch_totals& all) {
   const auto seconds = std::max(all.seconds, 1e-3);
-  return fmt::format("{} schedules, {:.0f} a second, {:.0f} times real time, {} failed, slowest seed {} ({:.2f} s)",
+  std::size_t reached = 0;
+  std::size_t of = 0;
+  for (const auto& kind : sim::sum_reach(all.reach)) {
+    reached += kind.reached;
+    of += kind.all;
+  }
+  return fmt::format("{} schedules, {:.0f} a second, {:.0f} times real time, reach {} of {}, {} failed, "
+                     "slowest seed {} ({:.2f} s)",
                      all.schedules, static_cast<double>(all.schedules) / seconds, all.virtual_seconds / seconds,
-                     all.failed, all.slowest_seed, all.slowest_seconds);
+                     reached, of, all.failed, all.slowest_seed, all.slowest_seconds);
+}
+
+/// How often each was reached, the rare ones first.
+bool write_reach(const std::string& file, const std::vector<std::uint64_t>& counts) {
+  std::vector<std::size_t> order(counts.size());
+  std::iota(order.begin(), order.end(), 0u);
+  std::ranges::stable_sort(order, {}, [&](std::size_t place) { return counts[place]; });
+  std::ofstream out{file};
+  for (const auto place : order)
+    out << fmt::format("{:>12}  {}\n", counts[place], sim::reachable()[place]);
+  return static_cast<bool>(out.flush());
 }
 
 int run_many(const sim_options& options, const sim::schedule_options& each) {
-  sim::batch_options batch{.each = each, .schedules = options.schedules, .lasts = {}, .workers = options.workers};
+  sim::batch_options batch{
+      .each = each, .schedules = options.schedules, .lasts = {}, .workers = options.workers, .from = nullptr};
+  std::optional<sim::corpus> corpus;
+  if (!options.corpus.empty()) {
+    auto opened = sim::corpus::open(options.corpus, each);
+    if (!opened)
+      return complain(base::exit_code::config, opened.error().what);
+    corpus = *std::move(opened);
+    batch.from = &*corpus;
+    batch.each.seed = corpus->next_seed();
+  }
   if (options.hours)
     batch.lasts = std::chrono::seconds{static_cast<std::int64_t>(*options.hours * 3600)};
   else if (!batch.schedules)
     batch.schedules = 1000;
   if (batch.workers == 0)
     batch.workers = std::max(1u, std::thread::hardware_concurrency());
+  auto kept = corpus; // what workers began with stays as it is
+  protocols::result<void> problem;
   sim::batch_totals all;
   {
     progress_line line;
     std::uint64_t shown = 0;
+    std::uint64_t saved = 0;
     all = sim::run_batch(batch, [&](const sim::batch_totals& so_far) {
       if (const auto second = static_cast<std::uint64_t>(so_far.seconds);
           second >= 2 && second != std::exchange(shown, second))
         line.show(progress_of(so_far));
+      if (const auto minute = static_cast<std::uint64_t>(so_far.seconds) / 60;
+          kept && minute != std::exchange(saved, minute))
+        problem = kept->save(so_far.kept, batch.each.seed + so_far.fresh); // of a night that is cut off too
     });
   }
-  print("seeds from {}: {}\n", each.seed, progress_of(all));
+  print("seeds from {}: {}\n", batch.each.seed, progress_of(all));
   print("{} steps, {} of {} questions answered\n", all.steps, all.answered, all.questions);
+  print("reached: {}\n", sim::words_of(sim::sum_reach(all.reach)));
+  if (kept) {
+    if (problem)
+      problem = kept->save(all.kept, batch.each.seed + all.fresh);
+    if (!problem)
+      return complain(base::exit_code::failed, problem.error().what);
+    print("corpus: {} schedules before, {} now; the next fresh seed is {}\n", corpus->kept().size(),
+          kept->kept().size(), kept->next_seed());
+  }
+  if (!options.reach.empty() && !write_reach(options.reach, all.reach))
+    return complain(base::exit_code::failed, fmt::format("{} cannot be written", options.reach));
   for (const auto& failed : all.failures) {
     auto smaller = each;
     smaller.seed = failed.seed;
+    smaller.course = failed.course;
     print("\nseed {} breaks '{}': {}\n  {}\n", failed.seed, failed.check, failed.breach,
           replay_line(options, sim::shrink(smaller)));
   }
@@ -89,7 +146,13 @@ int run_many(const sim_options& options, const sim::schedule_options& each) {
 }
 
 int simulate(const sim_options& options) {
+  if (options.tables) {
+    print("{}", sim::describe_tables());
+    print("{}", sim::describe_request());
+    return static_cast<int>(base::exit_code::done);
+  }
   sim::schedule_options each{.seed = options.seed,
+                             .course = options.course,
                              .ranks_max = options.ranks,
                              .questions_max = options.questions,
                              .calm = options.calm,
@@ -134,10 +197,18 @@ void add_sim(CLI::App& troupe, action& chosen) {
       ->type_name("N")
       ->check(CLI::Range(1, 1000));
   command->add_flag("--calm", options->calm, "nothing goes wrong");
+  command->add_option("--course", options->course, "another course of the same cluster; default: 0")->type_name("N");
+  command->add_option("--corpus", options->corpus, "keeps schedules by what they reach, and goes on from those there")
+      ->type_name("DIR");
+  command
+      ->add_option("--reach", options->reach, "writes how often each transition, fault, effect and route was reached")
+      ->type_name("FILE");
+  command->add_flag("--tables", options->tables, "the states of all machines, and the messages of one request");
   command->add_flag("--trace", options->trace, "one schedule, told as a story");
   command->footer("Examples:\n"
                   "  troupe sim --schedules 10000\n"
                   "  troupe sim deploy/drills/walk/cluster.json --hours 1\n"
+                  "  troupe sim --hours 8 --corpus build/corpus --reach build/reach\n"
                   "  troupe sim --seed 17 --trace\n\n"
                   "Exit codes: 0 all passed, 1 a schedule failed, 2 usage, 3 the spec cannot be used.");
   command->callback([options, &chosen] { chosen = [options] { return simulate(*options); }; });
