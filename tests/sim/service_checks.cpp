@@ -6,7 +6,7 @@
 #include "protocols/serve/roles.hpp"
 #include "tests/sim/front_desk.hpp"
 #include "tests/sim/serve_node.hpp"
-#include "tests/sim/words.hpp"
+#include "tests/sim/simulated_model.hpp"
 #include "tests/sim/world.hpp"
 
 namespace troupe::sim {

@@ -5,6 +5,7 @@
 #include "tests/sim/batch.hpp"
 #include "tests/sim/clients.hpp"
 #include "tests/sim/schedule.hpp"
+#include "tests/sim/weather.hpp"
 
 namespace {
 
@@ -51,6 +52,25 @@ TEST_CASE("K8: calm clusters answer every question, none is restarted") {
   for (const auto& failed : all.failures)
     FAIL_CHECK("seed " << failed.seed << " breaks '" << failed.check << "': " << failed.breach);
   CHECK(all.schedules == 300);
+}
+
+TEST_CASE("What goes wrong is named, one bit for each name") {
+  CHECK(bits_of("") == 0u);
+  CHECK(bits_of("late") == 1u);
+  CHECK(names_of(*bits_of("crash,cut")) == "crash,cut");
+  CHECK(bits_of(names_of(~std::uint32_t{0})) == (std::uint32_t{1} << mischiefs().size()) - 1);
+  CHECK_FALSE(bits_of("crash,rain").has_value());
+}
+
+TEST_CASE("The same seed without what goes wrong asks as much and passes") {
+  for (std::uint64_t seed = 1; seed <= 10; ++seed) {
+    CAPTURE(seed);
+    const auto all = run_schedule({.seed = seed});
+    const auto none =
+        run_schedule({.seed = seed, .without = ~std::uint32_t{0}, .storm_max = std::chrono::milliseconds{50}});
+    CHECK(none.good());
+    CHECK(none.questions == all.questions);
+  }
 }
 
 TEST_CASE("An answer alone is a function of prompt and pictures") {

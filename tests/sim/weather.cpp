@@ -1,5 +1,7 @@
 #include "tests/sim/weather.hpp"
 
+#include <algorithm>
+
 namespace troupe::sim {
 
 namespace {
@@ -87,6 +89,27 @@ std::span<const mischief> mischiefs() noexcept {
                                      {"deaf", &weather::deaf},
                                      {"flood", &weather::flood}};
   return all;
+}
+
+std::optional<std::uint32_t> bits_of(std::string_view names) {
+  std::uint32_t bits = 0;
+  while (!names.empty()) {
+    const auto name = names.substr(0, names.find(','));
+    const auto row = std::ranges::find(mischiefs(), name, &mischief::name);
+    if (row == mischiefs().end())
+      return std::nullopt;
+    bits |= std::uint32_t{1} << (row - mischiefs().begin());
+    names.remove_prefix(std::min(names.size(), name.size() + 1));
+  }
+  return bits;
+}
+
+std::string names_of(std::uint32_t bits) {
+  std::string names;
+  for (std::size_t i = 0; i < mischiefs().size(); ++i)
+    if ((bits >> i & 1) != 0)
+      names += (names.empty() ? "" : ",") + std::string{mischiefs()[i].name};
+  return names;
 }
 
 weather healed(weather from) noexcept {

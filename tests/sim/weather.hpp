@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "protocols/time.hpp"
@@ -67,6 +69,9 @@ struct mischief {
   std::uint32_t weather::*chance;
 };
 std::span<const mischief> mischiefs() noexcept;
+/// Names by comma, as bits by row; nothing where a name is none. And back.
+std::optional<std::uint32_t> bits_of(std::string_view names);
+std::string names_of(std::uint32_t bits);
 
 weather draw_weather(draw& dice);
 /// The same delays, and nothing goes wrong any more.

@@ -15,6 +15,7 @@
 #include "tests/sim/schedule.hpp"
 #include "tests/sim/sequence.hpp"
 #include "tests/sim/tables.hpp"
+#include "tests/sim/weather.hpp"
 #include "tools/troupe/checked_spec.hpp"
 #include "tools/troupe/commands.hpp"
 #include "tools/troupe/text.hpp"
@@ -36,13 +37,17 @@ struct sim_options {
   std::string corpus; ///< folder
   std::string reach;  ///< file
   bool tables = false;
+  std::string without;
+  std::optional<std::uint32_t> storm; ///< milliseconds
 };
 
 std::string replay_line(const sim_options& options, const sim::schedule_options& each) {
-  return fmt::format("troupe sim{} --seed {}{} --ranks {} --questions {}{} --trace",
+  return fmt::format("troupe sim{} --seed {}{} --ranks {} --questions {}{}{}{} --trace",
                      options.file.empty() ? "" : " " + options.file, each.seed,
                      each.course == 0 ? "" : fmt::format(" --course {}", each.course), each.ranks_max,
-                     each.questions_max, each.calm ? " --calm" : "");
+                     each.questions_max, each.calm ? " --calm" : "",
+                     each.without == 0 ? "" : " --without " + sim::names_of(each.without),
+                     each.storm_max ? fmt::format(" --storm {}", each.storm_max->count()) : "");
 }
 
 /// One schedule, told as a story.
@@ -158,6 +163,13 @@ int simulate(const sim_options& options) {
                              .calm = options.calm,
                              .tells = false,
                              .spec = {}};
+  const auto without = sim::bits_of(options.without);
+  if (!without)
+    return complain(base::exit_code::usage,
+                    fmt::format("--without {}: valid are {}", options.without, sim::names_of(~std::uint32_t{0})));
+  each.without = *without;
+  if (options.storm)
+    each.storm_max = std::chrono::milliseconds{*options.storm};
   if (!options.file.empty()) {
     const auto checked = check_spec(options.file);
     if (!checked)
@@ -205,6 +217,9 @@ void add_sim(CLI::App& troupe, action& chosen) {
       ->type_name("FILE");
   command->add_flag("--tables", options->tables, "the states of all machines, and the messages of one request");
   command->add_flag("--trace", options->trace, "one schedule, told as a story");
+  command->add_option("--without", options->without, "what does not go wrong, as a shrunk failure names it")
+      ->type_name("NAMES");
+  command->add_option("--storm", options->storm, "all heals after so many milliseconds")->type_name("MS");
   command->footer("Examples:\n"
                   "  troupe sim --schedules 10000\n"
                   "  troupe sim deploy/drills/walk/cluster.json --hours 1\n"
