@@ -37,6 +37,16 @@ inline constexpr std::uint32_t ingests_max = 64;
 inline constexpr int accepts_a_turn = 64;
 /// Descriptors that a front keeps beside those for its edges, for files and pipes of a moment.
 inline constexpr std::size_t descriptors_spare = 8;
+/// Of one request's `sampling_rules`.
+inline constexpr std::size_t logit_bias_max = 300;
+inline constexpr std::size_t stop_ids_max = 64;
+inline constexpr std::uint32_t top_logprobs_max = 20;
+/// Of all that would end an answer: a client's stop ids and the model's end tokens.
+inline constexpr std::size_t ending_ids_max = 2 * stop_ids_max;
+/// By how others call a request: its X-Request-Id.
+inline constexpr std::size_t request_name_bytes_max = 128;
+/// Ids of prompts that one plan carries for sequences that join: half a frame.
+inline constexpr std::size_t plan_prompt_ids_max = frame_bytes_max_default / 2 / sizeof(std::int32_t);
 inline constexpr std::uint32_t request_attempts_max = 3; ///< of one request, while nothing of its answer is emitted
 
 inline constexpr std::uint32_t kv_block_tokens = 16; ///< tokens of one KV block

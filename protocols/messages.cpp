@@ -1,4 +1,7 @@
+#include <algorithm>
+
 #include "protocols/cluster/life_messages.hpp"
+#include "protocols/limits.hpp"
 #include "protocols/serve/request_messages.hpp"
 
 namespace troupe::protocols {
@@ -25,6 +28,15 @@ std::string_view name(life_state state) noexcept {
     return "failed";
   }
   return "unknown";
+}
+
+std::optional<std::string> find_invalid(const request_trace& trace) {
+  if (trace.name.size() > limits::request_name_bytes_max)
+    return "the request's name has " + std::to_string(trace.name.size()) + " bytes; at most " +
+           std::to_string(limits::request_name_bytes_max);
+  if (std::ranges::any_of(trace.name, [](char each) { return each < ' ' || each > '~'; }))
+    return "the request's name is of printable ASCII characters only";
+  return std::nullopt;
 }
 
 std::string_view name(phase part) noexcept {

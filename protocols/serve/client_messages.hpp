@@ -21,12 +21,17 @@ struct ask {
   std::string prompt;
   std::vector<std::string> picture_names; ///< for error lines
   std::vector<std::uint64_t> picture_bytes;
-  std::uint32_t max_tokens = 0;
+  std::uint32_t max_tokens = 0; ///< 0: as many as there is room for
   sampling_options sampling;
+  bool draws_seed = false;      ///< `sampling.seed` says nothing: the front draws one
+  std::uint32_t timeout_ms = 0; ///< from this frame to the last token; 0: the spec's `timeouts.request_ms`, the most
+  std::int32_t priority = 0;    ///< the lower, the sooner
+  request_trace trace = {};
 
   template <class Self, class Archive>
   static void fields(Self& self, Archive& archive) {
     archive.required(self.tag, self.prompt, self.picture_names, self.picture_bytes, self.max_tokens, self.sampling);
+    archive.appended(self.sampling.rules, self.draws_seed, self.timeout_ms, self.priority, self.trace);
   }
   bool operator==(const ask&) const = default;
 };
@@ -49,12 +54,28 @@ struct accepted {
   std::uint64_t tag = 0;
   request_id request;
   std::uint32_t prompt_tokens = 0;
+  std::uint64_t seed = 0;       ///< of the choices: the question's, or the one that the front has drawn
+  std::uint32_t max_tokens = 0; ///< of the answer
 
   template <class Self, class Archive>
   static void fields(Self& self, Archive& archive) {
     archive.required(self.tag, self.request, self.prompt_tokens);
+    archive.appended(self.seed, self.max_tokens);
   }
   bool operator==(const accepted&) const = default;
+};
+
+/// One of a token's log-probabilities.
+struct shown_logprob {
+  token_id id = 0;
+  float value = 0.0F;
+  std::string bytes; ///< the token's own, which may be a part of a code point; none of a special token
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.id, self.value, self.bytes);
+  }
+  bool operator==(const shown_logprob&) const = default;
 };
 
 struct answer {
@@ -62,11 +83,13 @@ struct answer {
   std::uint64_t tag = 0;
   std::uint32_t index = 0;
   token_id id = 0;
-  std::string text; ///< what this token adds; whole code points only
+  std::string text; ///< what this token adds; whole code points only; nothing of a token that ends the answer
+  std::vector<shown_logprob> logprobs = {}; ///< this token's, then those of the likeliest, the likeliest first
 
   template <class Self, class Archive>
   static void fields(Self& self, Archive& archive) {
     archive.required(self.tag, self.index, self.id, self.text);
+    archive.appended(self.logprobs);
   }
   bool operator==(const answer&) const = default;
 };
@@ -92,11 +115,13 @@ struct finished {
   std::int64_t total_ns = 0;
   std::vector<phase_time> phases;
   std::string text; ///< the end of the answer: what no token completed
+  std::uint32_t prompt_tokens = 0;
+  std::uint32_t answer_tokens = 0; ///< that were handed on
 
   template <class Self, class Archive>
   static void fields(Self& self, Archive& archive) {
     archive.required(self.tag, self.reason, self.message, self.time_to_first_token_ns, self.total_ns, self.phases);
-    archive.appended(self.text);
+    archive.appended(self.text, self.prompt_tokens, self.answer_tokens);
   }
   bool operator==(const finished&) const = default;
 };

@@ -105,7 +105,8 @@ struct decode_step {
   bool operator==(const decode_step&) const = default;
 };
 
-/// One announcement. Only the part of its kind is sent.
+/// One announcement. Only the part of its kind is sent. Parts take no new fields, so the rules of a prompt's last piece
+/// and those of each join, in order, stand at the end.
 struct mesh_plan {
   static constexpr auto type = message_type::mesh_plan;
   plan_kind kind = plan_kind::warm;
@@ -130,9 +131,12 @@ struct mesh_plan {
       break;
     case plan_kind::prefill:
       archive.required(self.prefill);
+      archive.appended(self.prefill.sampling.rules);
       break;
     case plan_kind::decode:
       archive.required(self.decode);
+      for (auto& join : self.decode.joins)
+        archive.appended(join.sampling.rules);
       break;
     }
   }

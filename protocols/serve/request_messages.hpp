@@ -2,12 +2,14 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "protocols/ids.hpp"
 #include "protocols/serve/message_types.hpp"
+#include "protocols/serve/sampling_options.hpp"
 #include "protocols/transfers/slot_ref.hpp"
 #include "protocols/wire/frame.hpp"
 
@@ -15,18 +17,20 @@
 /// A message names its fields once, in `fields` (wire/codec.hpp).
 namespace troupe::protocols {
 
-/// Greedy when `temperature` is 0.
-struct sampling_options {
-  float temperature = 0.0F;
-  float top_p = 1.0F;
-  std::uint64_t seed = 0;
+/// By what names others follow a request, on its way through every rank.
+struct request_trace {
+  std::string name;                     ///< X-Request-Id; at most `limits::request_name_bytes_max`, printable ASCII
+  std::array<std::uint8_t, 16> trace{}; ///< W3C traceparent; all zero: none
+  std::array<std::uint8_t, 8> parent{}; ///< the span that caused the request
 
   template <class Self, class Archive>
   static void fields(Self& self, Archive& archive) {
-    archive.required(self.temperature, self.top_p, self.seed);
+    archive.required(self.name, self.trace, self.parent);
   }
-  bool operator==(const sampling_options&) const = default;
+  bool operator==(const request_trace&) const = default;
 };
+/// What is wrong with it, in words.
+std::optional<std::string> find_invalid(const request_trace& trace);
 
 /// One picture of a request: where its tokens stand in the prompt, who encodes it.
 struct picture_item {
@@ -78,11 +82,14 @@ struct submit {
   room_id kv_room;
   cell_id decode_cell;
   std::uint32_t deadline_ms = 0;
+  request_trace trace = {};
+  std::int32_t priority = 0; ///< the lower, the sooner
 
   template <class Self, class Archive>
   static void fields(Self& self, Archive& archive) {
     archive.required(self.request, self.prompt, self.pictures, self.sampling, self.kv_room, self.decode_cell,
                      self.deadline_ms);
+    archive.appended(self.sampling.rules, self.trace, self.priority);
   }
   bool operator==(const submit&) const = default;
 };
@@ -100,23 +107,39 @@ struct encode {
   std::uint64_t content_hash = 0;
   cell_id prefill_cell;
   std::uint32_t deadline_ms = 0;
+  request_trace trace = {};
 
   template <class Self, class Archive>
   static void fields(Self& self, Archive& archive) {
     archive.required(self.request, self.room, self.pixels, self.height, self.width, self.tokens, self.content_hash,
                      self.prefill_cell, self.deadline_ms);
+    archive.appended(self.trace);
   }
   bool operator==(const encode&) const = default;
+};
+
+/// The log-probability of an event's token, and those of the likeliest tokens in its place, the likeliest first.
+struct event_logprobs {
+  std::uint32_t event = 0; ///< index in the message
+  std::vector<token_logprob> values;
+
+  template <class Self, class Archive>
+  static void fields(Self& self, Archive& archive) {
+    archive.required(self.event, self.values);
+  }
+  bool operator==(const event_logprobs&) const = default;
 };
 
 /// Decode leader to front, a step at a time.
 struct tokens {
   static constexpr auto type = serve_type::tokens;
   std::vector<token_event> events;
+  std::vector<event_logprobs> logprobs = {}; ///< of those events whose requests ask for them, in order
 
   template <class Self, class Archive>
   static void fields(Self& self, Archive& archive) {
     archive.required(self.events);
+    archive.appended(self.logprobs);
   }
   bool operator==(const tokens&) const = default;
 };

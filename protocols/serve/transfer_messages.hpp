@@ -27,12 +27,14 @@ struct reserve_kv {
   cell_id prefill_cell;
   std::uint32_t deadline_ms = 0;
   std::uint64_t prompt_digest = 0; ///< what the hand-over must say of the prompt (F6); 0: not stated
+  request_trace trace = {};
+  std::int32_t priority = 0; ///< the lower, the sooner
 
   template <class Self, class Archive>
   static void fields(Self& self, Archive& archive) {
     archive.required(self.request, self.room, self.prompt_tokens, self.max_tokens, self.sampling, self.end_tokens,
                      self.prefill_cell, self.deadline_ms);
-    archive.appended(self.prompt_digest);
+    archive.appended(self.prompt_digest, self.sampling.rules, self.trace, self.priority);
   }
   bool operator==(const reserve_kv&) const = default;
 };
@@ -174,13 +176,15 @@ struct handover {
   request_id request;
   room_id room;
   token_id first_token = 0;
-  std::int32_t position_delta = 0; ///< M-RoPE delta, 0 without pictures (F16)
-  std::uint32_t length = 0;        ///< prompt tokens whose keys and values were sent
-  std::uint64_t digest = 0;        ///< of the prompt, see prompt_digest.hpp
+  std::int32_t position_delta = 0;          ///< M-RoPE delta, 0 without pictures (F16)
+  std::uint32_t length = 0;                 ///< prompt tokens whose keys and values were sent
+  std::uint64_t digest = 0;                 ///< of the prompt, see prompt_digest.hpp
+  std::vector<token_logprob> logprobs = {}; ///< of the first token; see `event_logprobs`
 
   template <class Self, class Archive>
   static void fields(Self& self, Archive& archive) {
     archive.required(self.request, self.room, self.first_token, self.position_delta, self.length, self.digest);
+    archive.appended(self.logprobs);
   }
   bool operator==(const handover&) const = default;
 };

@@ -2,6 +2,7 @@
 
 #include "protocols/serve/roles.hpp"
 #include <algorithm>
+#include <limits>
 
 namespace troupe::protocols {
 
@@ -56,6 +57,23 @@ result<void> cell_is(const asker& ask, cell_id id, role_kind role) {
   return bad("cell " + std::to_string(id.value) + " is no " + std::string{name(role)} + " cell");
 }
 
+/// What a cell carries out for a request. Ids beyond the vocabulary are found where the model is (`step_machine`).
+result<void> says_what_is_valid(const sampling_options& sampling, const request_trace& trace) {
+  if (auto problem = find_invalid(
+          sampling, {.vocabulary = std::numeric_limits<std::int32_t>::max(), .stop_ids_max = limits::ending_ids_max}))
+    return bad(*std::move(problem));
+  if (auto problem = find_invalid(trace))
+    return bad(*std::move(problem));
+  return {};
+}
+
+result<void> are_bounded(const std::vector<token_logprob>& values) {
+  if (values.size() > limits::top_logprobs_max + 1)
+    return bad(std::to_string(values.size()) + " log-probabilities of one token; at most " +
+               std::to_string(limits::top_logprobs_max + 1));
+  return {};
+}
+
 /// What each type names.
 struct names_the_plan {
   const asker& ask;
@@ -71,18 +89,33 @@ struct names_the_plan {
         return bad("a picture's tokens " + std::to_string(each.first_token) + " + " + std::to_string(each.tokens) +
                    " lie outside the prompt");
     }
-    return cell_is(ask, m.decode_cell, serve_role::decode);
+    return says_what_is_valid(m.sampling, m.trace).and_then([&] {
+      return cell_is(ask, m.decode_cell, serve_role::decode);
+    });
   }
   result<void> operator()(const encode& m) const {
     if (m.height == 0 || m.width == 0 || m.tokens == 0)
       return bad("a picture of " + std::to_string(m.height) + " x " + std::to_string(m.width) + " pixels, " +
                  std::to_string(m.tokens) + " tokens");
-    return cell_is(ask, m.prefill_cell, serve_role::prefill);
+    return says_what_is_valid({}, m.trace).and_then([&] { return cell_is(ask, m.prefill_cell, serve_role::prefill); });
   }
   result<void> operator()(const reserve_kv& m) const {
     if (m.prompt_tokens == 0 || m.max_tokens == 0)
       return bad("room for " + std::to_string(m.prompt_tokens) + " + " + std::to_string(m.max_tokens) + " tokens");
-    return cell_is(ask, m.prefill_cell, serve_role::prefill);
+    return says_what_is_valid(m.sampling, m.trace).and_then([&] {
+      return cell_is(ask, m.prefill_cell, serve_role::prefill);
+    });
+  }
+  result<void> operator()(const handover& m) const { return are_bounded(m.logprobs); }
+  result<void> operator()(const tokens& m) const {
+    for (const auto& each : m.logprobs) {
+      if (each.event >= m.events.size())
+        return bad("log-probabilities of event " + std::to_string(each.event) + " of " +
+                   std::to_string(m.events.size()));
+      if (auto fine = are_bounded(each.values); !fine)
+        return fine;
+    }
+    return {};
   }
   result<void> operator()(const reserve_rows& m) const { return cell_is(ask, m.encode_cell, serve_role::encode); }
   result<void> operator()(const reserve_blocks& m) const { return cell_is(ask, m.prefill_cell, serve_role::prefill); }

@@ -5,6 +5,8 @@ using troupe::protocols::testing::check_golden;
 
 namespace {
 
+#define PLAIN_RULES "00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00 00 00000000 00000000"
+
 mesh_plan announcement(plan_kind kind, call_id call) {
   mesh_plan plan;
   plan.kind = kind;
@@ -38,7 +40,7 @@ TEST_CASE("A26: the bytes of mesh plans are these") {
   check_golden(prefill_plan,
                "04 0400000000000000 0500000000000000 0900000000000000 01000000 06000000 01000000 00000000 01000000 "
                "02000000 10000000 01 01000000 03000000 01000000 01000000 04000000 02000000 02000000 0000003f 0000803e "
-               "0700000000000000");
+               "0700000000000000 " PLAIN_RULES);
   auto decode_plan = announcement(plan_kind::decode, call_id{6});
   decode_plan.decode = {.leaves = {request_id{4}},
                         .joins = {{.request = request_id{5},
@@ -49,7 +51,16 @@ TEST_CASE("A26: the bytes of mesh plans are these") {
                         .ids = {7}};
   check_golden(decode_plan,
                "05 0600000000000000 01000000 0400000000000000 01000000 0500000000000000 11000000 fdffffff 01000000 "
-               "03000000 0000003f 0000803e 0700000000000000 01000000 07000000");
+               "03000000 0000003f 0000803e 0700000000000000 01000000 07000000 " PLAIN_RULES);
+  decode_plan.decode.joins.push_back(decode_plan.decode.joins.front());
+  decode_plan.decode.joins[1].sampling.rules = {.top_k = 2, .bias = {{9, -2.0F}}, .prompt_ids = {7}};
+  decode_plan.decode.ids = {7, 8};
+  check_golden(decode_plan,
+               "05 0600000000000000 01000000 0400000000000000 02000000 0500000000000000 11000000 fdffffff 01000000 "
+               "03000000 0000003f 0000803e 0700000000000000 0500000000000000 11000000 fdffffff 01000000 03000000 "
+               "0000003f 0000803e 0700000000000000 02000000 07000000 08000000 " PLAIN_RULES
+               " 02000000 00000000 00000000 00000000 00000000 01000000 09000000 000000c0 00000000 00000000 00 00 "
+               "00000000 01000000 07000000");
   auto stop_plan = announcement(plan_kind::stop, call_id{7});
   check_golden(stop_plan, "06 0700000000000000");
 }

@@ -19,6 +19,39 @@ injection_rule stop_at_p() {
   return rule;
 }
 
+// Of every rule, and of a trace, as they stand in each message that has them.
+#define EVERY_RULE                                                                                                     \
+  "03000000 0000803d 0000003f 000080be 0000c03f 01000000 09000000 000000c0 02000000 01000000 04000000 01 01 05000000 " \
+  "02000000 01000000 07000000 "
+#define COUNTING_TRACE "02000000 6162 000102030405060708090a0b0c0d0e0f 1011121314151617 "
+
+sampling_options every_rule() {
+  return {.temperature = 0.5F,
+          .top_p = 0.25F,
+          .seed = 7,
+          .rules = {.top_k = 3,
+                    .min_p = 0.0625F,
+                    .presence_penalty = 0.5F,
+                    .frequency_penalty = -0.25F,
+                    .repetition_penalty = 1.5F,
+                    .bias = {{9, -2.0F}},
+                    .min_tokens = 2,
+                    .stop_ids = {4},
+                    .ignore_eos = true,
+                    .logprobs = true,
+                    .top_logprobs = 5,
+                    .prompt_ids = {1, 7}}};
+}
+
+request_trace counting_trace() {
+  request_trace of{.name = "ab"};
+  for (std::uint8_t i = 0; i < 16; ++i)
+    of.trace[i] = i;
+  for (std::uint8_t i = 0; i < 8; ++i)
+    of.parent[i] = static_cast<std::uint8_t>(16 + i);
+  return of;
+}
+
 } // namespace
 
 TEST_CASE("A26: the bytes of life messages are these") {
@@ -89,6 +122,7 @@ TEST_CASE("A26: the bytes of liveness messages are these") {
 }
 
 TEST_CASE("A26: the bytes of work messages are these") {
+  const auto sampling = every_rule();
   check_golden(submit{.request = request_id{5},
                       .prompt = {1, -1},
                       .pictures = {{.room = room_id{8},
@@ -97,13 +131,15 @@ TEST_CASE("A26: the bytes of work messages are these") {
                                     .grid = {1, 4, 6},
                                     .content_hash = 0xabcd,
                                     .encode_cell = cell_id{2}}},
-                      .sampling = {.temperature = 0.5F, .top_p = 0.25F, .seed = 7},
+                      .sampling = sampling,
                       .kv_room = room_id{9},
                       .decode_cell = cell_id{3},
-                      .deadline_ms = 1000},
+                      .deadline_ms = 1000,
+                      .trace = counting_trace(),
+                      .priority = -1},
                "0500000000000000 02000000 01000000 ffffffff 01000000 0800000000000000 01000000 04000000 01000000 "
                "04000000 06000000 cdab000000000000 02000000 0000003f 0000803e 0700000000000000 0900000000000000 "
-               "03000000 e8030000");
+               "03000000 e8030000 " EVERY_RULE COUNTING_TRACE "ffffffff");
   check_golden(encode{.request = request_id{5},
                       .room = room_id{8},
                       .pixels = {slot_index{1}, generation{2}},
@@ -112,11 +148,14 @@ TEST_CASE("A26: the bytes of work messages are these") {
                       .tokens = 2,
                       .content_hash = 0xabcd,
                       .prefill_cell = cell_id{4},
-                      .deadline_ms = 1000},
+                      .deadline_ms = 1000,
+                      .trace = counting_trace()},
                "0500000000000000 0800000000000000 01000000 02000000 1c000000 38000000 02000000 cdab000000000000 "
-               "04000000 e8030000");
-  check_golden(tokens{.events = {{.request = request_id{5}, .index = 2, .id = 7, .finish = finish_reason::stop}}},
-               "01000000 0500000000000000 02000000 07000000 01");
+               "04000000 e8030000 " COUNTING_TRACE);
+  check_golden(tokens{.events = {{.request = request_id{5}, .index = 2, .id = 7, .finish = finish_reason::stop}},
+                      .logprobs = {{.event = 0, .values = {{7, -0.5F}, {9, -2.0F}}}}},
+               "01000000 0500000000000000 02000000 07000000 01 01000000 00000000 02000000 07000000 000000bf 09000000 "
+               "000000c0");
   check_golden(timing{.request = request_id{5}, .part = phase::kv, .began_ns = 1, .ended_ns = -2},
                "0500000000000000 06 0100000000000000 feffffffffffffff");
 }
@@ -126,13 +165,15 @@ TEST_CASE("A26: the bytes of rooms messages are these") {
                           .room = room_id{9},
                           .prompt_tokens = 3,
                           .max_tokens = 16,
-                          .sampling = {.temperature = 0.5F, .top_p = 0.25F, .seed = 7},
+                          .sampling = every_rule(),
                           .end_tokens = {2},
                           .prefill_cell = cell_id{1},
                           .deadline_ms = 1000,
-                          .prompt_digest = 11},
+                          .prompt_digest = 11,
+                          .trace = counting_trace(),
+                          .priority = 2},
                "0500000000000000 0900000000000000 03000000 10000000 0000003f 0000803e 0700000000000000 01000000 "
-               "02000000 01000000 e8030000 0b00000000000000");
+               "02000000 01000000 e8030000 0b00000000000000 " EVERY_RULE COUNTING_TRACE "02000000");
   check_golden(reserve_rows{.request = request_id{5},
                             .room = room_id{8},
                             .slot = {slot_index{1}, generation{2}},
@@ -184,8 +225,10 @@ TEST_CASE("A26: the bytes of rooms messages are these") {
                         .first_token = 7,
                         .position_delta = -3,
                         .length = 17,
-                        .digest = 0x0123456789abcdef},
-               "0500000000000000 0900000000000000 07000000 fdffffff 11000000 efcdab8967452301");
+                        .digest = 0x0123456789abcdef,
+                        .logprobs = {{7, -0.5F}}},
+               "0500000000000000 0900000000000000 07000000 fdffffff 11000000 efcdab8967452301 01000000 07000000 "
+               "000000bf");
   check_golden(release{.request = request_id{5}}, "0500000000000000");
   check_golden(revoke_rows{.request = request_id{5}, .room = room_id{8}}, "0500000000000000 0800000000000000");
   check_golden(revoke_blocks{.request = request_id{5}, .room = room_id{8}}, "0500000000000000 0800000000000000");
@@ -220,24 +263,32 @@ TEST_CASE("A26: the bytes of clients messages are these") {
                    .picture_names = {"a.png"},
                    .picture_bytes = {1000},
                    .max_tokens = 16,
-                   .sampling = {.temperature = 0.5F, .top_p = 0.25F, .seed = 7}},
+                   .sampling = every_rule(),
+                   .draws_seed = true,
+                   .timeout_ms = 1000,
+                   .priority = 1,
+                   .trace = counting_trace()},
                "0100000000000000 02000000 6869 01000000 05000000 612e706e67 01000000 e803000000000000 10000000 "
-               "0000003f 0000803e 0700000000000000");
+               "0000003f 0000803e 0700000000000000 " EVERY_RULE "01 e8030000 01000000 " COUNTING_TRACE);
   check_golden(picture_chunk{.tag = 1, .picture = 2, .bytes = {std::byte{0xde}, std::byte{0xad}}},
                "0100000000000000 02000000 02000000 dead");
-  check_golden(accepted{.tag = 1, .request = request_id{5}, .prompt_tokens = 3},
-               "0100000000000000 0500000000000000 03000000");
-  check_golden(answer{.tag = 1, .index = 2, .id = 7, .text = "\xc3\xa9"},
-               "0100000000000000 02000000 07000000 02000000 c3a9");
+  check_golden(accepted{.tag = 1, .request = request_id{5}, .prompt_tokens = 3, .seed = 7, .max_tokens = 16},
+               "0100000000000000 0500000000000000 03000000 0700000000000000 10000000");
+  check_golden(
+      answer{
+          .tag = 1, .index = 2, .id = 7, .text = "\xc3\xa9", .logprobs = {{.id = 7, .value = -0.5F, .bytes = "\xa9"}}},
+      "0100000000000000 02000000 07000000 02000000 c3a9 01000000 07000000 000000bf 01000000 a9");
   check_golden(finished{.tag = 1,
                         .reason = finish_reason::length,
                         .message = {},
                         .time_to_first_token_ns = 10,
                         .total_ns = 20,
                         .phases = {{.part = phase::decode, .began_ns = 11, .ended_ns = 20}},
-                        .text = "\xef\xbf\xbd"},
+                        .text = "\xef\xbf\xbd",
+                        .prompt_tokens = 3,
+                        .answer_tokens = 16},
                "0100000000000000 02 00000000 0a00000000000000 1400000000000000 01000000 07 0b00000000000000 "
-               "1400000000000000 03000000 efbfbd");
+               "1400000000000000 03000000 efbfbd 03000000 10000000");
   check_golden(refused{.tag = 1, .code = 31, .message = "gif"}, "0100000000000000 1f00 03000000 676966");
   check_golden(withdraw{.tag = 7}, "0700000000000000");
 }
