@@ -48,6 +48,16 @@ struct new_heads {
   tensor_view cos, sin;             ///< f32 [tokens, elements / 2]
 };
 
+/// What some sequences of a batch ask of their choices beyond that (rule_record.hpp); tables by the place that a
+/// sequence keeps while its row may change. i32.
+struct row_rules {
+  tensor_view place;   ///< [rows]: of the row's sequence; -1: it asks for nothing
+  tensor_view records; ///< [places, rule_words]
+  tensor_view marks;   ///< [places, vocabulary]: a choice reads them, `advance_rows` adds the chosen token
+  tensor_view turn;    ///< [1]: as in `advance_rows`
+  tensor_view told;    ///< [turns, places, told_words]: log-probabilities, where a record asks for them
+};
+
 /// The sequences of a running batch, one a row; i32 [rows] unless it says otherwise.
 struct batch_rows {
   tensor_view ids;                ///< newest token, whose keys and values are not in the pool yet
@@ -58,6 +68,7 @@ struct batch_rows {
   tensor_view temperature, top_p; ///< f32
   tensor_view seed;               ///< [2, rows]: lower and upper half
   tensor_view blocks;             ///< [rows, most]
+  row_rules rules = {};           ///< none: no row has any
 };
 
 enum class gelu_kind : std::uint8_t { tanh, erf };
@@ -156,8 +167,8 @@ public:
   /// choice is another one only where the draw comes as near as that to the border between two tokens.
   virtual void sample(stream& on, const tensor_view& logits, const batch_rows& rows,
                       const tensor_view& chosen) const = 0;
-  /// Takes up what was chosen: ids, context and answered of the rows that where.context says went somewhere. Their
-  /// tokens, and -1 for the others, go to told [turns, rows] at `turn` [1] modulo turns, and `turn` is one more.
+  /// Takes up what was chosen: ids, context, answered and marks of the rows that where.context says went somewhere.
+  /// Their tokens, and -1 for the others, go to told [turns, rows] at `turn` [1] modulo turns, and `turn` is one more.
   virtual void advance_rows(stream& on, const batch_rows& rows, const tensor_view& context, const tensor_view& chosen,
                             const tensor_view& turn, const tensor_view& told) const = 0;
 };

@@ -136,7 +136,7 @@ void executor_actor::rest() {
 
 result<void> executor_actor::hand_on() {
   auto& machine = steps_->machine();
-  if (machine.emitted().empty())
+  if (machine.emitted().events.empty())
     return {};
   auto handed_on = how_.tokens(machine.emitted());
   machine.handed_on();

@@ -32,7 +32,7 @@ namespace troupe::actors {
 class executor_actor final : public caf::blocking_actor {
 public:
   /// On the executor's thread: hands the tokens of a step on and returns.
-  using token_sink = std::function<protocols::result<void>(std::span<const protocols::token_event>)>;
+  using token_sink = std::function<protocols::result<void>(const protocols::tokens&)>;
 
   struct options {
     token_sink tokens;

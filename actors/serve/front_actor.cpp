@@ -82,6 +82,8 @@ void front_actor::on_ask(fabric::link_queues::key client, ask question) {
   if (!taken)
     return refuse(client, question.tag, taken.error());
   const auto pictures = question.picture_bytes.size();
+  if (question.draws_seed)
+    question.sampling.seed = seeds_();
   questions_.emplace(*taken, held_question{.client = client,
                                            .tag = question.tag,
                                            .asked = std::move(question),
@@ -92,7 +94,9 @@ void front_actor::on_ask(fabric::link_queues::key client, ask question) {
                                            .pictures = {},
                                            .first_token = {},
                                            .text = gpu::models::incremental_decoder{parts_.words},
-                                           .phases = {}});
+                                           .phases = {},
+                                           .prompt_tokens = 0,
+                                           .answer_tokens = 0});
   perform(session_machine::effects{});
 }
 
@@ -154,14 +158,21 @@ void front_actor::admit(request_id request) {
   auto& one = questions_.at(request);
   const auto client = one.client;
   const auto tag = one.tag;
-  const auto prompt_tokens = static_cast<std::uint32_t>(one.request.prompt.size());
+  one.prompt_tokens = static_cast<std::uint32_t>(one.request.prompt.size());
   one.request.asked = one.since;
+  const auto& wanted = one.request;
+  const accepted word{.tag = tag,
+                      .request = request,
+                      .prompt_tokens = one.prompt_tokens,
+                      .seed = wanted.sampling.seed,
+                      .max_tokens =
+                          wanted.max_tokens != 0 ? wanted.max_tokens : machine_.answer_room(wanted.prompt.size())};
   auto taken = machine_.on_request(std::move(one.request), rank_.now());
   if (!taken) {
     refuse(client, tag, taken.error());
     return perform(sessions_.on_ended(request));
   }
-  tell(client, accepted{tag, request, prompt_tokens});
+  tell(client, word);
   perform(*std::move(taken));
   TROUPE_FAULT_POINT_OF(serve_fault_points, "front.submitted");
 }
@@ -233,7 +244,17 @@ void front_actor::emit(const front_machine::emit_token& token) {
     sessions_.on_pictures_used(token.request);
     perform(session_machine::effects{});
   }
-  tell(one.client, answer{one.tag, token.index, token.id, one.text.push(token.id)});
+  ++one.answer_tokens;
+  // A token that ends the answer is none of its text, whatever its bytes are.
+  const bool ends = token.finish == finish_reason::stop;
+  answer said{.tag = one.tag,
+              .index = token.index,
+              .id = token.id,
+              .text = ends ? std::string{} : one.text.push(token.id),
+              .logprobs = {}};
+  for (const auto& each : token.logprobs)
+    said.logprobs.push_back({each.id, each.value, std::string{parts_.words->bytes_of(each.id)}});
+  tell(one.client, said);
   TROUPE_FAULT_POINT_OF(serve_fault_points, "front.emitted");
 }
 
@@ -252,7 +273,9 @@ void front_actor::finish(const front_machine::end_request& end) {
                 .time_to_first_token_ns = one.first_token == time_point{} ? 0 : (one.first_token - one.since).count(),
                 .total_ns = (now - one.since).count(),
                 .phases = std::move(one.phases),
-                .text = one.text.finish()});
+                .text = one.text.finish(),
+                .prompt_tokens = one.prompt_tokens,
+                .answer_tokens = one.answer_tokens});
   perform(sessions_.on_ended(end.request));
 }
 

@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <random>
 #include <span>
 #include <string>
 #include <vector>
@@ -60,6 +61,8 @@ private:
     protocols::time_point first_token;
     gpu::models::incremental_decoder text;
     std::vector<protocols::phase_time> phases;
+    std::uint32_t prompt_tokens = 0;
+    std::uint32_t answer_tokens = 0; ///< that the client was told
   };
 
   void on_ask(fabric::link_queues::key client, protocols::ask question);
@@ -82,6 +85,7 @@ private:
   parts parts_;
   protocols::front_machine machine_;
   protocols::session_machine sessions_;
+  std::mt19937_64 seeds_{std::random_device{}()}; ///< of questions that bring none
   std::map<protocols::request_id, held_question> questions_;
 };
 

@@ -66,10 +66,11 @@ rank_actor::handlers prefill_actor::leader_handlers() {
       [this](const step_machine::voted& answer) {
         perform(leader_->on_vote(answer.request, answer.minimum, rank_.now()));
       },
-      [this](const step_machine::first_token& token) {
+      [this](step_machine::first_token& token) {
         report(token.request, phase::prefill, token.began, token.ended);
         sending_since_[token.request] = token.ended;
-        perform(leader_->on_prefilled(token.request, token.id, token.position_delta, token.digest, token.ended));
+        perform(leader_->on_prefilled(token.request, token.id, token.position_delta, token.digest, token.ended,
+                                      std::move(token.logprobs)));
         report_kv_sent(token.request); // before the host had the token, perhaps
       },
       [this](const step_machine::given_up& news) {

@@ -32,6 +32,9 @@ ingested reader_actor::read(const ingest_order& order, const gpu::models::keeps_
   auto out = answer_to(order);
   out.request.sampling = order.question.sampling;
   out.request.max_tokens = order.question.max_tokens;
+  out.request.timeout_ms = order.question.timeout_ms;
+  out.request.priority = order.question.priority;
+  out.request.trace = order.question.trace;
   try {
     const auto read_all = read_pictures(order, goes_on, out).and_then([&] { return build_prompt(order, out); });
     if (!read_all)

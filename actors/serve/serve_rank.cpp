@@ -254,16 +254,14 @@ void serve_rank::start_cells() {
 /// Tokens go straight to the front.
 executor_actor::token_sink serve_rank::token_sink() {
   if (rank_.plan.front() == rank_.self)
-    return [this](std::span<const token_event> step) -> result<void> {
-      caf::anon_send(*rank_.roles->find(serve_role::front),
-                     envelope<tokens>{rank_.self, tokens{{step.begin(), step.end()}}});
+    return [this](const tokens& step) -> result<void> {
+      caf::anon_send(*rank_.roles->find(serve_role::front), envelope<tokens>{rank_.self, step});
       return {};
     };
   // The batch is bounded, and so is what is kept for it: nothing is allocated once a full batch has been sent.
-  return [this, batch = std::make_shared<tokens>()](std::span<const token_event> step) -> result<void> {
-    batch->events.assign(step.begin(), step.end());
+  return [this](const tokens& step) -> result<void> {
     token_bytes_.clear();
-    encode_payload(*batch, token_bytes_);
+    encode_payload(step, token_bytes_);
     return services_.send_to_front(tokens::type, token_bytes_, base::now() + rank_.step_max());
   };
 }

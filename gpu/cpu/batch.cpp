@@ -31,9 +31,17 @@ void sample(const tensor_view& logits, const batch_rows& rows, const tensor_view
     const auto half = [&](std::int64_t which) {
       return std::uint64_t{static_cast<std::uint32_t>(rows.seed.i32()[which * rows.seed.stride(0) + row])};
     };
-    const choice_options how{rows.temperature.f32()[row], rows.top_p.f32()[row], half(0) | half(1) << 32};
+    choice_options how{rows.temperature.f32()[row], rows.top_p.f32()[row], half(0) | half(1) << 32};
+    std::int32_t* told = nullptr;
+    const auto& rules = rows.rules;
+    if (const std::int32_t place = rules.place ? rules.place.i32()[row] : -1; place >= 0) {
+      how.record = rules.records.i32() + place * rules.records.stride(0);
+      how.marks = {rules.marks.i32() + place * rules.marks.stride(0), static_cast<std::size_t>(vocabulary)};
+      told = rules.told.i32() + *rules.turn.i32() % rules.told.shape(0) * rules.told.stride(0) +
+             place * rules.told.stride(1);
+    }
     chosen.i32()[row] = choose({logits.f32() + row * logits.stride(0), static_cast<std::size_t>(vocabulary)}, how,
-                               static_cast<std::uint64_t>(rows.answered.i32()[row]));
+                               static_cast<std::uint64_t>(rows.answered.i32()[row]), told);
   }
 }
 
@@ -50,6 +58,9 @@ void advance_rows(const batch_rows& rows, const tensor_view& context, const tens
         std::max(tell[row], 0); // what is not finite is told, and the row goes on until it is taken out
     ++rows.context.i32()[row];
     ++rows.answered.i32()[row];
+    const auto& rules = rows.rules;
+    if (const std::int32_t place = rules.place ? rules.place.i32()[row] : -1; place >= 0)
+      rules.marks.i32()[place * rules.marks.stride(0) + rows.ids.i32()[row]] += mark_answered;
   }
 }
 

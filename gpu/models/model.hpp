@@ -59,6 +59,7 @@ struct model_facts {
     return {.context_max = context_max,
             .picture_tokens_max = picture_tokens_max(),
             .row_elements = row_elements(),
+            .vocabulary = vocabulary,
             .end_tokens = end_tokens};
   }
   /// Elements of one embedding row as it is sent: hidden x (1 + deepstack levels), main part first.
@@ -250,5 +251,14 @@ protocols::result<std::unique_ptr<model_folder>> open_folder(const std::filesyst
 /// choice whatever the batch. Greedy takes the lowest id of equals.
 protocols::token_id choose(std::span<const float> logits, const protocols::sampling_options& options,
                            std::uint64_t position);
+
+/// What has been said of a sequence when its next token is chosen.
+struct answer_so_far {
+  std::uint64_t position = 0;                    ///< index in the answer of the token that is chosen
+  std::span<const protocols::token_id> tokens{}; ///< of the answer, where `sampling_rules::counts_tokens`
+};
+/// The same by all rules, with the log-probabilities that they ask for behind `told`: none where nothing can be chosen.
+protocols::token_id choose(std::span<const float> logits, const protocols::sampling_options& options,
+                           const answer_so_far& so_far, std::vector<protocols::token_logprob>& told);
 
 } // namespace troupe::gpu::models

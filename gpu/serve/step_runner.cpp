@@ -1,8 +1,10 @@
 #include "gpu/serve/step_runner.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <optional>
 
+#include "gpu/models/rule_tables.hpp"
 #include "protocols/limits.hpp"
 #include "protocols/mesh/late_step.hpp"
 #include "protocols/serve/fault_points.hpp"
@@ -187,7 +189,7 @@ result<void> step_runner::prefill(const mesh_plan& plan, step_outcome& out) {
                     .blocks = piece.blocks,
                     .pictures = pictures_,
                     .wants_logits = piece.last});
-  how_.assign(piece.last ? 1 : 0, {piece.sampling, 0});
+  how_.assign(piece.last ? 1 : 0, {&piece.sampling, {}});
   return pass(plan, "prefill", out);
 }
 
@@ -237,8 +239,11 @@ result<void> step_runner::step_running(const mesh_plan& plan, const step_work& w
     const auto chosen = running_->collect(base::now() + parts_.step_deadline);
     if (!chosen)
       return tl::unexpected<failure>{chosen.error()};
-    for (const auto& [place, id] : *chosen)
-      out.tokens.push_back({out.collected, place, id});
+    for (const auto& one : *chosen) {
+      out.tokens.push_back({out.collected, one.place, one.id, static_cast<std::uint32_t>(out.logprobs.size()),
+                            static_cast<std::uint32_t>(one.logprobs.size())});
+      out.logprobs.insert(out.logprobs.end(), one.logprobs.begin(), one.logprobs.end());
+    }
   }
   return {};
 }
@@ -257,7 +262,7 @@ result<void> step_runner::step_chain(const mesh_plan& plan, const step_work& wor
                       .blocks = row.blocks,
                       .pictures = {},
                       .wants_logits = true});
-    how_.emplace_back(row.sampling, row.answer_index);
+    how_.push_back({row.sampling, {.position = row.answer_index, .tokens = row.answer}});
   }
   return pass(plan, "decode", out);
 }
@@ -269,7 +274,7 @@ result<void> step_runner::pass(const mesh_plan& plan, std::string_view phase, st
   const bool compares = parts_.mesh && plan.kind == plan_kind::prefill && plan.prefill.last;
   return begin_groups(plan, phase, compares)
       .and_then([&] { return compute(plan, compares); })
-      .and_then([&] { return choose(out.chosen); })
+      .and_then([&] { return choose(out); })
       .and_then([&] { return end_groups(); });
 }
 
@@ -307,17 +312,41 @@ result<void> step_runner::compute(const mesh_plan& plan, bool compares) {
 
 /// Only the leader of the last stage chooses: one decision, told to the leader of the cell, which announces it with the
 /// next plan. That every rank of the mesh has the same logits is no reason to let every rank decide (B11).
-result<void> step_runner::choose(std::vector<token_id>& chosen) {
-  chosen.resize(how_.size());
-  if (chosen.empty())
-    return {};
+result<void> step_runner::choose(step_outcome& out) {
+  out.chosen.resize(how_.size());
   if (parts_.place == chooser()) {
     const std::size_t width = parts_.facts.vocabulary;
-    for (std::size_t i = 0; i < chosen.size(); ++i)
-      chosen[i] = models::choose(std::span{logits_}.subspan(i * width, width), how_[i].first, how_[i].second);
-    return pipelined() ? parts_.cell_group->send(0, std::as_bytes(std::span{chosen})) : result<void>{};
+    for (std::size_t i = 0; i < how_.size(); ++i) {
+      const auto told = out.logprobs.size() + how_[i].options->rules.told();
+      out.chosen[i] =
+          models::choose(std::span{logits_}.subspan(i * width, width), *how_[i].options, how_[i].so_far, out.logprobs);
+      out.logprobs.resize(told, {-1, 0.0F}); // where nothing could be chosen
+    }
   }
-  return leads() ? parts_.cell_group->receive(chooser(), std::as_writable_bytes(std::span{chosen})) : result<void>{};
+  return how_.empty() || !pipelined() ? result<void>{} : exchange(out);
+}
+
+result<void> step_runner::exchange(step_outcome& out) {
+  const auto ids = how_.size();
+  std::size_t told = 0;
+  for (const auto& each : how_)
+    told += each.options->rules.told();
+  chosen_.resize(ids + 2 * told);
+  if (parts_.place == chooser()) {
+    std::ranges::copy(out.chosen, chosen_.begin());
+    for (std::size_t i = 0; i < told; ++i) {
+      chosen_[ids + 2 * i] = out.logprobs[i].id;
+      chosen_[ids + 2 * i + 1] = std::bit_cast<std::int32_t>(out.logprobs[i].value);
+    }
+    return parts_.cell_group->send(0, std::as_bytes(std::span{chosen_}));
+  }
+  if (!leads())
+    return {};
+  if (auto came = parts_.cell_group->receive(chooser(), std::as_writable_bytes(std::span{chosen_})); !came)
+    return came;
+  out.chosen.assign(chosen_.begin(), chosen_.begin() + static_cast<std::ptrdiff_t>(ids));
+  models::read_told(std::span{chosen_}.subspan(ids), out.logprobs);
+  return {};
 }
 
 result<void> step_runner::end_groups() {

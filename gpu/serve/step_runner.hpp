@@ -85,7 +85,9 @@ private:
   protocols::result<void> pass(const protocols::mesh_plan& plan, std::string_view phase, protocols::step_outcome& out);
   protocols::result<void> begin_groups(const protocols::mesh_plan& plan, std::string_view phase, bool compares);
   protocols::result<void> compute(const protocols::mesh_plan& plan, bool compares);
-  protocols::result<void> choose(std::vector<protocols::token_id>& chosen);
+  protocols::result<void> choose(protocols::step_outcome& out);
+  /// The same where the rank that chooses is another one than the leader: words from that one to this.
+  protocols::result<void> exchange(protocols::step_outcome& out);
   protocols::result<void> end_groups();
   protocols::result<void> compare_replicas() const;
 
@@ -112,7 +114,12 @@ private:
   std::vector<models::text_model::sequence> batch_;
   std::vector<std::array<std::int32_t, 3>> positions_;
   std::vector<models::text_model::rows_at> pictures_;
-  std::vector<std::pair<protocols::sampling_options, std::uint64_t>> how_; ///< of each choice: options, answer index
+  struct choice {
+    const protocols::sampling_options* options = nullptr; ///< the plan's or the machine's
+    models::answer_so_far so_far;
+  };
+  std::vector<choice> how_;          ///< of each token that the pass chooses
+  std::vector<std::int32_t> chosen_; ///< as it goes from the rank that chooses to the leader: ids, then `read_told`'s
   std::vector<float> logits_;
   std::vector<protocols::replica> replicas_; ///< of the members, where this rank compares them
 };

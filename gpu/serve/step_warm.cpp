@@ -82,7 +82,8 @@ result<void> step_runner::warm_prompt(const mesh_plan& plan, std::uint32_t token
   }
   batch_.assign(
       1, {.ids = ids, .positions = positions, .context = 0, .blocks = blocks, .pictures = {}, .wants_logits = true});
-  how_.assign(1, {sampling_options{}, 0});
+  static const sampling_options greedy;
+  how_.assign(1, {&greedy, {}});
   return pass(plan, "warm", out);
 }
 

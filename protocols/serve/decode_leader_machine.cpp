@@ -139,7 +139,8 @@ void decode_leader_machine::join(iterator which, effects& out) {
                                         .sampling = one.order.sampling},
                            .first_token = one.first->first_token,
                            .max_tokens = one.order.max_tokens,
-                           .end_tokens = one.order.end_tokens});
+                           .end_tokens = one.order.end_tokens,
+                           .first_logprobs = one.first->logprobs});
 }
 
 decode_leader_machine::effects decode_leader_machine::on_left(request_id request, time_point now) {

@@ -40,6 +40,7 @@ public:
     token_id first_token = 0;
     std::uint32_t max_tokens = 0;
     std::vector<token_id> end_tokens;
+    std::vector<token_logprob> first_logprobs = {};
     bool operator==(const join_batch&) const = default;
   };
   /// The sequence is to leave the batch before its end; `on_left` follows.

@@ -2,7 +2,6 @@
 
 #include "protocols/serve/roles.hpp"
 #include <algorithm>
-#include <cmath>
 #include <utility>
 
 namespace troupe::protocols {
@@ -35,18 +34,13 @@ std::optional<failure> front_machine::judge(const request& wanted) const {
     return failure{fault::shutting_down, {}};
   if (wanted.prompt.empty())
     return failure{fault::invalid_request, "the prompt has no token"};
-  if (wanted.max_tokens == 0)
-    return failure{fault::invalid_request, "max_tokens is 0; at least 1"};
-  if (!std::isfinite(wanted.sampling.temperature) || wanted.sampling.temperature < 0.0F ||
-      !(wanted.sampling.top_p > 0.0F && wanted.sampling.top_p <= 1.0F))
-    return failure{fault::invalid_request, "temperature is at least 0, top_p above 0 and at most 1"};
-
-  const auto needed = wanted.prompt.size() + wanted.max_tokens;
-  const auto allowed = std::min(bounds_.context_max, bounds_.kv_tokens_max);
-  if (needed > allowed)
+  const auto for_answer = std::max(wanted.max_tokens, 1u);
+  if (wanted.prompt.size() + for_answer > tokens_max())
     return failure{fault::context_exceeded, std::to_string(wanted.prompt.size()) + " prompt tokens and " +
-                                                std::to_string(wanted.max_tokens) + " for the answer; at most " +
-                                                std::to_string(allowed) + " together"};
+                                                std::to_string(for_answer) + " for the answer; at most " +
+                                                std::to_string(tokens_max()) + " together"};
+  if (auto problem = judge_sampling(wanted))
+    return problem;
   if (!wanted.pictures.empty() && encode_cells_.empty())
     return failure{fault::invalid_request, "this cluster has no encode cell; text only"};
   // A request takes its slots as one, so one that needs more than there are would wait for ever.
@@ -62,6 +56,22 @@ std::optional<failure> front_machine::judge(const request& wanted) const {
   return std::nullopt;
 }
 
+std::optional<failure> front_machine::judge_sampling(const request& wanted) const {
+  if (auto problem =
+          find_invalid(wanted.sampling, {.vocabulary = bounds_.vocabulary, .stop_ids_max = limits::stop_ids_max}))
+    return failure{fault::invalid_request, *std::move(problem)};
+  if (auto problem = find_invalid(wanted.trace))
+    return failure{fault::invalid_request, *std::move(problem)};
+  if (wanted.max_tokens != 0 && wanted.sampling.rules.min_tokens > wanted.max_tokens)
+    return failure{fault::invalid_request, "min_tokens is " + std::to_string(wanted.sampling.rules.min_tokens) +
+                                               "; at most max_tokens, " + std::to_string(wanted.max_tokens)};
+  return std::nullopt;
+}
+
+std::uint32_t front_machine::answer_room(std::size_t prompt_tokens) const noexcept {
+  return prompt_tokens < tokens_max() ? tokens_max() - static_cast<std::uint32_t>(prompt_tokens) : 0;
+}
+
 /// A refusal leaves nothing behind, so that a burst is over when its last request has ended (C39).
 result<front_machine::effects> front_machine::on_request(request wanted, time_point now) {
   const keeps_invariants checked{*this, wanted.id};
@@ -69,7 +79,9 @@ result<front_machine::effects> front_machine::on_request(request wanted, time_po
     return tl::unexpected<failure>{*std::move(problem)};
   if (waiting_.size() >= bounds_.in_flight_max)
     return fail(fault::queue_full, std::to_string(waiting_.size()) + " requests wait; try again later");
-  const auto deadline = wanted.asked + bounds_.request_deadline;
+  const auto deadline = wanted.asked + time_of(wanted.timeout_ms, bounds_.request_deadline);
+  if (wanted.max_tokens == 0)
+    wanted.max_tokens = answer_room(wanted.prompt.size());
   waiting_.push_back({.what = std::move(wanted), .place = next_place_++, .deadline = deadline, .attempts = 0});
   effects out;
   admit(out, now);
@@ -103,7 +115,11 @@ front_machine::effects front_machine::on_tokens(rank_id from, const tokens& batc
   const keeps_invariants checked{*this};
   effects out;
   hear(from);
-  for (const auto& event : batch.events) {
+  auto logprobs = batch.logprobs.begin();
+  for (std::uint32_t i = 0; i < batch.events.size(); ++i) {
+    const auto& event = batch.events[i];
+    while (logprobs != batch.logprobs.end() && logprobs->event < i)
+      ++logprobs;
     const auto found = started_.find(event.request);
     if (found == started_.end() || plan_.cell(found->second.decode).leader() != from)
       continue; // ended before, or never ours: a late token is dropped on sight (D4, D11)
@@ -122,7 +138,9 @@ front_machine::effects front_machine::on_tokens(rank_id from, const tokens& batc
       leave_pictures(found->first, false, out); // the cell has given their pixel slots back itself
     }
     ++one.next_index;
-    out.push_back(emit_token{one.of.what.id, event.index, event.id});
+    const bool told = logprobs != batch.logprobs.end() && logprobs->event == i;
+    out.push_back(emit_token{one.of.what.id, event.index, event.id, event.finish,
+                             told ? logprobs->values : std::vector<token_logprob>{}});
     if (event.finish != finish_reason::none)
       end(found, event.finish, std::nullopt, out);
   }
@@ -286,11 +304,17 @@ void front_machine::finish_drain(effects& out) {
   out.push_back(drained{});
 }
 
+failure front_machine::late(const queued& which) const {
+  const bool is_own = which.what.timeout_ms != 0 && which.deadline < which.what.asked + bounds_.request_deadline;
+  return {fault::timeout,
+          is_own ? "the request's own deadline (timeout_ms " + std::to_string(which.what.timeout_ms) + ") passed"
+                 : std::string{"the request's deadline (timeouts.request_ms) passed"}};
+}
+
 front_machine::effects front_machine::on_tick(time_point now) {
   const keeps_invariants checked{*this};
   effects out;
   staging_.tick(now);
-  const failure late{fault::timeout, "the request's deadline (timeouts.request_ms) passed"};
   const failure cut_off{fault::shutting_down, "cut off by the end of the drain"};
   const auto not_acknowledged = [&](const entry& one) {
     const auto waited = std::chrono::floor<std::chrono::milliseconds>(std::min(now, one.unheard_until) - one.began);
@@ -304,7 +328,7 @@ front_machine::effects front_machine::on_tick(time_point now) {
     const auto current = each++;
     const auto& one = current->second;
     if (now >= one.of.deadline)
-      end(current, finish_reason::failed, late, out);
+      end(current, finish_reason::failed, late(one.of), out);
     else if (!one.unheard.empty() && one.next_index == 0 && (now >= one.unheard_until || is_better_elsewhere(one, now)))
       retry_or_end(current, not_acknowledged(one), now, duration{}, out);
     else if (drain_until_ && now >= *drain_until_)
@@ -314,7 +338,7 @@ front_machine::effects front_machine::on_tick(time_point now) {
     const bool is_cut_off = drain_until_ && now >= *drain_until_;
     if (now < each.deadline && !is_cut_off)
       return false;
-    out.push_back(end_request{each.what.id, finish_reason::failed, is_cut_off ? cut_off : late});
+    out.push_back(end_request{each.what.id, finish_reason::failed, is_cut_off ? cut_off : late(each)});
     return true;
   });
   admit(out, now);

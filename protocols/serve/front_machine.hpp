@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <deque>
 #include <map>
 #include <optional>
@@ -57,6 +58,7 @@ public:
     std::uint32_t pixel_slots = 0;   ///< pictures that an encode cell can hold at once
     std::uint32_t staging_slots = 0; ///< pictures that the front can be writing at once
     std::uint32_t picture_tokens_max = 0;
+    std::uint32_t vocabulary = 0;
     std::vector<token_id> end_tokens;
     duration request_deadline{}; ///< from the question's first frame to its end
     /// Without a leader's acknowledgement by then, the attempt ends. Not before the supervisor would have given up a
@@ -80,8 +82,11 @@ public:
     std::vector<token_id> prompt;
     std::vector<picture> pictures;
     sampling_options sampling;
-    std::uint32_t max_tokens = 0;
-    time_point asked = {}; ///< the question's first frame
+    std::uint32_t max_tokens = 0; ///< 0: `answer_room`
+    time_point asked = {};        ///< the question's first frame
+    std::uint32_t timeout_ms = 0; ///< from then; 0, or above `request_deadline`: that
+    std::int32_t priority = 0;
+    request_trace trace = {};
   };
 
   /// Copy the picture's pixels by way of the staging slot into `slot` of every rank of the encode cell, with completion
@@ -100,6 +105,8 @@ public:
     request_id request;
     std::uint32_t index = 0;
     token_id id = 0;
+    finish_reason finish = finish_reason::none;
+    std::vector<token_logprob> logprobs = {}; ///< as `event_logprobs::values`
     bool operator==(const emit_token&) const = default;
   };
   /// The request has ended; nothing of it will be emitted any more.
@@ -125,6 +132,8 @@ public:
     failed     ///< it was begun; bytes of it may still be read and arrive (`may_still_arrive`)
   };
 
+  /// Tokens that the answer to such a prompt may have, as context and pools go.
+  std::uint32_t answer_room(std::size_t prompt_tokens) const noexcept;
   /// Errors: invalid_request, context_exceeded, queue_full, shutting_down; nothing was taken then.
   result<effects> on_request(request wanted, time_point now);
   effects on_pixel_credits(rank_id from, const grant_pixels& credits, time_point now);
@@ -221,6 +230,9 @@ private:
   using started_iterator = std::map<request_id, entry>::iterator;
 
   std::optional<failure> judge(const request& wanted) const;
+  std::optional<failure> judge_sampling(const request& wanted) const;
+  failure late(const queued& which) const;
+  std::uint32_t tokens_max() const noexcept { return std::min(bounds_.context_max, bounds_.kv_tokens_max); }
   static needs needs_of(const request& wanted);
   void admit(effects& out, time_point now);
   attempt_start start(queued& wanted, effects& out, time_point now);

@@ -21,6 +21,21 @@ std::uint32_t left_ms(time_point deadline, time_point now) {
   return static_cast<std::uint32_t>(std::clamp<std::int64_t>(left, 1, std::numeric_limits<std::uint32_t>::max()));
 }
 
+/// The tokens that end an answer.
+std::vector<token_id> ends_of(const sampling_rules& rules, const std::vector<token_id>& of_model) {
+  auto all = rules.ignore_eos ? std::vector<token_id>{} : of_model;
+  all.insert(all.end(), rules.stop_ids.begin(), rules.stop_ids.end());
+  return distinct(all);
+}
+
+/// What a cell is told: which ends it is to leave out, if it is to leave out any; of the prompt nothing, which comes
+/// with it.
+sampling_options sampling_of_cells(sampling_options wanted, const std::vector<token_id>& ends) {
+  wanted.rules.stop_ids = wanted.rules.min_tokens > 0 ? ends : std::vector<token_id>{};
+  wanted.rules.prompt_ids.clear();
+  return wanted;
+}
+
 } // namespace
 
 front_machine::needs front_machine::needs_of(const request& wanted) {
@@ -151,25 +166,33 @@ void front_machine::begin(queued& wanted, const places& found, effects& out, tim
   found.prefill->rows += needed.pictures;
   found.decode->blocks += needed.decode_blocks;
 
+  const auto ends = ends_of(what.sampling.rules, bounds_.end_tokens);
   submit work{.request = attempt,
               .prompt = what.prompt,
               .pictures = {},
-              .sampling = what.sampling,
+              .sampling = sampling_of_cells(what.sampling, ends),
               .kv_room = kv_room,
               .decode_cell = found.decode->id,
-              .deadline_ms = deadline_ms};
+              .deadline_ms = deadline_ms,
+              .trace = what.trace,
+              .priority = what.priority};
   effects to_encode;
   send_pictures(started, attempt, found, work, to_encode);
+  auto sampling = work.sampling;
+  if (sampling.rules.repeats_cost())
+    sampling.rules.prompt_ids = distinct(what.prompt);
   out.push_back(send_message{plan_.cell(found.decode->id).leader(),
                              reserve_kv{.request = attempt,
                                         .room = kv_room,
                                         .prompt_tokens = static_cast<std::uint32_t>(what.prompt.size()),
                                         .max_tokens = what.max_tokens,
-                                        .sampling = what.sampling,
-                                        .end_tokens = bounds_.end_tokens,
+                                        .sampling = std::move(sampling),
+                                        .end_tokens = ends,
                                         .prefill_cell = found.prefill->id,
                                         .deadline_ms = deadline_ms,
-                                        .prompt_digest = prompt_digest(what.prompt)}});
+                                        .prompt_digest = prompt_digest(what.prompt),
+                                        .trace = what.trace,
+                                        .priority = what.priority}});
   out.push_back(send_message{plan_.cell(found.prefill->id).leader(), std::move(work)});
   out.insert(out.end(), std::make_move_iterator(to_encode.begin()), std::make_move_iterator(to_encode.end()));
   for (const auto cell : started.encode)
@@ -215,7 +238,8 @@ void front_machine::send_pictures(entry& started, request_id attempt, const plac
                                                                     .tokens = each.tokens,
                                                                     .content_hash = each.content_hash,
                                                                     .prefill_cell = found.prefill->id,
-                                                                    .deadline_ms = work.deadline_ms}});
+                                                                    .deadline_ms = work.deadline_ms,
+                                                                    .trace = what.trace}});
   }
 }
 

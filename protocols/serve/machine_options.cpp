@@ -19,6 +19,7 @@ front_machine::options front_options(const cluster_plan& plan, const cluster_spe
           .pixel_slots = spec.limits.pixel_slots,
           .staging_slots = spec.limits.pixel_slots * encode_cells,
           .picture_tokens_max = model.picture_tokens_max,
+          .vocabulary = model.vocabulary,
           .end_tokens = model.end_tokens,
           .request_deadline = milliseconds{spec.timeouts.request_ms},
           .ack_deadline = limits::starved_patience * milliseconds{spec.timeouts.kill_ms},

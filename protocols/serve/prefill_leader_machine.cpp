@@ -113,7 +113,8 @@ void prefill_leader_machine::run(iterator which, effects& out) {
 
 prefill_leader_machine::effects prefill_leader_machine::on_prefilled(request_id request, token_id first_token,
                                                                      std::int32_t position_delta, std::uint64_t digest,
-                                                                     time_point now) {
+                                                                     time_point now,
+                                                                     std::vector<token_logprob> logprobs) {
   const keeps_invariants checked{*this, request};
   effects out;
   const auto which = ledger_.find(request, stage::running);
@@ -127,7 +128,8 @@ prefill_leader_machine::effects prefill_leader_machine::on_prefilled(request_id 
                                         .first_token = first_token,
                                         .position_delta = position_delta,
                                         .length = static_cast<std::uint32_t>(one.order.prompt.size()),
-                                        .digest = digest}});
+                                        .digest = digest,
+                                        .logprobs = std::move(logprobs)}});
   await_kv_sent(which, out, now);
   return out;
 }

@@ -55,7 +55,7 @@ public:
   effects on_arrived(const arrived& news, std::uint32_t place, time_point now);
   effects on_vote(request_id request, const std::vector<admission>& minimum, time_point now);
   effects on_prefilled(request_id request, token_id first_token, std::int32_t position_delta, std::uint64_t digest,
-                       time_point now);
+                       time_point now, std::vector<token_logprob> logprobs = {});
   /// The executor has ended the prompt without a token. `ran_whole`: keys and values are on their way, on every rank.
   effects on_given_up(request_id request, const failure& cause, bool ran_whole, time_point now);
   effects on_kv_sent(const kv_sent& news, std::uint32_t place, time_point now);

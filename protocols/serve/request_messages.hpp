@@ -1,6 +1,8 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -10,6 +12,7 @@
 #include "protocols/ids.hpp"
 #include "protocols/serve/message_types.hpp"
 #include "protocols/serve/sampling_options.hpp"
+#include "protocols/time.hpp"
 #include "protocols/transfers/slot_ref.hpp"
 #include "protocols/wire/frame.hpp"
 
@@ -31,6 +34,11 @@ struct request_trace {
 };
 /// What is wrong with it, in words.
 std::optional<std::string> find_invalid(const request_trace& trace);
+
+/// How long a request has that asks for `timeout_ms`, or for 0: what all may have, at most.
+inline duration time_of(std::uint32_t timeout_ms, duration most) {
+  return timeout_ms == 0 ? most : std::min<duration>(most, std::chrono::milliseconds{timeout_ms});
+}
 
 /// One picture of a request: where its tokens stand in the prompt, who encodes it.
 struct picture_item {

@@ -79,7 +79,7 @@ result<request_id> session_machine::on_ask(client_id client, const ask& asked, t
   const auto& one = questions_[id] = {.client = client,
                                       .tag = asked.tag,
                                       .at = whole ? stage::whole : stage::arriving,
-                                      .deadline = now + bounds_.request_deadline,
+                                      .deadline = now + time_of(asked.timeout_ms, bounds_.request_deadline),
                                       .missing = asked.picture_bytes,
                                       .file_bytes = bytes,
                                       .prepared_bytes = 0};

@@ -14,7 +14,7 @@ step_machine::step_machine(const cell_plan& cell, std::uint32_t place, const opt
       chooser_(cell.ranks[std::size_t{cell.pipeline_parallel - 1} * cell.tensor_parallel]), bounds_(bounds),
       places_(bounds.batch_max), seen_(bounds.batch_max) {
   rows_.reserve(bounds_.batch_max);
-  emitted_.reserve(std::size_t{bounds_.batch_max} * (1 + bounds_.steps_ahead));
+  emitted_.events.reserve(std::size_t{bounds_.batch_max} * (1 + bounds_.steps_ahead));
 }
 
 std::uint32_t step_machine::prompt::pieces_left() const noexcept {
@@ -29,7 +29,7 @@ void step_machine::check_invariants() const noexcept {
   TROUPE_ASSERT("B18", places_differ());
   TROUPE_ASSERT("G7", collected_ <= begun_ && begun_ - collected_ <= bounds_.steps_ahead + std::uint64_t{1});
   TROUPE_ASSERT("K7", waiting() <= limits::executor_queue_max);
-  TROUPE_ASSERT("A7", leads_ || (waiting() == 0 && emitted_.empty()));
+  TROUPE_ASSERT("A7", leads_ || (waiting() == 0 && emitted_.events.empty()));
 }
 
 bool step_machine::places_differ() const noexcept {
@@ -94,6 +94,8 @@ result<step_machine::effects> step_machine::on_prefill(prefill_leader_machine::r
     return tl::unexpected<failure>{room.error()};
   if (auto problem = find_foreign(order.work.prompt))
     return effects{given_up{request, *std::move(problem), false}};
+  if (auto problem = find_foreign(order.work.sampling))
+    return effects{given_up{request, *std::move(problem), false}};
   if (order.work.prompt.empty())
     return effects{given_up{request, {fault::invalid_request, "an empty prompt"}, false}};
   prompts_.push_back({.what = std::move(order), .where = {}, .began = {}});
@@ -107,7 +109,9 @@ result<step_machine::effects> step_machine::on_join(decode_leader_machine::join_
     return tl::unexpected<failure>{room.error()};
   if (auto problem = find_foreign({&order.first_token, 1}))
     return effects{given_up{request, *std::move(problem), true}, left_batch{request}};
-  if (emit(order, 0, order.first_token))
+  if (auto problem = find_foreign(order.sequence.sampling))
+    return effects{given_up{request, *std::move(problem), true}, left_batch{request}};
+  if (emit(order, 0, order.first_token, order.first_logprobs))
     return effects{left_batch{request}};
   joining_.push_back(std::move(order));
   return {};
@@ -135,6 +139,12 @@ std::optional<failure> step_machine::find_foreign(std::span<const token_id> toke
   return failure{fault::invalid_request, "token " + std::to_string(*bad) + " at " +
                                              std::to_string(bad - tokens.begin()) + "; the model has " +
                                              std::to_string(vocabulary)};
+}
+
+std::optional<failure> step_machine::find_foreign(const sampling_options& sampling) const {
+  if (auto problem = find_invalid(sampling, {.vocabulary = bounds_.vocabulary, .stop_ids_max = limits::ending_ids_max}))
+    return failure{fault::invalid_request, *std::move(problem)};
+  return std::nullopt;
 }
 
 // ---- plans --------------------------------------------------------------------------------------------------------
@@ -239,7 +249,9 @@ void step_machine::plan_piece(time_point now) {
   piece.last = end == whole;
   piece.blocks = of.what.blocks;
   piece.decode_cell = work.decode_cell;
-  piece.sampling = work.sampling;
+  piece.sampling = piece.last ? work.sampling : sampling_options{};
+  if (piece.sampling.rules.repeats_cost())
+    piece.sampling.rules.prompt_ids = distinct(work.prompt);
   piece.pictures.clear();
   for (std::size_t i = 0; i < work.pictures.size(); ++i) {
     const auto& picture = work.pictures[i];
@@ -249,7 +261,7 @@ void step_machine::plan_piece(time_point now) {
 }
 
 /// One token for every sequence. Those that ended or were told to go leave with this plan, those that were handed over
-/// since the last one enter with it.
+/// since the last one enter with it, as far as the batch and a frame have room for them.
 void step_machine::plan_decode() {
   auto& step = plan_.decode;
   step.leaves.clear();
@@ -261,8 +273,10 @@ void step_machine::plan_decode() {
     else
       step.ids.push_back(one.newest);
   }
+  std::size_t prompt_ids = 0;
   for (const auto& each : joining_) {
-    if (step.ids.size() == bounds_.batch_max)
+    prompt_ids += each.sequence.sampling.rules.prompt_ids.size();
+    if (step.ids.size() == bounds_.batch_max || (prompt_ids > limits::plan_prompt_ids_max && !step.joins.empty()))
       break;
     step.joins.push_back(each.sequence);
     step.ids.push_back(each.first_token);

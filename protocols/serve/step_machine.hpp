@@ -41,6 +41,10 @@ namespace troupe::protocols {
 /// A running batch on a device is collected `steps_ahead` steps late. By then another sequence may have the place of
 /// the one that a token was chosen for; such a token is dropped.
 ///
+/// Where penalties count the tokens of prompt and answer, the rank that chooses keeps the counts. It is told all that
+/// they begin with when a sequence joins: the ids of the prompt stand in the plan, the answer begins with the first
+/// token. A running batch counts what it chooses; for a chain of stages the machine of every rank keeps the answer.
+///
 /// Contract: A7, A9, B11, B15, B18, F17, G7, K7, K8.
 /// Ownership: its buffers are kept, so that a decode step allocates nothing once the batch has been as large.
 /// Threads: one at a time. Errors of orders: queue_full.
@@ -74,6 +78,7 @@ public:
     std::uint64_t digest = 0; ///< of the prompt
     time_point began;
     time_point ended;
+    std::vector<token_logprob> logprobs = {}; ///< as `event_logprobs::values`
     bool operator==(const first_token&) const = default;
   };
   struct left_batch {
@@ -117,8 +122,11 @@ public:
   effects on_done(const mesh_plan& plan, const step_outcome& outcome, time_point now);
 
   /// Leader: tokens to be sent to the front, in order. Call `handed_on` once they are.
-  std::span<const token_event> emitted() const noexcept { return emitted_; }
-  void handed_on() noexcept { emitted_.clear(); }
+  const tokens& emitted() const noexcept { return emitted_; }
+  void handed_on() noexcept {
+    emitted_.events.clear();
+    emitted_.logprobs.clear();
+  }
 
 private:
   friend class keeps_invariants<step_machine>;
@@ -145,6 +153,7 @@ private:
     std::uint32_t answered = 1; ///< tokens of its answer; the first came with the hand-over
     bool ended = false;         ///< its last token has been emitted
     bool leaving = false;
+    std::vector<token_id> answer; ///< in a chain of stages, where its choices depend on it
   };
   struct asked { ///< one request's part of a vote
     request_id request;
@@ -174,13 +183,16 @@ private:
   void on_voted(const step_outcome& outcome, effects& out);
   void on_piece(const prefill_step& piece, const step_outcome& outcome, time_point now, effects& out);
   void on_stepped(const decode_step& step, const step_outcome& outcome, effects& out);
-  void take_token(std::uint32_t place, token_id id, effects& out);
-  void answer(row& one, effects& out);
+  void take_token(std::uint32_t place, token_id id, std::span<const token_logprob> logprobs, effects& out);
+  void answer(row& one, std::span<const token_logprob> logprobs, effects& out);
   /// Emits a token of an answer. True: it is the last.
-  bool emit(const decode_leader_machine::join_batch& of, std::uint32_t index, token_id id);
+  bool emit(const decode_leader_machine::join_batch& of, std::uint32_t index, token_id id,
+            std::span<const token_logprob> logprobs);
 
   /// A failure that names the first token outside the model's vocabulary; nothing when there is none.
   std::optional<failure> find_foreign(std::span<const token_id> tokens) const;
+  /// The same of what a request says of sampling.
+  std::optional<failure> find_foreign(const sampling_options& sampling) const;
   failure not_finite_at(std::uint32_t answer_index) const;
 
   bool leads_;
@@ -199,7 +211,7 @@ private:
   time_point tower_began_;
   std::deque<prompt> prompts_;                            ///< in order of arrival
   std::deque<decode_leader_machine::join_batch> joining_; ///< handed over, not in a plan yet
-  std::vector<token_event> emitted_;
+  tokens emitted_;
   mesh_plan plan_;
   call_id next_call_{1};
 

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "protocols/invariant.hpp"
 #include "protocols/serve/prompt_digest.hpp"
@@ -36,6 +37,9 @@ result<void> step_machine::change_batch(const decode_step& step) {
       return fail(fault::plan_mismatch, "token " + std::to_string(rows_[i].newest) + " of request " +
                                             std::to_string(rows_[i].what.sequence.request.value) +
                                             " on this rank, the leader has " + std::to_string(step.ids[i]));
+  for (std::size_t i = 0; chain_ && i < stayed; ++i)
+    if (rows_[i].what.sequence.sampling.rules.counts_tokens())
+      rows_[i].answer.push_back(step.ids[i]);
   for (std::size_t i = 0; i < step.joins.size(); ++i)
     let_join(step.joins[i], step.ids[stayed + i]);
   return {};
@@ -62,6 +66,8 @@ void step_machine::let_join(const sequence_join& who, token_id newest) {
   one.newest = newest;
   one.place = take_place();
   one.entered = begun_;
+  if (chain_ && who.sampling.rules.counts_tokens())
+    one.answer.assign(1, newest);
   work_.joins.push_back(one.place);
 }
 
@@ -81,7 +87,8 @@ void step_machine::measure_work() {
                             .position = static_cast<std::int32_t>(one.context) + one.what.sequence.position_delta,
                             .answer_index = one.context + std::uint64_t{1} - one.what.sequence.context,
                             .blocks = one.what.sequence.blocks,
-                            .sampling = one.what.sequence.sampling});
+                            .sampling = &one.what.sequence.sampling,
+                            .answer = one.answer});
     return;
   }
   if (work_.steps)
@@ -145,8 +152,8 @@ void step_machine::on_piece(const prefill_step& piece, const step_outcome& outco
   if (chosen == not_finite)
     out.push_back(given_up{piece.request, not_finite_at(0), true});
   else
-    out.push_back(
-        first_token{piece.request, chosen, of->where.delta, prompt_digest(of->what.work.prompt), of->began, now});
+    out.push_back(first_token{piece.request, chosen, of->where.delta, prompt_digest(of->what.work.prompt), of->began,
+                              now, outcome.logprobs});
   prompts_.erase(of);
 }
 
@@ -155,20 +162,23 @@ void step_machine::on_stepped(const decode_step& step, const step_outcome& outco
   auto token = outcome.tokens.begin();
   for (std::uint32_t i = 0; i < outcome.collected; ++i)
     for (++collected_; token != outcome.tokens.end() && token->step == i; ++token)
-      take_token(token->place, token->id, out);
+      take_token(token->place, token->id, std::span{outcome.logprobs}.subspan(token->first_logprob, token->logprobs),
+                 out);
   TROUPE_ASSERT("B11", !chain_ || !leads_ || outcome.chosen.size() == rows_.size());
+  std::size_t told = 0; // log-probabilities of the rows before
   for (std::size_t i = 0; chain_ && i < rows_.size(); ++i) {
     ++rows_[i].context;
     if (!leads_)
       continue;
     rows_[i].newest = outcome.chosen[i];
-    answer(rows_[i], out);
+    const auto own = rows_[i].what.sequence.sampling.rules.told();
+    answer(rows_[i], std::span{outcome.logprobs}.subspan(std::exchange(told, told + own), own), out);
   }
   for (std::size_t i = 0; leads_ && i < step.leaves.size(); ++i)
     out.push_back(left_batch{step.leaves[i]});
 }
 
-void step_machine::take_token(std::uint32_t place, token_id id, effects& out) {
+void step_machine::take_token(std::uint32_t place, token_id id, std::span<const token_logprob> logprobs, effects& out) {
   // A place may have passed to a new sequence; tokens of steps that began before it joined are dropped.
   const auto found =
       std::ranges::find_if(rows_, [&](const row& one) { return one.place == place && one.entered < collected_; });
@@ -177,27 +187,36 @@ void step_machine::take_token(std::uint32_t place, token_id id, effects& out) {
   found->newest = id;
   ++found->context;
   if (leads_)
-    answer(*found, out);
+    answer(*found, logprobs, out);
 }
 
-void step_machine::answer(row& one, effects& out) {
+void step_machine::answer(row& one, std::span<const token_logprob> logprobs, effects& out) {
   TROUPE_ASSERT("B18", !one.ended); // it leaves with the plan after its last token, before the next step is collected
   if (one.newest == not_finite) {   // this sequence alone: rows do not touch each other (K8)
     one.ended = one.leaving = true;
     out.push_back(given_up{one.what.sequence.request, not_finite_at(one.answered), true});
     return;
   }
-  one.ended = emit(one.what, one.answered, one.newest);
+  one.ended = emit(one.what, one.answered, one.newest, logprobs);
   ++one.answered;
   one.leaving = one.leaving || one.ended;
 }
 
-bool step_machine::emit(const decode_leader_machine::join_batch& of, std::uint32_t index, token_id id) {
-  const bool ends = std::ranges::find(of.end_tokens, id) != of.end_tokens.end();
+/// Before `min_tokens` nothing that ends an answer is chosen; that rule stands here too, so that it depends on no
+/// rank's arithmetic.
+bool step_machine::emit(const decode_leader_machine::join_batch& of, std::uint32_t index, token_id id,
+                        std::span<const token_logprob> logprobs) {
+  const auto& rules = of.sequence.sampling.rules;
+  const bool ends = index + 1 > rules.min_tokens && std::ranges::find(of.end_tokens, id) != of.end_tokens.end();
   const auto finish = ends                         ? finish_reason::stop
                       : index + 1 >= of.max_tokens ? finish_reason::length
                                                    : finish_reason::none;
-  emitted_.push_back({of.sequence.request, index, id, finish});
+  if (rules.logprobs && !logprobs.empty()) {
+    auto& told = emitted_.logprobs.emplace_back(
+        event_logprobs{static_cast<std::uint32_t>(emitted_.events.size()), {logprobs.begin(), logprobs.end()}});
+    std::erase_if(told.values, [](const token_logprob& each) { return each.id < 0; }); // a vocabulary of fewer
+  }
+  emitted_.events.push_back({of.sequence.request, index, id, finish});
   return finish != finish_reason::none;
 }
 

@@ -95,8 +95,9 @@ public:
           rank, actors::cell_steps::parts{.runs = parts[place].runs, .plans = parts[place].plans}, *boards[place]));
       executors.push_back(system.spawn<actors::executor_actor, caf::detached>(
           rank, steps.back(),
-          actors::executor_actor::options{
-              .tokens = [this](auto step) { return take(step); }, .turn = parts[place].turn, .nap = parts[place].nap}));
+          actors::executor_actor::options{.tokens = [this](const auto& step) { return take(step); },
+                                          .turn = parts[place].turn,
+                                          .nap = parts[place].nap}));
       executors.back()->attach_functor([this, place] { end(place, {}); });
     }
   }
@@ -168,10 +169,12 @@ public:
   std::vector<std::shared_ptr<const fabric::device_event>> moments; ///< by place: of the newest of them
   std::vector<std::vector<protocols::admission>> votes;
   std::vector<protocols::token_id> first_tokens;
+  std::vector<protocols::token_logprob> first_logprobs; ///< of the newest of them
   std::vector<protocols::request_id> left;
   std::vector<machine::given_up> given_up_ones;
   protocols::result<void> sink_says; ///< to every token
   std::vector<protocols::token_event> tokens;
+  std::vector<protocols::event_logprobs> logprobs;
 
 private:
   static std::vector<std::shared_ptr<gpu::group_lanes>> make_lanes(const std::string& name,
@@ -206,8 +209,11 @@ private:
         ends[place] = std::move(how);
     });
   }
-  protocols::result<void> take(std::span<const protocols::token_event> step) {
-    note([&] { tokens.insert(tokens.end(), step.begin(), step.end()); });
+  protocols::result<void> take(const protocols::tokens& step) {
+    note([&] {
+      tokens.insert(tokens.end(), step.events.begin(), step.events.end());
+      logprobs.insert(logprobs.end(), step.logprobs.begin(), step.logprobs.end());
+    });
     return sink_says;
   }
   /// In place of a role's actor.
@@ -222,7 +228,12 @@ private:
             moments[place] = std::move(news.ready);
           });
         },
-        [this](const machine::first_token& news) { note([&] { first_tokens.push_back(news.id); }); },
+        [this](const machine::first_token& news) {
+          note([&] {
+            first_tokens.push_back(news.id);
+            first_logprobs = news.logprobs;
+          });
+        },
         [this](const machine::left_batch& news) { note([&] { left.push_back(news.request); }); },
         [this](const machine::given_up& news) { note([&] { given_up_ones.push_back(news); }); },
         [this](actors::tick_atom) { note([&] { ++ticked; }); },

@@ -772,3 +772,44 @@ TEST_CASE("C1, C15: an exception in a step ends the rank with its words, whoever
     CHECK(all.ends[1 - place]->error().code == fault::peer_gone);
   }
 }
+
+TEST_CASE("B11: a prompt's first token is chosen by the rules of its request, on whichever rank chooses, and told of") {
+  for (const auto& of : shapes) {
+    CAPTURE(of.tensor_parallel);
+    CAPTURE(of.pipeline_parallel);
+    executor_company all{of.tensor_parallel, of.pipeline_parallel};
+    all.start();
+    submit work;
+    work.request = request_id{7};
+    work.prompt = {3, 4, 5};
+    work.sampling.rules = {.bias = {{20, 50.0F}}, .logprobs = true, .top_logprobs = 1};
+
+    all.order(prefill_leader_machine::run_prefill{.work = work, .blocks = blocks_for(3), .rows = {}});
+
+    REQUIRE(all.until([&] { return !all.first_tokens.empty(); }));
+    all.finish();
+    check_all_well(all);
+    CHECK(all.first_tokens == std::vector<token_id>{20}); // 6 without the bias
+    REQUIRE(all.first_logprobs.size() == 2);
+    CHECK(all.first_logprobs[0].id == 20);
+    CHECK(all.first_logprobs[1].id == 6); // the model's likeliest
+    CHECK(all.first_logprobs[1].value > all.first_logprobs[0].value);
+  }
+}
+
+TEST_CASE("B11: in a chain of stages penalties count the answer, on the rank that chooses") {
+  executor_company all{1, 2};
+  all.start();
+  auto asked = join(1, 9, 5);
+  asked.sequence.sampling.rules = {.presence_penalty = 2.0F, .bias = {{30, 1.5F}}, .logprobs = true};
+  asked.first_logprobs = {{9, -1.0F}};
+  all.order(asked);
+  REQUIRE(all.until([&] { return answer_of(all, 1).size() == 5; }));
+  all.finish();
+  check_all_well(all);
+  // 30 has more than the logit of the next token, 1, until it is in the answer.
+  CHECK(answer_of(all, 1) == std::vector<token_id>{9, 30, 31, 32, 33});
+  CHECK(all.logprobs.size() == 5);
+  for (const auto& each : all.logprobs)
+    CHECK(each.values.size() == 1);
+}

@@ -64,28 +64,33 @@ struct prompted {
   std::vector<protocols::block_index> blocks;
   protocols::sampling_options how;
   token_id newest = 0;
+  std::vector<protocols::token_logprob> told; ///< by the host, of all tokens
 
   prompted(decoder_on& with, unsigned seed, std::size_t tokens, std::size_t answer, protocols::sampling_options options)
       : blocks(with.blocks_for(tokens + answer)), how(options) {
     std::mt19937 from{seed};
     for (std::size_t i = 0; i < tokens; ++i)
       prompt.push_back(static_cast<token_id>(from() % 250));
+    if (how.rules.repeats_cost())
+      how.rules.prompt_ids = protocols::distinct(prompt);
     const auto positions = plain_positions(0, tokens);
-    newest = models::choose(with.logits_of({prompt, positions, 0, blocks, {}, true}), how, 0);
+    newest = models::choose(with.logits_of({prompt, positions, 0, blocks, {}, true}), how, {}, told);
   }
   running_batch::joining joining() const {
     return {.newest = newest, .context = static_cast<std::uint32_t>(prompt.size()), .blocks = blocks, .sampling = how};
   }
   /// By `forward` and choices on the host, in blocks of their own.
-  std::vector<token_id> answer(decoder_on& with, std::size_t wanted) const {
+  std::vector<token_id> answer(decoder_on& with, std::size_t wanted) {
+    told.clear();
     const auto own = with.blocks_for(prompt.size() + wanted);
     const auto positions = plain_positions(0, prompt.size());
-    std::vector<token_id> ids{models::choose(with.logits_of({prompt, positions, 0, own, {}, true}), how, 0)};
+    std::vector<token_id> ids{models::choose(with.logits_of({prompt, positions, 0, own, {}, true}), how, {}, told)};
     while (ids.size() < wanted) {
       const auto context = static_cast<std::uint32_t>(prompt.size() + ids.size() - 1);
       const auto at = plain_positions(static_cast<std::int32_t>(context), 1);
       const token_id last = ids.back();
-      ids.push_back(models::choose(with.logits_of({std::span{&last, 1}, at, context, own, {}, true}), how, ids.size()));
+      ids.push_back(models::choose(with.logits_of({std::span{&last, 1}, at, context, own, {}, true}), how,
+                                   {.position = ids.size(), .tokens = ids}, told));
     }
     return ids;
   }
@@ -188,12 +193,79 @@ void check_golden(const std::string& device) {
   }
 }
 
+/// Sequences of every rule beside each other and beside one that has none. They leave and join in between, so rows move
+/// and places get new tenants.
+void check_rules(const std::string& device) {
+  decoder_on with{device};
+  const auto batch = take(with.text->open_batch({.rows_max = 4}, nullptr));
+  using protocols::sampling_options;
+  const std::vector<sampling_options> ways{
+      {.rules = {.frequency_penalty = 1.0F, .repetition_penalty = 1.3F}},
+      {},
+      {.temperature = 1.0F, .seed = 5, .rules = {.top_k = 5, .logprobs = true, .top_logprobs = 3}},
+      {.rules = {.presence_penalty = 2.0F, .bias = {{3, 4.0F}, {40, 100.0F}}, .logprobs = true}},
+      {.temperature = 0.9F,
+       .top_p = 0.9F,
+       .seed = 6,
+       .rules = {.min_p = 0.05F, .min_tokens = 6, .stop_ids = {1, 2, 9}}},
+      {.temperature = 0.7F, .seed = 7},
+      {.temperature = 1.5F,
+       .top_p = 0.8F,
+       .seed = 8,
+       .rules = {.top_k = 40, .min_p = 0.01F, .frequency_penalty = 0.5F}},
+      {.rules = {.logprobs = true, .top_logprobs = 20}}};
+  struct going {
+    std::vector<token_id> ids;
+    std::vector<protocols::token_logprob> told;
+    std::size_t wanted = 0;
+  };
+  std::vector<prompted> asked;
+  std::vector<going> got(ways.size());
+  for (unsigned i = 0; i < ways.size(); ++i) {
+    got[i].wanted = 4 + 3 * (i % 3);
+    asked.emplace_back(with, i, 5 + 6 * i, got[i].wanted, ways[i]);
+    got[i].ids = {asked[i].newest};
+    got[i].told = asked[i].told;
+  }
+  std::map<std::uint32_t, going*> at_place;
+  for (std::size_t next = 0; next < asked.size() || !at_place.empty();) {
+    for (auto at = at_place.begin(); at != at_place.end();)
+      if (at->second->ids.size() >= at->second->wanted) {
+        take(batch->leave(at->first));
+        at = at_place.erase(at);
+      } else {
+        ++at;
+      }
+    for (; next < asked.size() && batch->size() < 4; ++next)
+      at_place.emplace(take(batch->join(asked[next].joining())), &got[next]);
+    if (at_place.empty())
+      break;
+    take(batch->step(nullptr));
+    for (const auto& each : take(batch->collect(soon()))) {
+      auto& one = *at_place.at(each.place);
+      one.ids.push_back(each.id);
+      one.told.insert(one.told.end(), each.logprobs.begin(), each.logprobs.end());
+    }
+  }
+  for (std::size_t i = 0; i < asked.size(); ++i) {
+    CAPTURE(i);
+    CHECK(got[i].ids == asked[i].answer(with, got[i].wanted));
+    REQUIRE(got[i].told.size() == asked[i].told.size());
+    CHECK(got[i].told.size() == got[i].wanted * ways[i].rules.told());
+    for (std::size_t k = 0; k < got[i].told.size(); ++k) {
+      CHECK(got[i].told[k].id == asked[i].told[k].id);
+      CHECK(got[i].told[k].value == doctest::Approx(asked[i].told[k].value).epsilon(1e-3));
+    }
+  }
+  CHECK(got[3].ids == std::vector<token_id>(got[3].wanted, 40)); // a bias of 100 leaves no other
+}
+
 /// What a sequence that has filled its blocks does, on rows whose neighbour goes on.
 void check_rest(const std::string& device) {
   decoder_on with{device};
   const auto batch = take(with.text->open_batch({.rows_max = 2}, nullptr));
-  const prompted full{with, 1, 14, 2, {}};
-  const prompted other{with, 2, 9, 20, {}};
+  prompted full{with, 1, 14, 2, {}};
+  prompted other{with, 2, 9, 20, {}};
   const auto full_place = take(batch->join(full.joining()));
   const auto other_place = take(batch->join(other.joining()));
   std::map<std::uint32_t, std::vector<token_id>> got;
@@ -225,9 +297,9 @@ void check_poison(const std::string& device) {
   };
   spoil(0, with.pool->bytes());
   const auto batch = take(with.text->open_batch({.rows_max = 3}, nullptr));
-  const prompted one{with, 1, 21, 12, {}};
-  const prompted bad{with, 3, 30, 12, {}};
-  const prompted other{with, 2, 9, 12, {.temperature = 0.8F, .seed = 3}};
+  prompted one{with, 1, 21, 12, {}};
+  prompted bad{with, 3, 30, 12, {}};
+  prompted other{with, 2, 9, 12, {.temperature = 0.8F, .seed = 3}};
   const auto block = with.pool->bytes() / with.layout.blocks;
   spoil(block * bad.blocks.front().value, block);
 
@@ -258,6 +330,13 @@ TEST_CASE(
 TEST_CASE("CUDA: K8: a sequence that is not finite is told so, and spoils nobody else") {
   if (cuda_or_skip())
     check_poison("cuda");
+}
+TEST_CASE("B15, G10: a running batch chooses for every sequence by its own rules, as the host does") {
+  check_rules("cpu");
+}
+TEST_CASE("CUDA: B15, G10: a running batch chooses for every sequence by its own rules, as the host does") {
+  if (cuda_or_skip())
+    check_rules("cuda");
 }
 TEST_CASE("B15: a running batch gives every sequence the answer that it has alone") {
   check_company("cpu");
@@ -312,7 +391,7 @@ TEST_CASE("A25: the ranks of a mesh step a batch alike, with as many collectives
   // Given two ranks that share the heads, and a sequence on both
   constexpr std::uint32_t size = 2;
   decoder_on alone{"cpu"};
-  const prompted one{alone, 5, 21, 12, {.temperature = 0.8F, .seed = 3}};
+  prompted one{alone, 5, 21, 12, {.temperature = 0.8F, .seed = 3}};
   const auto folder = take(models::open_folder(reader_folder));
   const auto mesh = make_mesh(size);
   std::array<std::vector<token_id>, size> ids;

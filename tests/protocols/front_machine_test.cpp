@@ -21,6 +21,7 @@ front_machine::options bounds() {
           .pixel_slots = 1,
           .staging_slots = 2,
           .picture_tokens_max = 16,
+          .vocabulary = 1000,
           .end_tokens = {9},
           .request_deadline = 10s,
           .ack_deadline = 1h,
@@ -469,7 +470,6 @@ TEST_CASE("what can never be served is refused at once, with what would be valid
   front_machine front{plan, bounds()};
 
   CHECK(front.on_request(text(1, 62), at(0ms)).error().code == fault::context_exceeded);
-  CHECK(front.on_request(text(1, 0), at(0ms)).error().code == fault::invalid_request);
   auto many = with_picture(1);
   many.prompt.assign(16, 7);
   many.pictures.assign(3, many.pictures[0]); // two cells of one slot each
@@ -479,6 +479,112 @@ TEST_CASE("what can never be served is refused at once, with what would be valid
     outside.pictures[0].first_token = first;
     CHECK(front.on_request(outside, at(0ms)).error().code == fault::invalid_request);
   }
+  CHECK(front.in_flight() == 0);
+}
+
+TEST_CASE("a request that states no max_tokens gets what context and pools have room for") {
+  const auto plan = reader_plan();
+  front_machine front{plan, bounds()};
+  const auto taken = front.on_request(text(1, 0), at(0ms));
+  REQUIRE(taken);
+  const auto order = sent<reserve_kv>(*taken).at(0).second;
+  CHECK(order.max_tokens == front.answer_room(3));
+  CHECK(order.max_tokens + 3 == 64);
+
+  auto full = text(2, 0);
+  full.prompt.assign(64, 1);
+  CHECK(front.on_request(full, at(0ms)).error().what == "64 prompt tokens and 1 for the answer; at most 64 together");
+}
+
+TEST_CASE("what ends an answer is decided here: the model's end tokens unless they are ignored, and the client's") {
+  const auto plan = reader_plan();
+  struct expectation {
+    sampling_rules rules;
+    std::vector<token_id> ends;
+    std::vector<token_id> left_out;
+  };
+  for (const auto& [rules, ends, left_out] : {expectation{{}, {9}, {}}, expectation{{.stop_ids = {4, 9}}, {4, 9}, {}},
+                                              expectation{{.stop_ids = {4}, .ignore_eos = true}, {4}, {}},
+                                              expectation{{.min_tokens = 2, .stop_ids = {4}}, {4, 9}, {4, 9}},
+                                              expectation{{.min_tokens = 2, .ignore_eos = true}, {}, {}}}) {
+    front_machine front{plan, bounds()};
+    auto wanted = text(1);
+    wanted.sampling.rules = rules;
+    const auto taken = front.on_request(wanted, at(0ms));
+    REQUIRE(taken);
+    const auto reserved = sent<reserve_kv>(*taken).at(0).second;
+    CHECK(reserved.end_tokens == ends);
+    CHECK(reserved.sampling.rules.stop_ids == left_out);
+    CHECK(sent<submit>(*taken).at(0).second.sampling.rules.stop_ids == left_out); // the first token too
+  }
+}
+
+TEST_CASE("a decode cell is told of the prompt where a penalty counts its tokens") {
+  const auto plan = reader_plan();
+  front_machine front{plan, bounds()};
+  auto wanted = text(1);
+  wanted.prompt = {5, 1, 5, 3};
+  wanted.sampling.rules.repetition_penalty = 1.25F;
+  wanted.sampling.rules.prompt_ids = {7}; // a client's word is not used
+  wanted.trace.name = "abc";
+  wanted.priority = 3;
+  const auto taken = front.on_request(wanted, at(0ms));
+  REQUIRE(taken);
+  const auto reserved = sent<reserve_kv>(*taken).at(0).second;
+  const auto submitted = sent<submit>(*taken).at(0).second;
+  CHECK(reserved.sampling.rules.prompt_ids == std::vector<token_id>{1, 3, 5});
+  CHECK(submitted.sampling.rules.prompt_ids.empty());
+  CHECK(submitted.sampling.rules.repetition_penalty == 1.25F);
+  CHECK(submitted.trace.name == "abc");
+  CHECK(reserved.trace.name == "abc");
+  CHECK(submitted.priority == 3);
+  CHECK(reserved.priority == 3);
+}
+
+TEST_CASE("K16: a request's own timeout ends it by name, and is never longer than what all have") {
+  const auto plan = reader_plan();
+  for (const std::uint32_t timeout : {100u, 1'000'000u}) {
+    CAPTURE(timeout);
+    front_machine front{plan, bounds()};
+    auto wanted = text(1);
+    wanted.timeout_ms = timeout;
+    REQUIRE(front.on_request(wanted, at(0ms)));
+    CHECK(only<front_machine::end_request>(front.on_tick(at(99ms))).empty());
+    const auto ends = only<front_machine::end_request>(front.on_tick(timeout == 100 ? at(100ms) : at(10s)));
+    REQUIRE(ends.size() == 1);
+    CHECK(ends[0].cause->what.find(timeout == 100 ? "timeout_ms 100" : "timeouts.request_ms") != std::string::npos);
+  }
+}
+
+TEST_CASE("log-probabilities and ends go out with their tokens") {
+  const auto plan = reader_plan();
+  front_machine front{plan, bounds()};
+  REQUIRE(front.on_request(text(1), at(0ms)));
+  auto batch = one_token(1, 0);
+  batch.events.push_back({request_id{1}, 1, 101, finish_reason::stop});
+  batch.logprobs = {{1, {{101, -0.5F}}}};
+  const auto out = only<front_machine::emit_token>(front.on_tokens(decode_rank, batch, at(1ms)));
+  REQUIRE(out.size() == 2);
+  CHECK(out[0].logprobs.empty());
+  CHECK(out[0].finish == finish_reason::none);
+  CHECK(out[1].logprobs == std::vector{token_logprob{101, -0.5F}});
+  CHECK(out[1].finish == finish_reason::stop);
+}
+
+TEST_CASE("sampling that is out of bounds is refused before anything is reserved") {
+  const auto plan = reader_plan();
+  front_machine front{plan, bounds()};
+  const auto refuse = [&](auto change) {
+    auto wanted = text(1, 8);
+    change(wanted);
+    const auto taken = front.on_request(wanted, at(0ms));
+    REQUIRE_FALSE(taken);
+    CHECK(taken.error().code == fault::invalid_request);
+    return taken.error().what;
+  };
+  CHECK(refuse([](auto& of) { of.sampling.rules.bias = {{1000, 1.0F}}; }).starts_with("logit_bias names token 1000"));
+  CHECK(refuse([](auto& of) { of.sampling.rules.min_tokens = 9; }) == "min_tokens is 9; at most max_tokens, 8");
+  CHECK(refuse([](auto& of) { of.trace.name = "\n"; }).find("printable") != std::string::npos);
   CHECK(front.in_flight() == 0);
 }
 

@@ -31,6 +31,8 @@ public:
 
   std::optional<protocols::token_id> breaks_at; ///< what follows this token is not finite
   std::uint32_t batch_most = 0;                 ///< sequences of a step
+  /// In a chain of stages, the answers that choices depend on, as they were told last, by their first token.
+  std::map<protocols::token_id, std::vector<protocols::token_id>> answers;
 
   static protocols::token_id next(protocols::token_id newest, std::uint32_t context) {
     return static_cast<protocols::token_id>((static_cast<std::uint32_t>(newest) * 7 + context * 11 + 3) % words);
@@ -80,13 +82,21 @@ private:
     protocols::request_id request;
     protocols::token_id newest = 0;
     std::uint32_t context = 0;
-    std::size_t room = 0; ///< tokens of its blocks
+    std::size_t room = 0;   ///< tokens of its blocks
+    std::uint32_t told = 0; ///< log-probabilities of each token
   };
   struct told_of { ///< by a step of the batch
     std::uint32_t place = 0;
     protocols::token_id id = 0;
     protocols::request_id request;
+    std::uint32_t told = 0;
   };
+
+  /// Log-probabilities by which a token is known again: its own, then those of the tokens after it.
+  static void tell(protocols::token_id id, std::uint32_t count, protocols::step_outcome& out) {
+    for (std::uint32_t i = 0; i < count; ++i)
+      out.logprobs.push_back({id + static_cast<protocols::token_id>(i), -static_cast<float>(i)});
+  }
 
   protocols::token_id follow(protocols::token_id newest, std::uint32_t context) const {
     return newest == breaks_at ? machine::not_finite : next(newest, context);
@@ -99,8 +109,10 @@ private:
     for (const auto id : piece.ids)
       digest = read(digest, id);
     tokens += static_cast<std::uint32_t>(piece.ids.size());
-    if (piece.last)
+    if (piece.last) {
       out.chosen.push_back(piece.ids.back() == breaks_at ? machine::not_finite : first_of(digest));
+      tell(out.chosen.back(), piece.sampling.rules.told(), out);
+    }
   }
 
   /// As a running batch gives places: the lowest that is free.
@@ -117,7 +129,8 @@ private:
       *free = going{.request = plan.joins[i].request,
                     .newest = plan.ids[plan.ids.size() - plan.joins.size() + i],
                     .context = plan.joins[i].context,
-                    .room = plan.joins[i].blocks.size() * protocols::limits::kv_block_tokens};
+                    .room = plan.joins[i].blocks.size() * protocols::limits::kv_block_tokens,
+                    .told = plan.joins[i].sampling.rules.told()};
     }
   }
 
@@ -127,7 +140,8 @@ private:
       for (std::uint32_t place = 0; place < places_.size(); ++place)
         if (auto& one = places_[place]) {
           const bool rests = one->context >= one->room;
-          chosen.push_back({place, rests ? machine::no_token : follow(one->newest, one->context), one->request});
+          chosen.push_back(
+              {place, rests ? machine::no_token : follow(one->newest, one->context), one->request, one->told});
           if (rests)
             continue;
           one->newest = std::max(chosen.back().id, 0);
@@ -138,16 +152,23 @@ private:
     }
     for (; out.collected < work.collects; ++out.collected) {
       REQUIRE_FALSE(under_way_.empty());
-      for (const auto& each : under_way_.front())
-        out.tokens.push_back({out.collected, each.place, each.id});
+      for (const auto& each : under_way_.front()) {
+        out.tokens.push_back(
+            {out.collected, each.place, each.id, static_cast<std::uint32_t>(out.logprobs.size()), each.told});
+        tell(each.id, each.told, out);
+      }
       under_way_.pop_front();
     }
   }
 
   void step_chain(const protocols::decode_step& plan, const protocols::step_work& work, protocols::step_outcome& out) {
     REQUIRE(work.rows.size() == plan.ids.size());
-    for (std::size_t i = 0; i < plan.ids.size(); ++i)
+    for (std::size_t i = 0; i < plan.ids.size(); ++i) {
       out.chosen.push_back(follow(plan.ids[i], work.rows[i].context));
+      tell(out.chosen.back(), work.rows[i].sampling->rules.told(), out);
+      answers[work.rows[i].answer.empty() ? protocols::token_id{-1} : work.rows[i].answer.front()] = {
+          work.rows[i].answer.begin(), work.rows[i].answer.end()};
+    }
   }
 
   std::uint32_t rank_;
@@ -254,13 +275,15 @@ public:
   protocols::time_point now{};
   machine::effects told; ///< by the leader
   std::vector<protocols::token_event> tokens;
+  std::vector<protocols::event_logprobs> logprobs;
   std::vector<protocols::mesh_plan> plans;
 
 private:
   void take(protocols::result<machine::effects> what) {
     REQUIRE(what);
     std::ranges::move(*what, std::back_inserter(told));
-    std::ranges::copy(leader().emitted(), std::back_inserter(tokens));
+    std::ranges::copy(leader().emitted().events, std::back_inserter(tokens));
+    std::ranges::copy(leader().emitted().logprobs, std::back_inserter(logprobs));
     leader().handed_on();
   }
   /// The blocks of a sequence that has left are free for others.

@@ -499,3 +499,109 @@ TEST_CASE("K7: a machine that holds its bound of orders refuses the next one") {
   CHECK(refused.error() == failure{fault::queue_full, "executor"});
   CHECK_FALSE(all.leader().on_vote({request_id{1}, rooms(1, 1)}));
 }
+
+// ---- what requests say of sampling ----------------------------------------------------------------------------------
+
+TEST_CASE("B18: before min_tokens no token ends the answer, and the one that may is the first after it") {
+  for (const std::uint32_t least : {0u, 1u, 2u, 4u}) {
+    CAPTURE(least);
+    step_company all{{.ranks = 2}};
+    auto asked = joining(1, 9, 8);
+    const auto alone = answer_alone(9, 5, 8);
+    asked.end_tokens = alone; // every token would end it
+    asked.sequence.sampling.rules.min_tokens = least;
+    all.join(asked);
+    all.drain();
+    CHECK(all.answer_of(1).size() == least + 1);
+    CHECK(all.tokens.back().finish == finish_reason::stop);
+  }
+}
+
+TEST_CASE("B11: log-probabilities go with their token, from the first on, and to the requests that ask for them") {
+  for (const company_shape of : {company_shape{.ranks = 1}, company_shape{.ranks = 2, .steps_ahead = 1},
+                                 company_shape{.ranks = 4, .stages = 2}}) {
+    CAPTURE(of.stages);
+    CAPTURE(of.steps_ahead);
+    step_company all{of};
+    auto asks = joining(1, 9, 5);
+    asks.sequence.sampling.rules = {.logprobs = true, .top_logprobs = 2};
+    asks.first_logprobs = {{9, 0.0F}, {10, -1.0F}, {11, -2.0F}};
+    auto plain = joining(2, 4, 5);
+    plain.first_logprobs = {{4, 0.0F}}; // nobody asked for it
+    all.join(plain);
+    all.join(asks);
+    all.drain();
+    REQUIRE(all.logprobs.size() == 5);
+    const auto ids = all.answer_of(1);
+    for (std::size_t i = 0; i < ids.size(); ++i) {
+      CAPTURE(i);
+      REQUIRE(all.logprobs[i].values.size() == 3);
+      CHECK(all.logprobs[i].values[0] == token_logprob{ids[i], 0.0F});
+      CHECK(all.logprobs[i].values[2] == token_logprob{ids[i] + 2, -2.0F});
+    }
+  }
+}
+
+TEST_CASE("A7: the first token of a prompt is chosen by the request's rules, which its last piece brings") {
+  step_company all{{.ranks = 2}};
+  auto asked = prompt_of_pieces(3, 2);
+  asked.work.prompt.back() = 1;
+  asked.work.sampling.rules = {.repetition_penalty = 1.5F, .bias = {{7, 2.0F}}, .logprobs = true};
+  all.prefill(asked);
+  all.drain();
+  REQUIRE(all.plans.size() == 2);
+  CHECK(all.plans[0].prefill.sampling == sampling_options{}); // chooses nothing
+  auto expected = asked.work.sampling;
+  expected.rules.prompt_ids = {1, 3};
+  CHECK(all.plans[1].prefill.sampling == expected);
+  const auto first = all.all<machine::first_token>();
+  REQUIRE(first.size() == 1);
+  CHECK(first[0].logprobs == std::vector{token_logprob{first[0].id, 0.0F}});
+}
+
+TEST_CASE("A7: in a chain of stages every rank knows the answers that penalties count") {
+  step_company all{{.ranks = 4, .stages = 2}};
+  auto counts = joining(1, 9, 4);
+  counts.sequence.sampling.rules.presence_penalty = 1.0F;
+  all.join(counts);
+  all.join(joining(2, 4, 6));
+  all.drain();
+  auto expected = answer_alone(9, 5, 3); // when its fourth was chosen
+  for (const auto& each : all.runners) {
+    CHECK(each.answers.at(9) == expected);
+    CHECK_FALSE(each.answers.contains(4)); // nothing is kept of an answer that nobody counts
+  }
+}
+
+TEST_CASE("K8: rules that name a token which the model does not have are the request's own fault") {
+  step_company all{{.ranks = 2}};
+  auto prompt = prompt_of(1, {1, 2});
+  prompt.work.sampling.rules.bias = {{tests::words, 1.0F}};
+  all.prefill(prompt);
+  auto sequence = joining(2, 9, 4);
+  sequence.sequence.sampling.rules.prompt_ids = {-1};
+  all.join(sequence);
+  const auto ends = all.all<machine::given_up>();
+  REQUIRE(ends.size() == 2);
+  for (const auto& each : ends)
+    CHECK(each.cause.code == fault::invalid_request);
+  CHECK(all.has_left(2));
+  CHECK_FALSE(all.step());
+}
+
+TEST_CASE("A9: a plan brings as many joins as its frame has room for, and the others come with the next") {
+  step_company all{{.ranks = 2}};
+  for (std::uint64_t request = 1; request <= 3; ++request) {
+    auto long_one = joining(request, 9, 4);
+    long_one.sequence.sampling.rules.repetition_penalty = 1.5F;
+    long_one.sequence.sampling.rules.prompt_ids.assign(limits::plan_prompt_ids_max / 2 + 1, 1);
+    all.join(long_one);
+  }
+  all.drain();
+  std::size_t joins = 0;
+  for (const auto& plan : all.plans) {
+    CHECK(plan.decode.joins.size() <= 1);
+    joins += plan.decode.joins.size();
+  }
+  CHECK(joins == 3);
+}

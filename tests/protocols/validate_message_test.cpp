@@ -55,6 +55,28 @@ TEST_CASE("A8: work comes from the front to a leader, and names cells that the p
   CHECK(refusal(prefill_leader, front_rank, work) == fault::bad_value);
 }
 
+TEST_CASE("A8: what a cell is told of sampling, and what it tells of tokens, is bounded") {
+  const auto plan = reader_plan();
+  auto work = good_submit();
+  work.sampling.rules.bias.resize(limits::logit_bias_max + 1);
+  CHECK(refusal(prefill_leader, front_rank, work) == fault::bad_value);
+  work = good_submit();
+  work.sampling.rules.stop_ids.assign(limits::ending_ids_max, 3);
+  CHECK(validate_message(plan, prefill_leader, front_rank, work));
+  work.sampling.rules.stop_ids.push_back(4);
+  CHECK(refusal(prefill_leader, front_rank, work) == fault::bad_value);
+  work = good_submit();
+  work.trace.name.assign(limits::request_name_bytes_max + 1, 'a');
+  CHECK(refusal(prefill_leader, front_rank, work) == fault::bad_value);
+
+  tokens batch{.events = {{.request = request_id{1}}}, .logprobs = {{.event = 0, .values = {{1, -1.0F}}}}};
+  CHECK(validate_message(plan, front_rank, decode_rank, batch));
+  batch.logprobs[0].event = 1;
+  CHECK(refusal(front_rank, decode_rank, batch) == fault::bad_value);
+  batch.logprobs[0] = {.event = 0, .values = std::vector<token_logprob>(limits::top_logprobs_max + 2)};
+  CHECK(refusal(front_rank, decode_rank, batch) == fault::bad_value);
+}
+
 TEST_CASE("C42: a grant is believed only from the rank whose place it names") {
   const auto plan = reader_plan();
   grant_rows grant;

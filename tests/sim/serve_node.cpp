@@ -414,7 +414,7 @@ void serve_node::hear_step(role_kind role, const step_machine::effect& effect) {
       perform(decode_->leader->on_vote(voted->request, voted->minimum, now));
   } else if (const auto* const first = std::get_if<step_machine::first_token>(&effect))
     perform(prefill_->leader->on_prefilled(first->request, first->id, first->position_delta, digest_of(*first),
-                                           first->ended));
+                                           first->ended, first->logprobs));
   else if (const auto* const left = std::get_if<step_machine::left_batch>(&effect))
     perform(decode_->leader->on_left(left->request, now));
   else if (const auto* const given_up = std::get_if<step_machine::given_up>(&effect)) {
@@ -425,10 +425,10 @@ void serve_node::hear_step(role_kind role, const step_machine::effect& effect) {
   }
 }
 
-void serve_node::hand_tokens(std::span<const token_event> step) {
-  for (const auto& event : step)
+void serve_node::hand_tokens(const tokens& step) {
+  for (const auto& event : step.events)
     rank.all.service.on_token(event.request);
-  tokens batch{{step.begin(), step.end()}};
+  auto batch = step;
   if (rank.all.plan().front() == rank.self)
     return take(rank.self, cache_epoch{}, std::move(batch), serve_role::decode);
   send(rank, rank.all.plan().front(), cache_epoch{}, std::move(batch), true);

@@ -43,7 +43,7 @@ public:
   void encoded(protocols::room_id room);
   void prefilled(const protocols::prefill_step& step);
   void stepped(protocols::role_kind role, protocols::step_machine::effects what);
-  void hand_tokens(std::span<const protocols::token_event> step);
+  void hand_tokens(const protocols::tokens& step);
 
   process& rank;
   std::unique_ptr<front_desk> front;

@@ -71,7 +71,7 @@ void executor::obey_orders() {
     orders_.pop_front();
     if (!outcome)
       return fail(outcome.error());
-    if (!machine_.emitted().empty()) {
+    if (!machine_.emitted().events.empty()) {
       rank.serves->hand_tokens(machine_.emitted());
       machine_.handed_on();
     }
@@ -245,7 +245,7 @@ void executor::finish(call_id id) {
 
 void executor::done(const mesh_plan& plan) {
   auto told = machine_.on_done(plan, outcome_, rank.now());
-  if (leads() && !machine_.emitted().empty()) {
+  if (leads() && !machine_.emitted().events.empty()) {
     rank.serves->hand_tokens(machine_.emitted());
     machine_.handed_on();
   }

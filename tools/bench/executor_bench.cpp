@@ -201,8 +201,8 @@ outcome decode(bench::random_model& with, std::uint32_t rows, std::uint32_t cont
   runs.step_deadline = std::chrono::seconds{10};
   const auto cell = std::make_shared<actors::cell_steps>(rank, std::move(parts), board);
   must(cell->warm());
-  const auto note = [&](std::span<const protocols::token_event> step) -> protocols::result<void> {
-    if (step.size() == rows)
+  const auto note = [&](const protocols::tokens& step) -> protocols::result<void> {
+    if (step.events.size() == rows)
       ends.push_back(clock_type::now());
     return {};
   };

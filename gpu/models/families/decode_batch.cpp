@@ -5,6 +5,7 @@
 #include <limits>
 #include <numeric>
 
+#include "gpu/models/rule_tables.hpp"
 #include "protocols/limits.hpp"
 
 namespace troupe::gpu::models {
@@ -33,14 +34,16 @@ decode_batch::decode_batch(text_decoder& with, const batch_options& how)
       blocks_most_(
           std::min(with.layout_.blocks, (with.config_.facts.context_max + kv_block_tokens - 1) / kv_block_tokens)),
       captures_(captures(with, how)), room_(*with.run_), table_(std::size_t{fields} * rows_max_, 0),
-      block_table_(std::size_t{rows_max_} * blocks_most_, 0), row_of_place_(rows_max_, rows_max_) {
+      block_table_(std::size_t{rows_max_} * blocks_most_, 0), row_of_place_(rows_max_, rows_max_),
+      told_of_place_(rows_max_, 0) {
   place_of_row_.reserve(rows_max_);
   tokens_.reserve(rows_max_);
   for (std::uint32_t row = 0; row < rows_max_; ++row)
-    at(context, row) = -1;
+    at(context, row) = at(rule_place, row) = -1;
   for (flight& each : flights_) {
     each.ended = with_.stream_->make_event();
     each.places.reserve(rows_max_);
+    each.told.reserve(rows_max_);
   }
 }
 
@@ -86,6 +89,9 @@ result<void> decode_batch::allocate() {
     chosen_ = from.take({rows}, element_kind::i32);
     turn_ = from.take({1}, element_kind::i32);
     frequencies_ = from.take({half});
+    rules_.records = from.take({rows, rule_words}, element_kind::i32);
+    rules_.marks = from.take({rows, with_.config_.facts.vocabulary}, element_kind::i32);
+    rules_.turn = turn_;
     return with_.describe(from, {.tokens = rows, .sequences = rows, .blocks = 0, .rows = 0, .logits = rows});
   });
   if (!placed)
@@ -95,6 +101,13 @@ result<void> decode_batch::allocate() {
   if (!told)
     return tl::unexpected(told.error());
   told_memory_ = std::move(*told);
+  auto told_rules =
+      run.allocate_shared(std::size_t{steps_ahead_max} * rows_max_ * std::size_t{told_words} * sizeof(std::int32_t));
+  if (!told_rules)
+    return tl::unexpected(told_rules.error());
+  told_rules_memory_ = std::move(*told_rules);
+  rules_.told = {
+      told_rules_memory_->data(), element_kind::i32, run.device(), {steps_ahead_max, rows, std::int64_t{told_words}}};
   told_ = {told_memory_->data(), element_kind::i32, run.device(), {steps_ahead_max, rows}};
 
   std::vector<std::int32_t> first(rows_max_ + 1);
@@ -152,6 +165,21 @@ void decode_batch::write_blocks(std::uint32_t row) {
   with_.run_->upload(*with_.stream_, bytes_from(block_table_, first, blocks_most_), line(blocks_, row, blocks_most_));
 }
 
+/// The tables are the place's: a row that moves leaves them where they are.
+void decode_batch::write_rules(std::uint32_t place, const joining& who) {
+  const auto& rules = who.sampling.rules;
+  record_.assign(rule_words, 0);
+  write_record(rules, record_);
+  with_.run_->upload(*with_.stream_, bytes_from(record_, 0, record_.size()), rules_.records.rows(place, 1));
+  if (!rules.change_logits())
+    return;
+  marks_.resize(with_.config_.facts.vocabulary);
+  write_marks(rules, marks_);
+  mark_answer(who.before, marks_);
+  mark_answer({&who.newest, 1}, marks_);
+  with_.run_->upload(*with_.stream_, bytes_from(marks_, 0, marks_.size()), rules_.marks.rows(place, 1));
+}
+
 result<std::uint32_t> decode_batch::join(const joining& who) {
   if (auto valid = validate(who); !valid)
     return tl::unexpected(valid.error());
@@ -172,6 +200,11 @@ result<std::uint32_t> decode_batch::join(const joining& who) {
   at(top_p, row) = std::bit_cast<std::int32_t>(who.sampling.top_p);
   at(seed_low, row) = static_cast<std::int32_t>(who.sampling.seed & 0xffff'ffffU);
   at(seed_high, row) = static_cast<std::int32_t>(who.sampling.seed >> 32);
+  const auto& rules = who.sampling.rules;
+  at(rule_place, row) = rules.are_plain() ? -1 : static_cast<std::int32_t>(place);
+  told_of_place_[place] = rules.told();
+  if (!rules.are_plain())
+    write_rules(place, who);
   changed_ = true;
   write_blocks(row);
   with_.run_->upload(*with_.stream_, std::as_bytes(std::span{&who.newest, 1}), ids_.rows(row, 1));
@@ -199,7 +232,7 @@ result<void> decode_batch::leave(std::uint32_t place) {
     row_of_place_[place_of_row_[row]] = row;
   }
   place_of_row_.pop_back();
-  at(context, last) = -1;
+  at(context, last) = at(rule_place, last) = -1;
   changed_ = true;
   return {};
 }
@@ -223,6 +256,8 @@ text_decoder::workspace decode_batch::first_rows(std::uint32_t rows) const {
 }
 
 batch_rows decode_batch::table_of(std::uint32_t rows) const {
+  row_rules rules = rules_;
+  rules.place = line(fields_, rule_place, rows);
   const auto of = [&](field which, element_kind element = element_kind::i32) {
     return line(fields_, which, rows, element);
   };
@@ -234,7 +269,8 @@ batch_rows decode_batch::table_of(std::uint32_t rows) const {
           .temperature = of(temperature, element_kind::f32),
           .top_p = of(top_p, element_kind::f32),
           .seed = fields_.rows(seed_low, 2).columns(0, rows),
-          .blocks = blocks_.rows(0, rows)};
+          .blocks = blocks_.rows(0, rows),
+          .rules = rules};
 }
 
 /// One step of the first `rows` rows, as it is captured.
@@ -274,6 +310,9 @@ result<void> decode_batch::step(group* mesh) {
   flight& now = flights_[begun_++ % steps_ahead_max];
   on.record(*now.ended);
   now.places.assign(place_of_row_.begin(), place_of_row_.end());
+  now.told.clear();
+  for (const auto place : now.places)
+    now.told.push_back(told_of_place_[place]);
   for (std::uint32_t row = 0; row < size_; ++row)
     if (at(context, row) < at(capacity, row)) {
       ++at(context, row);
@@ -291,9 +330,19 @@ result<std::span<const running_batch::chosen>> decode_batch::collect(protocols::
     return tl::unexpected(ended.error());
   ++collected_;
   const auto* const ids = reinterpret_cast<const std::int32_t*>(told_memory_->data()) + turn * rows_max_;
+  const auto* const told =
+      reinterpret_cast<const std::int32_t*>(told_rules_memory_->data()) + turn * rows_max_ * std::size_t{told_words};
   tokens_.clear();
-  for (std::size_t row = 0; row < oldest.places.size(); ++row)
-    tokens_.push_back({oldest.places[row], ids[row]});
+  logprobs_.clear();
+  logprobs_.reserve(std::accumulate(oldest.told.begin(), oldest.told.end(), std::size_t{0})); // spans of it stay
+  for (std::size_t row = 0; row < oldest.places.size(); ++row) {
+    auto& one = tokens_.emplace_back(chosen{oldest.places[row], ids[row]});
+    if (one.id < 0 || oldest.told[row] == 0)
+      continue;
+    const auto before = logprobs_.size();
+    read_told({told + one.place * std::size_t{told_words}, 2 * std::size_t{oldest.told[row]}}, logprobs_);
+    one.logprobs = std::span{logprobs_}.subspan(before);
+  }
   return std::span<const chosen>{tokens_};
 }
 

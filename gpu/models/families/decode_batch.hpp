@@ -39,12 +39,24 @@ private:
   using workspace = text_decoder::workspace;
 
   /// Of each row, as the host writes them to the device: one i32 row a field.
-  enum field : std::uint8_t { context, capacity, shift, answered, temperature, top_p, seed_low, seed_high, fields };
+  enum field : std::uint8_t {
+    context,
+    capacity,
+    shift,
+    answered,
+    temperature,
+    top_p,
+    seed_low,
+    seed_high,
+    rule_place, ///< place of a sequence that has rules, -1 of others
+    fields
+  };
 
   /// A step that is on its way.
   struct flight {
     std::unique_ptr<stream_event> ended;
     std::vector<std::uint32_t> places; ///< of its rows
+    std::vector<std::uint32_t> told;   ///< log-probabilities that each of them is told
   };
 
   decode_batch(text_decoder& with, const batch_options& how);
@@ -58,6 +70,7 @@ private:
   workspace first_rows(std::uint32_t rows) const;
   batch_rows table_of(std::uint32_t rows) const;
   void write_blocks(std::uint32_t row);
+  void write_rules(std::uint32_t place, const joining& who);
 
   std::int32_t& at(field which, std::uint32_t row) { return table_[which * rows_max_ + row]; }
 
@@ -70,7 +83,8 @@ private:
   scratch room_;
   workspace space_; ///< of rows_max_ rows
   tensor_view fields_, ids_, blocks_, chosen_, turn_, frequencies_;
-  std::unique_ptr<buffer> told_memory_;
+  row_rules rules_; ///< all but `place`; `told` is read by the host too
+  std::unique_ptr<buffer> told_memory_, told_rules_memory_;
   tensor_view told_;                                  ///< [steps_ahead_max, rows_max], read by the host too
   std::vector<std::unique_ptr<captured_work>> steps_; ///< by size, where they are captured
 
@@ -80,12 +94,15 @@ private:
   std::vector<std::int32_t> block_table_;   ///< [rows_max, blocks_most]
   std::vector<std::uint32_t> place_of_row_; ///< of the first `size_`
   std::vector<std::uint32_t> row_of_place_; ///< rows_max_ where nobody is
-  std::uint32_t eager_ = 0;                 ///< steps
-  bool changed_ = false;                    ///< table_ is to be written
+  std::vector<std::uint32_t> told_of_place_;
+  std::vector<std::int32_t> record_, marks_; ///< of a sequence with rules that joins
+  std::uint32_t eager_ = 0;                  ///< steps
+  bool changed_ = false;                     ///< table_ is to be written
   std::array<flight, steps_ahead_max> flights_;
   std::uint64_t begun_ = 0;     ///< steps
   std::uint64_t collected_ = 0; ///< steps
   std::vector<chosen> tokens_;
+  std::vector<protocols::token_logprob> logprobs_; ///< of these
 };
 
 } // namespace troupe::gpu::models

@@ -51,12 +51,14 @@ public:
     std::uint32_t context = 0;      ///< tokens that are
     std::int32_t position_delta = 0;
     std::span<const protocols::block_index> blocks; ///< the whole answer's
-    protocols::sampling_options sampling;
-    std::uint32_t answered = 1; ///< index in the answer of the token that its first step chooses
+    protocols::sampling_options sampling; ///< its rules' ids are the vocabulary's, and as many as limits allow
+    std::uint32_t answered = 1;           ///< index in the answer of the token that its first step chooses
+    std::span<const protocols::token_id> before = {}; ///< of the answer, without `newest`: what penalties count
   };
   struct chosen {
     std::uint32_t place = 0;
     protocols::token_id id = no_token;
+    std::span<const protocols::token_logprob> logprobs = {}; ///< where the sequence asks for them and has a token
   };
 
   /// Free places are given lowest first, so that every rank gives the same. Errors: queue_full (all rows_max places are
