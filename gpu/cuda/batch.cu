@@ -1,6 +1,7 @@
 #include "gpu/cuda/dependent.hpp"
 #include "gpu/cuda/kernels.hpp"
 #include "gpu/cuda/pack.hpp"
+#include "gpu/rule_record.hpp"
 
 namespace troupe::gpu::cuda {
 
@@ -30,7 +31,8 @@ __global__ void __launch_bounds__(threads)
 /// One block: a batch has at most a few hundred rows.
 __global__ void __launch_bounds__(threads)
     advance(int rows, std::int32_t* ids, std::int32_t* context, std::int32_t* answered, const std::int32_t* goes_to,
-            const std::int32_t* chosen, std::int32_t* turn, rows_of<std::int32_t> told, int turns) {
+            const std::int32_t* chosen, std::int32_t* turn, rows_of<std::int32_t> told, int turns,
+            const std::int32_t* rule_place, std::int32_t* marks, std::int64_t marks_stride) {
   await_kernels_before();
   std::int32_t* const tell = told[*turn % turns];
   for (int row = threadIdx.x; row < rows; row += threads) {
@@ -41,6 +43,8 @@ __global__ void __launch_bounds__(threads)
       ids[row] = max(id, 0); // what is not finite is told, and the row goes on until it is taken out
       ++context[row];
       ++answered[row];
+      if (const int place = rule_place != nullptr ? rule_place[row] : -1; place >= 0)
+        marks[place * marks_stride + ids[row]] += mark_answered;
     }
   }
   __syncthreads();
@@ -62,10 +66,13 @@ cudaError_t place_rows(cudaStream_t on, const batch_rows& rows, int block_tokens
 
 cudaError_t advance_rows(cudaStream_t on, const batch_rows& rows, const tensor_view& goes_to, const tensor_view& chosen,
                          const tensor_view& turn, const tensor_view& told) {
+  const std::int32_t* const places = rows.rules.place ? rows.rules.place.i32() : nullptr;
+  std::int32_t* const marks = rows.rules.place ? rows.rules.marks.i32() : nullptr;
   return launch_early(on, 1, threads, 0, advance, static_cast<int>(chosen.shape(0)), rows.ids.i32(), rows.context.i32(),
                       rows.answered.i32(), static_cast<const std::int32_t*>(goes_to.i32()),
                       static_cast<const std::int32_t*>(chosen.i32()), turn.i32(), rows_in<std::int32_t>(told),
-                      static_cast<int>(told.shape(0)));
+                      static_cast<int>(told.shape(0)), static_cast<const std::int32_t*>(places), marks,
+                      rows.rules.place ? rows.rules.marks.stride(0) : 0);
 }
 
 } // namespace troupe::gpu::cuda

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "gpu/models/rule_tables.hpp"
 #include "gpu/not_finite.hpp"
 #include "tests/gpu/cuda_twin.hpp"
 
@@ -39,8 +40,8 @@ struct batch_twin {
   twin ids, context, capacity, shift, answered, temperature, top_p, seed, blocks;
 
   gpu::batch_rows on(tensor_view twin::*side) const {
-    return {ids.*side,         context.*side, capacity.*side, shift.*side, answered.*side,
-            temperature.*side, top_p.*side,   seed.*side,     blocks.*side};
+    return {ids.*side,         context.*side, capacity.*side, shift.*side,  answered.*side,
+            temperature.*side, top_p.*side,   seed.*side,     blocks.*side, {}};
   }
 };
 
@@ -304,6 +305,101 @@ TEST_CASE(
       check_integers(on, chosen);
       for (std::int64_t row = 0; row < rows; ++row)
         CHECK((chosen.cpu.i32()[row] == gpu::not_finite) == (row % 6 == 4));
+    }
+  });
+}
+
+TEST_CASE("CUDA: G10: a choice by rules and what is told of it are the CPU's, and so are the marks after it") {
+  const device_pair on;
+  if (!on)
+    return;
+  over_seeds([&](draws& from) {
+    for (const std::int64_t vocabulary : {200, 4097, 32000, 151936}) {
+      CAPTURE(vocabulary);
+      // Given rows of every rule and mix of them, each with its own marks; every seventh has none, one is not finite
+      constexpr std::int64_t rows = 24;
+      const auto any = [&](std::int64_t end) { return static_cast<std::int32_t>(from.below(end)()); };
+      const auto maybe = [&](double least, double most, float none) {
+        return any(2) == 0 ? none : static_cast<float>(from.uniform(least, most)());
+      };
+      std::vector<std::int32_t> records(static_cast<std::size_t>(rows * gpu::rule_words));
+      std::vector<std::int32_t> marks(static_cast<std::size_t>(rows * vocabulary));
+      std::vector<std::int32_t> places;
+      for (std::int32_t row = 0; row < rows; ++row) {
+        places.push_back(row % 7 == 6 ? -1 : static_cast<std::int32_t>(rows) - 1 - row);
+        protocols::sampling_rules rules{.top_k = any(3) == 0 ? 0U : static_cast<std::uint32_t>(1 + any(vocabulary)),
+                                        .min_p = maybe(0.0, 0.3, 0.0F),
+                                        .presence_penalty = maybe(-2.0, 2.0, 0.0F),
+                                        .frequency_penalty = maybe(-0.5, 0.5, 0.0F),
+                                        .repetition_penalty = maybe(0.5, 2.0, 0.0F),
+                                        .min_tokens = any(2) == 0 ? 0U : 60'000U,
+                                        .stop_ids = {any(vocabulary), any(vocabulary)},
+                                        .logprobs = row % 3 != 0,
+                                        .top_logprobs = row % 3 == 0 ? 0U : static_cast<std::uint32_t>(any(21))};
+        for (std::int32_t i = 0; i < any(301) && i * 7 + row < vocabulary; ++i)
+          rules.bias.push_back({i * 7 + row, static_cast<float>(from.uniform(-3.0, 3.0)())});
+        for (std::int32_t i = 0; i < 50; ++i)
+          rules.prompt_ids.push_back(any(vocabulary));
+        const auto place = static_cast<std::size_t>(rows - 1 - row);
+        gpu::models::write_record(rules, std::span{records}.subspan(place * gpu::rule_words, gpu::rule_words));
+        const auto own = std::span{marks}.subspan(place * static_cast<std::size_t>(vocabulary),
+                                                  static_cast<std::size_t>(vocabulary));
+        gpu::models::write_marks(rules, own);
+        std::vector<protocols::token_id> answer(200);
+        for (auto& each : answer)
+          each = any(std::min<std::int64_t>(vocabulary, 100));
+        gpu::models::mark_answer(answer, own);
+      }
+      std::int64_t at = 0;
+      std::normal_distribution<float> normal;
+      const auto logit = [&]() -> double {
+        const std::int64_t row = at / vocabulary;
+        const std::int64_t id = at++ % vocabulary;
+        if (row == 5 && id == vocabulary / 2)
+          return NAN;
+        return row % 4 == 0 ? std::round(4.0F * normal(from.from)) / 2.0F : 3.0F * normal(from.from);
+      };
+      const twin logits{on, element_kind::f32, {rows, vocabulary}, logit};
+      std::int64_t next = 0;
+      const batch_twin table{
+          {on, element_kind::i32, {rows}, from.below(1)},
+          {on, element_kind::i32, {rows}, from.below(9)},
+          {on, element_kind::i32, {rows}, from.below(9)},
+          {on, element_kind::i32, {rows}, from.below(9)},
+          {on, element_kind::i32, {rows}, from.below(100000)},
+          {on, element_kind::f32, {rows}, [&] { return next++ % 4 == 3 ? 0.0 : from.uniform(0.2, 2.0)(); }},
+          {on, element_kind::f32, {rows}, [&] { return next++ % 3 == 0 ? 1.0 : from.uniform(0.0, 1.1)(); }},
+          {on, element_kind::i32, {2, rows}, from.below(std::int64_t{1} << 31)},
+          {on, element_kind::i32, {rows, 1}, from.below(9)}};
+      const twin place{on, element_kind::i32, {rows}, each_of(places)};
+      const twin record{on, element_kind::i32, {rows, gpu::rule_words}, each_of(records)};
+      const twin mark{on, element_kind::i32, {rows, vocabulary}, each_of(marks)};
+      const twin turn{on, element_kind::i32, {1}, [] { return 3.0; }};
+      const twin told{on, element_kind::i32, {2, rows, gpu::told_words}, from.below(1)};
+      const twin chosen{on, element_kind::i32, {rows}, from.below(9)};
+      const twin tokens_told{on, element_kind::i32, {2, rows}, from.below(9)};
+
+      // When a step chooses and takes up what was chosen
+      const auto step = [&](const gpu::operations& run, gpu::stream& queue, tensor_view twin::*side) {
+        auto of = table.on(side);
+        of.rules = {place.*side, record.*side, mark.*side, turn.*side, told.*side};
+        run.sample(queue, logits.*side, of, chosen.*side);
+        run.advance_rows(queue, of, table.context.*side, chosen.*side, turn.*side, tokens_told.*side);
+      };
+      step(*on.cpu, *on.on_cpu, &twin::cpu);
+      step(*on.cuda, *on.on_cuda, &twin::cuda);
+
+      // Then both have chosen and marked the same, and told the same
+      check_integers(on, chosen);
+      check_integers(on, mark);
+      const auto told_there = integers_of(on, told.cuda);
+      for (std::int64_t i = 0; i < told.cpu.elements(); ++i)
+        if (i % 2 == 0)
+          CHECK(told_there[static_cast<std::size_t>(i)] == told.cpu.i32()[i]);
+        else
+          CHECK(gpu::float_of(told_there[static_cast<std::size_t>(i)]) ==
+                doctest::Approx(gpu::float_of(told.cpu.i32()[i])).epsilon(1e-5));
+      CHECK(chosen.cpu.i32()[5] == gpu::not_finite);
     }
   });
 }
