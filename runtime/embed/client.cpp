@@ -107,6 +107,24 @@ result<T> public_form(protocols::result<T> outcome) {
   return *std::move(outcome);
 }
 
+protocols::sampling_options wire_form(const sampling& from) {
+  protocols::sampling_options out{.temperature = from.temperature, .top_p = from.top_p, .seed = from.seed};
+  auto& rules = out.rules;
+  rules.top_k = from.top_k;
+  rules.min_p = from.min_p;
+  rules.presence_penalty = from.presence_penalty;
+  rules.frequency_penalty = from.frequency_penalty;
+  rules.repetition_penalty = from.repetition_penalty;
+  for (const auto& each : from.bias)
+    rules.bias.push_back({.id = each.id, .value = each.value});
+  rules.min_tokens = from.min_tokens;
+  rules.stop_ids = from.stop_ids;
+  rules.ignore_eos = from.ignore_eos;
+  rules.logprobs = from.logprobs;
+  rules.top_logprobs = from.top_logprobs;
+  return out;
+}
+
 ending ending_of(protocols::finish_reason how) noexcept {
   switch (how) {
   case protocols::finish_reason::stop:
@@ -123,10 +141,14 @@ ending ending_of(protocols::finish_reason how) noexcept {
 }
 
 event public_form(wire::accepted said) {
-  return accepted{.tag = said.tag, .request = said.request.value, .prompt_tokens = said.prompt_tokens};
+  return accepted{
+      .tag = said.tag, .request = said.request.value, .prompt_tokens = said.prompt_tokens, .seed = said.seed};
 }
 event public_form(wire::answer said) {
-  return token{.tag = said.tag, .index = said.index, .id = said.id, .text = std::move(said.text)};
+  token out{.tag = said.tag, .index = said.index, .id = said.id, .text = std::move(said.text), .logprobs = {}};
+  for (auto& each : said.logprobs)
+    out.logprobs.push_back({.id = each.id, .value = each.value, .bytes = std::move(each.bytes)});
+  return out;
 }
 event public_form(wire::finished said) {
   finished out{.tag = said.tag,
@@ -330,9 +352,11 @@ protocols::result<bool> client::connection::send_questions() {
                              .picture_names = {},
                              .picture_bytes = {},
                              .max_tokens = next.what.max_tokens,
-                             .sampling = {.temperature = next.what.sampling.temperature,
-                                          .top_p = next.what.sampling.top_p,
-                                          .seed = next.what.sampling.seed}};
+                             .sampling = wire_form(next.what.sampling),
+                             .draws_seed = next.what.draws_seed,
+                             .timeout_ms = next.what.timeout_ms,
+                             .priority = next.what.priority,
+                             .trace = {.name = next.what.name}};
       for (const auto& picture : next.what.pictures) {
         announcement.picture_names.push_back(picture.name);
         announcement.picture_bytes.push_back(picture.bytes.size());

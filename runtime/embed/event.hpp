@@ -15,6 +15,14 @@ struct accepted {
   std::uint64_t tag = 0;
   std::uint64_t request = 0; ///< its number in logs and flight records
   std::uint32_t prompt_tokens = 0;
+  std::uint64_t seed = 0; ///< of the choices: the question's, or the one that the front has drawn
+};
+
+/// The natural logarithm of a token's probability, by the model's own logits.
+struct logprob {
+  std::int32_t id = 0;
+  float value = 0.0F;
+  std::string bytes; ///< the token's own, which may be a part of a code point; none of a special token
 };
 
 /// One token of an answer.
@@ -23,6 +31,7 @@ struct token {
   std::uint32_t index = 0; ///< of the answer, from 0
   std::int32_t id = 0;
   std::string text; ///< what this token adds; whole code points only
+  std::vector<logprob> logprobs; ///< where asked for: this token's, then those of the likeliest, the likeliest first
 };
 
 enum class ending : std::uint8_t {

@@ -49,6 +49,25 @@ nanoseconds span_of(const page_outcome& outcome, std::string_view part) {
   return ended - began;
 }
 
+nlohmann::ordered_json shown(const embed::logprob& one) {
+  auto bytes = nlohmann::ordered_json::array(); // a token's may be a part of a code point
+  for (const char each : one.bytes)
+    bytes.push_back(static_cast<unsigned char>(each));
+  return {{"id", one.id}, {"logprob", one.value}, {"bytes", std::move(bytes)}};
+}
+
+nlohmann::ordered_json logprobs_of(const page_outcome& outcome) {
+  auto all = nlohmann::ordered_json::array();
+  for (const auto& token : outcome.logprobs) {
+    auto one = shown(token.front());
+    one["top"] = nlohmann::ordered_json::array();
+    for (std::size_t i = 1; i < token.size(); ++i)
+      one["top"].push_back(shown(token[i]));
+    all.push_back(std::move(one));
+  }
+  return all;
+}
+
 bool has(const page_outcome& outcome, std::string_view part) {
   return std::ranges::find(outcome.timings, part, &embed::timing::part) != outcome.timings.end();
 }
@@ -58,10 +77,18 @@ bool has(const page_outcome& outcome, std::string_view part) {
 answer_printer::answer_printer(const std::vector<page>& pages, bool json)
     : pages_(pages), json_(json), colours_(STDOUT_FILENO), outcomes_(pages.size()) {}
 
-void answer_printer::add(std::size_t place, std::int32_t id, const std::string& text) {
+void answer_printer::begin(std::size_t place, const embed::accepted& said) {
   auto& outcome = outcomes_.at(place);
-  outcome.token_ids.push_back(id);
-  outcome.text += text;
+  outcome.seed = said.seed;
+  outcome.prompt_tokens = said.prompt_tokens;
+}
+
+void answer_printer::add(std::size_t place, const embed::token& said) {
+  auto& outcome = outcomes_.at(place);
+  outcome.token_ids.push_back(said.id);
+  outcome.text += said.text;
+  if (!said.logprobs.empty())
+    outcome.logprobs.push_back(said.logprobs);
   if (!json_ && place == current_)
     advance();
 }
@@ -70,6 +97,9 @@ void answer_printer::end(std::size_t place, page_outcome how) {
   auto& outcome = outcomes_.at(place);
   how.text.insert(0, outcome.text);
   how.token_ids = std::move(outcome.token_ids);
+  how.logprobs = std::move(outcome.logprobs);
+  how.seed = outcome.seed;
+  how.prompt_tokens = outcome.prompt_tokens;
   outcome = std::move(how);
   if (json_)
     print_json(place);
@@ -85,9 +115,11 @@ void answer_printer::end_rest(page_outcome::state how, const std::string& error)
                   .token_ids = {},
                   .how = embed::ending::failed,
                   .error = error,
-                  .to_first_token = {},
-                  .total = {},
-                  .timings = {}});
+                 .to_first_token = {},
+                 .total = {},
+                 .timings = {},
+                 .seed = 0,
+                 .prompt_tokens = 0});
 }
 
 void answer_printer::advance() {
@@ -119,6 +151,10 @@ void answer_printer::print_json(std::size_t place) const {
   line["text"] = outcome.text;
   line["token_ids"] = outcome.token_ids;
   line["tokens"] = outcome.token_ids.size();
+  line["prompt_tokens"] = outcome.prompt_tokens;
+  line["seed"] = outcome.seed;
+  if (!outcome.logprobs.empty())
+    line["logprobs"] = logprobs_of(outcome);
   line["finish"] = outcome.is == page_outcome::state::refused ? "refused" : name_of(outcome.how);
   line["time_to_first_token_ms"] = milliseconds(outcome.to_first_token);
   line["total_ms"] = milliseconds(outcome.total);

@@ -28,6 +28,9 @@ struct page_outcome {
   std::chrono::nanoseconds to_first_token{}; ///< from accepted
   std::chrono::nanoseconds total{};
   std::vector<embed::timing> timings;
+  std::uint64_t seed = 0; ///< of its choices
+  std::uint32_t prompt_tokens = 0;
+  std::vector<std::vector<embed::logprob>> logprobs = {}; ///< of each token, where they were asked for
 };
 
 /// Shows answers on stdout as they come. One page: its text and nothing else. Several: a header and the text of each,
@@ -39,8 +42,10 @@ public:
 
   const std::vector<page_outcome>& outcomes() const noexcept { return outcomes_; }
 
+  /// The cluster has taken the page's question.
+  void begin(std::size_t place, const embed::accepted& said);
   /// The token's text is added to the page's answer.
-  void add(std::size_t place, std::int32_t id, const std::string& text);
+  void add(std::size_t place, const embed::token& said);
   /// The page's question has ended; `how` lacks what `add` has collected, and its text comes after that.
   void end(std::size_t place, page_outcome how);
   /// Ends what is still open: as failed, or as refused where the cluster took none of it.

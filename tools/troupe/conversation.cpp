@@ -81,7 +81,12 @@ embed::result<void> conversation::ask_more(embed::client& front) {
 
 void conversation::take(const embed::token& said) {
   if (const auto known = in_flight_.find(said.tag); known != in_flight_.end())
-    out_.add(known->second, said.id, said.text);
+    out_.add(known->second, said);
+}
+
+void conversation::take(const embed::accepted& said) {
+  if (const auto known = in_flight_.find(said.tag); known != in_flight_.end())
+    out_.begin(known->second, said);
 }
 
 void conversation::take(const embed::finished& said) {

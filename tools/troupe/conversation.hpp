@@ -38,7 +38,7 @@ private:
   };
 
   embed::result<void> ask_more(embed::client& front);
-  void take(const embed::accepted&) {}
+  void take(const embed::accepted& said);
   void take(const embed::token& said);
   void take(const embed::finished& said);
   void take(const embed::refused& said);

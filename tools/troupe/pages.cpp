@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 #include <iterator>
+#include <limits>
 
 #include "runtime/base/unique_fd.hpp"
 #include "runtime/cluster/json_text.hpp"
@@ -43,18 +44,13 @@ void add_ask_options(CLI::App& command, ask_options& options) {
       ->type_name("N")
       ->capture_default_str()
       ->check(CLI::Range(1, 1'000'000).description(""));
-  command.add_option("--temperature", options.sampling.temperature, "0 takes the likeliest token each time")
-      ->type_name("T")
-      ->capture_default_str()
-      ->check(CLI::Range(0.0, 100.0).description(""));
-  command.add_option("--top-p", options.sampling.top_p, "choose among the likeliest tokens of this total")
-      ->type_name("P")
-      ->capture_default_str()
-      ->check(CLI::Range(0.0001, 1.0).description(""));
-  command.add_option("--seed", options.sampling.seed, "of the choices; equal seeds give equal answers")
-      ->type_name("S")
-      ->capture_default_str()
-      ->check(whole_number());
+  add_sampling_flags(command, options.sampling);
+  command.add_option("--timeout-ms", options.timeout_ms, "end an answer after this time; at most timeouts.request_ms")
+      ->type_name("MS")
+      ->check(CLI::Range(1, std::numeric_limits<std::int32_t>::max()).description(""));
+  command.add_option("--priority", options.priority, "the lower, the sooner")->type_name("N")->capture_default_str();
+  command.add_option("--request-id", options.name, "how logs call the request; at most 128 printable characters")
+      ->type_name("TEXT");
   command.add_flag("--json", options.json, "one JSON object a line for each answer");
 }
 
@@ -149,8 +145,15 @@ result<void> check_pictures(const std::vector<page>& pages, std::uint64_t pictur
 }
 
 result<embed::question> load(const page& what, const ask_options& options) {
-  embed::question made{
-      .prompt = what.prompt, .pictures = {}, .max_tokens = options.max_tokens, .sampling = options.sampling};
+  embed::question made{.prompt = what.prompt,
+                       .pictures = {},
+                       .max_tokens = options.max_tokens,
+                       .sampling = {},
+                       .draws_seed = false,
+                       .timeout_ms = options.timeout_ms,
+                       .priority = options.priority,
+                       .name = options.name};
+  apply(options.sampling, made);
   if (what.image.empty())
     return made;
   const base::unique_fd file{::open(what.file.c_str(), O_RDONLY | O_CLOEXEC)};

@@ -8,6 +8,7 @@
 #include "protocols/fault.hpp"
 #include "runtime/base/one_line.hpp"
 #include "runtime/embed/question.hpp"
+#include "tools/troupe/sampling_flags.hpp"
 #include "tools/troupe/text.hpp"
 
 namespace CLI {
@@ -22,7 +23,10 @@ struct ask_options {
   std::string prompt;
   std::string pages; ///< a JSON file with a list of {"image", "prompt"}
   std::uint32_t max_tokens = 128;
-  embed::sampling sampling;
+  sampling_flags sampling;
+  std::uint32_t timeout_ms = 0;
+  std::int32_t priority = 0;
+  std::string name; ///< of the request, as others call it
   bool json = false;
 };
 void add_ask_options(CLI::App& command, ask_options& options);
