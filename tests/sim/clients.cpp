@@ -23,6 +23,28 @@ clients::clients(world& all) : all_(all) {}
 
 // ---- asking -------------------------------------------------------------------------------------------------------
 
+namespace {
+
+/// Of a third of the questions. It is the question's own, so that a schedule draws what it drew without it.
+sampling_options draw_sampling(const sim_question& question) {
+  draw dice{mix(question.prompt.size(), static_cast<std::uint64_t>(question.prompt.front()))};
+  if (dice.below(3) != 0)
+    return {};
+  sampling_options made{.temperature = 0.5F, .seed = dice.next()};
+  auto& rules = made.rules;
+  rules.top_k = static_cast<std::uint32_t>(dice.below(50));
+  rules.repetition_penalty = dice.below(2) == 0 ? 1.5F : 0.0F;
+  if (dice.below(2) == 0)
+    rules.bias = {{static_cast<token_id>(dice.below(800)), 1.5F}};
+  rules.min_tokens = static_cast<std::uint32_t>(dice.below(question.max_tokens + 1));
+  rules.ignore_eos = dice.below(4) == 0;
+  if (dice.below(2) == 0)
+    rules.stop_ids = {static_cast<token_id>(dice.between(10, 800))};
+  return made;
+}
+
+} // namespace
+
 sim_question clients::draw_question() {
   auto& dice = all_.dice;
   sim_question made;
@@ -56,6 +78,7 @@ sim_question clients::draw_question() {
   if (long_ones)
     text(limits::prefill_chunk_tokens + dice.below(600));
   made.max_tokens = static_cast<std::uint32_t>(dice.between(1, dice.below(3) == 0 ? 40 : 8));
+  made.sampling = draw_sampling(made);
   return made;
 }
 

@@ -89,14 +89,15 @@ std::uint64_t forward::read_row(const prefill_picture& picture, std::uint32_t ro
   return all.get();
 }
 
-token_id forward::append(std::span<const block_index> blocks, std::uint32_t length, token_id id) const {
+token_id forward::append(std::span<const block_index> blocks, std::uint32_t length, token_id id,
+                         std::uint64_t sampling) const {
   auto of = read_context(blocks, length);
   const auto at = length % tokens_a_block;
   if (at == 0 && length > 0)
     of.before = folded(of.before, of.block);
   of.block = grown(at == 0 ? of.before : of.block, token_word(id, spoiled_));
   write_block(blocks[length / tokens_a_block], of.block);
-  return chosen(folded(of.before, of.block), length + 1);
+  return chosen(folded(of.before, of.block), length + 1, sampling);
 }
 
 std::uint64_t forward::look() {
@@ -181,7 +182,7 @@ void forward::prefill() {
   }
   if (!piece.last)
     return;
-  leader_.outcome_.chosen.push_back(chosen(folded(of.before, of.block), at));
+  leader_.outcome_.chosen.push_back(chosen(folded(of.before, of.block), at, sampling_word(piece.sampling)));
   for (auto* const member : company_.members)
     member->rank.serves->prefilled(piece);
 }
@@ -211,7 +212,7 @@ void forward::change_batch(executor& of) const {
     if (free == of.batch_.end() || free - of.batch_.begin() != work.joins[i])
       return of.rank.all.past.violate("lockstep", "a sequence joins at another place");
     const auto& who = step.joins[i];
-    *free = executor::sequence{who.request, step.ids[stayed + i], who.context, who.blocks};
+    *free = executor::sequence{who.request, step.ids[stayed + i], who.context, who.blocks, sampling_word(who.sampling)};
   }
 }
 
@@ -230,7 +231,7 @@ void forward::step_batch() {
       continue;
     }
     leader_.rank.all.service.on_step_writes(leader_.rank, row->request, row->blocks[row->context / tokens_a_block]);
-    const auto next = append(row->blocks, row->context, row->newest);
+    const auto next = append(row->blocks, row->context, row->newest, row->sampling);
     told.emplace_back(place, next);
     for (auto* const member : company_.members) {
       member->batch_[place]->newest = std::max(next, 0);
@@ -252,7 +253,8 @@ void forward::collect(executor& of) const {
 void forward::step_chain() {
   const auto& rows = leader_.machine_.work().rows;
   for (std::size_t i = 0; i < rows.size(); ++i)
-    leader_.outcome_.chosen.push_back(append(rows[i].blocks, rows[i].context, call_.plan.decode.ids[i]));
+    leader_.outcome_.chosen.push_back(
+        append(rows[i].blocks, rows[i].context, call_.plan.decode.ids[i], sampling_word(*rows[i].sampling)));
 }
 
 } // namespace troupe::sim

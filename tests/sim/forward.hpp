@@ -29,7 +29,7 @@ private:
   std::uint64_t read_row(const protocols::prefill_picture& picture, std::uint32_t row) const;
   /// Appends a token to the context; returns the token that follows it.
   protocols::token_id append(std::span<const protocols::block_index> blocks, std::uint32_t length,
-                             protocols::token_id id) const;
+                             protocols::token_id id, std::uint64_t sampling) const;
 
   void encode();
   void prefill();

@@ -175,6 +175,7 @@ void front_desk::admit(request_id request) {
   wanted.id = request;
   wanted.prompt = question.prompt;
   wanted.max_tokens = question.max_tokens;
+  wanted.sampling = question.sampling;
   wanted.asked = one.since;
   for (std::size_t i = 0; i < question.pictures.size(); ++i) {
     const auto& picture = question.pictures[i];

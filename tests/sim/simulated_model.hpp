@@ -7,6 +7,7 @@
 
 #include "protocols/ids.hpp"
 #include "protocols/limits.hpp"
+#include "protocols/serve/sampling_options.hpp"
 #include "tests/sim/draw.hpp"
 
 /// The simulated model. An answer is a hash of what stood in memory when it was computed, so a wrong byte gives a wrong
@@ -46,9 +47,12 @@ constexpr std::uint64_t folded(std::uint64_t before, std::uint64_t block) noexce
 constexpr std::uint64_t share_mask(std::uint32_t head, std::uint32_t layer) noexcept {
   return mix(mix(head, 0x4EAD), layer);
 }
+/// What a request says of sampling, as a rank that chooses has it; 0 where it says nothing. Of its stop ids, which a
+/// front changes on the way, only the ends of answers tell.
+std::uint64_t sampling_word(const protocols::sampling_options& sampling) noexcept;
 /// The token that follows a context of `length` tokens.
-constexpr protocols::token_id chosen(std::uint64_t context, std::uint32_t length) noexcept {
-  const auto bits = mix(context, length);
+constexpr protocols::token_id chosen(std::uint64_t context, std::uint32_t length, std::uint64_t sampling) noexcept {
+  const auto bits = sampling == 0 ? mix(context, length) : mix(mix(context, length), sampling);
   if (bits % 1021 == 5)
     return not_finite;
   return bits % 23 == 7 ? end_token : static_cast<protocols::token_id>((bits >> 16) % 800 + 10);
@@ -66,6 +70,7 @@ struct sim_question {
   std::vector<sim_picture> pictures;
   std::vector<std::uint32_t> first_tokens; ///< of each picture, in the prompt
   std::uint32_t max_tokens = 1;
+  protocols::sampling_options sampling = {};
 };
 
 struct sim_answer {

@@ -58,6 +58,7 @@ private:
     protocols::token_id newest = 0;
     std::uint32_t context = 0;
     std::vector<protocols::block_index> blocks;
+    std::uint64_t sampling = 0; ///< its `sampling_word`
   };
 
   bool leads() const noexcept { return place == 0; }
