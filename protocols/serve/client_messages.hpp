@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "protocols/ids.hpp"
+#include "protocols/serve/conversation.hpp"
 #include "protocols/serve/message_types.hpp"
 #include "protocols/serve/request_messages.hpp"
 #include "protocols/wire/frame.hpp"
@@ -27,11 +28,12 @@ struct ask {
   std::uint32_t timeout_ms = 0; ///< from this frame to the last token; 0: the spec's `timeouts.request_ms`, the most
   std::int32_t priority = 0;    ///< the lower, the sooner
   request_trace trace = {};
+  conversation said = {}; ///< not empty: asked in place of `prompt`, its picture parts being the files in their order
 
   template <class Self, class Archive>
   static void fields(Self& self, Archive& archive) {
     archive.required(self.tag, self.prompt, self.picture_names, self.picture_bytes, self.max_tokens, self.sampling);
-    archive.appended(self.sampling.rules, self.draws_seed, self.timeout_ms, self.priority, self.trace);
+    archive.appended(self.sampling.rules, self.draws_seed, self.timeout_ms, self.priority, self.trace, self.said);
   }
   bool operator==(const ask&) const = default;
 };

@@ -30,6 +30,9 @@ std::optional<failure> session_machine::validate_pictures(const ask& asked, std:
   if (announced > limits::pictures_per_request_max)
     return failure{fault::invalid_request,
                    number(announced) + " pictures; at most " + number(limits::pictures_per_request_max)};
+  if (const auto parts = pictures_in(asked.said); !asked.said.empty() && parts != announced)
+    return failure{fault::invalid_request, number(announced) + " pictures, and the conversation has places for " +
+                                               number(parts) + "; one picture for each place"};
   for (std::size_t i = 0; i < announced; ++i)
     if (asked.picture_bytes[i] == 0 || asked.picture_bytes[i] > bounds_.picture_bytes_max)
       return failure{fault::bad_picture, asked.picture_names[i] + ": " + number(asked.picture_bytes[i]) +

@@ -19,6 +19,9 @@ injection_rule stop_at_p() {
   return rule;
 }
 
+// Of no rule and no trace.
+#define PLAIN_RULES "00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00 00 00000000 00000000 "
+#define NO_TRACE "00000000 00000000000000000000000000000000 0000000000000000 "
 // Of every rule, and of a trace, as they stand in each message that has them.
 #define EVERY_RULE                                                                                                     \
   "03000000 0000803d 0000003f 000080be 0000c03f 01000000 09000000 000000c0 02000000 01000000 04000000 01 01 05000000 " \
@@ -269,7 +272,27 @@ TEST_CASE("A26: the bytes of clients messages are these") {
                    .priority = 1,
                    .trace = counting_trace()},
                "0100000000000000 02000000 6869 01000000 05000000 612e706e67 01000000 e803000000000000 10000000 "
-               "0000003f 0000803e 0700000000000000 " EVERY_RULE "01 e8030000 01000000 " COUNTING_TRACE);
+               "0000003f 0000803e 0700000000000000 " EVERY_RULE "01 e8030000 01000000 " COUNTING_TRACE
+               "00000000 00 00000000 00000000");
+  check_golden(ask{.tag = 1,
+                   .prompt = {},
+                   .picture_names = {"a.png"},
+                   .picture_bytes = {1000},
+                   .max_tokens = 16,
+                   .sampling = {.temperature = 0.5F, .top_p = 0.25F, .seed = 7},
+                   .said = {.messages = {{.role = "user",
+                                          .content = {{.is = chat_part_kind::picture, .text = {}},
+                                                      {.is = chat_part_kind::text, .text = "hi"}},
+                                          .in_parts = true,
+                                          .name = "a",
+                                          .reasoning_content = "b",
+                                          .more = "{}"}},
+                            .no_generation_prompt = true,
+                            .template_arguments = "{}",
+                            .tools = "[]"}},
+               "0100000000000000 00000000 01000000 05000000 612e706e67 01000000 e803000000000000 10000000 "
+               "0000003f 0000803e 0700000000000000 " PLAIN_RULES "00 00000000 00000000 " NO_TRACE "01000000 04000000 75736572 02000000 01 00000000 00 02000000 6869 "
+               "01 01000000 61 01000000 62 02000000 7b7d 01 02000000 7b7d 02000000 5b5d");
   check_golden(picture_chunk{.tag = 1, .picture = 2, .bytes = {std::byte{0xde}, std::byte{0xad}}},
                "0100000000000000 02000000 02000000 dead");
   check_golden(accepted{.tag = 1, .request = request_id{5}, .prompt_tokens = 3, .seed = 7, .max_tokens = 16},

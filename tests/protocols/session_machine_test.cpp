@@ -85,6 +85,20 @@ TEST_CASE("K9: a question that names more pictures than it gives sizes of, or fe
   CHECK(machine.questions() == 0);
 }
 
+TEST_CASE("K9: a conversation has a place for each picture that comes with it, or is refused in these words") {
+  session machine{bounds()};
+  auto asked = question(1, {10, 10});
+  asked.said = one_turn("Which is older?", 2);
+  CHECK(machine.on_ask(ann, asked, at(0ms)));
+
+  asked.tag = 2;
+  asked.said = one_turn("Which is older?", 1);
+  const auto crowded = machine.on_ask(ann, asked, at(0ms));
+  REQUIRE_FALSE(crowded);
+  CHECK(crowded.error().code == fault::invalid_request);
+  CHECK(crowded.error().what == "2 pictures, and the conversation has places for 1; one picture for each place");
+}
+
 TEST_CASE("K9: one client is bounded in questions and in bytes below what all are, and the refusal says which bound") {
   session machine{bounds()};
   SUBCASE("questions of one client") {
