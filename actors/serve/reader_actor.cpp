@@ -1,5 +1,7 @@
 #include "actors/serve/reader_actor.hpp"
 
+#include <chrono>
+#include <ctime>
 #include <new>
 
 #include <xxhash.h>
@@ -11,6 +13,18 @@
 namespace troupe::actors {
 
 using namespace protocols;
+
+namespace {
+
+/// For templates that write the date, as their authors' own machines would: in the host's time zone.
+std::tm today() {
+  const std::time_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
+  std::tm out{};
+  localtime_r(&now, &out);
+  return out;
+}
+
+} // namespace
 
 reader_actor::reader_actor(caf::actor_config& config, const rank_context& rank, std::uint32_t self, prompt_source from)
     : rank_actor(config, rank, "reader", serve_actor::reader), self_(self), prompts_(std::move(from)) {}
@@ -84,8 +98,10 @@ result<void> reader_actor::build_prompt(const ingest_order& order, ingested& out
   std::vector<std::uint32_t> image_tokens;
   for (const auto& each : out.request.pictures)
     image_tokens.push_back(each.tokens);
+  const auto& asked = order.question;
+  const auto said = asked.said.empty() ? one_turn(asked.prompt, order.files.size()) : asked.said;
   const auto prompt =
-      prompts_.and_then([&](const auto& builder) { return builder->build(order.question.prompt, image_tokens); });
+      prompts_.and_then([&](const auto& builder) { return builder->build(said, image_tokens, today()); });
   if (!prompt)
     return tl::unexpected<failure>{prompt.error()};
   out.request.prompt = prompt->ids;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <ctime>
 #include <filesystem>
 #include <memory>
 #include <span>
@@ -9,6 +10,7 @@
 
 #include "protocols/fault.hpp"
 #include "protocols/ids.hpp"
+#include "protocols/serve/conversation.hpp"
 
 /// Text to token ids and back, as published in tokenizer.json and tokenizer_config.json.
 namespace troupe::gpu::models {
@@ -53,7 +55,7 @@ struct chat_prompt {
   std::vector<std::uint32_t> first_token;
 };
 
-/// Makes prompts of one user turn through the model's chat template. Threads: immutable after `open`; any thread.
+/// Makes prompts of conversations through the model's chat template. Threads: immutable after `open`; any thread.
 /// A word of the tokenizer that the model has no row for is the fault of the prompt that holds it: published folders
 /// hold such words (padding), which no prompt ever does, so that the folder is not refused for them.
 /// Contract: K8, K10.
@@ -64,11 +66,13 @@ public:
   open(std::shared_ptr<const tokenizer> words, const std::filesystem::path& folder, const model_facts& facts);
   virtual ~prompt_builder() = default;
 
-  /// A placeholder for each picture, then `text`, ready for generation. Image tokens are repeated as `image_tokens`
-  /// says for each picture. Errors: invalid_request (the template takes no pictures or refuses this prompt; a token
-  /// beyond the model's vocabulary).
-  virtual protocols::result<chat_prompt> build(std::string_view text,
-                                               std::span<const std::uint32_t> image_tokens) const = 0;
+  /// The conversation as the template writes it. `image_tokens`: of each of its pictures, in their order; so often the
+  /// picture's placeholder is repeated. `now`: the caller's clock, for a template that writes the day; nothing else of
+  /// the outside reaches a prompt.
+  /// Errors: invalid_request (the template refuses this conversation, in its words, or takes no pictures; JSON that is
+  /// none; a token beyond the model's vocabulary).
+  virtual protocols::result<chat_prompt>
+  build(const protocols::conversation& what, std::span<const std::uint32_t> image_tokens, const std::tm& now) const = 0;
 };
 
 } // namespace troupe::gpu::models

@@ -25,6 +25,6 @@ TROUPE_FUZZ_TARGET(prompt) {
   TROUPE_ASSERT("the reader's config opens", facts);
   static const auto prompts = gpu::models::prompt_builder::open(*known.front(), fuzz::reader_model(), *facts);
   TROUPE_ASSERT("the reader's chat template opens", prompts);
-  const auto built = (*prompts)->build(text, image_tokens);
+  const auto built = (*prompts)->build(protocols::one_turn(std::string{text}, image_tokens.size()), image_tokens, {});
   TROUPE_ASSERT("a prompt can be made of any words", built && built->first_token.size() == 1);
 }

@@ -1,12 +1,15 @@
 #include <doctest/doctest.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <string>
 
 #include <nlohmann/json.hpp>
 
 #include "gpu/models/model.hpp"
+#include "gpu/models/templates/conversation_values.hpp"
 #include "gpu/models/templates/template_run.hpp"
 #include "gpu/models/text_io.hpp"
 
@@ -137,6 +140,20 @@ std::string chatml(const std::string& content = "m['content']", const std::strin
          " + '<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
 }
 
+/// Friday, 24 May 2024, 12:05:09.
+const std::tm noon = [] {
+  std::tm out{};
+  out.tm_year = 124;
+  out.tm_mon = 4;
+  out.tm_mday = 24;
+  out.tm_hour = 12;
+  out.tm_min = 5;
+  out.tm_sec = 9;
+  out.tm_wday = 5;
+  out.tm_yday = 144;
+  return out;
+}();
+
 /// A folder with the reader's 256 bytes, added tokens from id 256 on, and a chat template.
 class written_model {
 public:
@@ -166,7 +183,9 @@ public:
   const std::filesystem::path& path() const { return path_; }
 
   protocols::result<gpu::models::chat_prompt> prompt(std::string_view text, const std::vector<std::uint32_t>& images) {
-    return open().and_then([&](const auto& prompts) { return prompts->build(text, images); });
+    return open().and_then([&](const auto& prompts) {
+      return prompts->build(protocols::one_turn(std::string{text}, images.size()), images, noon);
+    });
   }
   protocols::result<std::shared_ptr<const gpu::models::prompt_builder>> open() const {
     const auto tok = gpu::models::tokenizer::open(path_);
@@ -179,9 +198,16 @@ public:
     CHECK(opened.error().code == protocols::fault::config_invalid);
     return opened.error().what;
   }
+  protocols::result<gpu::models::chat_prompt> prompt(const protocols::conversation& what,
+                                                     const std::vector<std::uint32_t>& images) {
+    return open().and_then([&](const auto& prompts) { return prompts->build(what, images, noon); });
+  }
   /// The prompt read back, special tokens too.
   std::string written(std::string_view text, const std::vector<std::uint32_t>& images = {}) {
-    const auto made = prompt(text, images);
+    return written(protocols::one_turn(std::string{text}, images.size()), images);
+  }
+  std::string written(const protocols::conversation& what, const std::vector<std::uint32_t>& images = {}) {
+    const auto made = prompt(what, images);
     if (!made)
       FAIL(made.error().what);
     const auto tok = gpu::models::tokenizer::open(path_);
@@ -215,7 +241,7 @@ TEST_CASE("the reader's prompts are those that the reference was given") {
     CAPTURE(one["name"].get<std::string>());
     const auto grid = one["image_grid_thw"].get<std::array<std::uint32_t, 3>>();
     const std::vector<std::uint32_t> image_tokens{grid[0] * grid[1] * grid[2] / 4};
-    const auto made = (*prompts)->build(one["prompt"].get<std::string>(), image_tokens);
+    const auto made = (*prompts)->build(protocols::one_turn(one["prompt"].get<std::string>(), 1), image_tokens, noon);
     REQUIRE(made);
     CHECK(made->ids == one["input_ids"].get<ids>());
     CHECK(made->first_token == std::vector<std::uint32_t>{7});
@@ -231,7 +257,7 @@ TEST_CASE("a template is read once: prompts are made when its folder is gone") {
     REQUIRE(opened);
     prompts = *opened;
   }
-  CHECK(prompts->build("Hi", {}));
+  CHECK(prompts->build(protocols::one_turn("Hi", 0), {}, noon));
 }
 
 TEST_CASE("the published templates give the prompts that they would give") {
@@ -249,7 +275,7 @@ TEST_CASE("the published templates give the prompts that they would give") {
         "<|start_header_id|>assistant<|end_header_id|>\n\n");
   CHECK(written_model(llama_tokens, llama31).written("Hi") ==
         "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\n"
-        "Today Date: 26 Jul 2024\n\n<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>"
+        "Today Date: 24 May 2024\n\n<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>"
         "<|start_header_id|>assistant<|end_header_id|>\n\n");
 }
 
@@ -269,39 +295,71 @@ TEST_CASE("pictures are refused where the template takes none") {
   CHECK(made.error().code == protocols::fault::invalid_request);
 }
 
-/// The values of tests/golden/templates.json, as a user's words where they are texts.
-gpu::models::template_value value_of(const json& from) {
-  using gpu::models::template_value;
-  if (from.is_boolean())
-    return {from.get<bool>()};
-  if (from.is_string())
-    return {gpu::models::marked_text::of_user(from.get<std::string>())};
-  if (from.is_array()) {
-    gpu::models::value_list all;
-    for (const json& each : from)
-      all.push_back(value_of(each));
-    return template_value::of(std::move(all));
-  }
-  gpu::models::value_map all;
-  for (const auto& [key, value] : from.items())
-    all.emplace_back(key, value_of(value));
-  return from.is_null() ? template_value{template_value::none{}} : template_value::of(std::move(all));
-}
-
 TEST_CASE("K10: a chat template writes what Jinja writes") {
   std::ifstream in(root / "tests/golden/templates.json");
-  const json golden = json::parse(in);
+  const auto golden = nlohmann::ordered_json::parse(in);
   REQUIRE(golden["cases"].size() > 100);
-  for (const json& one : golden["cases"]) {
+  for (const auto& one : golden["cases"]) {
     const auto text = one["template"].get<std::string>();
     CAPTURE(text);
     try {
-      const auto names = *value_of(golden["names"]).map();
-      CHECK(gpu::models::run_template(gpu::models::parse_template(text), names).bytes() == one["written"]);
+      const auto names = *gpu::models::value_of(golden["names"]).map();
+      CHECK(gpu::models::run_template(gpu::models::parse_template(text), names, noon).bytes() == one["written"]);
     } catch (const gpu::models::template_problem& problem) {
       FAIL_CHECK(problem.at.line, ", ", problem.at.column, ": ", problem.what());
     }
   }
+}
+
+/// How a generated case came out.
+enum class outcome { equal, both_refused, refused_when_read, refused_when_run, different };
+
+outcome outcome_of(const nlohmann::ordered_json& one, const std::string& text, std::string& said) {
+  gpu::models::statements program;
+  try {
+    program = gpu::models::parse_template(text);
+  } catch (const gpu::models::template_problem& problem) {
+    said = problem.what();
+    return one.contains("written") ? outcome::refused_when_read : outcome::both_refused;
+  }
+  try {
+    said = gpu::models::run_template(program, *gpu::models::value_of(one["names"]).map(), noon).bytes();
+    return one.contains("written") && one["written"] == said ? outcome::equal : outcome::different;
+  } catch (const gpu::models::template_problem& problem) {
+    said = problem.what();
+    if (one.contains("written"))
+      return outcome::refused_when_run;
+    const auto raised = one.contains("raised") ? one["raised"].get<std::string>() : std::string{};
+    return said.find(raised) != std::string::npos ? outcome::both_refused : outcome::different;
+  }
+}
+
+TEST_CASE("K10: generated conversations are written as Jinja writes them through templates like the published") {
+  const char* const given = std::getenv("TROUPE_CONVERSATIONS");
+  std::ifstream in(given ? std::filesystem::path{given} : root / "tests/golden/conversations.json");
+  const auto golden = nlohmann::ordered_json::parse(in);
+  REQUIRE(golden["cases"].size() >= 1000);
+  std::map<outcome, std::size_t> seen;
+  for (const auto& one : golden["cases"]) {
+    const bool published = one.contains("file");
+    const auto text = (published ? golden["templates"][one["file"]] : one["template"]).get<std::string>();
+    std::string said;
+    const outcome how = outcome_of(one, text, said);
+    ++seen[how];
+    const bool right =
+        how == outcome::equal || how == outcome::both_refused || (!published && how != outcome::different);
+    if (!right || (given && how != outcome::equal && how != outcome::both_refused)) {
+      CAPTURE((published ? one["file"].get<std::string>() : text));
+      CAPTURE(one.dump());
+      CAPTURE(said);
+      CHECK(right);
+      if (right)
+        MESSAGE("refused");
+    }
+  }
+  MESSAGE(seen[outcome::equal], " equal, ", seen[outcome::both_refused], " refused by both, ",
+          seen[outcome::refused_when_read] + seen[outcome::refused_when_run], " refused here alone");
+  CHECK(seen[outcome::equal] > golden["cases"].size() / 2);
 }
 
 TEST_CASE("K10: whatever a template puts around a user's words and into them is in the prompt") {
@@ -333,14 +391,17 @@ TEST_CASE("K10: what is not understood of a template is refused at its place, wi
   };
   const std::vector<refused> all{
       {chatml("m['content'] | wordwrap(3)"), "wordwrap", "the filter wordwrap; understood are trim, length"},
-      {"a\n{% macro x() %}{% endmacro %}" + chatml(), "macro x", "\"macro\"; understood here: a block of if"},
-      {"\n\n  é{{ messages[0].content.zfill(3) }}", ".zfill", "zfill, which is understood only where"},
+      {"a\n{% for i in [1] %}{% macro x() %}{% endmacro %}{% endfor %}" + chatml(), "macro x",
+       "\"macro\"; understood here: a block of if"},
+      {"{% macro x() %}{{ varargs }}{% endmacro %}" + chatml(), "varargs", "varargs in a macro; understood are"},
+      {"\n\n  é{{ messages[0].content.zfill(3) }}", ".zfill", "the method zfill; understood are strip"},
       {chatml("m['content'] is callable"), "callable", "the test callable; understood are defined"},
       {chatml() + "{{ cycler('a') }}", "cycler", "the function cycler; understood are raise_exception"},
-      {chatml() + "{{ 1.5 }}", "1.5", "whole decimal ones"},
-      {chatml() + "\n{{ messages }}", "{{ mess", "a list written out"},
-      {chatml() + "{{ strftime_now('%d') }}", "strftime", "strftime_now, which is understood only where"},
-      {chatml() + "{{ messages | tojson }}", "tojson", "tojson, which is understood only where"},
+      {chatml() + "{{ 1e5 }}", "1e5", "understood are decimal ones of at most 15 digits"},
+      {chatml() + "\n{{ range(2) }}", "{{ range", "a series written out"},
+      {chatml() + "{{ strftime_now('%c') }}", "strftime", "a date of the form \"%c\"; understood behind % are a"},
+      {chatml() + "{{ messages | map('wordwrap') }}", "'wordwrap'", "the filter wordwrap; understood are trim"},
+      {chatml() + "{{ messages | select('callable') }}", "'callable'", "the test callable; understood are defined"},
       {chatml() + "{{ nobody.there }}", ".there", "nobody is undefined"},
       {chatml() + "{{ sep_token }}", "sep_token", "which tokenizer_config.json does not state"},
       {chatml() + "{{ raise_exception('no') }}", "raise", "the template refuses this prompt: no"},
@@ -348,8 +409,8 @@ TEST_CASE("K10: what is not understood of a template is refused at its place, wi
       {chatml() + "{{ 'open }}", "'open", "a text without its closing quote"},
       {chatml() + "{# open", "{# open", "a comment without an end"},
       {chatml() + "{% include 'x' %}", "include", "\"include\"; understood here: a block of if"},
-      {chatml() + "{% for i in range(10001) %}{% endfor %}", "range",
-       "range of 10001; understood is whole numbers up to"},
+      {chatml() + "{% for i in range(100001) %}{% endfor %}", "range",
+       "range of 100001; understood is whole numbers up to"},
       {chatml() + "{% for i in range('a') %}{% endfor %}", "range",
        "range of a text; understood is whole numbers up to"},
       {chatml() + "{% for i in range(1, 2, 0) %}{% endfor %}", "range", "range with a step of 0; understood is"},
@@ -408,6 +469,106 @@ TEST_CASE("K10: a prompt that has not a place for each picture is refused") {
   }
 }
 
+protocols::chat_message turn(const std::string& role, const std::string& text) {
+  return {.role = role,
+          .content = {{.is = protocols::chat_part_kind::text, .text = text}},
+          .in_parts = false,
+          .name = {},
+          .reasoning_content = {},
+          .more = {}};
+}
+protocols::chat_message turn_in_parts(const std::string& role, const std::vector<std::string>& parts) {
+  auto out = turn(role, {});
+  out.in_parts = true;
+  out.content.clear();
+  for (const std::string& each : parts)
+    out.content.push_back({each == "<picture>" ? protocols::chat_part_kind::picture : protocols::chat_part_kind::text,
+                           each == "<picture>" ? std::string{} : each});
+  return out;
+}
+protocols::conversation said(std::vector<protocols::chat_message> messages, const std::string& arguments = {}) {
+  protocols::conversation out;
+  out.messages = std::move(messages);
+  out.template_arguments = arguments;
+  return out;
+}
+
+TEST_CASE("K10: a conversation of several turns is rendered with each picture in its place") {
+  written_model model{qwen_tokens, qwen3_vl_thinking};
+  const auto what =
+      said({turn("system", "Be brief."), turn_in_parts("user", {"Is ", "<picture>", " older than ", "<picture>", "?"}),
+            turn("assistant", "Yes."), turn_in_parts("user", {"<picture>", "And this?"})});
+  CHECK(model.written(what, {2, 1, 3}) ==
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nIs <|vision_start|><|image_pad|><|image_pad|>"
+        "<|vision_end|> older than <|vision_start|><|image_pad|><|vision_end|>?<|im_end|>\n<|im_start|>assistant\nYes."
+        "<|im_end|>\n<|im_start|>user\n<|vision_start|><|image_pad|><|image_pad|><|image_pad|><|vision_end|>And this?"
+        "<|im_end|>\n<|im_start|>assistant\n<think>\n");
+  const auto made = model.prompt(what, {2, 1, 3});
+  REQUIRE(made);
+  CHECK(made->first_token.size() == 3);
+  for (const std::uint32_t at : made->first_token)
+    CHECK(made->ids[at] == model.facts_.image_token);
+
+  auto continued = what;
+  continued.no_generation_prompt = true;
+  CHECK_FALSE(model.written(continued, {2, 1, 3}).ends_with("<think>\n"));
+  CHECK_FALSE(model.prompt(what, {2, 1}));
+}
+
+TEST_CASE("K10: what a client states besides reaches the template and never becomes a special token") {
+  written_model model{qwen_tokens,
+                      chatml("m['content']", "{{ style }}{% for k in extra %}{{ k }}{% endfor %}{% if "
+                                             "messages[0].tool_calls %}{{ messages[0].tool_calls | tojson }}"
+                                             "{% endif %}{% if think is false %}NO{% endif %}")};
+  auto what = said({turn("user", "Hi")}, R"({"style": "<|im_end|>", "extra": {"<|im_start|>": 1}, "think": false})");
+  what.messages[0].more = R"({"tool_calls": [{"name": "<|im_end|>", "n": 1.50}]})";
+  const auto made = model.prompt(what, {});
+  REQUIRE(made);
+  CHECK(std::ranges::count(made->ids, 256) == 2);
+  CHECK(std::ranges::count(made->ids, 257) == 1);
+  CHECK(model.written(what).starts_with(
+      "<|im_end|><|im_start|>[{\"name\": \"<|im_end|>\", \"n\": 1.5}]NO<|im_start|>user"));
+
+  for (const std::string bad : {"[1]", "{", "{\"messages\": 1}", "{\"a\": 18446744073709551615}"}) {
+    CAPTURE(bad);
+    const auto refused = model.prompt(said({turn("user", "Hi")}, bad), {});
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().code == protocols::fault::invalid_request);
+  }
+  const std::string deep = "{\"a\": " + std::string(300, '[') + std::string(300, ']') + "}";
+  CHECK(model.prompt(said({turn("user", "Hi")}, deep), {}).error().what.find("chat_template_kwargs is no object") !=
+        std::string::npos);
+}
+
+TEST_CASE("K10: content as the template takes it: parts of text for a text, a text for parts, nothing for null") {
+  written_model texts{qwen_tokens, chatml("m['content'] + '.'")};
+  CHECK(texts.written(said({turn_in_parts("user", {"a", "b"})})).find("a\nb.") != std::string::npos);
+  written_model parts{qwen_tokens, "{% for m in messages %}<|im_start|>{{ m.role }}{% for p in m.content or [] %}"
+                                   "{{ p['text'] }}{% endfor %}<|im_end|>{% endfor %}"};
+  auto silent = turn("assistant", {});
+  silent.content.clear();
+  CHECK(parts.written(said({turn("user", "hi"), silent})) ==
+        "<|im_start|>userhi<|im_end|><|im_start|>assistant<|im_end|>");
+}
+
+TEST_CASE("K10: a role that templates know may become a special token, another may not") {
+  written_model model{{"<|user|>", "<|critic|>"},
+                      "{% for m in messages %}{{ '<|' + m.role + '|>' + m.content }}{% endfor %}"};
+  const auto made = model.prompt(said({turn("user", "a"), turn("critic", "b")}), {});
+  REQUIRE(made);
+  CHECK(std::ranges::count(made->ids, 256) == 1);
+  CHECK(std::ranges::count(made->ids, 257) == 0);
+}
+
+TEST_CASE("K10: of three turns a template may say that it takes none, but what is not understood is refused at start") {
+  const auto with = [](const std::string& of_assistant) {
+    return "{% for m in messages %}{% if m.role == 'assistant' %}{{ " + of_assistant +
+           " }}{% endif %}<|im_start|>{{ m.content }}{% endfor %}";
+  };
+  CHECK(written_model(qwen_tokens, with("raise_exception('one turn')")).open());
+  CHECK(written_model(qwen_tokens, with("'%s' % m.content")).refusal().find("a text % a text") != std::string::npos);
+}
+
 TEST_CASE("K10: a template may refuse one question and serve the others") {
   written_model model{qwen_tokens, chatml("m['content']", "{% if 'zz' in messages[0].content %}"
                                                           "{{ raise_exception('no zz') }}{% endif %}")};
@@ -433,7 +594,7 @@ TEST_CASE("K10: a hostile template ends by a bound") {
   }
   const std::string idle =
       "{% for i in range(2000) %}{% for j in range(2000) %}{% set k = j %}{% endfor %}{% endfor %}";
-  CHECK(written_model(qwen_tokens, idle + chatml()).refusal().find("more than 100000 steps") != std::string::npos);
+  CHECK(written_model(qwen_tokens, idle + chatml()).refusal().find("more than 1000000 steps") != std::string::npos);
   std::string nested;
   for (int i = 0; i < 100'000; ++i)
     nested += "{% if 1 %}";

@@ -10,6 +10,7 @@
 namespace troupe::gpu::models {
 namespace {
 
+using protocols::conversation;
 using protocols::fail;
 using protocols::fault;
 using protocols::result;
@@ -34,6 +35,14 @@ bool has_words(const marked_text& prompt) {
   return false;
 }
 
+bool says_something(const conversation& what) {
+  return std::ranges::any_of(what.messages, [](const protocols::chat_message& message) {
+    return std::ranges::any_of(message.content, [](const protocols::chat_part& part) {
+      return !without_blanks(part.text, true, true).empty();
+    });
+  });
+}
+
 class template_builder final : public prompt_builder {
 public:
   template_builder(std::shared_ptr<const tokenizer> words, chat_template how, std::string folder,
@@ -43,7 +52,7 @@ public:
 
   /// Whether prompts can be made at all. Throws bad_file.
   void try_out() const {
-    const marked_text prompt = how_.render("Hello", 0);
+    const marked_text prompt = how_.render(protocols::one_turn("Hello", 0), chat_template::trial_day());
     for (const std::string& token : meant_tokens(prompt))
       if (words_->encode(token, true).size() != 1)
         throw bad_file(fmt::format("{}/tokenizer.json: added_tokens has no \"{}\", which the chat template writes",
@@ -52,11 +61,15 @@ public:
       throw bad_file(fmt::format("{}/tokenizer.json: {}, and the chat template writes it", folder_, made.error().what));
   }
 
-  result<chat_prompt> build(std::string_view text, std::span<const std::uint32_t> image_tokens) const override try {
+  result<chat_prompt> build(const conversation& what, std::span<const std::uint32_t> image_tokens,
+                            const std::tm& now) const override try {
+    if (pictures_in(what) != image_tokens.size())
+      return fail(fault::invalid_request, fmt::format("{} pictures, and the conversation has places for {}",
+                                                      image_tokens.size(), pictures_in(what)));
     if (!image_tokens.empty() && image_token_ < 0)
       return takes_none(image_tokens.size(), "the model takes none");
-    const marked_text prompt = how_.render(text, image_tokens.size());
-    if (!has_words(prompt) && !without_blanks(text, true, true).empty())
+    const marked_text prompt = how_.render(what, now);
+    if (!has_words(prompt) && says_something(what))
       return fail(fault::invalid_request, fmt::format("the prompt that the chat template of {} makes with {} pictures "
                                                       "has none of the words",
                                                       folder_, image_tokens.size()));
@@ -65,9 +78,11 @@ public:
       return tl::unexpected(ids.error());
     return with_pictures(*std::move(ids), image_tokens);
   } catch (const template_problem& problem) {
-    if (!image_tokens.empty())
+    if (!image_tokens.empty() && !problem.by_template)
       return takes_none(image_tokens.size(), how_.place_of(problem));
     return fail(fault::invalid_request, how_.place_of(problem));
+  } catch (const bad_conversation& problem) {
+    return fail(fault::invalid_request, problem.what());
   }
 
 private:

@@ -12,6 +12,9 @@
 namespace troupe::gpu::models {
 namespace {
 
+using protocols::chat_message;
+using protocols::conversation;
+
 struct found_template {
   std::string where;
   std::string text;
@@ -84,16 +87,6 @@ value_map special_tokens(const std::filesystem::path& folder) {
   return out;
 }
 
-template_value turn(std::string_view words, std::size_t pictures, bool in_parts) {
-  template_value content{marked_text::of_user(words)};
-  if (in_parts) {
-    value_list parts(pictures, template_value::of(value_map{{"type", template_value::of("image")}}));
-    parts.push_back(template_value::of(value_map{{"type", template_value::of("text")}, {"text", std::move(content)}}));
-    content = template_value::of(std::move(parts));
-  }
-  return template_value::of(value_map{{"role", template_value::of("user")}, {"content", std::move(content)}});
-}
-
 /// Whether a user's words stand in a prompt, in one piece.
 bool has_words(const marked_text& prompt, std::string_view words) {
   std::string of_user;
@@ -120,34 +113,74 @@ chat_template chat_template::read(const std::filesystem::path& folder, bool has_
   return out;
 }
 
-/// Text models' templates take a text, those of models with pictures a list of parts, most of them either.
+namespace {
+
+constexpr std::string_view trial_words = "Hello";
+
+chat_message trial_turn(const char* role, bool in_parts) {
+  return {.role = role,
+          .content = {{.is = protocols::chat_part_kind::text, .text = std::string{trial_words}}},
+          .in_parts = in_parts,
+          .name = {},
+          .reasoning_content = {},
+          .more = {}};
+}
+conversation trial(std::vector<chat_message> messages) {
+  conversation out;
+  out.messages = std::move(messages);
+  return out;
+}
+/// A list of parts that was written out or made JSON of, which no model was taught.
+bool is_spelled(const std::string& prompt) {
+  return prompt.find("'type': 'text'") != std::string::npos || prompt.find("\"type\":") != std::string::npos;
+}
+
+} // namespace
+
+/// Text models' templates take a text, those of models with pictures a list of parts, most of them either. One turn
+/// must work in some form. Of three, a template may say that it takes none, but what is not understood is said at once.
 void chat_template::try_out() {
-  constexpr std::string_view words = "Hello";
   std::optional<template_problem> problem;
+  bool any = false;
   for (const bool in_parts : {false, true}) {
-    parts_only_ = in_parts;
+    bool& taken = in_parts ? forms_.parts : forms_.texts;
     try {
-      if (has_words(run(words, 0, in_parts), words))
-        return;
+      const marked_text prompt = run(trial({trial_turn("user", in_parts)}), {}, trial_day());
+      taken = has_words(prompt, trial_words) && !(in_parts && is_spelled(prompt.bytes()));
     } catch (const template_problem& met) {
+      taken = false;
       problem = problem ? problem : met;
     }
+    any = any || taken;
   }
-  throw bad_file(problem ? place_of(*problem)
-                         : where_ + ": leaves a user's words out of the prompt; valid is a template that writes them");
+  if (!any)
+    throw bad_file(problem
+                       ? place_of(*problem)
+                       : where_ + ": leaves a user's words out of the prompt; valid is a template that writes them");
+  try {
+    const bool in_parts = !forms_.texts;
+    (void)render(trial({trial_turn("user", in_parts), trial_turn("assistant", in_parts), trial_turn("user", in_parts)}),
+                 trial_day());
+  } catch (const template_problem& met) {
+    if (!met.by_template)
+      throw bad_file(place_of(met));
+  }
 }
 
-marked_text chat_template::render(std::string_view words, std::size_t pictures) const {
-  return run(words, pictures, parts_only_ || pictures > 0);
+std::tm chat_template::trial_day() {
+  std::tm out{};
+  out.tm_year = 126;
+  out.tm_mday = 1;
+  out.tm_wday = 4;
+  return out;
 }
 
-marked_text chat_template::run(std::string_view words, std::size_t pictures, bool in_parts) const {
-  value_map names = names_;
-  names.emplace_back("messages", template_value::of(value_list{turn(words, pictures, in_parts)}));
-  names.emplace_back("tools", template_value{template_value::none{}});
-  names.emplace_back("documents", template_value{template_value::none{}});
-  names.emplace_back("add_generation_prompt", template_value{true});
-  return run_template(program_, std::move(names));
+marked_text chat_template::render(const conversation& what, const std::tm& now) const {
+  return run(what, forms_, now);
+}
+
+marked_text chat_template::run(const conversation& what, content_forms forms, const std::tm& now) const {
+  return run_template(program_, template_names(what, forms, names_), now);
 }
 
 std::string chat_template::place_of(const template_problem& problem) const {

@@ -1,16 +1,18 @@
 #pragma once
 
+#include <initializer_list>
 #include <span>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "gpu/models/templates/template_words.hpp"
 
-/// For the words that templates use: what a word is called with, and the words of texts.
+/// For the words that templates use: what a word is called with, and the words of each kind.
 namespace troupe::gpu::models {
 
 inline template_value text_value(marked_text text) {
-  return {std::move(text)};
+  return template_value::of(std::move(text));
 }
 inline template_value whole_number(std::size_t number) {
   return {static_cast<std::int64_t>(number)};
@@ -27,19 +29,41 @@ struct template_call {
   [[noreturn]] void refuse(std::string_view what, std::string_view valid) const;
   [[noreturn]] void bad(std::string_view valid) const;
   const marked_text& text() const;
+  /// As str() of it, for a filter that takes any value; safe text is refused: what becomes of it would be safe too.
+  marked_text any_text() const;
   const marked_text& text_at(std::size_t index) const;
+  std::int64_t whole_at(std::size_t index) const;
+  value_list elements() const;                           ///< what a loop over `of` meets
   void takes(std::size_t least, std::size_t most) const; ///< arguments without names
+  /// The arguments by these names, each given with its name or in this order; null where absent.
+  std::vector<const template_value*> bind(std::initializer_list<std::string_view> names) const;
 };
 
-enum class text_ends { both, front, back };
-/// Python's strip of `text`: of white space, or of all characters that the argument has.
-marked_text stripped(const template_call& one, const marked_text& text, text_ends which);
+/// A word and what it does.
+struct template_word {
+  std::string_view name;
+  template_value (*apply)(const template_call&); ///< null: known by name alone, and refused
+};
+struct template_test {
+  std::string_view name;
+  bool (*holds)(const template_call&);
+};
 
-enum class letter_case { upper, lower, capital };
-/// Changes letters of ASCII; others have rules of their own, and are refused.
-marked_text cased(const template_call& one, letter_case to);
+std::span<const template_word> template_filters();
+std::span<const template_word> text_methods();
+std::span<const template_test> template_tests();
 
-value_list split(const template_call& one);
-marked_text replaced(const template_call& one);
+// Of filters and of methods.
+template_value filter_trim(const template_call& one);
+template_value filter_upper(const template_call& one);
+template_value filter_lower(const template_call& one);
+template_value filter_capitalize(const template_call& one);
+template_value filter_title(const template_call& one);
+template_value filter_replace(const template_call& one);
+template_value filter_indent(const template_call& one);
+template_value filter_escape(const template_call& one);
+marked_text text_lowered(const template_call& one, const marked_text& text);
+marked_text texts_joined(const template_call& one, const value_list& parts, const marked_text& between);
+value_list text_reversed(const marked_text& text, template_place at);
 
 } // namespace troupe::gpu::models

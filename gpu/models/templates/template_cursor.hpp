@@ -19,7 +19,12 @@ class template_cursor {
 public:
   using token_kind = template_token::kind;
 
-  explicit template_cursor(std::string_view source) : tokens_(template_tokens(source)) {}
+  explicit template_cursor(std::string_view source) : tokens_(template_tokens(source)) {
+    for (std::size_t i = 2; i < tokens_.size(); ++i)
+      if (tokens_[i - 2].is == token_kind::block_begin && tokens_[i - 1].is == token_kind::name &&
+          tokens_[i - 1].text == "macro" && tokens_[i].is == token_kind::name)
+        macros_.push_back(tokens_[i].text);
+  }
 
   const template_token& now() const { return tokens_[next_]; }
   const template_token& after() const { return tokens_[std::min(next_ + 1, tokens_.size() - 1)]; }
@@ -57,6 +62,10 @@ public:
     return take().text;
   }
 
+  /// Whether the template has a macro of this name, here or further on.
+  bool is_macro(std::string_view name) const { return std::ranges::find(macros_, name) != macros_.end(); }
+  bool in_macro = false;
+
   /// Counts how deep the parser has gone, for as long as it lives.
   class deeper {
   public:
@@ -74,12 +83,15 @@ public:
 
 private:
   std::vector<template_token> tokens_;
+  std::vector<std::string> macros_;
   std::size_t next_ = 0;
   unsigned depth_ = 0;
 };
 
 /// With `if` and `else`.
 expression_ptr parse_expression(template_cursor& tokens);
+/// Several with commas between them are a tuple.
+expression_ptr parse_expressions(template_cursor& tokens);
 /// Without: where an `if` would begin something else.
 expression_ptr parse_condition(template_cursor& tokens);
 

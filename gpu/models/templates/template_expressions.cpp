@@ -120,8 +120,14 @@ public:
     return out;
   }
   expression_ptr product() {
-    auto left = unary(true);
-    while (tokens_.is_sign("*") || tokens_.is_sign("//") || tokens_.is_sign("%"))
+    auto left = power();
+    while (tokens_.is_sign("*") || tokens_.is_sign("/") || tokens_.is_sign("//") || tokens_.is_sign("%"))
+      left = arithmetic(std::move(left), &expression_parser::power);
+    return left;
+  }
+  expression_ptr power() {
+    auto left = filtered();
+    while (tokens_.is_sign("**"))
       left = arithmetic(std::move(left), &expression_parser::filtered);
     return left;
   }
@@ -138,6 +144,8 @@ public:
     if (tokens_.is_sign("-")) {
       const template_place at = tokens_.take().at;
       value = make(kind::negative, at, unary(false));
+    } else if (tokens_.is_sign("+")) {
+      tokens_.refuse("a value without this sign");
     } else {
       value = primary();
     }
@@ -160,7 +168,14 @@ public:
       std::from_chars(token.text.data(), token.text.data() + token.text.size(), out->number);
       return out;
     }
+    if (token.is == token_kind::fraction) {
+      auto out = make(kind::fraction, tokens_.take().at);
+      std::from_chars(token.text.data(), token.text.data() + token.text.size(), out->exact);
+      return out;
+    }
     if (tokens_.take_sign("(")) {
+      if (tokens_.take_sign(")"))
+        return make(kind::tuple, token.at);
       auto out = expression();
       if (tokens_.is_sign(","))
         return tuple(token.at, std::move(out));
@@ -173,7 +188,7 @@ public:
       return map(token.at);
     tokens_.refuse("a name, a text, a whole number, a list or a map");
   }
-  static expression_ptr named_value(const template_token& token) {
+  expression_ptr named_value(const template_token& token) {
     const bool is_true = token.text == "true" || token.text == "True";
     if (is_true || token.text == "false" || token.text == "False") {
       auto out = make(kind::boolean, token.at);
@@ -182,12 +197,15 @@ public:
     }
     if (token.text == "none" || token.text == "None")
       return make(kind::none, token.at);
+    if (tokens_.in_macro && (token.text == "caller" || token.text == "varargs" || token.text == "kwargs"))
+      throw template_problem(token.at,
+                             fmt::format("{} in a macro; understood are the parameters that it names", token.text));
     auto out = make(kind::name, token.at);
     out->name = token.text;
     return out;
   }
   expression_ptr tuple(template_place at, expression_ptr first) {
-    auto out = make(kind::list, at, std::move(first));
+    auto out = make(kind::tuple, at, std::move(first));
     while (tokens_.take_sign(","))
       if (!tokens_.is_sign(")"))
         adopt(*out, expression());
@@ -221,7 +239,10 @@ public:
   expression_ptr postfix(expression_ptr value) {
     for (;;) {
       const template_place at = tokens_.now().at;
-      if (tokens_.take_sign(".")) {
+      if (tokens_.is_sign(".") && tokens_.after().is == token_kind::integer) {
+        tokens_.take();
+        value = make(kind::item, at, std::move(value), primary());
+      } else if (tokens_.take_sign(".")) {
         value = make(kind::attribute, at, std::move(value));
         value->name = tokens_.any_name();
       } else if (tokens_.take_sign("[")) {
@@ -258,10 +279,12 @@ public:
     arguments(*out);
     return out;
   }
-  static void check_callee(const template_expression& what) {
+  void check_callee(const template_expression& what) const {
     const bool method = what.is == kind::attribute;
     if (!method && what.is != kind::name)
       throw template_problem(what.at, "a call of something else than a function or a method");
+    if (!method && tokens_.is_macro(what.name))
+      return;
     check_word(method ? word_kind::method : word_kind::function, method ? "method" : "function", what);
   }
   static void check_word(word_kind is, std::string_view called, const template_expression& what) {
@@ -307,7 +330,18 @@ public:
     check_word(word_kind::filter, "filter", *out);
     if (tokens_.is_sign("("))
       arguments(*out);
+    check_words_in(*out);
     return out;
+  }
+  /// A filter or a test that is the argument of a filter.
+  static void check_words_in(const template_expression& filter) {
+    const bool maps = filter.name == "map";
+    const bool by_attribute = filter.name == "selectattr" || filter.name == "rejectattr";
+    if (!maps && !by_attribute && filter.name != "select" && filter.name != "reject")
+      return;
+    const std::size_t at = by_attribute ? 2 : 1;
+    if (filter.parts.size() > at && filter.parts[at]->is == kind::string)
+      check_word(maps ? word_kind::filter : word_kind::test, maps ? "filter" : "test", *filter.parts[at]);
   }
   expression_ptr test(expression_ptr of) {
     tokens_.take(); // "is"
@@ -328,8 +362,8 @@ public:
     if (tokens_.now().is == token_kind::name)
       return !tokens_.is_name("else") && !tokens_.is_name("or") && !tokens_.is_name("and") && !tokens_.is_name("is") &&
              !tokens_.is_name("if") && !tokens_.is_name("not") && !tokens_.is_name("in");
-    return tokens_.now().is == token_kind::string || tokens_.now().is == token_kind::integer || tokens_.is_sign("[") ||
-           tokens_.is_sign("{");
+    return tokens_.now().is == token_kind::string || tokens_.now().is == token_kind::integer ||
+           tokens_.now().is == token_kind::fraction || tokens_.is_sign("[") || tokens_.is_sign("{");
   }
 
   template_cursor& tokens_;
@@ -339,6 +373,17 @@ public:
 
 expression_ptr parse_expression(template_cursor& tokens) {
   return expression_parser{tokens}.expression();
+}
+
+expression_ptr parse_expressions(template_cursor& tokens) {
+  auto out = parse_expression(tokens);
+  if (!tokens.is_sign(","))
+    return out;
+  const template_place at = out->at;
+  out = make(kind::tuple, at, std::move(out));
+  while (tokens.take_sign(","))
+    adopt(*out, parse_expression(tokens));
+  return out;
 }
 
 expression_ptr parse_condition(template_cursor& tokens) {

@@ -151,7 +151,7 @@ private:
     if (begins_name(rest_.front()))
       return read_name();
     if (is_digit(rest_.front()))
-      return read_integer();
+      return read_number();
     if (rest_.front() == '\'' || rest_.front() == '"')
       return read_string();
     read_sign();
@@ -173,17 +173,21 @@ private:
     rest_.remove_prefix(end);
   }
 
-  void read_integer() {
-    std::size_t end = 0;
-    while (end < rest_.size() && is_digit(rest_[end]))
-      ++end;
-    const std::string_view digits = rest_.substr(0, end);
-    const char next = end < rest_.size() ? rest_[end] : ' ';
-    const bool fraction = next == '.' && end + 1 < rest_.size() && is_digit(rest_[end + 1]);
-    if (digits.size() > 15 || (digits.size() > 1 && digits.front() == '0') || fraction || begins_name(next))
-      throw bad("a number of another form; understood are whole decimal ones of at most 15 digits");
-    add(kind::integer, std::string{digits});
+  void read_number() {
+    std::size_t end = digits_from(0);
+    const bool fraction = rest_.substr(end).starts_with('.') && digits_from(end + 1) > end + 1;
+    const bool zeros = end > 1 && rest_.front() == '0';
+    if (fraction)
+      end = digits_from(end + 1);
+    if (end > 15 || zeros || (end < rest_.size() && begins_name(rest_[end])))
+      throw bad("a number of another form; understood are decimal ones of at most 15 digits");
+    add(fraction ? kind::fraction : kind::integer, std::string{rest_.substr(0, end)});
     rest_.remove_prefix(end);
+  }
+  std::size_t digits_from(std::size_t at) const {
+    while (at < rest_.size() && is_digit(rest_[at]))
+      ++at;
+    return at;
   }
 
   void read_string() {

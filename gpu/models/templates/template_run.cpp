@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <optional>
 
+#include "gpu/models/templates/template_operations.hpp"
 #include "gpu/models/templates/template_words.hpp"
-#include "gpu/models/tokenizers/tokenizer_unicode.hpp"
 
 namespace troupe::gpu::models {
 namespace {
@@ -14,31 +14,19 @@ namespace {
 using kind = template_expression::kind;
 using undefined = template_value::undefined;
 
-/// A prompt of one turn takes some hundred steps; what a user wrote comes on top of the bytes.
-constexpr std::uint64_t steps_max = 100'000;
-constexpr std::size_t bytes_max = std::size_t{16} << 20;
+/// A turn of a conversation takes some hundred steps; what a user wrote comes on top of the bytes.
+constexpr std::uint64_t steps_max = 1'000'000;
+/// Bytes of all texts on the way: each turn is copied some ten times.
+constexpr std::size_t work_max = std::size_t{1} << 30;
+constexpr unsigned calls_deep_max = 16;
 
 [[noreturn]] void refuse(template_place at, const std::string& what) {
   throw template_problem(at, what);
 }
 
-/// The elements that a slice names, as Python counts them.
-struct slice_bounds {
-  std::int64_t first, last, step;
-};
-slice_bounds bounds_of(std::int64_t length, std::optional<std::int64_t> from, std::optional<std::int64_t> to,
-                       std::int64_t step) {
-  const auto within = [&](std::int64_t at) {
-    at += at < 0 ? length : 0;
-    return std::clamp(at, std::int64_t{step < 0 ? -1 : 0}, step < 0 ? length - 1 : length);
-  };
-  const std::int64_t first = step < 0 ? length - 1 : 0, last = step < 0 ? -1 : length;
-  return {from ? within(*from) : first, to ? within(*to) : last, step};
-}
-
 class runner {
 public:
-  explicit runner(value_map names) { scopes_.push_back(std::move(names)); }
+  runner(value_map names, const std::tm& now) : now_(now) { scopes_.push_back(std::move(names)); }
 
   marked_text all(const statements& program) {
     run(program);
@@ -53,9 +41,20 @@ private:
       refuse(at, fmt::format("more than {} steps", steps_max));
   }
   marked_text bounded(marked_text text, template_place at) const {
-    if (text.bytes().size() > bytes_max)
-      refuse(at, fmt::format("a text of more than {} bytes", bytes_max));
+    if (text.bytes().size() > template_text_bytes_max)
+      refuse(at, fmt::format("a text of more than {} bytes", template_text_bytes_max));
     return text;
+  }
+  /// What an expression came to: no deeper than can be written, and its bytes on the account.
+  template_value bounded(template_value value, template_place at) {
+    if (value.depth() > value_depth_max)
+      refuse(at, fmt::format("values more than {} deep in one another", value_depth_max));
+    if (value.text() && value.text()->bytes().size() > template_text_bytes_max)
+      refuse(at, fmt::format("a text of more than {} bytes", template_text_bytes_max));
+    work_ += value.text() ? value.text()->bytes().size() : value.list() ? value.list()->size() * sizeof value : 0;
+    if (work_ > work_max)
+      refuse(at, fmt::format("more than {} bytes of texts on the way", work_max));
+    return value;
   }
 
   // statements
@@ -87,6 +86,9 @@ private:
     case is::capture:
       capture(one);
       return flow::on;
+    case is::macro:
+      assign(one.targets[0], {template_value::macro{&one}});
+      return flow::on;
     case is::scope:
       return within({}, [&] { return run(one.branches[0].body); });
     case is::next:
@@ -98,8 +100,8 @@ private:
   }
   void write(const marked_text& text, template_place at) {
     out_ += text;
-    if (out_.bytes().size() > bytes_max)
-      refuse(at, fmt::format("a prompt of more than {} bytes", bytes_max));
+    if (out_.bytes().size() > template_text_bytes_max)
+      refuse(at, fmt::format("a prompt of more than {} bytes", template_text_bytes_max));
   }
 
   template <class Run>
@@ -118,15 +120,16 @@ private:
   }
 
   flow loop(const template_statement& one) {
-    const value_list all = filtered(one, elements(value_of(*one.value), one.at));
+    const template_value shared = template_value::of(filtered(one, elements(value_of(*one.value), one.at)));
+    const value_list& all = *shared.list();
     for (std::size_t i = 0; i < all.size(); ++i) {
       value_map names = named(one, all[i]);
-      names.emplace_back("loop", loop_names(all, i));
+      names.emplace_back("loop", template_value{template_value::round{*shared.list_of(), i}});
       if (within(std::move(names), [&] { return run(one.branches[0].body); }) == flow::leave)
         break;
     }
     if (all.empty() && one.branches.size() > 1)
-      return run(one.branches[1].body);
+      return within({}, [&] { return run(one.branches[1].body); });
     return flow::on;
   }
   value_list filtered(const template_statement& one, value_list all) {
@@ -145,23 +148,15 @@ private:
     return out;
   }
   static value_list elements(const template_value& of, template_place at) {
-    if (of.list())
-      return *of.list();
-    if (of.text())
-      return characters(*of.text(), at);
-    if (!of.defined())
-      return {};
-    if (!of.map())
+    auto all = elements_of(of, at);
+    if (!all)
       refuse(at, fmt::format("a loop over {}; understood are lists, texts and maps", kind_of(of)));
-    value_list keys;
-    for (const auto& each : *of.map())
-      keys.push_back(template_value::of(each.first));
-    return keys;
+    return *std::move(all);
   }
   static value_map named(const template_statement& one, const template_value& element) {
     if (one.targets.size() == 1)
       return {{one.targets[0], element}};
-    const value_list* const parts = element.list();
+    const auto parts = elements_of(element, one.at);
     if (!parts || parts->size() != one.targets.size())
       refuse(one.at, fmt::format("{} for {} names", kind_of(element), one.targets.size()));
     value_map out;
@@ -169,33 +164,21 @@ private:
       out.emplace_back(one.targets[i], (*parts)[i]);
     return out;
   }
-  static template_value loop_names(const value_list& all, std::size_t i) {
-    const auto number = [](std::size_t value) { return template_value{static_cast<std::int64_t>(value)}; };
-    value_map out{{"index", number(i + 1)},
-                  {"index0", number(i)},
-                  {"first", {i == 0}},
-                  {"last", {i + 1 == all.size()}},
-                  {"length", number(all.size())},
-                  {"revindex", number(all.size() - i)},
-                  {"revindex0", number(all.size() - i - 1)},
-                  {"depth", number(1)},
-                  {"depth0", number(0)}};
-    if (i > 0)
-      out.emplace_back("previtem", all[i - 1]);
-    if (i + 1 < all.size())
-      out.emplace_back("nextitem", all[i + 1]);
-    return template_value::of(std::move(out));
-  }
 
   void set(const template_statement& one) {
     template_value value = value_of(*one.value);
-    if (one.attribute.empty())
-      return assign(one.targets[0], std::move(value));
+    if (one.attribute.empty()) {
+      for (auto& [name, part] : named(one, value))
+        assign(name, std::move(part));
+      return;
+    }
     const template_value target = look_up(one.targets[0], one.at);
     const auto* space = target.as<template_value::space>();
     if (!space)
       refuse(one.at, fmt::format("an attribute set of {}; understood is a namespace", kind_of(target)));
-    (*space->names)[one.attribute] = std::move(value);
+    if (value.has_space())
+      refuse(one.at, "a namespace within a namespace");
+    space->names->insert_or_assign(one.attribute, std::move(value));
   }
   void assign(const std::string& name, template_value value) {
     value_map& names = scopes_.back();
@@ -208,7 +191,7 @@ private:
   void capture(const template_statement& one) {
     marked_text before = std::exchange(out_, {});
     within({}, [&] { return run(one.branches[0].body); });
-    assign(one.targets[0], {std::exchange(out_, std::move(before))});
+    assign(one.targets[0], template_value::of(std::exchange(out_, std::move(before))));
   }
 
   template_value look_up(const std::string& name, template_place at) const {
@@ -222,11 +205,16 @@ private:
 
   template_value value_of(const template_expression& one) {
     count_step(one.at);
+    return bounded(unbounded(one), one.at);
+  }
+  template_value unbounded(const template_expression& one) {
     switch (one.is) {
     case kind::string:
       return template_value::of(one.name);
     case kind::integer:
       return {one.number};
+    case kind::fraction:
+      return {one.exact};
     case kind::boolean:
       return {one.number != 0};
     case kind::none:
@@ -235,6 +223,8 @@ private:
       return look_up(one.name, one.at);
     case kind::list:
       return template_value::of(values_of(one, 0));
+    case kind::tuple:
+      return template_value::tuple_of(values_of(one, 0));
     case kind::map:
       return map_of(one);
     case kind::attribute:
@@ -250,7 +240,7 @@ private:
     case kind::test:
       return {apply_test(one.name, arguments(one, 0))};
     case kind::negative:
-      return {-number(*one.parts[0])};
+      return negative(one);
     case kind::negation:
       return {!value_of(*one.parts[0]).holds()};
     case kind::both: {
@@ -280,16 +270,18 @@ private:
     return out;
   }
   template_arguments arguments(const template_expression& one, std::size_t first) {
-    template_arguments out{one.at, values_of(one, first), {}};
+    template_arguments out{one.at, values_of(one, first), {}, &now_};
     for (const auto& [name, value] : one.named)
       out.named.emplace_back(name, value_of(*value));
     return out;
   }
-  std::int64_t number(const template_expression& one) {
-    const template_value value = value_of(one);
-    if (!value.as<std::int64_t>())
-      refuse(one.at, fmt::format("{}; understood here is a whole number", kind_of(value)));
-    return *value.as<std::int64_t>();
+  template_value negative(const template_expression& one) {
+    const template_value value = value_of(*one.parts[0]);
+    if (const double* exact = value.as<double>())
+      return {-*exact};
+    if (!value.whole())
+      refuse(one.at, fmt::format("{}; understood here is a number", kind_of(value)));
+    return {-*value.whole()};
   }
 
   template_value map_of(const template_expression& one) {
@@ -312,7 +304,8 @@ private:
   template_value attribute(const template_expression& one) {
     const template_value of = value_of(*one.parts[0]);
     require_defined(of, one.at);
-    if (of.as<std::int64_t>() || of.as<bool>())
+    if (of.number() || of.as<template_value::macro>() || of.as<template_value::series>() ||
+        of.as<template_value::markup>())
       refuse(one.at, fmt::format("the attribute {} of {}", one.name, kind_of(of)));
     if (has_method(of, one.name))
       return {template_value::method{std::make_shared<const template_value>(of), one.name}};
@@ -320,6 +313,8 @@ private:
       const auto at = space->names->find(one.name);
       return at == space->names->end() ? template_value{undefined{one.name}} : at->second;
     }
+    if (const auto* round = of.as<template_value::round>())
+      return loop_attribute(*round, one.name);
     return key(of, one.name);
   }
   static template_value key(const template_value& of, const std::string& name) {
@@ -331,68 +326,96 @@ private:
     const template_value of = value_of(*one.parts[0]), at = value_of(*one.parts[1]);
     require_defined(of, one.at);
     if (at.text()) {
+      if (of.as<template_value::space>() || of.as<template_value::round>())
+        refuse(one.at, fmt::format("an index of {}", kind_of(of)));
       template_value found = key(of, at.text()->bytes());
       if (!found.defined() && has_method(of, at.text()->bytes()))
         return {template_value::method{std::make_shared<const template_value>(of), at.text()->bytes()}};
       return found;
     }
-    const auto* const index = at.as<std::int64_t>();
+    const auto index = at.whole();
+    if (of.map() && (at.number() || at.as<template_value::none>() || !at.defined()))
+      return {undefined{"a key that is no text"}};
     if (!index || (!of.list() && !of.text()))
       refuse(one.at, fmt::format("{} as an index of {}", kind_of(at), kind_of(of)));
-    const std::int64_t length = length_of(of);
-    const std::int64_t from_front = *index + (*index < 0 ? length : 0);
-    if (from_front < 0 || from_front >= length)
-      return {undefined{fmt::format("element {}", *index)}};
-    return taken(of, {from_front, from_front + 1, 1}, false);
+    return element_of(of, *index);
   }
-  static std::int64_t length_of(const template_value& of) {
-    return static_cast<std::int64_t>(of.list() ? of.list()->size() : character_bounds(of.text()->bytes()).size() - 1);
-  }
-  /// Of a list or a text; one element as it is, or as a list of one.
-  static template_value taken(const template_value& of, slice_bounds which, bool as_list) {
-    if (of.list() && !as_list)
-      return (*of.list())[static_cast<std::size_t>(which.first)];
-    const auto bounds = of.list() ? std::vector<std::size_t>{} : character_bounds(of.text()->bytes());
-    value_list parts;
-    marked_text text;
-    for (std::int64_t i = which.first; which.step > 0 ? i < which.last : i > which.last; i += which.step) {
-      const auto at = static_cast<std::size_t>(i);
-      if (of.list())
-        parts.push_back((*of.list())[at]);
-      else
-        text += of.text()->part(bounds[at], bounds[at + 1] - bounds[at]);
-    }
-    return of.list() ? template_value::of(std::move(parts)) : template_value{std::move(text)};
-  }
-
   template_value slice(const template_expression& one) {
     const template_value of = value_of(*one.parts[0]);
     require_defined(of, one.at);
     if (!of.list() && !of.text())
       refuse(one.at, fmt::format("a slice of {}", kind_of(of)));
     const auto bound = [&](const expression_ptr& at) -> std::optional<std::int64_t> {
-      return at ? std::optional{number(*at)} : std::nullopt;
+      if (!at)
+        return std::nullopt;
+      const template_value value = value_of(*at);
+      if (!value.whole() && !value.as<template_value::none>())
+        refuse(at->at, fmt::format("{}; understood here is a whole number", kind_of(value)));
+      return value.whole();
     };
     const std::int64_t step = bound(one.parts[3]).value_or(1);
     if (step == 0)
       refuse(one.at, "a slice with a step of 0");
-    return taken(of, bounds_of(length_of(of), bound(one.parts[1]), bound(one.parts[2]), step), true);
+    const auto from = bound(one.parts[1]), to = bound(one.parts[2]);
+    return slice_of(of, from, to, step);
   }
 
   template_value call(const template_expression& one) {
     const template_expression& callee = *one.parts[0];
-    const template_arguments with = arguments(one, 1);
     if (callee.is == kind::name) {
       const template_value set = look_up(callee.name, one.at);
+      const template_arguments with = arguments(one, 1);
+      if (const auto* macro = set.as<template_value::macro>())
+        return template_value::of(call_macro(*macro->of, with));
       if (set.defined() && !set.as<template_value::function>())
         refuse(one.at, fmt::format("a call of {}, which is {}", callee.name, kind_of(set)));
       return apply_function(callee.name, with);
     }
     const template_value what = value_of(callee);
+    const template_arguments with = arguments(one, 1);
     const auto* method = what.as<template_value::method>();
     if (!method)
       refuse(one.at, fmt::format("a call of {}, which is {}", callee.name, kind_of(what)));
     return apply_method(*method->of, method->name, with);
+  }
+
+  /// With the names of the template's top, as they are now, and its own.
+  marked_text call_macro(const template_statement& one, const template_arguments& with) {
+    if (++calls_deep_ > calls_deep_max)
+      refuse(with.at, fmt::format("macros called more than {} deep", calls_deep_max));
+    if (with.given.size() > one.parameters.size())
+      refuse(with.at, fmt::format("{} arguments of {}; understood are {}", with.given.size(), one.targets[0],
+                                  one.parameters.size()));
+    std::vector<value_map> calling;
+    for (std::size_t i = 1; i < scopes_.size(); ++i)
+      calling.push_back(std::move(scopes_[i]));
+    scopes_.resize(1);
+    marked_text before = std::exchange(out_, {});
+    scopes_.emplace_back();
+    for (std::size_t i = 0; i < one.parameters.size(); ++i)
+      bind_parameter(one.parameters[i], i, with);
+    for (const auto& [name, value] : with.named)
+      if (std::ranges::find(one.parameters, name, &template_statement::parameter::name) == one.parameters.end())
+        refuse(with.at, fmt::format("{} with {}, which is no parameter of it", one.targets[0], name));
+    run(one.branches[0].body);
+    scopes_.resize(1);
+    for (value_map& each : calling)
+      scopes_.push_back(std::move(each));
+    --calls_deep_;
+    return std::exchange(out_, std::move(before));
+  }
+  void bind_parameter(const template_statement::parameter& what, std::size_t place, const template_arguments& with) {
+    const auto named = std::ranges::find_if(with.named, [&](const auto& each) { return each.first == what.name; });
+    if (place < with.given.size() && named != with.named.end())
+      refuse(with.at, fmt::format("{} twice", what.name));
+    template_value value{undefined{what.name}};
+    if (place < with.given.size())
+      value = with.given[place];
+    else if (named != with.named.end())
+      value = named->second;
+    else if (what.otherwise)
+      value = value_of(*what.otherwise);
+    assign(what.name, std::move(value));
   }
 
   template_value conditional(const template_expression& one) {
@@ -405,36 +428,18 @@ private:
     const template_value left = value_of(*one.parts[0]), right = value_of(*one.parts[1]);
     require_defined(left, one.at);
     require_defined(right, one.at);
-    if (one.name == "+" && left.text() && right.text())
-      return {bounded(*left.text() + *right.text(), one.at)};
-    if (one.name == "+" && left.list() && right.list())
-      return added(*left.list(), *right.list(), one.at);
-    const auto *a = left.as<std::int64_t>(), *b = right.as<std::int64_t>();
-    constexpr std::int64_t largest = 1'000'000'000;
-    if (!a || !b || std::max(std::abs(*a), std::abs(*b)) > largest)
-      refuse(one.at, fmt::format("{} {} {}", kind_of(left), one.name, kind_of(right)));
-    if (one.name == "+" || one.name == "-")
-      return {one.name == "+" ? *a + *b : *a - *b};
-    if (one.name == "*")
-      return {*a * *b};
-    if (*b == 0)
-      refuse(one.at, "a division by 0");
-    const std::int64_t rest = ((*a % *b) + *b) % *b; // Python's: of the divisor's sign
-    return {one.name == "%" ? rest : (*a - rest) / *b};
-  }
-  template_value added(const value_list& left, const value_list& right, template_place at) const {
-    if (left.size() + right.size() > steps_max)
-      refuse(at, fmt::format("a list of more than {} elements", steps_max));
-    value_list all = left;
-    all.insert(all.end(), right.begin(), right.end());
-    return template_value::of(std::move(all));
+    return computed(left, one.name, right, one.at);
   }
 
   template_value joined(const template_expression& one) {
     marked_text out;
-    for (const auto& part : one.parts)
-      out += written(value_of(*part), one.at);
-    return {bounded(std::move(out), one.at)};
+    for (const auto& part : one.parts) {
+      const template_value value = value_of(*part);
+      if (value.as<template_value::markup>())
+        refuse(one.at, "a safe text within another");
+      out += written(value, one.at);
+    }
+    return template_value::of(bounded(std::move(out), one.at));
   }
 
   /// a < b < c is a < b and b < c.
@@ -448,35 +453,18 @@ private:
     }
     return true;
   }
-  static bool compare(const template_value& left, const std::string& by, const template_value& right,
-                      template_place at) {
-    if (by == "in" || by == "not in")
-      return contains(right, left, at) == (by == "in");
-    if (left.list() && right.list())
-      refuse(at, "a comparison of two lists");
-    if (by == "==" || by == "!=")
-      return equal(left, right) == (by == "==");
-    const int order = order_of(left, right, at);
-    return by == "<" ? order < 0 : by == "<=" ? order <= 0 : by == ">" ? order > 0 : order >= 0;
-  }
-  static int order_of(const template_value& left, const template_value& right, template_place at) {
-    const auto *a = left.as<std::int64_t>(), *b = right.as<std::int64_t>();
-    if (a && b)
-      return *a < *b ? -1 : *a > *b ? 1 : 0;
-    if (!left.text() || !right.text())
-      refuse(at, fmt::format("{} ordered with {}", kind_of(left), kind_of(right)));
-    return left.text()->bytes().compare(right.text()->bytes()); // UTF-8 keeps the order of characters
-  }
-
+  const std::tm& now_;
   std::vector<value_map> scopes_;
   marked_text out_;
   std::uint64_t steps_ = 0;
+  std::size_t work_ = 0;
+  unsigned calls_deep_ = 0;
 };
 
 } // namespace
 
-marked_text run_template(const statements& program, value_map names) {
-  return runner{std::move(names)}.all(program);
+marked_text run_template(const statements& program, value_map names, const std::tm& now) {
+  return runner{std::move(names), now}.all(program);
 }
 
 } // namespace troupe::gpu::models

@@ -21,12 +21,14 @@ struct template_place {
 
 /// Something that is not understood, or that the template itself refuses; the text says what would be understood.
 struct template_problem : std::runtime_error {
-  template_problem(template_place where, const std::string& what) : std::runtime_error(what), at(where) {}
+  template_problem(template_place where, const std::string& what, bool raised = false)
+      : std::runtime_error(what), at(where), by_template(raised) {}
   template_place at;
+  bool by_template; ///< the template refuses; it is understood
 };
 
 struct template_token {
-  enum class kind { text, print_begin, print_end, block_begin, block_end, name, string, integer, sign, end };
+  enum class kind { text, print_begin, print_end, block_begin, block_end, name, string, integer, fraction, sign, end };
   kind is = kind::end;
   std::string text; ///< of a string: without its quotes and escapes
   template_place at;
@@ -41,10 +43,12 @@ struct template_expression {
   enum class kind {
     string,      ///< `name` is its text
     integer,     ///< `number`
+    fraction,    ///< `exact`
     boolean,     ///< `number`
     none,        //
     name,        ///< `name`
     list,        ///< `parts`
+    tuple,       ///< `parts`
     map,         ///< `parts`: key, value, key, value
     attribute,   ///< of parts[0], `name`
     item,        ///< of parts[0], at parts[1]
@@ -65,6 +69,7 @@ struct template_expression {
   template_place at;
   std::string name;
   std::int64_t number = 0;
+  double exact = 0;
   std::vector<expression_ptr> parts;
   std::vector<std::pair<std::string, expression_ptr>> named;
   std::vector<std::string> operators;
@@ -80,9 +85,10 @@ struct template_statement {
     print,   ///< `value`
     choice,  ///< `branches`, each with its condition; the last one's may be null
     loop,    ///< over `value`, where `condition` holds; `targets`; branches[0] is the body, branches[1] the else
-    set,     ///< targets[0] (or its `attribute`) to `value`
+    set,     ///< `targets` (or the `attribute` of the one) to `value`
     capture, ///< targets[0] to what branches[0] writes
     scope,   ///< branches[0] with names of its own
+    macro,   ///< targets[0] to what writes branches[0], called with `parameters`
     next,    ///< `continue`
     leave    ///< `break`
   };
@@ -98,6 +104,11 @@ struct template_statement {
   std::vector<std::string> targets;
   std::string attribute;
   std::vector<branch> branches;
+  struct parameter {
+    std::string name;
+    expression_ptr otherwise; ///< may be null
+  };
+  std::vector<parameter> parameters;
 };
 
 /// Throws template_problem. Nesting is bounded.

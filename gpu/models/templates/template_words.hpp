@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <ctime>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -9,15 +10,15 @@
 #include "gpu/models/templates/template_syntax.hpp"
 #include "gpu/models/templates/template_value.hpp"
 
-/// The functions, methods, filters and tests of Jinja and Python that chat templates use. A word that stands in no list
-/// is refused when a template is read. A few are known by name alone: published templates use them for tools, which a
-/// question here never has; they are refused where they are reached.
+/// The functions, methods, filters and tests of Jinja and Python that chat templates use. A word that does nothing here
+/// is refused when a template is read. Methods that are known by name alone are there for Jinja's rule that a method
+/// comes before a key.
 namespace troupe::gpu::models {
 
 enum class word_kind { function, method, filter, test };
-/// Whether a template may hold the word at all.
+/// Whether a template may hold the word.
 bool is_known(word_kind of, std::string_view name);
-/// Those that are understood wherever they stand, for messages.
+/// Those that may, for messages.
 std::string understood_words(word_kind of);
 
 /// What transformers gives a template where tokenizer_config.json states it. Where it states none, each tokenizer class
@@ -29,16 +30,22 @@ struct template_arguments {
   template_place at;
   std::vector<template_value> given; ///< of filters and tests, the value itself first
   std::vector<std::pair<std::string, template_value>> named;
+  const std::tm* now = nullptr; ///< the caller's clock
 };
 
-// All throw template_problem where the word is known by name alone, or its arguments are of a form that is not
-// understood.
+// All throw template_problem where there is no such word, or its arguments are of a form that is not understood.
 template_value apply_filter(std::string_view name, const template_arguments& with);
 bool apply_test(std::string_view name, const template_arguments& with);
 template_value apply_method(const template_value& of, std::string_view name, const template_arguments& with);
 /// What a name is that nobody has set. Throws template_problem for one that Jinja has and that is not understood.
 template_value global(const std::string& name, template_place at);
 template_value apply_function(std::string_view name, const template_arguments& with);
+
+/// The members of a map as tuples.
+value_list pairs_of(const template_value::map_box& map);
+
+/// The text of a date as Python's strftime makes it in the C locale. Throws template_problem at what it does not know.
+std::string date_text(const std::tm& now, std::string_view form, template_place at);
 
 /// Whether a value of its kind has a method of this name.
 bool has_method(const template_value& value, std::string_view name);
