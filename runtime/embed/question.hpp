@@ -7,7 +7,7 @@
 
 namespace troupe::embed {
 
-/// A picture file as it lies on disk: PNG or JPEG.
+/// A picture file as it lies on disk: PNG, JPEG or WebP.
 struct picture_file {
   std::string name; ///< for error lines
   std::vector<std::byte> bytes;

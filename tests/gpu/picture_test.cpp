@@ -11,6 +11,7 @@
 
 #include <jpeglib.h>
 #include <png.h>
+#include <webp/encode.h>
 
 namespace {
 
@@ -308,6 +309,110 @@ bytes with_sides(bytes file, unsigned height, unsigned width) {
   return file;
 }
 
+/// A file from libwebp's own encoder, of RGBA pixels; lossless where `quality` is below 0.
+bytes make_webp(int width, int height, const std::vector<std::uint8_t>& rgba, float quality) {
+  std::uint8_t* made = nullptr;
+  const std::size_t size = quality < 0 ? WebPEncodeLosslessRGBA(rgba.data(), width, height, width * 4, &made)
+                                       : WebPEncodeRGBA(rgba.data(), width, height, width * 4, quality, &made);
+  REQUIRE(size > 0);
+  bytes out(size);
+  std::transform(made, made + size, out.begin(), [](std::uint8_t b) { return std::byte{b}; });
+  WebPFree(made);
+  return out;
+}
+std::vector<std::uint8_t> shaded(int width, int height) {
+  std::vector<std::uint8_t> out;
+  for (int y = 0; y < height; ++y)
+    for (int x = 0; x < width; ++x)
+      for (const int each : {x * 4, y * 5, 100, 255})
+        out.push_back(static_cast<std::uint8_t>(std::min(each, 255)));
+  return out;
+}
+void append_little(bytes& to, std::size_t value) {
+  for (int i = 0; i < 4; ++i)
+    to.push_back(static_cast<std::byte>(value >> (8 * i)));
+}
+void append_text(bytes& to, std::string_view text) {
+  std::transform(text.begin(), text.end(), std::back_inserter(to), [](char c) { return static_cast<std::byte>(c); });
+}
+/// The extended form, with the flags given, of a simple file, and EXIF behind it.
+bytes extended_webp(const bytes& simple, unsigned flags, std::byte width_less_1, std::byte height_less_1,
+                    const std::vector<png_byte>& exif) {
+  bytes body;
+  append_text(body, "WEBPVP8X");
+  append_little(body, 10);
+  append_little(body, flags);
+  for (const std::byte side : {width_less_1, height_less_1})
+    body.insert(body.end(), {side, std::byte{0}, std::byte{0}});
+  body.insert(body.end(), simple.begin() + 12, simple.end());
+  append_text(body, "EXIF");
+  append_little(body, exif.size());
+  std::transform(exif.begin(), exif.end(), std::back_inserter(body), [](png_byte b) { return std::byte{b}; });
+  if (exif.size() % 2 == 1)
+    body.push_back(std::byte{0});
+  bytes out;
+  append_text(out, "RIFF");
+  append_little(out, body.size());
+  out.insert(out.end(), body.begin(), body.end());
+  return out;
+}
+
+TEST_CASE("K10: WebP is read as PIL reads it: lossless to the bit, lossy, on white where it is transparent, upright") {
+  const std::vector<std::uint8_t> four{1, 2, 3, 255, 4, 5, 6, 99, 9, 8, 7, 0, 200, 100, 50, 255};
+  const auto lossless = read_picture(make_webp(2, 2, four, -1), "page", side_max);
+  REQUIRE(lossless);
+  CHECK(pixels_of(*lossless) == std::vector{1, 2, 3, 158, 158, 158, 255, 255, 255, 200, 100, 50});
+
+  const auto source = shaded(60, 50);
+  const auto lossy = read_picture(make_webp(60, 50, source, 95), "page", side_max);
+  REQUIRE(lossy);
+  CHECK(lossy->width == 60);
+  CHECK(lossy->height == 50);
+  const auto pixels = pixels_of(*lossy);
+  long apart = 0;
+  for (std::size_t i = 0; i < pixels.size(); ++i)
+    apart += std::abs(pixels[i] - source[i / 3 * 4 + i % 3]);
+  CHECK(apart < 4 * static_cast<long>(pixels.size()));
+
+  constexpr unsigned exif_flag = 0x08;
+  const std::vector<std::uint8_t> two{1, 1, 1, 255, 2, 2, 2, 255};
+  const auto turned =
+      read_picture(extended_webp(make_webp(2, 1, two, -1), exif_flag, std::byte{1}, std::byte{0}, exif_of(6, true)),
+                   "page", side_max);
+  REQUIRE(turned);
+  CHECK(turned->height == 2);
+  CHECK(pixels_of(*turned) == std::vector{1, 1, 1, 2, 2, 2});
+}
+
+TEST_CASE("K7, K8: a WebP that is huge, animated, damaged or cut is refused by name before or while it is decoded") {
+  const auto whole = make_webp(60, 50, shaded(60, 50), -1);
+  CHECK(gpu::models::pixels_promised(whole) == 60 * 50);
+  CHECK(what_of(whole, 59) == "page: 60 x 50 pixels; at most 59 a side");
+  auto huge = whole;
+  constexpr std::size_t size_at = 21; // behind the container's heads and the signature, 14 bits for each side
+  constexpr std::uint32_t sides = (8193 - 1) | (8192 - 1) << 14;
+  for (std::size_t i = 0; i < 4; ++i)
+    huge[size_at + i] = static_cast<std::byte>(sides >> (8 * i));
+  CHECK(what_of(huge, 65'535) == "page: 8193 x 8192 pixels, which are 67117056; at most 67108864");
+  constexpr unsigned animated = 0x02;
+  CHECK(what_of(extended_webp(whole, animated, std::byte{59}, std::byte{49}, {})) ==
+        "page: an animated WebP; a still one is read");
+  for (std::size_t length = 0; length < whole.size(); length += 1 + length / 40) {
+    CAPTURE(length);
+    CHECK_FALSE(read_picture(std::span{whole}.first(length), "page", side_max));
+  }
+  int steps = 0;
+  const auto lossy = make_webp(60, 50, shaded(60, 50), 100);
+  REQUIRE(read_picture(lossy, "page", side_max, [&] { return ++steps > 0; }));
+  CHECK(steps >= 5);
+  for (int last = 1; last <= steps; ++last) {
+    int left = last;
+    const auto given_up = read_picture(lossy, "page", side_max, [&] { return --left > 0; });
+    REQUIRE_FALSE(given_up);
+    CHECK(given_up.error().code == protocols::fault::cancelled);
+  }
+}
+
 TEST_CASE("K7, K8: a JPEG of more scans than any picture needs is refused by name before it is decoded") {
   const auto file = make_jpeg({.progressive = true}); // 10 scans
   const auto asked = [](int& steps) {
@@ -397,7 +502,7 @@ TEST_CASE("K7: reading takes a step at each row and each scan, and gives up at a
 
 TEST_CASE("what is no picture is refused in words that name it") {
   CHECK(what_of({}) == "page: 0 bytes");
-  CHECK(what_of(bytes(100, std::byte{'x'})) == "page: neither PNG nor JPEG");
+  CHECK(what_of(bytes(100, std::byte{'x'})) == "page: neither PNG nor JPEG nor WebP");
   const bytes golden = read_file("tests/golden/golden-00.png");
   CHECK(what_of(bytes(golden.begin(), golden.begin() + 8)) == "page: truncated");
   CHECK(what_of(golden, 255) == "page: 256 x 64 pixels; at most 255 a side");
@@ -427,9 +532,12 @@ TEST_CASE("a file cut anywhere is an error, never a picture with invented rows")
 TEST_CASE("hostile bytes never crash the reader, and what it reads keeps to its bounds") {
   constexpr std::uint32_t limit = 512;
   constexpr int mutations = 1500;
-  const std::vector<bytes> seeds{read_file("tests/golden/golden-00.png"), read_file("deploy/pages/poster.jpg"),
+  const std::vector<bytes> seeds{read_file("tests/golden/golden-00.png"),
+                                 read_file("deploy/pages/poster.jpg"),
                                  make_png({PNG_COLOR_TYPE_PALETTE, 1, PNG_INTERLACE_ADAM7}, 8, {{0x55}, {0xaa}}),
-                                 make_jpeg({.progressive = true})};
+                                 make_jpeg({.progressive = true}),
+                                 make_webp(60, 50, shaded(60, 50), -1),
+                                 make_webp(60, 50, shaded(60, 50), 80)};
   for (unsigned seed = 1; seed <= seeds.size(); ++seed)
     for (int round = 0; round < mutations; ++round) {
       std::mt19937 random(seed * 100000u + static_cast<unsigned>(round));

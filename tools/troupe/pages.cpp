@@ -28,7 +28,7 @@ constexpr int pictures_max = 1'000'000; ///< of one command line; the kernel bou
 } // namespace
 
 void add_ask_options(CLI::App& command, ask_options& options) {
-  auto* images = command.add_option("--image", options.images, "picture files (PNG or JPEG), one question each");
+  auto* images = command.add_option("--image", options.images, "picture files (PNG, JPEG or WebP), one question each");
   auto* prompt =
       command.add_option("--prompt", options.prompt,
                          fmt::format("what to ask, of every picture; at most {} KiB", embed::prompt_bytes_max / 1024));
@@ -132,11 +132,12 @@ result<void> check_pictures(const std::vector<page>& pages, std::uint64_t pictur
     };
     struct stat found {};
     if (::stat(each.file.c_str(), &found) != 0 || ::access(each.file.c_str(), R_OK) != 0)
-      return complaint(std::string{"cannot be read: "} + std::strerror(errno) + "; --image takes a PNG or JPEG file");
+      return complaint(std::string{"cannot be read: "} + std::strerror(errno) +
+                       "; --image takes a PNG, JPEG or WebP file");
     if (!S_ISREG(found.st_mode))
-      return complaint("is no file; --image takes a PNG or JPEG file");
+      return complaint("is no file; --image takes a PNG, JPEG or WebP file");
     if (found.st_size == 0)
-      return complaint("0 bytes; --image takes a PNG or JPEG file");
+      return complaint("0 bytes; --image takes a PNG, JPEG or WebP file");
     if (static_cast<std::uint64_t>(found.st_size) > picture_bytes_max)
       return complaint(
           fmt::format("{} bytes; at most {} (limits.picture_bytes_max of the spec)", found.st_size, picture_bytes_max));

@@ -6,6 +6,29 @@
 #include "protocols/limits.hpp"
 
 namespace troupe::gpu::models {
+namespace {
+
+/// A sample over white, rounded as PIL's `paste` does.
+std::byte over_white(std::byte sample, unsigned alpha) {
+  const unsigned scaled = std::to_integer<unsigned>(sample) * alpha + 255 * (255 - alpha) + 128;
+  return static_cast<std::byte>((scaled + (scaled >> 8)) >> 8);
+}
+
+} // namespace
+
+bool lay_over_white(const picture_file& file, rgb_picture& picture) {
+  const std::byte* from = picture.rgb.data();
+  std::byte* to = picture.rgb.data();
+  for (std::uint32_t row = 0; row < picture.height; ++row) {
+    if (file.given_up())
+      return false;
+    for (std::uint32_t column = 0; column < picture.width; ++column, from += 4)
+      for (std::size_t channel = 0; channel < 3; ++channel)
+        *to++ = over_white(from[channel], std::to_integer<unsigned>(from[3]));
+  }
+  picture.rgb.resize(std::size_t{picture.height} * picture.width * 3);
+  return true;
+}
 
 tl::unexpected<protocols::failure> picture_file::bad(std::string_view what) const {
   return protocols::fail(protocols::fault::bad_picture, fmt::format("{}: {}", name, what));
@@ -36,11 +59,16 @@ protocols::result<rgb_picture> read_picture(std::span<const std::byte> bytes, st
     return read_png(file);
   if (is_jpeg(bytes))
     return read_jpeg(file);
-  return file.bad("neither PNG nor JPEG");
+  if (is_webp(bytes))
+    return read_webp(file);
+  return file.bad("neither PNG nor JPEG nor WebP");
 }
 
 std::uint64_t pixels_promised(std::span<const std::byte> file) noexcept {
-  const auto size = is_png(file) ? png_size(file) : is_jpeg(file) ? jpeg_size(file) : picture_size{};
+  const auto size = is_png(file)    ? png_size(file)
+                    : is_jpeg(file) ? jpeg_size(file)
+                    : is_webp(file) ? webp_size(file)
+                                    : picture_size{};
   return std::uint64_t{size.width} * size.height;
 }
 

@@ -25,12 +25,12 @@ struct rgb_picture {
 /// It must not throw: libraries in C lie between.
 using keeps_on = std::function<bool()>;
 
-/// PNG or JPEG, by their magic, as PIL's `convert("RGB")` reads it, upright (EXIF orientation) and on white where it is
-/// transparent, as the published utilities of Qwen do. Size and scans are checked before anything is decoded or
+/// PNG, JPEG or WebP, by their magic, as PIL's `convert("RGB")` reads it, upright (EXIF orientation) and on white where
+/// it is transparent, as the published utilities of Qwen do. Size and scans are checked before anything is decoded or
 /// allocated.
 /// Contract: K7, K10.
-/// Errors: bad_picture ("page.png: 20000 x 64 pixels; at most 8192 a side"; "0 bytes"; "neither PNG nor JPEG";
-/// "truncated"; libpng's or libjpeg's own words); cancelled, by `goes_on`. Never crashes or exits on hostile input;
+/// Errors: bad_picture ("page.png: 20000 x 64 pixels; at most 8192 a side"; "0 bytes"; "neither PNG nor JPEG nor WebP";
+/// "truncated"; the library's own words); cancelled, by `goes_on`. Never crashes or exits on hostile input;
 /// memory is bounded by side_max and limits::picture_pixels_max, time by limits::picture_pixel_scans_max.
 protocols::result<rgb_picture> read_picture(std::span<const std::byte> file, std::string_view name,
                                             std::uint32_t side_max, const keeps_on& goes_on = {});

@@ -2,7 +2,7 @@
 
 #include "gpu/models/pictures/picture.hpp"
 
-/// The two decoders behind `read_picture`. Both libraries report errors by longjmp: it may only cross their own frames
+/// The decoders behind `read_picture`. libpng and libjpeg report errors by longjmp: it may only cross their own frames
 /// and trivial ones of ours.
 namespace troupe::gpu::models {
 
@@ -32,8 +32,13 @@ struct picture_size {
 
 bool is_png(std::span<const std::byte> file) noexcept;
 bool is_jpeg(std::span<const std::byte> file) noexcept;
+bool is_webp(std::span<const std::byte> file) noexcept;
 picture_size png_size(std::span<const std::byte> file) noexcept;
 picture_size jpeg_size(std::span<const std::byte> file) noexcept;
+picture_size webp_size(std::span<const std::byte> file) noexcept;
+
+/// RGBA to RGB in place: what is written is never ahead of what is read. False: given up.
+bool lay_over_white(const picture_file& file, rgb_picture& picture);
 
 /// Palettes looked up, gray repeated, 16 bits cut to the upper 8, alpha (a channel, a palette's or the colour that
 /// stands for it) laid over white. Gamma and profiles are ignored, as PIL does. PIL clips 16-bit gray instead of
@@ -43,5 +48,10 @@ protocols::result<rgb_picture> read_png(const picture_file& file);
 /// Gray, YCbCr, RGB, and CMYK and YCCK as Adobe writes them (inverted), which PIL believes of every file. What the file
 /// lost is not invented: damage that libjpeg would paper over with gray is an error.
 protocols::result<rgb_picture> read_jpeg(const picture_file& file);
+
+/// Lossy and lossless, alpha laid over white. An animation is refused. Its memory is bounded like a PNG's: libwebp
+/// takes 4 bytes a pixel more for a lossless one. It is taken in some hundred pieces, so a hostile file of few bytes
+/// decodes in one; the largest picture takes under a second.
+protocols::result<rgb_picture> read_webp(const picture_file& file);
 
 } // namespace troupe::gpu::models

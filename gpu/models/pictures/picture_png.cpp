@@ -108,27 +108,6 @@ orientation orientation_in(const decoder& self) {
   return orientation_of(std::as_bytes(std::span{exif, bytes}));
 }
 
-/// A sample over white, rounded as PIL's `paste` does.
-std::byte over_white(std::byte sample, unsigned alpha) {
-  const unsigned scaled = std::to_integer<unsigned>(sample) * alpha + 255 * (255 - alpha) + 128;
-  return static_cast<std::byte>((scaled + (scaled >> 8)) >> 8);
-}
-
-/// RGBA to RGB in place: what is written is never ahead of what is read. False: given up.
-bool lay_over_white(const picture_file& file, rgb_picture& picture) {
-  const std::byte* from = picture.rgb.data();
-  std::byte* to = picture.rgb.data();
-  for (std::uint32_t row = 0; row < picture.height; ++row) {
-    if (file.given_up())
-      return false;
-    for (std::uint32_t column = 0; column < picture.width; ++column, from += 4)
-      for (std::size_t channel = 0; channel < 3; ++channel)
-        *to++ = over_white(from[channel], std::to_integer<unsigned>(from[3]));
-  }
-  picture.rgb.resize(std::size_t{picture.height} * picture.width * 3);
-  return true;
-}
-
 } // namespace
 
 bool is_png(std::span<const std::byte> file) noexcept {
