@@ -536,7 +536,12 @@ TEST_CASE("K10: what a client states besides reaches the template and never beco
     CHECK(refused.error().code == protocols::fault::invalid_request);
   }
   const std::string deep = "{\"a\": " + std::string(300, '[') + std::string(300, ']') + "}";
-  CHECK(model.prompt(said({turn("user", "Hi")}, deep), {}).error().what.find("chat_template_kwargs is no object") !=
+  CHECK(model.prompt(said({turn("user", "Hi")}, deep), {}).error().what.find("chat_template_kwargs is 301 deep") !=
+        std::string::npos);
+  std::string wide = "{\"a\": {\"0\": \"::::\\\"\"";
+  for (int i = 1; i < 100'000; ++i)
+    wide += ",\"" + std::to_string(i) + "\":0";
+  CHECK(model.prompt(said({turn("user", "Hi")}, wide + "}}"), {}).error().what.find("with 100001 members in all") !=
         std::string::npos);
 }
 

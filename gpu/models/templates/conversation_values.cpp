@@ -16,14 +16,16 @@ using protocols::chat_part_kind;
 using json = nlohmann::ordered_json;
 
 constexpr std::size_t json_values_max = 50'000;
-constexpr std::size_t json_members_max = 1'000; ///< of one object: they are looked for one after another
+constexpr std::size_t json_members_max = 1'000;          ///< of one object: they are looked for one after another
+constexpr unsigned json_depth_max = value_depth_max / 2; ///< the conversation stands around it
+constexpr std::size_t json_members_max_all = 10'000;
 constexpr std::size_t messages_max = 10'000;
 
 class json_values {
 public:
   template_value of(const json& from, unsigned depth) {
-    if (depth > value_depth_max / 2)
-      throw bad_conversation(fmt::format("JSON more than {} deep", value_depth_max / 2));
+    if (depth > json_depth_max)
+      throw bad_conversation(fmt::format("JSON more than {} deep", json_depth_max));
     if (++count_ > json_values_max)
       throw bad_conversation(fmt::format("JSON of more than {} values", json_values_max));
     switch (from.type()) {
@@ -70,17 +72,40 @@ private:
   std::size_t count_ = 0;
 };
 
+struct json_extent {
+  unsigned depth = 0;
+  std::size_t members = 0;
+};
+/// Before it is parsed: an object that keeps its order looks for each new key among all that it has.
+json_extent extent_of(std::string_view text) {
+  json_extent out;
+  unsigned depth = 0;
+  bool quoted = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (quoted && c == '\\')
+      ++i;
+    else if (c == '"')
+      quoted = !quoted;
+    if (quoted)
+      continue;
+    depth += c == '[' || c == '{' ? 1U : 0U;
+    depth -= depth > 0 && (c == ']' || c == '}') ? 1U : 0U;
+    out.depth = std::max(out.depth, depth);
+    out.members += c == ':' ? 1U : 0U;
+  }
+  return out;
+}
+
 /// The value of JSON in `text`, of this type; null for no text.
 json parsed(const std::string& text, std::string_view key, json::value_t type, std::string_view valid) {
   if (text.empty())
     return nullptr;
-  unsigned deepest = 0, depth = 0;
-  for (const char c : text) {
-    depth += c == '[' || c == '{' ? 1U : 0U;
-    depth -= depth > 0 && (c == ']' || c == '}') ? 1U : 0U;
-    deepest = std::max(deepest, depth);
-  }
-  json out = deepest > 4 * value_depth_max ? json{} : json::parse(text, nullptr, false);
+  if (const json_extent extent = extent_of(text);
+      extent.depth > json_depth_max || extent.members > json_members_max_all)
+    throw bad_conversation(fmt::format("{} is {} deep, with {} members in all; at most {} and {}", key, extent.depth,
+                                       extent.members, json_depth_max, json_members_max_all));
+  json out = json::parse(text, nullptr, false);
   if (out.is_discarded() || out.type() != type)
     throw bad_conversation(fmt::format("{} is no {} of JSON", key, valid));
   return out;

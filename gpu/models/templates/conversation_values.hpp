@@ -27,8 +27,8 @@ struct content_forms {
 /// some make a special token of it; all other texts and keys are a client's. Throws bad_conversation.
 value_map template_names(const protocols::conversation& what, content_forms forms, const value_map& of_model);
 
-/// The values of JSON, in its order, all texts and keys a client's. Throws bad_conversation for what is deeper than
-/// value_depth_max, has more than a conversation's values, or a number that is none here.
+/// The values of JSON, in its order, all texts and keys a client's. Throws bad_conversation for what is deeper or has
+/// more values than a conversation needs, or a whole number of more than 63 bits.
 template_value value_of(const nlohmann::ordered_json& from);
 
 } // namespace troupe::gpu::models

@@ -45,15 +45,12 @@ private:
       refuse(at, fmt::format("a text of more than {} bytes", template_text_bytes_max));
     return text;
   }
-  /// What an expression came to: no deeper than can be written, and its bytes on the account.
+  /// What an expression came to: no longer and no deeper than can be written.
   template_value bounded(template_value value, template_place at) {
     if (value.depth() > value_depth_max)
       refuse(at, fmt::format("values more than {} deep in one another", value_depth_max));
     if (value.text() && value.text()->bytes().size() > template_text_bytes_max)
       refuse(at, fmt::format("a text of more than {} bytes", template_text_bytes_max));
-    work_ += value.text() ? value.text()->bytes().size() : value.list() ? value.list()->size() * sizeof value : 0;
-    if (work_ > work_max)
-      refuse(at, fmt::format("more than {} bytes of texts on the way", work_max));
     return value;
   }
 
@@ -205,7 +202,16 @@ private:
 
   template_value value_of(const template_expression& one) {
     count_step(one.at);
-    return bounded(unbounded(one), one.at);
+    template_value out = bounded(unbounded(one), one.at);
+    if (one.is != kind::name && one.is != kind::attribute && one.is != kind::item && one.is != kind::string)
+      count_work(out, one.at);
+    return out;
+  }
+  /// Of what was made; what is only looked up is not copied.
+  void count_work(const template_value& made, template_place at) {
+    work_ += made.text() ? made.text()->bytes().size() : made.list() ? made.list()->size() * sizeof made : 0;
+    if (work_ > work_max)
+      refuse(at, fmt::format("more than {} bytes of texts on the way", work_max));
   }
   template_value unbounded(const template_expression& one) {
     switch (one.is) {
