@@ -86,6 +86,12 @@ result<void> add_program(const program& added) {
   for (const auto& row : added.phases)
     if (!name(row.phase).empty())
       return refuse("the number of phase " + std::string{row.name} + " is another program's");
+  for (const auto& row : added.metrics)
+    if (row.number < program_metric_first || row.number.value >= metrics_max || row.bounds.size() > metric_bounds_max ||
+        std::ranges::count(added.metrics, row.number, &metric_row::number) != 1)
+      return refuse("metric " + std::string{row.name} +
+                    " has a number that is out of range or twice there, or more than " +
+                    std::to_string(metric_bounds_max) + " bounds");
   add_message_names(added.messages);
   registered().push_back(&added);
   return {};

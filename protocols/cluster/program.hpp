@@ -11,6 +11,7 @@
 #include "protocols/cluster/route.hpp"
 #include "protocols/drill/injection_points.hpp"
 #include "protocols/flight/flight.hpp"
+#include "protocols/metrics/metric_row.hpp"
 #include "protocols/wire/frame.hpp"
 
 namespace troupe::protocols {
@@ -58,6 +59,7 @@ struct transfer_row {
   transfer_kind kind{};
   role_kind sender = role_kind::stub;
   role_kind receiver = role_kind::stub;
+  std::string_view name = {}; ///< "rows": how a dashboard calls the edge
 };
 
 /// A number that a user may set: a key of the spec's section that has the program's name.
@@ -97,8 +99,9 @@ struct program {
   std::span<const setting_row> settings;
   std::span<const actor_row> actors; ///< numbers unique over all programs, as those of phases
   std::span<const phase_row> phases;
-  std::size_t watched_max = 0; ///< actors and threads of the program on one rank that its watchdog watches
-  std::string_view layouts;    ///< which pools are valid, in words for an error line
+  std::size_t watched_max = 0;         ///< actors and threads of the program on one rank that its watchdog watches
+  std::span<const metric_row> metrics; ///< what its ranks count, by number, from `program_metric_first` on
+  std::string_view layouts;            ///< which pools are valid, in words for an error line
   /// Checks that the spec's pools form a valid cluster. Not called when every pool is a stub. Errors: config_invalid.
   result<void> (*validate_pools)(const cluster_spec& spec) = nullptr;
 

@@ -68,6 +68,12 @@ public:
 
   std::size_t requests() const noexcept { return ledger_.requests(); }
   bool at_rest() const noexcept { return ledger_.at_rest() && early_.empty(); }
+  /// Of the cell's KV blocks, the part that requests hold, in millionths.
+  std::uint32_t kv_usage() const noexcept {
+    return ledger_.blocks() == 0
+               ? 0
+               : static_cast<std::uint32_t>(std::uint64_t{ledger_.blocks_held()} * 1'000'000 / ledger_.blocks());
+  }
 
 private:
   friend class keeps_invariants<decode_leader_machine>;

@@ -113,6 +113,9 @@ public:
       : cell_(cell), bounds_(bounds), blocks_(bounds.kv_blocks), rows_(bounds.row_slots) {}
 
   std::size_t requests() const noexcept { return started_.size() + waiting_.size(); }
+  /// KV blocks that requests hold, those that rest included, and how many there are.
+  std::uint32_t blocks_held() const noexcept { return blocks_.size() - blocks_.available(); }
+  std::uint32_t blocks() const noexcept { return blocks_.size(); }
   /// No request is here, and all memory is free.
   bool at_rest() const noexcept { return requests() == 0 && resting_.empty(); }
   bool waits(request_id request) const { return waiting_.contains(request); }

@@ -10,6 +10,7 @@
 #include "protocols/serve/message_types.hpp"
 #include "protocols/serve/roles.hpp"
 #include "protocols/serve/routes.hpp"
+#include "protocols/serve/serve_metrics.hpp"
 
 namespace troupe::protocols {
 
@@ -57,9 +58,9 @@ constexpr std::array region_rows{
 };
 
 constexpr std::array transfer_rows{
-    transfer_row{serve_transfer::pixels, front, encode},
-    transfer_row{serve_transfer::rows, encode, prefill},
-    transfer_row{serve_transfer::kv, prefill, decode},
+    transfer_row{serve_transfer::pixels, front, encode, "pixels"},
+    transfer_row{serve_transfer::rows, encode, prefill, "rows"},
+    transfer_row{serve_transfer::kv, prefill, decode, "kv"},
 };
 
 constexpr std::array message_rows{
@@ -134,6 +135,7 @@ constexpr program serve{
     .actors = serve_actors,
     .phases = serve_phases,
     .watched_max = watched_max,
+    .metrics = serve_metric::rows,
     .layouts = layouts,
     .validate_pools = validate_pools,
 };

@@ -59,6 +59,8 @@ constexpr std::array shared_messages{
     message_row{message_type::rejoin, "rejoin"},
     message_row{message_type::rejoined, "rejoined"},
     message_row{message_type::recovered, "recovered"},
+    message_row{message_type::counters, "counters"},
+    message_row{message_type::cluster_view, "cluster_view"},
     message_row{message_type::heartbeat, "heartbeat"},
     message_row{message_type::mesh_plan, "mesh_plan"},
     message_row{message_type::collective, "collective"},

@@ -35,6 +35,8 @@ enum class message_type : std::uint16_t {
   rejoin = 113,
   rejoined = 114,
   recovered = 115,
+  counters = 116,
+  cluster_view = 117,
   // liveness
   heartbeat = 200,
   // the steps of a cell; only on a group's own lanes

@@ -6,6 +6,7 @@
 
 #include "protocols/cluster/life_messages.hpp"
 #include "protocols/drill/drill_messages.hpp"
+#include "protocols/metrics/view_messages.hpp"
 #include "protocols/serve/client_messages.hpp"
 #include "protocols/serve/mesh_plan.hpp"
 #include "protocols/serve/request_messages.hpp"
@@ -20,11 +21,11 @@ template <class... Messages>
 struct type_list {};
 using every_message =
     type_list<hello, welcome, refuse, joined, roster, agree, verdict, proceed, progress, leave, region, launch, lost,
-              rejoin, rejoined, recovered, heartbeat, submit, encode, mesh_plan, tokens, timing, reserve_kv,
-              reserve_rows, reserve_blocks, grant_rows, grant_blocks, grant_pixels, arrived, kv_sent, handover, release,
-              revoke_rows, revoke_blocks, pixels_returned, rows_returned, blocks_returned, rows_quiet, blocks_quiet,
-              shutdown, error, ack, nack, cancel, ask, picture_chunk, accepted, answer, finished, refused, withdraw,
-              inject, injected>;
+              rejoin, rejoined, recovered, counters, cluster_view, heartbeat, submit, encode, mesh_plan, tokens, timing,
+              reserve_kv, reserve_rows, reserve_blocks, grant_rows, grant_blocks, grant_pixels, arrived, kv_sent,
+              handover, release, revoke_rows, revoke_blocks, pixels_returned, rows_returned, blocks_returned,
+              rows_quiet, blocks_quiet, shutdown, error, ack, nack, cancel, ask, picture_chunk, accepted, answer,
+              finished, refused, withdraw, inject, injected>;
 
 /// Calls `visit` with a default-made message of each type.
 template <class Visitor, class... Messages>

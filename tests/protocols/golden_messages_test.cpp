@@ -118,6 +118,31 @@ TEST_CASE("A26: the bytes of life messages are these") {
   check_golden(rejoined{.born = generation{2}, .begun = 1}, "02000000"
                                                             "01000000");
   check_golden(recovered{.ranks = {rank_id{3}}}, "01000000 03000000");
+  check_golden(counters{.state = life_state::ready,
+                        .activity = rank_activity::waits_for_peer,
+                        .progress = 258,
+                        .view_taken = 7,
+                        .values = {{metric_number{34}, about_nobody, 5}},
+                        .histograms = {{metric_number{40}, 9, {1, 2}}}},
+               "05 02 0201000000000000 0700000000000000 01000000 2200 ffffffff 0500000000000000 01000000 2800 "
+               "0900000000000000 02000000 0100000000000000 0200000000000000");
+  check_golden(cluster_view{.number = 7,
+                            .stage = cluster_stage::recovering,
+                            .epoch = cache_epoch{5},
+                            .ranks = {{.rank = rank_id{3},
+                                       .born = generation{2},
+                                       .state = life_state::ready,
+                                       .trouble = rank_trouble::still,
+                                       .activity = rank_activity::computes,
+                                       .progress_age_ms = 16,
+                                       .still_ms = 15,
+                                       .restarts = 1,
+                                       .host = "h",
+                                       .cause = "c",
+                                       .values = {{metric_number{1}, rank_id{4}, 6}},
+                                       .histograms = {}}}},
+               "0700000000000000 02 0500000000000000 01000000 03000000 02000000 05 01 01 10000000 0f000000 01000000 "
+               "01000000 68 01000000 63 01000000 0100 04000000 0600000000000000 00000000");
 }
 
 TEST_CASE("A26: the bytes of liveness messages are these") {

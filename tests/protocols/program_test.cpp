@@ -144,6 +144,15 @@ TEST_CASE("a program whose name, role, message, actor or phase is another's is n
   other.messages = {};
   other.fault_points = taken;
   CHECK(refused(other).find("fault point rank.idle") != std::string::npos);
+  for (const auto number : {metric_number{31}, metric_number{static_cast<std::uint16_t>(metrics_max)}}) {
+    const std::array bad{metric_row{.number = number, .name = "far_total", .help = ""}};
+    auto counts = other;
+    counts.fault_points = {};
+    counts.actors = {};
+    counts.phases = {};
+    counts.metrics = bad;
+    CHECK(refused(counts).find("metric far_total") != std::string::npos);
+  }
   other.fault_points = {};
   for (const auto kind : {actor_kind::link, serve_actor::reader}) {
     const std::array actors{actor_row{kind, "worker"}};
