@@ -11,6 +11,7 @@
 
 #include <caf/all.hpp>
 
+#include "actors/cluster_sight.hpp"
 #include "actors/envelope.hpp"
 #include "actors/role_table.hpp"
 #include "fabric/lanes/link_queues.hpp"
@@ -19,6 +20,7 @@
 #include "gpu/models/model.hpp"
 #include "protocols/cluster/cluster_plan.hpp"
 #include "runtime/base/clock.hpp"
+#include "runtime/base/counter_table.hpp"
 #include "runtime/base/progress_counter.hpp"
 
 namespace troupe::actors {
@@ -63,6 +65,8 @@ struct rank_context {
   fabric::transfer_engine* transfers = nullptr;
   std::shared_ptr<fabric::arrival_table> arrivals; ///< null where writes go straight to where they belong
   std::unique_ptr<base::progress_table> turns;
+  std::unique_ptr<base::counter_table> counted = std::make_unique<base::counter_table>(); ///< of this rank
+  std::unique_ptr<cluster_sight> sight;                                                   ///< the front's alone
   std::atomic<bool> captures = true; ///< what can be captured is; all ranks state it, a drill changes it
 
   std::map<protocols::rank_id, caf::actor> links;                     ///< to every peer of the plan
@@ -95,6 +99,10 @@ struct rank_context {
 
 /// Tells the role actors of what the data plane did.
 fabric::transfer_events transfer_events_of(const rank_context& rank);
+
+/// Counts the bytes that this rank's engine has taken, by kind and peer.
+std::function<void(protocols::rank_id to, std::uint64_t completion_data, std::uint64_t bytes)>
+count_transfers(const rank_context& rank);
 
 /// The cookie of a write, from which `transfer_events_of` finds the actor.
 std::uint64_t cookie_of(transfer_kind what, protocols::room_id room, std::uint32_t part) noexcept;

@@ -36,10 +36,10 @@ private:
     return [this, handler = std::move(handler)](const envelope<Message>& letter) {
       const auto holds = protocols::validate_epoch(fence_, rank_.plan, letter.source, letter.epoch, letter.body);
       if (holds)
-        handler(letter);
-      else
-        base::log_warning("{} from rank {} dropped: {}", protocols::name(Message::type), letter.source.value,
-                          protocols::to_string(holds.error()));
+        return handler(letter);
+      rank_.counted->add(protocols::shared_metric::stale_dropped);
+      base::log_warning("{} from rank {} dropped: {}", protocols::name(Message::type), letter.source.value,
+                        protocols::to_string(holds.error()));
     };
   }
   template <class Handler>

@@ -11,6 +11,15 @@ std::uint64_t cookie_of(transfer_kind what, room_id room, std::uint32_t part) no
   return std::uint64_t{part} << 50 | completion_data(what, room);
 }
 
+std::function<void(rank_id to, std::uint64_t completion_data, std::uint64_t bytes)>
+count_transfers(const rank_context& rank) {
+  return [&counted = *rank.counted](rank_id to, std::uint64_t data, std::uint64_t bytes) {
+    const auto kind = static_cast<std::uint16_t>(from_completion_data(data).first);
+    counted.add_about(metric_number{static_cast<std::uint16_t>(shared_metric::transfer_bytes.value + kind - 1)}, to,
+                      bytes);
+  };
+}
+
 /// A role that is not there yet has granted nothing and posted nothing: what the data plane tells of it is of nobody.
 fabric::transfer_events transfer_events_of(const rank_context& rank) {
   const auto actor_of = [&rank](transfer_kind what, role_kind transfer_row::*end) -> const caf::actor* {

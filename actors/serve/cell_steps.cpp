@@ -1,6 +1,7 @@
 #include "actors/serve/cell_steps.hpp"
 
 #include "protocols/serve/fault_points.hpp"
+#include "protocols/serve/serve_metrics.hpp"
 #include "protocols/wire/codec.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/fault_point.hpp"
@@ -17,6 +18,28 @@ step_machine::options options_of(const gpu::step_runner::parts& runs) {
           .merge = runs.facts.merge,
           .batch_max = runs.batch_max,
           .steps_ahead = runs.steps_ahead};
+}
+
+struct step_metrics {
+  metric_number busy;
+  metric_number steps;
+};
+
+/// Nothing: a step that is no request's.
+std::optional<step_metrics> metrics_of(plan_kind kind) noexcept {
+  switch (kind) {
+  case plan_kind::encode:
+    return step_metrics{serve_metric::encode_busy, serve_metric::encode_steps};
+  case plan_kind::prefill:
+    return step_metrics{serve_metric::prefill_busy, serve_metric::prefill_steps};
+  case plan_kind::decode:
+    return step_metrics{serve_metric::decode_busy, serve_metric::decode_steps};
+  case plan_kind::warm:
+  case plan_kind::vote:
+  case plan_kind::stop:
+    break;
+  }
+  return std::nullopt;
 }
 
 } // namespace
@@ -72,11 +95,21 @@ result<cell_steps::effects> cell_steps::perform(const mesh_plan& plan) {
   if (plan.kind == plan_kind::vote)
     for (const auto room : plan.rooms)
       outcome_.votes.push_back(static_cast<std::int32_t>(board_.of(room)));
+  const auto began = base::now();
   auto done = machine_.begin(plan).and_then([&] { return runner_.run(plan, machine_.work(), outcome_); });
   done = step.ends(std::move(done));
   if (!done)
     return tl::unexpected<failure>{std::move(done.error())};
-  return machine_.on_done(plan, outcome_, base::now());
+  const auto ended = base::now();
+  count(plan.kind, ended - began);
+  return machine_.on_done(plan, outcome_, ended);
+}
+
+void cell_steps::count(plan_kind kind, duration took) noexcept {
+  if (const auto which = metrics_of(kind)) {
+    rank_.counted->add(which->busy, static_cast<std::uint64_t>(took.count()));
+    rank_.counted->add(which->steps);
+  }
 }
 
 void cell_steps::encoded(room_id room, gpu::moment ready) {

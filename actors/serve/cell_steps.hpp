@@ -49,6 +49,7 @@ public:
 private:
   protocols::result<void> announce(const protocols::mesh_plan& plan);
   protocols::result<effects> perform(const protocols::mesh_plan& plan);
+  void count(protocols::plan_kind kind, protocols::duration took) noexcept;
   void encoded(protocols::room_id room, gpu::moment ready) override;
   void prefilled(const protocols::prefill_step& step, gpu::moment ready) override;
 

@@ -7,6 +7,7 @@
 #include "protocols/serve/flight_names.hpp"
 #include "protocols/serve/machine_options.hpp"
 #include "protocols/serve/roles.hpp"
+#include "protocols/serve/serve_metrics.hpp"
 #include "protocols/serve/serve_program.hpp"
 #include "runtime/base/fault_point.hpp"
 
@@ -78,6 +79,7 @@ void decode_actor::on_tick() {
 
 void decode_actor::perform(decode_leader_machine::effects what) {
   carry_out(std::move(what), to_executor());
+  rank_.counted->set(serve_metric::kv_usage, leader_->kv_usage());
 }
 
 void decode_actor::perform(decode_member_machine::effects what) {

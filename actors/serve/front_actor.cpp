@@ -10,6 +10,7 @@
 #include "protocols/serve/flight_names.hpp"
 #include "protocols/serve/machine_options.hpp"
 #include "protocols/serve/roles.hpp"
+#include "protocols/serve/serve_metrics.hpp"
 #include "protocols/serve/serve_program.hpp"
 #include "protocols/wire/codec.hpp"
 #include "runtime/base/fault_point.hpp"
@@ -19,6 +20,25 @@ namespace troupe::actors {
 using namespace protocols;
 
 namespace {
+
+std::uint64_t ns_between(time_point began, time_point ended) noexcept {
+  return static_cast<std::uint64_t>(std::max<std::int64_t>((ended - began).count(), 0));
+}
+
+metric_number metric_of(finish_reason how) noexcept {
+  switch (how) {
+  case finish_reason::stop:
+    return serve_metric::ended_by_stop;
+  case finish_reason::length:
+    return serve_metric::ended_by_length;
+  case finish_reason::cancelled:
+    return serve_metric::ended_by_client;
+  case finish_reason::none:
+  case finish_reason::failed:
+    break;
+  }
+  return serve_metric::ended_by_fault;
+}
 
 failure failure_in(const write_completed& end) {
   return end.outcome ? failure{} : failure{end.outcome.error().code, "pixels: " + end.outcome.error().what};
@@ -92,7 +112,9 @@ void front_actor::on_ask(fabric::link_queues::key client, ask question) {
                                            .unwanted = {},
                                            .request = {},
                                            .pictures = {},
+                                           .started = {},
                                            .first_token = {},
+                                           .last_token = {},
                                            .text = gpu::models::incremental_decoder{parts_.words},
                                            .phases = {},
                                            .prompt_tokens = 0,
@@ -122,7 +144,8 @@ void front_actor::perform(session_machine::effects what, std::span<const std::by
       questions_.erase(ended->request);
     else if (const auto* const no = std::get_if<session_machine::tell_refused>(&effect))
       refuse(no->client.value, no->tag, no->why);
-    else if (const auto* const end = std::get_if<session_machine::tell_cancelled>(&effect))
+    else if (const auto* const end = std::get_if<session_machine::tell_cancelled>(&effect)) {
+      rank_.counted->add(serve_metric::ended_by_client);
       tell(end->client.value, finished{.tag = end->tag,
                                        .reason = finish_reason::cancelled,
                                        .message = to_string({fault::cancelled, {}}),
@@ -130,7 +153,9 @@ void front_actor::perform(session_machine::effects what, std::span<const std::by
                                        .total_ns = 0,
                                        .phases = {},
                                        .text = {}});
+    }
   }
+  count_load();
 }
 
 void front_actor::begin_ingest(request_id request) {
@@ -188,9 +213,10 @@ void front_actor::on_timing(const timing& news) {
 void front_actor::perform(front_machine::effects what) {
   std::vector<write_completed> refused;
   for (auto& effect : what) {
-    if (auto* const message = std::get_if<send_message>(&effect))
+    if (auto* const message = std::get_if<send_message>(&effect)) {
+      note_started(*message);
       deliver(rank_, serve_role::front, std::move(*message), epoch());
-    else if (const auto* const pixels = std::get_if<front_machine::write_pixels>(&effect))
+    } else if (const auto* const pixels = std::get_if<front_machine::write_pixels>(&effect))
       write_pixels(*pixels, refused);
     else if (const auto* const token = std::get_if<front_machine::emit_token>(&effect))
       emit(*token);
@@ -201,6 +227,7 @@ void front_actor::perform(front_machine::effects what) {
   }
   for (const auto& each : refused) // now that their orders are on the way
     perform(machine_.on_pixels_written(each.room, front_machine::write_end::refused, failure_in(each), rank_.now()));
+  count_load();
 }
 
 void front_actor::write_pixels(const front_machine::write_pixels& write, std::vector<write_completed>& refused) {
@@ -238,8 +265,8 @@ void front_actor::on_pixels_written(const write_completed& end) {
 
 void front_actor::emit(const front_machine::emit_token& token) {
   auto& one = questions_.at(token.request);
+  count_token(one, token.index);
   if (token.index == 0) {
-    one.first_token = rank_.now();
     one.pictures.clear();
     sessions_.on_pictures_used(token.request);
     perform(session_machine::effects{});
@@ -264,6 +291,7 @@ void front_actor::finish(const front_machine::end_request& end) {
     return;
   auto& one = found->second;
   const auto now = rank_.now();
+  count_end(one, end.reason);
   if (one.first_token != time_point{})
     one.phases.push_back({phase::decode, one.first_token.time_since_epoch().count(), now.time_since_epoch().count()});
   tell(one.client,
@@ -277,6 +305,54 @@ void front_actor::finish(const front_machine::end_request& end) {
                 .prompt_tokens = one.prompt_tokens,
                 .answer_tokens = one.answer_tokens});
   perform(sessions_.on_ended(end.request));
+}
+
+// ---- what is counted ----------------------------------------------------------------------------------------------
+
+void front_actor::note_started(const send_message& order) {
+  const auto* const work = std::get_if<submit>(&order.body);
+  const auto request = work != nullptr ? machine_.request_of(work->request) : std::nullopt;
+  if (const auto found = request ? questions_.find(*request) : questions_.end(); found != questions_.end())
+    if (auto& one = found->second; one.started == time_point{}) {
+      one.started = rank_.now();
+      rank_.counted->observe(serve_metric::queue_time, ns_between(one.since, one.started));
+    }
+}
+
+void front_actor::count_token(held_question& of, std::uint32_t index) {
+  const auto now = rank_.now();
+  auto& counted = *rank_.counted;
+  counted.add(serve_metric::generation_tokens);
+  ++of.answer_tokens;
+  if (index > 0) {
+    counted.observe(serve_metric::inter_token, ns_between(of.last_token, now));
+  } else {
+    of.first_token = now;
+    counted.add(serve_metric::prompt_tokens, of.prompt_tokens);
+    counted.observe(serve_metric::time_to_first_token, ns_between(of.since, now));
+    counted.observe(serve_metric::prefill_time, ns_between(of.started, now));
+  }
+  of.last_token = now;
+}
+
+/// Times and lengths are those of whole answers.
+void front_actor::count_end(const held_question& of, finish_reason how) {
+  auto& counted = *rank_.counted;
+  counted.add(metric_of(how));
+  if (how != finish_reason::stop && how != finish_reason::length)
+    return;
+  const auto now = rank_.now();
+  counted.observe(serve_metric::request_time, ns_between(of.since, now));
+  counted.observe(serve_metric::decode_time, ns_between(of.first_token, of.last_token));
+  counted.observe(serve_metric::inference_time, ns_between(of.started, now));
+  counted.observe(serve_metric::prompt_length, of.prompt_tokens);
+  counted.observe(serve_metric::generation_length, of.answer_tokens);
+}
+
+void front_actor::count_load() {
+  const auto running = machine_.in_flight();
+  rank_.counted->set(serve_metric::requests_running, running);
+  rank_.counted->set(serve_metric::requests_waiting, questions_.size() - std::min(questions_.size(), running));
 }
 
 /// A client that does not read for a whole queue is let go; what it asked for is cancelled then.
@@ -293,6 +369,7 @@ void front_actor::tell(fabric::link_queues::key client, const Message& what) {
 }
 
 void front_actor::refuse(fabric::link_queues::key client, std::uint64_t tag, const failure& why) {
+  rank_.counted->add(serve_metric::requests_refused);
   tell(client, refused{tag, static_cast<std::uint16_t>(why.code), why.what});
 }
 

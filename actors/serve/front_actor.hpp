@@ -58,7 +58,11 @@ private:
     std::shared_ptr<std::atomic<bool>> unwanted;    ///< tells the ingest
     protocols::front_machine::request request;      ///< until it is admitted
     std::vector<gpu::models::rgb_picture> pictures; ///< until the first token: an attempt before it may be repeated
+    std::uint32_t prompt_tokens = 0;
+    std::uint32_t answer_tokens = 0; ///< emitted
+    protocols::time_point started;   ///< in cells, at the first attempt
     protocols::time_point first_token;
+    protocols::time_point last_token;
     gpu::models::incremental_decoder text;
     std::vector<protocols::phase_time> phases;
     std::uint32_t prompt_tokens = 0;
@@ -78,6 +82,10 @@ private:
   void write_pixels(const protocols::front_machine::write_pixels& write, std::vector<write_completed>& refused);
   void emit(const protocols::front_machine::emit_token& token);
   void finish(const protocols::front_machine::end_request& end);
+  void note_started(const protocols::send_message& order);
+  void count_token(held_question& of, std::uint32_t index);
+  void count_end(const held_question& of, protocols::finish_reason how);
+  void count_load();
   template <class Message>
   void tell(fabric::link_queues::key client, const Message& what);
   void refuse(fabric::link_queues::key client, std::uint64_t tag, const protocols::failure& why);

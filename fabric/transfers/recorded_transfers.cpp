@@ -11,9 +11,12 @@ using namespace protocols;
 
 namespace {
 
+using taken_sink = std::function<void(rank_id to, std::uint64_t completion_data, std::uint64_t bytes)>;
+
 class recorded_transfers final : public wrapped_engine {
 public:
-  explicit recorded_transfers(std::unique_ptr<transfer_engine> with) : wrapped_engine(std::move(with)) {}
+  recorded_transfers(std::unique_ptr<transfer_engine> with, taken_sink on_taken)
+      : wrapped_engine(std::move(with)), on_taken_(std::move(on_taken)) {}
 
   result<void> start(transfer_events events) override {
     return with_->start({.on_delivered =
@@ -40,20 +43,26 @@ public:
     for (const auto& piece : request.pieces)
       posted.amount += piece.bytes;
     base::flight().note(posted); // before: its end may come while we are still here
+    const auto data = request.completion_data;
     auto taken = with_->post(std::move(request), source_ready);
-    if (!taken) {
+    if (taken) {
+      on_taken_(posted.peer, data, posted.amount);
+    } else {
       posted.moment = flight_moment::end;
       posted.outcome = static_cast<std::uint16_t>(taken.error().code);
       base::flight().note(posted);
     }
     return taken;
   }
+
+private:
+  taken_sink on_taken_;
 };
 
 } // namespace
 
-std::unique_ptr<transfer_engine> record_transfers(std::unique_ptr<transfer_engine> with) {
-  return std::make_unique<recorded_transfers>(std::move(with));
+std::unique_ptr<transfer_engine> record_transfers(std::unique_ptr<transfer_engine> with, taken_sink on_taken) {
+  return std::make_unique<recorded_transfers>(std::move(with), std::move(on_taken));
 }
 
 } // namespace troupe::fabric

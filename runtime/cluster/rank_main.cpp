@@ -29,6 +29,7 @@
 #include "runtime/cluster/job_directory.hpp"
 #include "runtime/cluster/process.hpp"
 #include "runtime/cluster/rank_drills.hpp"
+#include "runtime/cluster/rank_report.hpp"
 #include "runtime/cluster/rank_runtime.hpp"
 #include "runtime/cluster/spec_file.hpp"
 #include "runtime/cluster/supervisor_pulse.hpp"
@@ -135,6 +136,8 @@ private:
   result<void> obey_proceed(const proceed& order);
   result<void> obey_rejoin(const rejoin& order);
   result<void> take_mail();
+  void report();
+  void note_state(life_state here);
   result<void> reached(life_state here);
   void wait();
   void at_work(bool working) noexcept;
@@ -155,6 +158,7 @@ private:
   roster roster_;
   mail mail_;
   std::unique_ptr<rank_runtime> runtime_;
+  std::optional<rank_report> report_;
   base::progress_counter sign_;
   duration start_deadline_{};
 };
@@ -196,6 +200,7 @@ result<void> rank_life::build(const launch& start) {
                                  mail_.post([&](rank_inbox& to) { to.gone.emplace_back(peer, cause); });
                                },
                            .on_drained = [this] { mail_.post([](rank_inbox& to) { to.drained = true; }); }});
+  report_.emplace(runtime_->context());
   sign_ = runtime_->watch_main_thread();
   auto at = runtime_->open();
   if (!at)
@@ -206,8 +211,14 @@ result<void> rank_life::build(const launch& start) {
   return link_.send(joined{*at, static_cast<std::uint32_t>(::getpid()), runtime_->device()});
 }
 
-result<void> rank_life::reached(life_state here) {
+void rank_life::note_state(life_state here) {
   base::flight().reached(here);
+  if (const auto& sight = runtime_->context().sight)
+    sight->reached(here);
+}
+
+result<void> rank_life::reached(life_state here) {
+  note_state(here);
   auto said = life_.on_reached(here);
   if (!said)
     return tl::unexpected<failure>{said.error()};
@@ -254,7 +265,7 @@ result<void> rank_life::obey(const frame_view& frame) {
     return with(proceed{}, [&](const proceed& order) { return obey_proceed(order); });
   if (type == shutdown::type)
     return with(shutdown{}, [&](const shutdown& order) {
-      base::flight().reached(life_state::draining);
+      note_state(life_state::draining);
       const auto has_served = life_.on_shutdown(order);
       TROUPE_FAULT_POINT("rank.draining");
       if (has_served && *has_served)
@@ -270,6 +281,9 @@ result<void> rank_life::obey(const frame_view& frame) {
       runtime_->on_recovered(news);
       return {};
     });
+  if (type == cluster_view::type && runtime_->context().sight)
+    return with(cluster_view{},
+                [&](cluster_view& news) { return runtime_->context().sight->on_view(std::move(news), base::now()); });
   if (type == inject::type)
     return with(inject{}, [&](const inject& order) { return take_injection(order); });
   return fail(fault::unknown_type, std::string{name(type)} + " from the supervisor");
@@ -285,6 +299,7 @@ result<void> rank_life::obey_rejoin(const rejoin& order) {
     return said;
   result<void> beside;
   const auto superseded = [&] {
+    report(); // it may take as long as a start
     for (;;) { // ends with what the supervisor has said so far
       const auto next = link_.peek();
       if (!next || (*next && supersedes_rejoin((*next)->header.type)))
@@ -319,6 +334,12 @@ result<void> rank_life::take_mail() {
   return {};
 }
 
+/// Contract: J7. That the supervisor has gone is for the reader of its last orders to find.
+void rank_life::report() {
+  if (const auto* const said = report_->next(life_.current(), base::now()))
+    (void)link_.send(*said); // the next one says it all again
+}
+
 /// Contract: C4, C12, K13. The naps of an idle rank count as work.
 void rank_life::at_work(bool working) noexcept {
   sign_.set(working && life_.is_watched());
@@ -331,6 +352,7 @@ result<void> rank_life::serve_until_left() {
     if (life_.may_leave())
       return {};
     at_work(true);
+    report();
     if (auto trouble = life_.must_leave(base::now()))
       return tl::unexpected<failure>{*std::move(trouble)};
 
@@ -356,7 +378,8 @@ void rank_life::wait() {
   std::array<pollfd, 3> fds{};
   std::copy_n(set.fds.begin(), set.count, fds.begin());
   fds[set.count] = {mail_.fd(), POLLIN, 0};
-  const auto nap = std::chrono::ceil<std::chrono::milliseconds>(life_.nap(runtime_->nap()));
+  const auto nap =
+      std::chrono::ceil<std::chrono::milliseconds>(life_.nap(std::min<duration>(runtime_->nap(), report_->period())));
   TROUPE_FAULT_POINT("rank.idle");
   ::poll(fds.data(), set.count + 1, static_cast<int>(nap.count()));
   link_.lane().disarm();

@@ -73,7 +73,7 @@ result<std::vector<std::byte>> rank_memory::open(actors::rank_program& program) 
     rank_.arrivals = std::make_shared<fabric::arrival_table>();
     engine = std::make_unique<fabric::staged_engine>(*std::move(engine), device_.memory(), rank_.arrivals);
   }
-  transfers_ = fabric::record_transfers(fabric::drilled(*std::move(engine)));
+  transfers_ = fabric::record_transfers(fabric::drilled(*std::move(engine)), actors::count_transfers(rank_));
   rank_.transfers = transfers_.get();
   transfers_->be_watched({rank_.turns.get(), how_.nap});
   {

@@ -35,6 +35,8 @@ rank_pulse::sight rank_pulse::read(pid_t pid, protocols::time_point now) {
   const bool suspected = seen.is != protocols::liveness_judge::liveness::alive;
   seen.newly_suspected = suspected && !std::exchange(suspected_, suspected);
   suspected_ = suspected;
+  seen.sign = {
+      .progress = live.progress(), .activity = protocols::activity_of(live.activities()), .suspected = suspected};
   if (live.complaints != std::exchange(complaints_, live.complaints)) {
     seen.silent_peer = live.silent;
     seen.silent_born = live.silent_born;

@@ -7,6 +7,7 @@
 
 #include "protocols/cluster/cluster_spec.hpp"
 #include "protocols/cluster/liveness_judge.hpp"
+#include "protocols/metrics/view_machine.hpp"
 #include "runtime/base/flight_files.hpp"
 
 namespace troupe::cluster {
@@ -23,8 +24,9 @@ public:
     protocols::liveness_judge::liveness is = protocols::liveness_judge::liveness::alive;
     protocols::duration silent_for{};
     bool newly_suspected = false;
-    std::optional<protocols::rank_id> silent_peer; ///< a complaint that has not been seen before
-    protocols::generation silent_born;             ///< which generation of the peer it is about
+    std::optional<protocols::rank_id> silent_peer;     ///< a complaint that has not been seen before
+    protocols::generation silent_born;                 ///< which generation of the peer it is about
+    std::optional<protocols::view_machine::sign> sign; ///< what it is doing; nothing before its first beat
   };
   /// Before the rank's first beat it is alive: its start has a deadline of its own.
   sight read(pid_t pid, protocols::time_point now);

@@ -52,6 +52,9 @@ rank_runtime::rank_runtime(const launch& start, cluster_spec spec, cluster_plan 
   context_.fail_rank = calls_.on_failure;
   context_.turns =
       std::make_unique<base::progress_table>(context_.plan.ranks.size() + watched_max + context_.plan.of->watched_max);
+  context_.counted = std::make_unique<base::counter_table>(metrics_at(context_.plan, self), context_.plan.ranks.size());
+  if (context_.plan.is_front(self))
+    context_.sight = std::make_unique<actors::cluster_sight>(context_.plan, context_.spec);
   config_.set("scheduler.policy", caf::atom("sharing"));
   config_.set("scheduler.max-threads", scheduler_threads);
   config_.set("scheduler.max-throughput", messages_a_turn);

@@ -68,6 +68,8 @@ public:
 
   /// Where the main thread says that it is at work.
   base::progress_counter watch_main_thread() { return context_.turns->claim("the rank's main thread stands still"); }
+  /// What this rank counts, and what it knows of the others.
+  const actors::rank_context& context() const noexcept { return context_; }
   /// Every thread that waits for work turns at least so often: well within what the watchdog allows (K13).
   std::chrono::milliseconds nap() const noexcept override;
 

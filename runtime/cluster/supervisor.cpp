@@ -12,6 +12,7 @@
 #include <fmt/format.h>
 
 #include "protocols/cluster/life_machine.hpp"
+#include "protocols/metrics/view_machine.hpp"
 #include "protocols/wire/decode_frame.hpp"
 #include "runtime/base/assert.hpp"
 #include "runtime/base/clock.hpp"
@@ -33,6 +34,7 @@ using protocols::flight_action;
 using protocols::life_machine;
 using protocols::result;
 using protocols::time_point;
+using protocols::view_machine;
 
 /// How often the machine is asked about its deadlines.
 constexpr int tick_ms = 50;
@@ -85,6 +87,10 @@ public:
 
     life_.emplace(plan_, std::vector<std::string>(plan_.ranks.size(), host_), options_.spec.spec.timeouts,
                   options_.spec.spec.restart, base::now());
+    views_.emplace(plan_, std::vector<std::string>(plan_.ranks.size(), host_),
+                   view_machine::bounds{.every = protocols::view_period(options_.spec.spec.timeouts),
+                                        .still = protocols::still_after(options_.spec.spec.timeouts)},
+                   base::now());
     journal_.entered(seen_, base::now());
     while (!outcome_) {
       write_status();
@@ -212,6 +218,10 @@ private:
     if (type == message_type::progress)
       return decode<protocols::progress>(frame,
                                          [&](const auto& said) { return life_->on_progress(id, said, base::now()); });
+    if (type == message_type::counters)
+      return decode<protocols::counters>(frame, [&](auto& said) {
+        return views_->on_counters(id, std::move(said), base::now()).map([] { return life_machine::effects{}; });
+      });
     if (type == message_type::rejoined)
       return decode<protocols::rejoined>(frame,
                                          [&](const auto& said) { return life_->on_rejoined(id, said, base::now()); });
@@ -235,6 +245,9 @@ private:
     for (const auto& rank : plan_.ranks)
       check_pulse(rank, now);
     perform(life_->on_tick(looked_)); // who has died since may be why others complain
+    for (const auto& page : views_->next(*life_, now)) // not in the flight record: they come again and again
+      if (const auto sent = ranks_.at(plan_.front()).send(page); !sent)
+        perform(life_->on_unsent(plan_.front(), sent.error(), now));
 
     if (seen_ != life_->current()) {
       seen_ = life_->current();
@@ -246,6 +259,8 @@ private:
 
   void check_pulse(const protocols::rank_plan& rank, time_point now) {
     const auto seen = ranks_.read_pulse(rank.id, now);
+    if (seen.sign)
+      views_->on_sign(rank.id, *seen.sign, now);
     if (seen.newly_suspected)
       journal_.note(fmt::format("{} gives no sign of life", rank.label));
     if (seen.silent_peer)
@@ -261,6 +276,7 @@ private:
     if (const auto blamed = life_->take_blamed()) {
       record_.note({.call = blamed->call, .peer = blamed->rank, .action = flight_action::verdict});
       record_.say(blamed->text);
+      views_->on_blamed(*blamed);
     }
     for (const auto& effect : effects)
       std::visit(base::overloaded{
@@ -305,9 +321,11 @@ private:
   }
 
   void restart(const life_machine::restart_ranks& again) {
-    for (const auto id : again.ranks)
+    for (const auto id : again.ranks) {
       if (const auto started = ranks_.start_again(id, again.born, life_->epoch()); !started)
         return perform(life_->on_unstartable(id, started.error().what, base::now()));
+      views_->on_restarted(id, again.born, base::now());
+    }
   }
 
   template <class Message>
@@ -350,6 +368,7 @@ private:
 
   rank_processes ranks_{plan_, options_.spec.spec, directory_.paths(), record_};
   std::optional<life_machine> life_;
+  std::optional<view_machine> views_; ///< what is told to the front; made with `life_`
   supervisor_drills drills_{options_.spec.spec, plan_};
   std::optional<cluster_outcome> outcome_;
   rank_poll poll_;

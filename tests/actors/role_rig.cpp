@@ -111,6 +111,7 @@ void role_rig::make(rank_id self, const cluster_spec& spec) {
   rank.self = self;
   rank.born = born_.at(self);
   rank.facts = small_facts();
+  rank.counted = std::make_unique<base::counter_table>(metrics_at(plan, self), plan.ranks.size());
   rank.clock = [this] { return now_; };
   rank.fail_rank = [this](const failure& cause, const std::string& where) {
     failures.push_back(where + ": " + to_string(cause));

@@ -1,11 +1,13 @@
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <concepts>
 #include <cstdint>
 #include <deque>
 #include <map>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <set>
 #include <string>
@@ -160,6 +162,26 @@ public:
   bool has_order(protocols::rank_id rank) { return !here(rank).orders.empty(); }
   protocols::admission board_says(protocols::rank_id rank, protocols::room_id room) {
     return here(rank).board.of(room);
+  }
+
+  /// What the rank has counted of this metric: its value, or of a histogram how many there were.
+  std::uint64_t counted(protocols::rank_id rank, protocols::metric_number which) {
+    protocols::counters all;
+    here(rank).context.counted->read(all);
+    for (const auto& each : all.values)
+      if (each.metric == which)
+        return each.value;
+    for (const auto& each : all.histograms)
+      if (each.metric == which)
+        return std::accumulate(each.counts.begin(), each.counts.end(), std::uint64_t{0});
+    FAIL("rank ", rank.value, " does not count metric ", which.value);
+    return 0;
+  }
+  /// Of a histogram, the sum.
+  std::uint64_t counted_sum(protocols::rank_id rank, protocols::metric_number which) {
+    protocols::counters all;
+    here(rank).context.counted->read(all);
+    return std::ranges::find(all.histograms, which, &protocols::histogram_value::metric)->sum;
   }
 
   // ---- one-sided writes ----

@@ -12,9 +12,11 @@
 #include <cstring>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "protocols/cluster/life_machine.hpp"
+#include "protocols/metrics/view_messages.hpp"
 #include "runtime/base/exit_code.hpp"
 #include "runtime/cluster/control_link.hpp"
 #include "runtime/cluster/process.hpp"
@@ -143,6 +145,8 @@ private:
       admit(decoded<protocols::rejoin>(frame));
     else if (type == message_type::recovered)
       std::printf("recovered %zu\n", decoded<protocols::recovered>(frame).ranks.size()), std::fflush(stdout);
+    else if (type == message_type::cluster_view)
+      take_view(decoded<protocols::cluster_view>(frame));
     else if (type == message_type::shutdown)
       end(decoded<protocols::shutdown>(frame));
   }
@@ -186,6 +190,17 @@ private:
     reached("rejoining");
     send(protocols::rejoined{order.ranks.at(0).born, 1});
     send(protocols::rejoined{order.ranks.at(0).born});
+  }
+
+  /// As a front does, and shows what has changed.
+  void take_view(const protocols::cluster_view& news) {
+    std::string shown;
+    for (const auto& rank : news.ranks)
+      shown += " " + std::to_string(rank.rank.value) + ":" + std::string{protocols::name(rank.state)} + ":" +
+               std::to_string(rank.restarts) + ":" + std::to_string(rank.values.size());
+    if (shown != std::exchange(seen_, shown))
+      std::printf("view%s\n", shown.c_str()), std::fflush(stdout);
+    send(protocols::counters{.state = life_state::ready, .view_taken = news.number});
   }
 
   void end(const protocols::shutdown& order) {
@@ -233,6 +248,10 @@ private:
       ::kill(given_.supervisor, SIGINT);
     else if (action == "garbage")
       write_garbage();
+    else if (action == "count")
+      count(protocols::shared_metric::stale_dropped);
+    else if (action == "count-what-is-none")
+      count(protocols::metric_number{99});
     else if (action == "hang-up")
       ::close(given_.control_fd), hang();
     else if (action == "die-slowly")
@@ -275,6 +294,10 @@ private:
     std::printf("has accused\n"), std::fflush(stdout);
   }
 
+  void count(protocols::metric_number what) {
+    send(protocols::counters{.state = life_state::ready, .values = {{what, protocols::about_nobody, 3}}});
+  }
+
   void write_garbage() const {
     const std::string bytes(100, 'x');
     [[maybe_unused]] const auto written = ::write(given_.control_fd, bytes.data(), bytes.size());
@@ -288,6 +311,7 @@ private:
   arguments given_;
   cluster::control_link link_;
   std::string digest_;
+  std::string seen_; ///< the last view, as it was shown
   bool stays_ = false;
   bool differs_ = false;
 };

@@ -64,6 +64,8 @@ struct scene {
                   lines.emplace_back(line);
                   if (on_line)
                     on_line(line);
+                  if (stop_when_logged && line.find(*stop_when_logged) != line.npos)
+                    running->request_stop("enough");
                   if (!insist_when_drained || line.find(":0:front drain: ") == line.npos)
                     return;
                   using enum protocols::life_machine::stop_asker;
@@ -75,6 +77,7 @@ struct scene {
   std::optional<std::uint32_t> victim;        ///< killed when all are ready
   std::optional<std::string> stop_when_shown; ///< part of a line
   std::function<void(std::string_view line)> on_line;
+  std::optional<std::string> stop_when_logged;
   bool insist_when_drained = false; ///< as by Ctrl-C twice, once the front has been told to finish
   cluster::supervisor* running = nullptr;
 
@@ -260,6 +263,25 @@ TEST_CASE("C1: a cell that dies again and again ends the cluster, and the line s
     CHECK(outcome.first_cause.find("not restarted again: restart.intensity (restart 2 of at most 2 in 60 s)") !=
           std::string::npos);
   }
+}
+
+TEST_CASE("J7: the front is told of every rank, what it has counted, and that another process has its place") {
+  scene stage;
+  stage.victim = 3;
+  stage.stop_when_logged = ":0:front view 0:ready:0:0 1:ready:0:1 2:ready:0:0 3:ready:1:0";
+  const auto outcome = stage.play(spec_of(one_of_each, twice), {"1:ready:count", "3:ready:count"});
+
+  CHECK(outcome.code == exit_code::done);
+  CHECK(stage.has_line(*stage.stop_when_logged));
+}
+
+TEST_CASE("A26: a rank that counts what it does not have has broken the protocol of its control socket") {
+  scene stage;
+  const auto outcome = stage.play(spec_of(one_of_each, never), {"1:ready:count-what-is-none"});
+
+  CHECK(outcome.code == exit_code::rank_failed);
+  CHECK(outcome.first_cause.find("first cause: rank 1 (encode.0) on ") == 0);
+  CHECK(outcome.first_cause.find("encode.0 counts metric 99, which it does not have") != std::string::npos);
 }
 
 TEST_CASE("C45: SIGTERM drains, SIGINT drains and shows in the exit code") {

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <atomic>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "protocols/cluster/cluster_spec.hpp"
+#include "protocols/metrics/metric_family.hpp"
+#include "protocols/metrics/view_board.hpp"
+
+namespace troupe::actors {
+
+/// What the front shows of its cluster to a monitoring system and to whoever balances load: the last that its
+/// supervisor has told. Its own state is its own, since a drain begins here.
+/// Contract: J7.
+/// Threads: any; a lock is held for as long as a view is copied or read, and no role waits for it.
+class cluster_sight {
+public:
+  /// `plan` and `spec` outlive it.
+  cluster_sight(const protocols::cluster_plan& plan, const protocols::cluster_spec& spec);
+
+  // The rank's main thread.
+  void reached(protocols::life_state here) noexcept { here_.store(here, std::memory_order_relaxed); }
+  /// Errors: bad_value.
+  protocols::result<void> on_view(protocols::cluster_view page, protocols::time_point now);
+  std::uint64_t taken() const;
+
+  protocols::readiness ready(protocols::time_point now) const;
+  std::vector<protocols::health_row> health(protocols::time_point now) const;
+  /// `known_too`: under vLLM's own names as well.
+  std::vector<protocols::metric_family> families(bool known_too, protocols::time_point now) const;
+
+private:
+  protocols::readiness judge(protocols::time_point now) const;
+
+  const protocols::cluster_spec& spec_;
+  std::string model_;
+  std::atomic<protocols::life_state> here_ = protocols::life_state::spawned;
+  mutable std::mutex mutex_; ///< guards `board_`
+  protocols::view_board board_;
+};
+
+} // namespace troupe::actors
