@@ -1,0 +1,10 @@
+# Its core alone: families and text. Debian's config asks for the libraries of its server and its client too.
+find_path(PROMETHEUS_CPP_INCLUDE_DIR prometheus/text_serializer.h)
+find_library(PROMETHEUS_CPP_CORE_LIBRARY prometheus-cpp-core)
+include(FindPackageHandleStandardArgs)
+find_package_handle_standard_args(PrometheusCpp REQUIRED_VARS PROMETHEUS_CPP_CORE_LIBRARY PROMETHEUS_CPP_INCLUDE_DIR)
+if(PrometheusCpp_FOUND AND NOT TARGET prometheus-cpp::core)
+  add_library(prometheus-cpp::core UNKNOWN IMPORTED)
+  set_target_properties(prometheus-cpp::core PROPERTIES IMPORTED_LOCATION ${PROMETHEUS_CPP_CORE_LIBRARY})
+  target_include_directories(prometheus-cpp::core SYSTEM INTERFACE ${PROMETHEUS_CPP_INCLUDE_DIR})
+endif()
