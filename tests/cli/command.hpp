@@ -46,6 +46,9 @@ public:
   /// `files_max`: descriptors that it and its ranks may have.
   explicit command(std::vector<std::string> arguments, std::vector<std::string> environment = {},
                    rlim_t files_max = RLIM_INFINITY, std::string program = TROUPE_BINARY_DIR "/troupe") {
+    // Tests run side by side: a job listens for HTTP only where a case says so.
+    if (!arguments.empty() && arguments.front() == "up" && std::ranges::find(arguments, "--http") == arguments.end())
+      arguments.insert(arguments.end(), {"--http", "off"});
     arguments.insert(arguments.begin(), std::move(program));
     int out[2];
     int err[2];

@@ -33,7 +33,7 @@ function(troupe_component name directory)
   cmake_parse_arguments(PARSE_ARGV 2 arg "" "" "LINK")
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/${directory}/*.cpp)
   # Plug-ins; what is built over another protocols/; tests.
-  list(FILTER sources EXCLUDE REGEX "/(cpu|cuda|ofi|planted|prometheus)/|_test.cpp$")
+  list(FILTER sources EXCLUDE REGEX "/(beast|cpu|cuda|ofi|planted|prometheus)/|_test.cpp$")
   if(NOT sources)
     add_library(troupe_${name} INTERFACE)
     target_link_libraries(troupe_${name} INTERFACE troupe_options ${arg_LINK})

@@ -1,0 +1,13 @@
+#pragma once
+
+#include <memory>
+
+#include "runtime/door/door.hpp"
+
+/// What libtroupe_door.so offers.
+namespace troupe::door {
+
+inline constexpr const char* make_door_symbol = "troupe_make_door";
+using make_door_function = void(options wanted, protocols::result<std::unique_ptr<door>>& made);
+
+} // namespace troupe::door
