@@ -17,6 +17,7 @@
 #include "gpu/group.hpp"
 #include "protocols/cluster/life_messages.hpp"
 #include "protocols/time.hpp"
+#include "runtime/door/door.hpp"
 
 /// The part of a program that does something, on one rank. What it only states stands in protocols/cluster/program.hpp.
 namespace troupe::actors {
@@ -105,6 +106,13 @@ public:
   virtual void client_gone(fabric::link_queues::key client) = 0;
   /// Front only: encodes why a client is refused at the door, in the program's own words to clients.
   virtual std::pair<protocols::message_type, std::vector<std::byte>> refusal(const protocols::failure& why) const = 0;
+  /// Front only: what it does over HTTP; none: no door is opened. After `regions` and before `load`; `at` lives until
+  /// `stop` has returned, and its requests come from then on, before `serve` too.
+  virtual std::vector<door::route> routes(door::door& at) {
+    static_cast<void>(at);
+    return {};
+  }
+  virtual bool has_routes() const { return false; }
   /// Stops the executors. A leader announces the stop to the other ranks of its cell.
   virtual void stop() = 0;
 };

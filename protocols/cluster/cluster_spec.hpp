@@ -92,6 +92,17 @@ struct cluster_spec {
     std::uint32_t window_s = 60;
   } restart;
 
+  struct http_section {                    ///< the front's door; only `troupe up` opens it
+    std::string listen = "127.0.0.1:8000"; ///< a numeric address and a port, 0 for any; empty: no door
+    std::string models;                    ///< further names of the model, divided by commas
+    std::string key_file;                  ///< one key a line; needed beyond loopback
+    std::string certificate_file;          ///< PEM, with `private_key_file`
+    std::string private_key_file;
+    std::string origins; ///< of pages in browsers that may ask, divided by commas; "*": any
+    std::uint32_t connections_max = 1024;
+    std::uint64_t body_bytes_max = 64ull << 20;
+  } http;
+
   /// Of programs (`program::settings`), as they were written: "stream.frames_max". `program::setting` reads them.
   std::map<std::string, std::uint64_t> settings;
 

@@ -70,11 +70,12 @@ struct joined {
   endpoint at;
   std::uint32_t pid = 0;
   std::string device = {}; ///< that the rank computes on: "cpu", "cuda:1"; empty: on none
+  std::string http = {};   ///< where its door listens: "127.0.0.1:8000"; empty: it has none
 
   template <class Self, class Archive>
   static void fields(Self& self, Archive& archive) {
     archive.required(self.at, self.pid);
-    archive.appended(self.device);
+    archive.appended(self.device, self.http);
   }
   bool operator==(const joined&) const = default;
 };

@@ -9,20 +9,19 @@ namespace troupe::cluster {
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(job_status::rank, id, label, role, pid, device, state, generation)
 
 static void to_json(nlohmann::json& json, const job_status& status) {
-  json = {{"state", status.state},
-          {"front_socket", status.front_socket},
-          {"ranks", status.ranks},
-          {"exit_code", status.exit_code},
-          {"cause", status.cause}};
+  json = {{"state", status.state}, {"front_socket", status.front_socket},
+          {"ranks", status.ranks}, {"exit_code", status.exit_code},
+          {"cause", status.cause}, {"http", status.http}};
 }
 
-/// The last two are absent in what an earlier build has written.
+/// The last three are absent in what an earlier build has written.
 static void from_json(const nlohmann::json& json, job_status& status) {
   json.at("state").get_to(status.state);
   json.at("front_socket").get_to(status.front_socket);
   json.at("ranks").get_to(status.ranks);
   status.exit_code = json.value("exit_code", 0);
   status.cause = json.value("cause", "");
+  status.http = json.value("http", "");
 }
 
 std::string to_json(const job_status& status) {

@@ -31,6 +31,7 @@ struct job_status {
   std::vector<rank> ranks;
   int exit_code = 0;      ///< of the supervisor, once `state` is "ended"
   std::string cause = {}; ///< of an exit code that is not 0
+  std::string http = {};  ///< where the front's door listens; empty: nowhere
 
   bool operator==(const job_status&) const = default;
 };

@@ -208,7 +208,7 @@ result<void> rank_life::build(const launch& start) {
   base::flight().reached(life_state::joined);
   if (auto said = life_.on_reached(life_state::joined); !said)
     return tl::unexpected<failure>{said.error()};
-  return link_.send(joined{*at, static_cast<std::uint32_t>(::getpid()), runtime_->device()});
+  return link_.send(joined{*at, static_cast<std::uint32_t>(::getpid()), runtime_->device(), runtime_->http_address()});
 }
 
 void rank_life::note_state(life_state here) {

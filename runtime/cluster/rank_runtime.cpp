@@ -29,8 +29,8 @@ constexpr std::size_t scheduler_threads = 2;
 /// An actor that always has messages comes back after so many, which is how it is seen to get on (C4).
 constexpr std::size_t messages_a_turn = 64;
 /// Whom the watchdog watches beside the links and the program's own: the main thread, the actor system's clock, the
-/// threads of the transfer engine (its own, two of a staged one).
-constexpr std::size_t watched_max = 5;
+/// threads of the transfer engine (its own, two of a staged one), the door.
+constexpr std::size_t watched_max = 6;
 /// An idle thread wakes this often at most; each wake costs microseconds.
 constexpr std::chrono::milliseconds nap_max{500};
 
@@ -91,6 +91,9 @@ result<endpoint> rank_runtime::open() {
       return tl::unexpected<failure>{address.error()};
     here->fabric_address = *std::move(address);
   }
+  if (works())
+    if (auto opened = open_door(); !opened)
+      return tl::unexpected<failure>{opened.error()};
   edges_.start();
   start_watchdog();
   return here;
@@ -220,6 +223,7 @@ void rank_runtime::stop() {
   stopping_ = true;
   if (works())
     program_->stop();
+  door_.reset();
   edges_.stop();
   memory_.stop();
 }

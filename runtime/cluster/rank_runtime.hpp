@@ -74,6 +74,8 @@ public:
   std::chrono::milliseconds nap() const noexcept override;
 
   const std::string& device() const noexcept override { return device_.name(); } ///< once opened
+  /// Where the door listens, once opened; empty: this rank has none.
+  std::string http_address() const;
 
 private:
   bool has_model() const noexcept { return !context_.spec.model_path.empty(); }
@@ -82,6 +84,7 @@ private:
 
   protocols::result<void> read_model();
   void make_links();
+  protocols::result<void> open_door(); // rank_door.cpp
   void start_watchdog();
   // What the program may ask of its rank.
   caf::actor_system& system() override { return *system_; }
@@ -110,6 +113,7 @@ private:
   rank_groups groups_;
   std::optional<rank_clients> clients_; ///< the front's, once it serves
 
+  std::unique_ptr<door::door> door_;              ///< null: none
   std::unique_ptr<actors::rank_program> program_; ///< before the actors, which use it until they end
   caf::actor_system_config config_;
   std::unique_ptr<caf::actor_system> system_;

@@ -51,12 +51,18 @@ private:
     for (const auto& table : tables)
       if (!table.name.empty())
         sections.push_back({table.name, {}, [&](const std::string& path, const json_node& node) {
-                              keys_.read_members(loaded_.spec, table.keys, path, node);
+                              if (table.name == "http" && node.kind == json_kind::null)
+                                loaded_.spec.http.listen.clear();
+                              else
+                                keys_.read_members(loaded_.spec, table.keys, path, node);
                             }});
     sections.push_back(
         {"pools", pools_description, [&](const std::string& path, const json_node& node) { read_pools(path, node); }});
     keys_.read_members(loaded_.spec, own.keys, "", root, sections);
     resolve_model_path();
+    auto& http = loaded_.spec.http;
+    for (auto* const file : {&http.key_file, &http.certificate_file, &http.private_key_file})
+      resolve_path(*file, "file");
   }
 
   void read_pools(const std::string& path, const json_node& of) {
@@ -77,6 +83,13 @@ private:
 
   void resolve_model_path() {
     auto& path = loaded_.spec.model_path;
+    resolve_path(path, "model's folder");
+    if (path.size() > 1 && path.back() == '/')
+      path.pop_back();
+  }
+
+  /// Relative to the spec's file.
+  void resolve_path(std::string& path, std::string_view what) {
     if (path.empty())
       return;
     std::error_code problem; // the folder that we are in may be gone
@@ -85,11 +98,8 @@ private:
       return keys_.problem(fmt::format("{}: cannot be found: {}", loaded_.file.string(), problem.message()));
     path = (folder / path).lexically_normal().string();
     if (!is_utf8(path)) // the ranks get the spec as JSON
-      return keys_.problem(
-          fmt::format("{}: the model's folder {} is no UTF-8 text; rename it, or the folder of the spec",
-                      loaded_.file.string(), path));
-    if (path.size() > 1 && path.back() == '/')
-      path.pop_back();
+      return keys_.problem(fmt::format("{}: the {} {} is no UTF-8 text; rename it, or the folder of the spec",
+                                       loaded_.file.string(), what, path));
   }
 
   /// A key that nobody reads would be believed.

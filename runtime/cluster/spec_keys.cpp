@@ -51,6 +51,14 @@ pool_key pool_device_key() {
   return key;
 }
 
+cluster_key listen_key() {
+  auto key = entry<cluster_spec>("listen", "Address and port of the HTTP service that troupe up opens; port 0: any.",
+                                 FIELD(http.listen));
+  key.pattern = "^$|^([0-9.]{7,15}|\\[[0-9a-fA-F:.]{2,45}\\]):[0-9]{1,5}$";
+  key.pattern_in_words = "a numeric address and a port, as 127.0.0.1:8000 or [::1]:8000";
+  return key;
+}
+
 std::vector<std::string_view> names_of_programs() {
   std::vector<std::string_view> names;
   for (const auto* const each : protocols::programs())
@@ -149,6 +157,20 @@ std::vector<spec_section> make_sections() {
         entry<spec>("interface", "Network interface that listeners bind to.", FIELD(lanes.interface)),
         whole<spec>("tcp_port", {0, 65'535}, "First port; rank r listens on tcp_port + r. 0: any free port.",
                     FIELD(lanes.tcp_port))}});
+  sections.push_back(
+      {"http",
+       "The HTTP service of the front; null: none.",
+       {listen_key(),
+        entry<spec>("models", "Further names that requests may give the model, divided by commas.", FIELD(http.models)),
+        entry<spec>("key_file", "File of keys, one a line, of which a request needs one; must be set beyond loopback.",
+                    FIELD(http.key_file)),
+        entry<spec>("certificate_file", "Certificate chain (PEM) for TLS.", FIELD(http.certificate_file)),
+        entry<spec>("private_key_file", "Key (PEM) of the certificate.", FIELD(http.private_key_file)),
+        entry<spec>("origins", "Origins of pages that may ask from a browser, divided by commas; *: any.",
+                    FIELD(http.origins)),
+        whole<spec>("connections_max", {1, 65'536}, "Connections at a time.", FIELD(http.connections_max)),
+        whole<spec>("body_bytes_max", {1024, 1ull << 32}, "Size of a request's body, in bytes.",
+                    FIELD(http.body_bytes_max))}});
   using protocols::restart_policy;
   // "one" is what an encode pool's "cell" was once called.
   const std::vector<std::pair<std::string_view, restart_policy>> policies{

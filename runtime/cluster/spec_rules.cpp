@@ -56,6 +56,25 @@ void validate_limits(rules& broken, const cluster_spec& spec) {
                                   (tokens + block - 1) / block * block)});
 }
 
+/// Who can reach the door from elsewhere shows a key.
+void validate_http(rules& broken, const cluster_spec& spec) {
+  const auto& http = spec.http;
+  const bool here = http.listen.empty() || http.listen.starts_with("127.") || http.listen.starts_with("[::1]:");
+  if (!here && http.key_file.empty())
+    broken.push_back({"keys-beyond-loopback", "http.key_file",
+                      fmt::format("http.listen ({}) can be reached from other machines, so http.key_file must name a "
+                                  "file of keys",
+                                  http.listen)});
+  if (http.certificate_file.empty() != http.private_key_file.empty())
+    broken.push_back({"whole-certificate", "http.certificate_file",
+                      "http.certificate_file and http.private_key_file go together: TLS needs both"});
+  if (const auto colon = http.listen.rfind(':'); colon != std::string::npos) {
+    if (std::stoul(http.listen.substr(colon + 1)) > 65'535)
+      broken.push_back(
+          {"ports-exist", "http.listen", fmt::format("http.listen ({}): ports end at 65535", http.listen)});
+  }
+}
+
 void validate_ports(rules& broken, const cluster_spec& spec) {
   std::uint64_t ranks = 0;
   for (const auto& pool : spec.pools)
@@ -84,6 +103,7 @@ std::vector<broken_rule> validate_spec(const cluster_spec& spec) {
   validate_timeouts(broken, spec.timeouts);
   validate_limits(broken, spec);
   validate_ports(broken, spec);
+  validate_http(broken, spec);
   validate_pools(broken, spec);
   return broken;
 }

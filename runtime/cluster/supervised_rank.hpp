@@ -26,6 +26,8 @@ public:
   /// As it has said of itself; empty: nothing yet, or on none.
   const std::string& device() const noexcept { return device_; }
   void computes_on(std::string device) { device_ = std::move(device); }
+  const std::string& http() const noexcept { return http_; } ///< where its door listens
+  void listens_at(std::string http) { http_ = std::move(http); }
   bool running() const noexcept { return !end_; }
   const std::optional<protocols::rank_end>& end() const noexcept { return end_; }
   bool was_killed() const noexcept { return killed_; }
@@ -58,6 +60,7 @@ private:
   const protocols::rank_plan& plan_;
   child_process process_;
   std::string device_;
+  std::string http_;
   control_link link_;
   line_cutter lines_;
   log_file log_;

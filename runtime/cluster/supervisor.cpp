@@ -211,6 +211,7 @@ private:
     if (type == message_type::joined)
       return decode<protocols::joined>(frame, [&](const auto& said) {
         ranks_.at(id).computes_on(said.device);
+        ranks_.at(id).listens_at(said.http);
         return life_->on_joined(id, said);
       });
     if (type == message_type::agree)

@@ -16,6 +16,8 @@ job_status status_of(std::span<const std::unique_ptr<supervised_rank>> ranks, co
   job_status status{name_of(life.current()), std::move(front_socket), {}};
   for (const auto& each : ranks) {
     const auto& rank = each->plan();
+    if (!each->http().empty())
+      status.http = each->http();
     status.ranks.push_back({.id = rank.id.value,
                             .label = rank.label,
                             .role = std::string{name(rank.role)},

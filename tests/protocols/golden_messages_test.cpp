@@ -76,9 +76,10 @@ TEST_CASE("A26: the bytes of life messages are these") {
                              .tcp_port = 0x1234,
                              .fabric_address = {std::byte{0xaa}, std::byte{0xbb}}},
                       .pid = 99,
-                      .device = "cuda:1"},
+                      .device = "cuda:1",
+                      .http = "[::1]:80"},
                "03000000 01000000 07000000 2f72756e2f7233 09000000 3132372e302e302e31 3412 02000000 aabb 63000000 "
-               "06000000 637564613a31");
+               "06000000 637564613a31 08000000 5b3a3a315d3a3830");
   check_golden(roster{.ranks = {{.rank = rank_id{3},
                                  .born = generation{1},
                                  .unix_path = "/run/r3",

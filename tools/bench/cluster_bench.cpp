@@ -148,8 +148,10 @@ void ask_once(const std::string& troupe, const std::string& job, const std::stri
 void bench_reader(const std::string& troupe, const std::filesystem::path& deploy, int rounds) {
   const auto page = (deploy / "pages/golden-06.png").string();
   const auto job = [](const char* name) { return std::string{name} + "-" + std::to_string(::getpid()); };
-  command one{{troupe, "up", (deploy / "specs/reader-one-rank.json").string(), "--job", job("one"), "--json"}};
-  command many{{troupe, "up", (deploy / "specs/reader.json").string(), "--job", job("many"), "--json"}};
+  command one{
+      {troupe, "up", (deploy / "specs/reader-one-rank.json").string(), "--job", job("one"), "--json", "--http", "off"}};
+  command many{
+      {troupe, "up", (deploy / "specs/reader.json").string(), "--job", job("many"), "--json", "--http", "off"}};
   // The first line says that it is ready.
   (void)one.line();
   (void)many.line(); // likewise

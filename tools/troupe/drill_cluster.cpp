@@ -100,8 +100,8 @@ result<drill_cluster> drill_cluster::launch(const std::filesystem::path& spec, c
   auto err = cluster::make_pipe();
   if (problem || !out || !err)
     return fail(fault::config_invalid, "cannot start a drill: " + problem.message());
-  std::vector<std::string> command{self.string(), "up",        spec.string(), "--job",
-                                   job,           "--run-dir", root.string(), "--json"};
+  std::vector<std::string> command{self.string(), "up",          spec.string(), "--job",  job,
+                                   "--run-dir",   root.string(), "--json",      "--http", "off"};
   for (const auto& rule : rules)
     command.insert(command.end(), {"--inject", rule});
 

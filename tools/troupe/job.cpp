@@ -104,7 +104,7 @@ nlohmann::ordered_json as_json(const cluster::job_status& status) {
                      {"device", rank.device},
                      {"state", rank.state},
                      {"generation", rank.generation}});
-  return {{"state", status.state}, {"front_socket", status.front_socket}, {"ranks", ranks}};
+  return {{"state", status.state}, {"front_socket", status.front_socket}, {"http", status.http}, {"ranks", ranks}};
 }
 
 } // namespace troupe::tools

@@ -149,7 +149,7 @@ int run(run_options options) {
   answer_printer printer{*pages, options.questions.json};
   conversation talk{*pages, options.questions, spec->loaded.spec.limits.in_flight_max, printer};
   progress_line progress;
-  auto launching = supervisor_options_of(spec->loaded, options.job);
+  auto launching = supervisor_options_of(spec->loaded, options.job, "");
   if (!launching)
     return complain_of(launching.error());
   std::optional<asking> client;

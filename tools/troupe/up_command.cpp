@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "runtime/base/clock.hpp"
 #include "runtime/base/regular_file.hpp"
@@ -22,6 +23,9 @@ struct up_options {
   std::string spec;
   job_options job;
   bool json = false;
+  std::optional<std::string> http; ///< in place of the spec's
+
+  std::optional<std::string> listen() const { return http == "off" ? std::optional{std::string{}} : http; }
   std::vector<std::string> injections;
 };
 
@@ -40,9 +44,13 @@ void print_ready(const checked_spec& spec, const std::string& job, const cluster
   const auto lanes = plan.find("lanes\n"); // the last part of the plan
   // Commands elsewhere find the job by its name alone only where the default directory is used.
   const auto named = fmt::format("--job {} --run-dir {}", job, paths.directory.parent_path().string());
+  const auto status = written_status(paths);
   auto text = fmt::format("{} is ready, after {} (process {}, {})\n\n{}\n{}\n", colours.bold(job), in_words(took),
-                          ::getpid(), spec.loaded.file.string(), rank_table(written_status(paths)).text(colours),
+                          ::getpid(), spec.loaded.file.string(), rank_table(status).text(colours),
                           lanes == std::string::npos ? "" : plan.substr(lanes));
+  if (!status.http.empty())
+    text += fmt::format("http  {}://{}/v1\n", spec.loaded.spec.http.certificate_file.empty() ? "http" : "https",
+                        status.http);
   text += fmt::format("ask   troupe ask {0} --image FILE --prompt TEXT\n"
                       "logs  troupe logs {0} --follow\n"
                       "stop  Ctrl-C, or: troupe down {0}\n",
@@ -65,7 +73,7 @@ int up(const up_options& options) {
   const auto spec = check_spec(options.spec);
   if (!spec)
     return complain(exit_code_of(spec.error().code), spec.error().what);
-  auto launching = supervisor_options_of(spec->loaded, options.job);
+  auto launching = supervisor_options_of(spec->loaded, options.job, options.listen());
   if (!launching)
     return complain(exit_code_of(launching.error().code), launching.error().what);
   if (const auto rules = resolve_rules(options.injections, spec->plan))
@@ -108,6 +116,10 @@ void add_up(CLI::App& troupe, action& chosen) {
   command->add_option("--job", options->job.job, "name of the job; default: the spec's")->type_name("NAME");
   add_run_dir_option(*command, options->job);
   command->add_flag("--json", options->json, "one JSON object when it is ready");
+  command
+      ->add_option("--http", options->http,
+                   "where to listen for HTTP in place of the spec's http.listen, as 127.0.0.1:8000; off: nowhere")
+      ->type_name("ADDRESS");
   command->add_option("--inject", options->injections, "a fault armed before a rank runs; see troupe inject")
       ->type_name("RULE");
   command->footer(R"(Examples:
