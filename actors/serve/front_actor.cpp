@@ -58,17 +58,18 @@ rank_actor::handlers front_actor::make_handlers() {
   return on(
       [this](from_client<ask>& letter) {
         on_ask(letter.client, std::move(letter.body));
-        rank_.wire->handled(letter.client);
+        handled(letter.client);
       },
       [this](const from_client<picture_chunk>& letter) {
         const auto& [tag, picture, bytes] = letter.body;
         perform(sessions_.on_piece(client_id{letter.client}, tag, picture, bytes.size()), bytes);
-        rank_.wire->handled(letter.client);
+        handled(letter.client);
       },
       [this](const from_client<withdraw>& letter) {
         perform(sessions_.on_withdraw(client_id{letter.client}, letter.body.tag));
-        rank_.wire->handled(letter.client);
+        handled(letter.client);
       },
+      [this](const door_question& letter) { on_door_question(letter); },
       [this](const client_gone& news) { perform(sessions_.on_client_gone(client_id{news.client})); },
       [this](ingested& what) { on_ingested(what); },
       [this](const envelope<grant_pixels>& grant) {
@@ -95,7 +96,7 @@ rank_actor::handlers front_actor::make_handlers() {
 
 // ---- questions ----------------------------------------------------------------------------------------------------
 
-void front_actor::on_ask(fabric::link_queues::key client, ask question) {
+void front_actor::on_ask(fabric::link_queues::key client, ask question, bool as_it_is) {
   TROUPE_FAULT_POINT_OF(serve_fault_points, "front.preflight");
   const auto now = rank_.now();
   const auto taken = sessions_.on_ask(client_id{client}, question, now);
@@ -107,6 +108,7 @@ void front_actor::on_ask(fabric::link_queues::key client, ask question) {
   questions_.emplace(*taken, held_question{.client = client,
                                            .tag = question.tag,
                                            .asked = std::move(question),
+                                           .as_it_is = as_it_is,
                                            .since = now,
                                            .files = std::vector<std::vector<std::byte>>(pictures),
                                            .unwanted = {},
@@ -120,6 +122,22 @@ void front_actor::on_ask(fabric::link_queues::key client, ask question) {
                                            .prompt_tokens = 0,
                                            .answer_tokens = 0});
   perform(session_machine::effects{});
+}
+
+/// What a client of the wire sends in frames is here already.
+void front_actor::on_door_question(const door_question& letter) {
+  const auto tag = letter.asked.tag;
+  on_ask(letter.client, letter.asked, letter.as_it_is);
+  for (std::uint32_t i = 0; i < letter.files->size(); ++i) {
+    const auto& file = (*letter.files)[i];
+    perform(sessions_.on_piece(client_id{letter.client}, tag, i, file.size()), file);
+  }
+}
+
+/// The wire reads on from a client of its own.
+void front_actor::handled(fabric::link_queues::key client) {
+  if (!is_door_client(client))
+    rank_.wire->handled(client);
 }
 
 /// After any event of the sessions somebody's turn to be ingested may have come.
@@ -161,8 +179,8 @@ void front_actor::perform(session_machine::effects what, std::span<const std::by
 void front_actor::begin_ingest(request_id request) {
   auto& one = questions_.at(request);
   one.unwanted = std::make_shared<std::atomic<bool>>(false);
-  send(parts_.ingest,
-       ingest_order{request, std::move(one.asked), std::exchange(one.files, {}), one.since, one.unwanted});
+  send(parts_.ingest, ingest_order{request, std::move(one.asked), std::exchange(one.files, {}), one.since, one.unwanted,
+                                   one.as_it_is});
 }
 
 void front_actor::on_ingested(ingested& what) {
@@ -358,6 +376,8 @@ void front_actor::count_load() {
 /// A client that does not read for a whole queue is let go; what it asked for is cancelled then.
 template <class Message>
 void front_actor::tell(fabric::link_queues::key client, const Message& what) {
+  if (is_door_client(client))
+    return parts_.tell_door(client, what);
   std::vector<std::byte> payload;
   encode_payload(what, payload);
   const auto posted = rank_.wire->post(client, {.type = Message::type}, std::move(payload));

@@ -12,6 +12,7 @@
 #include <caf/all.hpp>
 
 #include "actors/role_actor.hpp"
+#include "actors/serve/door/client_word.hpp"
 #include "actors/serve/ingest_actor.hpp"
 #include "actors/serve/serve_events.hpp"
 #include "gpu/models/text_io.hpp"
@@ -39,7 +40,8 @@ public:
   struct parts {
     std::shared_ptr<const gpu::models::tokenizer> words;
     caf::actor ingest; ///< answers each `ingest_order` with one `ingested`; lives and dies with the front
-    std::function<void()> on_drained; ///< any thread's; called once
+    std::function<void()> on_drained;                                               ///< any thread's; called once
+    std::function<void(fabric::link_queues::key, client_word)> tell_door = nullptr; ///< none: there is no door
   };
   front_actor(caf::actor_config& config, const rank_context& rank, parts made_of);
 
@@ -52,7 +54,8 @@ private:
   struct held_question {
     fabric::link_queues::key client = 0;
     std::uint64_t tag = 0;
-    protocols::ask asked; ///< until it is ingested
+    protocols::ask asked;  ///< until it is ingested
+    bool as_it_is = false; ///< its prompt needs no template
     protocols::time_point since;
     std::vector<std::vector<std::byte>> files;      ///< until they are ingested
     std::shared_ptr<std::atomic<bool>> unwanted;    ///< tells the ingest
@@ -69,7 +72,9 @@ private:
     std::uint32_t answer_tokens = 0; ///< that the client was told
   };
 
-  void on_ask(fabric::link_queues::key client, protocols::ask question);
+  void on_ask(fabric::link_queues::key client, protocols::ask question, bool as_it_is = false);
+  void on_door_question(const door_question& letter);
+  void handled(fabric::link_queues::key client);
   void on_ingested(ingested& what);
   void on_pixels_written(const write_completed& end);
   void on_timing(const protocols::timing& news);

@@ -33,9 +33,9 @@ ingest_actor::ingest_actor(caf::actor_config& config, const rank_context& rank,
                            std::shared_ptr<const gpu::models::tokenizer> words)
     : rank_actor(config, rank, "ingest", serve_actor::ingest), machine_(ingest_options(rank.spec)),
       stops_(limits::readers) {
-  const auto prompts = gpu::models::prompt_builder::open(std::move(words), rank.model, rank.facts);
+  const auto prompts = gpu::models::prompt_builder::open(words, rank.model, rank.facts);
   for (std::uint32_t i = 0; i < limits::readers; ++i)
-    readers_.push_back(spawn<reader_actor, caf::linked + caf::detached>(rank, i, prompts));
+    readers_.push_back(spawn<reader_actor, caf::linked + caf::detached>(rank, i, prompts, words));
 }
 
 rank_actor::handlers ingest_actor::make_handlers() {

@@ -26,6 +26,7 @@ struct ingest_order {
   /// Set when nobody waits for it any more: it is then read no further, and answered with `cancelled` within
   /// `tick_period`. Null: somebody will.
   std::shared_ptr<const std::atomic<bool>> unwanted = nullptr;
+  bool as_it_is = false; ///< the question's prompt is the whole prompt, which no template has a part in
 
   bool is_wanted() const noexcept { return !unwanted || !unwanted->load(std::memory_order_relaxed); }
 };

@@ -26,8 +26,10 @@ std::tm today() {
 
 } // namespace
 
-reader_actor::reader_actor(caf::actor_config& config, const rank_context& rank, std::uint32_t self, prompt_source from)
-    : rank_actor(config, rank, "reader", serve_actor::reader), self_(self), prompts_(std::move(from)) {}
+reader_actor::reader_actor(caf::actor_config& config, const rank_context& rank, std::uint32_t self, prompt_source from,
+                           std::shared_ptr<const gpu::models::tokenizer> words)
+    : rank_actor(config, rank, "reader", serve_actor::reader), self_(self), prompts_(std::move(from)),
+      words_(std::move(words)) {}
 
 rank_actor::handlers reader_actor::make_handlers() {
   return on([this](const reading_order& order) {
@@ -94,7 +96,19 @@ result<gpu::models::rgb_picture> reader_actor::read_picture(std::span<const std:
   return gpu::models::resize(*std::move(read), shape->first, shape->second, goes_on);
 }
 
+/// A text to go on with: words that look like a special token are the user's own, and stay text.
+result<void> reader_actor::encode_prompt(const ingest_order& order, ingested& out) const {
+  out.request.prompt = words_->encode(order.question.prompt, false);
+  for (const auto id : out.request.prompt)
+    if (id < 0 || static_cast<std::uint32_t>(id) >= rank_.facts.vocabulary)
+      return fail(fault::invalid_request, "the prompt has token " + std::to_string(id) + "; the model has 0 to " +
+                                              std::to_string(rank_.facts.vocabulary - 1));
+  return {};
+}
+
 result<void> reader_actor::build_prompt(const ingest_order& order, ingested& out) const {
+  if (order.as_it_is)
+    return encode_prompt(order, out);
   std::vector<std::uint32_t> image_tokens;
   for (const auto& each : out.request.pictures)
     image_tokens.push_back(each.tokens);

@@ -14,7 +14,8 @@ public:
   using prompt_source = protocols::result<std::shared_ptr<const gpu::models::prompt_builder>>;
 
   /// `from`: read once; where the model's folder has no template that is understood, the answer to every question.
-  reader_actor(caf::actor_config& config, const rank_context& rank, std::uint32_t self, prompt_source from);
+  reader_actor(caf::actor_config& config, const rank_context& rank, std::uint32_t self, prompt_source from,
+               std::shared_ptr<const gpu::models::tokenizer> words);
 
   const char* name() const override { return "reader"; }
 
@@ -25,10 +26,12 @@ private:
                                         ingested& out) const;
   protocols::result<gpu::models::rgb_picture> read_picture(std::span<const std::byte> file, const std::string& name,
                                                            const gpu::models::keeps_on& goes_on) const;
+  protocols::result<void> encode_prompt(const ingest_order& order, ingested& out) const;
   protocols::result<void> build_prompt(const ingest_order& order, ingested& out) const;
 
   std::uint32_t self_;
   prompt_source prompts_;
+  std::shared_ptr<const gpu::models::tokenizer> words_;
 };
 
 } // namespace troupe::actors

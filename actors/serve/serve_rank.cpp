@@ -39,7 +39,8 @@ std::unique_ptr<rank_program> make_serve_rank(rank_context& rank, rank_services&
   return std::make_unique<serve_rank>(rank, services);
 }
 
-serve_rank::serve_rank(rank_context& rank, rank_services& services) : rank_(rank), services_(services) {}
+serve_rank::serve_rank(rank_context& rank, rank_services& services)
+    : rank_(rank), services_(services), service_(rank.plan) {}
 
 const cell_plan* serve_rank::cell_here(role_kind role) const {
   for (const auto id : rank_.plan.cells_on(rank_.self))
@@ -228,9 +229,12 @@ result<void> serve_rank::start_front() {
   auto ingest = services_.system().spawn<ingest_actor, caf::detached>(rank_, *words);
   rank_.roles->publish(
       serve_role::front,
-      services_.system().spawn<front_actor>(rank_, front_actor::parts{.words = *std::move(words),
-                                                                      .ingest = std::move(ingest),
-                                                                      .on_drained = [this] { services_.drained(); }}));
+      services_.system().spawn<front_actor>(
+          rank_,
+          front_actor::parts{.words = *std::move(words),
+                             .ingest = std::move(ingest),
+                             .on_drained = [this] { services_.drained(); },
+                             .tell_door = [this](auto client, auto what) { chat_->tell(client, std::move(what)); }}));
   return services_.check_files();
 }
 
@@ -279,17 +283,25 @@ void serve_rank::serve() {
     caf::anon_send(one->executor, run_atom::value);
   if (const auto* const encode = rank_.roles->find(serve_role::encode))
     caf::anon_send(*encode, start_atom::value);
+  service_.serves();
 }
 
 // ---- while it serves --------------------------------------------------------------------------------------------
 
+std::vector<door::route> serve_rank::routes(door::door& at) {
+  chat_ = std::make_unique<chat_door>(rank_, service_, at);
+  return chat_->routes();
+}
+
 void serve_rank::drain() {
+  service_.drains();
   if (const auto* const front = rank_.roles->find(serve_role::front))
     caf::anon_send(*front, drain_atom::value);
 }
 
 /// Requests of the front go elsewhere; whoever holds a grant of theirs forgets it (K1).
 void serve_rank::lose(const lost& news) {
+  service_.lose(news);
   rank_.roles->tell_all(news);
 }
 
@@ -300,6 +312,7 @@ void serve_rank::writers_gone(const std::set<rank_id>& ranks, bool bytes_may_arr
 }
 
 void serve_rank::recover(const recovered& news) {
+  service_.recover(news);
   if (const auto* const front = rank_.roles->find(serve_role::front))
     caf::anon_send(*front, news);
 }
@@ -332,6 +345,8 @@ std::pair<message_type, std::vector<std::byte>> serve_rank::refusal(const failur
 }
 
 void serve_rank::stop() {
+  if (chat_)
+    chat_->close();
   for (auto& [kind, one] : cells_)
     if (one->executor)
       caf::anon_send(one->executor, stop_atom::value);

@@ -6,6 +6,7 @@
 #include "actors/rank_program.hpp"
 #include "actors/serve/admission_table.hpp"
 #include "actors/serve/cell_steps.hpp"
+#include "actors/serve/door/chat_door.hpp"
 #include "actors/serve/executor_actor.hpp"
 #include "actors/serve/serve_routing.hpp"
 #include "gpu/models/model.hpp"
@@ -36,6 +37,8 @@ public:
                                               const protocols::frame_view& frame) override;
   void client_gone(fabric::link_queues::key client) override;
   std::pair<protocols::message_type, std::vector<std::byte>> refusal(const protocols::failure& why) const override;
+  std::vector<door::route> routes(door::door& at) override;
+  bool has_routes() const override { return true; }
   void stop() override;
 
 private:
@@ -58,6 +61,8 @@ private:
 
   rank_context& rank_;
   rank_services& services_;
+  service_state service_;
+  std::unique_ptr<chat_door> chat_; ///< null: no door; outlives the front's actor
   std::unique_ptr<gpu::models::model_folder> folder_;
   std::map<protocols::role_kind, std::unique_ptr<cell_parts>> cells_;
   std::vector<std::byte> token_bytes_; ///< the executor's

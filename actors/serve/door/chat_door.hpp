@@ -1,0 +1,62 @@
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "actors/rank_context.hpp"
+#include "actors/serve/door/chat_answer.hpp"
+#include "actors/serve/door/client_word.hpp"
+#include "actors/serve/door/service_state.hpp"
+#include "protocols/door/service_pace.hpp"
+#include "runtime/door/door.hpp"
+
+namespace troupe::actors {
+
+/// What `serve` does over HTTP: the rows of an OpenAI-compatible service, and the answers that are open. Each request
+/// is a client of the front, with a question for each of its `n` answers; a client that leaves takes its questions
+/// along. What the front says of one turn is handed over as one, so a step of a batch costs one wake of the door's
+/// thread. Contract: K7, K9. Threads: the door's; `tell` and `close` any.
+class chat_door {
+public:
+  chat_door(const rank_context& rank, const service_state& service, door::door& at);
+
+  std::vector<door::route> routes();
+  void tell(fabric::link_queues::key client, client_word what);
+  /// The door ends: nothing is posted to it any more.
+  void close();
+
+private:
+  struct open_answer {
+    chat_answer answer;
+    std::uint32_t n = 1;
+  };
+  using key = fabric::link_queues::key;
+
+  void ask(body_form form, door::request what, const std::shared_ptr<door::reply>& to);
+  void hear();
+  void hear(key client, const client_word& what);
+  void withdraw(key client, std::uint64_t tag) const;
+  void leave(key client);
+  void show_models(const door::request& what, door::reply& to) const;
+  std::int64_t retry_after() const;
+  bool is_model(std::string_view name) const;
+
+  const rank_context& rank_;
+  const service_state& service_;
+  std::vector<std::string> names_; ///< of the model; the first is its own
+  std::int64_t since_;
+  std::uint64_t last_ = 0;
+  std::map<key, open_answer> open_;
+  protocols::service_pace pace_;
+
+  std::mutex mutex_; ///< guards what follows
+  door::door* door_;
+  std::vector<std::pair<key, client_word>> said_;
+};
+
+} // namespace troupe::actors

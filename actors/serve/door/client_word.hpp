@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <variant>
+#include <vector>
+
+#include <caf/all.hpp>
+
+#include "fabric/lanes/link_queues.hpp"
+#include "protocols/serve/client_messages.hpp"
+
+/// Between the front and the door of its process.
+namespace troupe::actors {
+
+/// What the front says to a client of the door: what goes to others in frames.
+using client_word = std::variant<protocols::accepted, protocols::answer, protocols::finished, protocols::refused>;
+
+/// Clients of the door are numbered apart from those that the wire knows.
+constexpr fabric::link_queues::key door_client(std::uint64_t number) noexcept {
+  return (std::uint64_t{1} << 63) | number;
+}
+constexpr bool is_door_client(fabric::link_queues::key client) noexcept {
+  return (client >> 63) != 0;
+}
+
+/// A question that came through the door, with its pictures whole.
+struct door_question {
+  fabric::link_queues::key client = 0;
+  protocols::ask asked;
+  std::shared_ptr<const std::vector<std::vector<std::byte>>> files; ///< of all questions of the client
+  bool as_it_is = false; ///< `asked.prompt` is the whole prompt, which no template has a part in
+};
+
+} // namespace troupe::actors
+
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::door_question)
