@@ -81,8 +81,8 @@ void front_machine::retry_or_end(started_iterator which, const failure& cause, t
   auto& one = which->second;
   const bool again =
       one.next_index == 0 && one.of.attempts < limits::request_attempts_max && now < one.of.deadline && !drain_until_;
-  if (!again)
-    return end(which, finish_reason::failed, cause, out);
+  if (!again) // what its cells say at its deadline, they say because of it
+    return end(which, finish_reason::failed, now < one.of.deadline ? cause : late(one.of), out);
   leave_cells(which, cause, out);
   auto back = std::move(one.of);
   back.not_before = now + pause;

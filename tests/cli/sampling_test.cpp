@@ -21,8 +21,8 @@ public:
   }
 
   command_end run(const std::vector<std::string>& flags) {
-    std::vector<std::string> arguments{"ask",          "--job",    here_.job(),      "--run-dir",
-                                       here_ / "jobs", "--prompt", "Say something.", "--json"};
+    std::vector<std::string> arguments{"ask",      "--job",          here_.job(), "--run-dir",   here_ / "jobs",
+                                       "--prompt", "Say something.", "--json",    "--ignore-eos"};
     arguments.insert(arguments.end(), flags.begin(), flags.end());
     return run_troupe(arguments, 60s);
   }
@@ -81,9 +81,9 @@ TEST_CASE("B11: sampling acts from the first token on, alike on one rank and in 
     CHECK(later["token_ids"][1] != ids[0]);
 
     // Penalties and what is left out of a draw, the same by the same seed wherever it runs.
-    const auto mixed = job.ask({"--max-tokens", "10", "--temperature", "1", "--seed", "7", "--top-k", "20", "--min-p",
-                                "0.01", "--presence-penalty", "0.5", "--frequency-penalty", "0.5",
-                                "--repetition-penalty", "1.3", "--ignore-eos"});
+    const auto mixed =
+        job.ask({"--max-tokens", "10", "--temperature", "1", "--seed", "7", "--top-k", "20", "--min-p", "0.01",
+                 "--presence-penalty", "0.5", "--frequency-penalty", "0.5", "--repetition-penalty", "1.3"});
     CHECK(mixed["finish"] == "length");
     CHECK(mixed["seed"] == 7);
     if (penalised.is_null())
@@ -105,8 +105,9 @@ TEST_CASE("G10: without a seed the front draws one, and the answer says which, s
   const auto strange = job.run({"--logit-bias", "1000000=1"});
   CHECK(strange.exit_code == 5);
   CHECK(has(strange.err, "logit_bias names token 1000000; the model has 0 to "));
-  const auto late = job.run({"--max-tokens", "400", "--timeout-ms", "1", "--ignore-eos"});
+  const auto late = job.run({"--max-tokens", "400", "--timeout-ms", "1"});
   CHECK(late.exit_code == 1);
+  CHECK(has(late.err, "deadline"));
 }
 
 TEST_CASE("a bad value of sampling is named before anything is asked") {

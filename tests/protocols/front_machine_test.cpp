@@ -556,6 +556,23 @@ TEST_CASE("K16: a request's own timeout ends it by name, and is never longer tha
   }
 }
 
+TEST_CASE("K16: what a cell says of a request at its deadline is not the cause of its end") {
+  const auto plan = reader_plan();
+  front_machine front{plan, bounds()};
+  auto wanted = text(1);
+  wanted.timeout_ms = 100;
+  REQUIRE(front.on_request(wanted, at(0ms)));
+  const error lease{.code = static_cast<std::uint16_t>(fault::stale_grant),
+                    .message = "the lease ended",
+                    .origin = decode_rank,
+                    .call = {},
+                    .where = "decode",
+                    .request = request_id{1}};
+  const auto ends = only<front_machine::end_request>(front.on_error(decode_rank, lease, at(100ms)));
+  REQUIRE(ends.size() == 1);
+  CHECK(ends[0].cause->code == fault::timeout);
+}
+
 TEST_CASE("log-probabilities and ends go out with their tokens") {
   const auto plan = reader_plan();
   front_machine front{plan, bounds()};
