@@ -77,10 +77,21 @@ TEST_CASE("the canary is found by the first schedules") {
 
 TEST_CASE("quick bugs are found, each by a check that it breaks") {
   const std::vector<find> wanted{
-      {"r2_landed_of_encode_refused", {"routes"}},    {"step_first_token_twice", {"right answer"}},
-      {"step_place_twice", {"invariant B18"}},        {"tower_before_pixels", {"right answer"}},
-      {"decode_without_the_vote", {"right answer"}},  {"front_credit_not_taken", {"own memory"}},
-      {"decode_left_forgotten", {"nothing is kept"}},
+      {"r2_landed_of_encode_refused", {"routes"}},
+      {"step_first_token_twice", {"right answer"}},
+      {"step_place_twice", {"invariant B18"}},
+      {"tower_before_pixels", {"right answer"}},
+      {"decode_without_the_vote", {"right answer", "invariant F14"}},
+      {"front_credit_not_taken", {"own memory"}},
+      {"decode_left_forgotten", {"nothing is kept", "attempts"}},
+      {"front_starves_the_large", {"fair"}},
+      {"decode_digest_not_judged", {"refused by name"}},
+      {"step_plan_not_checked", {"lockstep"}},
+      {"lost_attempts_go_on", {"lost cells serve nobody"}},
+      {"life_survivors_not_told", {"who stays is told"}},
+      {"life_left_over_lives", {"who is lost ends"}},
+      {"drain_never_said", {"told to stop, it ends", "a drain serves"}},
+      {"drain_forgets_who_waits", {"a drain serves"}},
   };
   const auto found = checks_that_found(wanted);
   for (const auto& each : wanted) {
