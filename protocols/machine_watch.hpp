@@ -38,6 +38,7 @@ struct table_row {
   std::string_view to;     ///< the states that may follow; "refused": the event is answered with `illegal_transition`
 };
 
+/// The states of a machine, or of one kind of what it follows, and their transitions.
 struct state_table {
   std::string_view machine;
   std::string_view of;     ///< whose state it is: "request"; empty: the machine's own
@@ -48,6 +49,7 @@ struct state_table {
 /// Every table, by folder and machine.
 std::span<const state_table* const> state_tables();
 
+/// Is shown the states of a machine before and after an event.
 class state_view {
 public:
   virtual ~state_view() = default;

@@ -1,8 +1,10 @@
 #include <array>
 
 #include "protocols/cluster/cluster_states.hpp"
+#include "protocols/door/door_states.hpp"
 #include "protocols/machine_watch.hpp"
 #include "protocols/mesh/plan_states.hpp"
+#include "protocols/metrics/metrics_states.hpp"
 #include "protocols/serve/serve_states.hpp"
 #include "protocols/transfers/transfer_states.hpp"
 #include "protocols/wire/link_states.hpp"
@@ -18,7 +20,8 @@ std::span<const state_table* const> state_tables() {
       &way_machine_table,    &session_table,      &ingest_table,          &ingest_reader_table,
       &front_request_table,  &front_cell_table,   &encode_room_table,     &request_ledger_table,
       &prefill_leader_table, &prefill_rows_table, &prefill_kv_table,      &decode_leader_table,
-      &decode_member_table,  &step_table};
+      &decode_member_table,  &step_table,
+      &http_session_table,   &stop_text_table,    &view_machine_table};
   return tables;
 }
 

@@ -1,5 +1,7 @@
 #include "protocols/door/http_session.hpp"
 
+#include "protocols/door/door_states.hpp"
+
 namespace troupe::protocols {
 
 void http_session::on_begun(time_point now) {
@@ -136,6 +138,10 @@ http_session::effects http_session::on_tick(time_point now) {
   if (at_ == stage::body)
     return on_bad_request(refusal::slow_body);
   return leave();
+}
+
+void http_session::show_states(state_view& view) const {
+  view.show(http_session_table, {}, static_cast<std::size_t>(at_));
 }
 
 void http_session::check_invariants() const {

@@ -103,6 +103,7 @@ public:
 private:
   friend class keeps_invariants<http_session>;
   void check_invariants() const;
+  void show_states(state_view& view) const;
 
   enum class stage : std::uint8_t {
     idle,      ///< between requests

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "protocols/door/door_states.hpp"
+
 namespace troupe::protocols {
 
 stop_text::stop_text(std::vector<std::string> stops) : stops_(std::move(stops)) {
@@ -42,6 +44,10 @@ std::string stop_text::push(std::string_view piece) {
 std::string stop_text::finish() {
   const keeps_invariants checked{*this};
   return std::exchange(held_, {});
+}
+
+void stop_text::show_states(state_view& view) const {
+  view.show(stop_text_table, {}, stopped_ ? 1 : 0);
 }
 
 void stop_text::check_invariants() const {

@@ -24,6 +24,7 @@ public:
 private:
   friend class keeps_invariants<stop_text>;
   void check_invariants() const;
+  void show_states(state_view& view) const;
 
   std::vector<std::string> stops_;
   std::size_t longest_ = 0;

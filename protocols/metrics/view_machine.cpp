@@ -5,6 +5,8 @@
 #include <limits>
 #include <utility>
 
+#include "protocols/metrics/metrics_states.hpp"
+
 namespace troupe::protocols {
 
 namespace {
@@ -190,6 +192,10 @@ std::vector<cluster_view> view_machine::next(const life_machine& life, time_poin
     pages.push_back(std::move(page));
   }
   return pages;
+}
+
+void view_machine::show_states(state_view& view) const {
+  view.show(view_machine_table, {}, 0);
 }
 
 void view_machine::check_invariants() const {

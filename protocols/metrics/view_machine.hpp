@@ -65,6 +65,7 @@ public:
 private:
   friend class keeps_invariants<view_machine>;
   void check_invariants() const;
+  void show_states(state_view& view) const;
   struct known_rank {
     generation born{1};
     std::uint32_t restarts = 0;

@@ -142,7 +142,7 @@ private:
 
   std::span<const std::size_t> wait() {
     TROUPE_FAULT_POINT("supervisor.idle");
-    looked_ = base::now();
+    polled_at_ = base::now();
     auto others = drills_.waitables();
     const auto stops = stops_.waitables();
     others.insert(others.end(), stops.begin(), stops.end());
@@ -245,7 +245,7 @@ private:
     ranks_.beat();
     for (const auto& rank : plan_.ranks)
       check_pulse(rank, now);
-    perform(life_->on_tick(looked_)); // who has died since may be why others complain
+    perform(life_->on_tick(polled_at_)); // who has died since may be why others complain
     for (const auto& page : views_->next(*life_, now)) // not in the flight record: they come again and again
       if (const auto sent = ranks_.at(plan_.front()).send(page); !sent)
         perform(life_->on_unsent(plan_.front(), sent.error(), now));
@@ -373,7 +373,7 @@ private:
   supervisor_drills drills_{options_.spec.spec, plan_};
   std::optional<cluster_outcome> outcome_;
   rank_poll poll_;
-  time_point looked_; ///< what ranks had done by then has been served when this turn ends
+  time_point polled_at_; ///< what ranks had done by then has been served when this turn ends
 
   job_journal journal_;
   job_status written_;

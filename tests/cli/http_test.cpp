@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 
@@ -201,10 +202,12 @@ TEST_CASE("K9: a door with keys answers whoever shows one, and whether it lives 
   const auto file = keys.write("keys", "# of the tests\nfirst\nsecond\n");
   open_job job{one_rank(), R"(, "http": {"key_file": ")" + file + R"(", "models": "gpt-4o, other"})"};
   auto client = job.client();
-  for (const auto* open : {"/live", "/ready"}) {
-    client.get(open);
-    CHECK(client.answer().status == 200);
-  }
+  client.get("/live");
+  CHECK(client.answer().status == 200);
+  CHECK(holds_within(10s, [&] { // once the front has heard of its ranks
+    client.get("/ready");
+    return client.answer().status == 200;
+  }));
   for (const std::string wrong : {"", "Authorization: Bearer thir\r\n", "Authorization: Basic first\r\n"}) {
     client.get("/v1/models", wrong);
     const auto answer = client.answer();
@@ -258,5 +261,24 @@ TEST_CASE("D7: a rank that dies under an answer is named in the stream, and the 
     return asking.answer().status == 200;
   }));
   CHECK(text_of(job.asks(question_of(golden_pages().front()))) == golden_pages().front().text);
+
+  const auto page_of = [&](const char* path) {
+    auto asking = job.client();
+    asking.get(path);
+    return asking.answer();
+  };
+  CHECK(holds_within(10s, [&] {
+    const auto health = nlohmann::json::parse(page_of("/health").body);
+    const auto& rank = *std::ranges::find(health["ranks"], "decode.0", [](const auto& each) { return each["label"]; });
+    return health["ready"] == true && rank["restarts"] == 1 && rank["generation"] == 2 && rank["state"] == "ready" &&
+           has(rank["cause"], "signal 9");
+  }));
+  const auto metrics = page_of("/metrics");
+  CHECK(metrics.status == 200);
+  CHECK(metrics.has("text/plain; version=0.0.4"));
+  CHECK(metrics.has("# TYPE troupe_time_to_first_token_seconds histogram"));
+  CHECK_FALSE(metrics.has("vllm:"));
+  CHECK(page_of("/metrics?names=vllm").has("# TYPE vllm:time_to_first_token_seconds histogram"));
+  CHECK(page_of("/metrics?names=other").status == 400);
   job.end();
 }

@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "actors/serve/door/operator_pages.hpp"
 #include "actors/serve/front_actor.hpp"
 #include "protocols/serve/roles.hpp"
 #include "runtime/base/random.hpp"
@@ -58,15 +59,16 @@ std::vector<door::route> chat_door::routes() {
     to->answer({.status = 200, .content_type = "application/json", .body = R"({"live":true})", .headers = {}});
   };
   const auto ready = [this](const door::request&, const std::shared_ptr<door::reply>& to) {
-    if (const auto why = service_.obstacle_now())
+    if (const auto why = obstacle_of(service_, *rank_.sight, rank_.now()))
       return to->answer(door::error_response(503, why->what, why->code));
     to->answer({.status = 200, .content_type = "application/json", .body = R"({"ready":true})", .headers = {}});
   };
   const auto health = [this](const door::request&, const std::shared_ptr<door::reply>& to) {
-    to->answer({.status = service_.obstacle_now() ? 503U : 200U,
-                .content_type = "application/json",
-                .body = service_.health(),
-                .headers = {}});
+    const auto now = rank_.now();
+    to->answer(health_page(obstacle_of(service_, *rank_.sight, now), *rank_.sight, now));
+  };
+  const auto metrics = [this](const door::request& what, const std::shared_ptr<door::reply>& to) {
+    to->answer(metrics_page(what.query, *rank_.sight, rank_.now()));
   };
   const auto models = [this](const door::request& what, const std::shared_ptr<door::reply>& to) {
     show_models(what, *to);
@@ -77,6 +79,7 @@ std::vector<door::route> chat_door::routes() {
   return {{"GET", "/live", false, live},
           {"GET", "/ready", false, ready},
           {"GET", "/health", true, health},
+          {"GET", "/metrics", true, metrics},
           {"GET", "/v1/models", true, models},
           {"GET", "/v1/models/*", true, models},
           {"POST", "/v1/chat/completions", true, asks(body_form::chat)},

@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 
 #include "protocols/serve/roles.hpp"
-#include "runtime/door/door.hpp"
 
 namespace troupe::actors {
 
@@ -59,30 +58,6 @@ std::optional<service_state::obstacle> service_state::obstacle_here() const {
                                                plan_.rank(missing->first).label, missing->second)};
   }
   return std::nullopt;
-}
-
-std::string service_state::health() const {
-  const std::lock_guard lock{mutex_};
-  const auto why = obstacle_here();
-  std::string out = fmt::format(R"({{"ready":{},"state":)", !why);
-  door::append_json_text(out, why ? why->code : "ready");
-  out += R"(,"ranks":[)";
-  for (const auto& rank : plan_.ranks) {
-    const auto gone = lost_.find(rank.id);
-    out += fmt::format(R"({}{{"rank":{},"label":)", rank.id.value == 0 ? "" : ",", rank.id.value);
-    door::append_json_text(out, rank.label);
-    out += R"(,"role":)";
-    door::append_json_text(out, name(rank.role));
-    out += R"(,"state":)";
-    door::append_json_text(out, gone != lost_.end() ? "lost" : drains_ ? "draining" : serves_ ? "ready" : "starting");
-    out += R"(,"cause":)";
-    if (gone == lost_.end())
-      out += "null";
-    else
-      door::append_json_text(out, gone->second);
-    out += '}';
-  }
-  return out + "]}";
 }
 
 } // namespace troupe::actors

@@ -30,8 +30,6 @@ public:
 
   /// None: it would be served.
   std::optional<obstacle> obstacle_now() const;
-  /// Each rank with what is known of it, as JSON.
-  std::string health() const;
 
 private:
   using lost_rank = std::pair<const protocols::rank_id, std::string>; ///< with the cause
