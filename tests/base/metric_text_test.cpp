@@ -84,15 +84,19 @@ TEST_CASE("J7: promtool finds nothing wrong with the metrics") {
   std::ofstream{path} << text_of(shown(false));
   const auto said = promtool("check metrics < " + path.string());
   std::filesystem::remove(path);
-  if (!said)
-    return MESSAGE("skipped: no promtool");
+  if (!said) {
+    MESSAGE("skipped: no promtool");
+    return;
+  }
   CHECK((*said == 0 || *said == 3 << 8)); // 3: readable, with remarks on style
 }
 
 TEST_CASE("J7: promtool finds nothing wrong with the alerts") {
   const auto said = promtool("check rules " TROUPE_SOURCE_DIR "/deploy/metrics/alerts.yml");
-  if (!said)
-    return MESSAGE("skipped: no promtool");
+  if (!said) {
+    MESSAGE("skipped: no promtool");
+    return;
+  }
   CHECK(*said == 0);
 }
 
@@ -106,7 +110,7 @@ TEST_CASE("J7: the board and the alerts ask for metrics that there are") {
   }
   for (const auto* file : {"deploy/metrics/alerts.yml", "deploy/metrics/board.json"}) {
     const auto text = read(file);
-    static const std::regex asked{R"(\btroupe_[a-z_]+)"};
+    static const std::regex asked{R"(\btroupe_[a-z0-9_]+)"};
     std::size_t found = 0;
     for (std::sregex_iterator each{text.begin(), text.end(), asked}; each != std::sregex_iterator{}; ++each, ++found)
       CHECK_MESSAGE(names.contains(each->str()), file, ": ", each->str());
