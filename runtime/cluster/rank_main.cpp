@@ -299,7 +299,7 @@ result<void> rank_life::obey_rejoin(const rejoin& order) {
     return said;
   result<void> beside;
   const auto superseded = [&] {
-    report(); // it may take as long as a start
+    report();  // it may take as long as a start
     for (;;) { // ends with what the supervisor has said so far
       const auto next = link_.peek();
       if (!next || (*next && supersedes_rejoin((*next)->header.type)))

@@ -22,6 +22,7 @@ struct counting_front : role_rig {
   }
   /// Read 100 ms later, and started at once.
   std::pair<rank_id, request_id> starts(std::uint64_t tag) {
+    drop_frames(); // of the one before
     asks(tag);
     pass(100ms);
     ingested(expect_ingest(), 20);
