@@ -108,10 +108,7 @@ public:
   virtual std::pair<protocols::message_type, std::vector<std::byte>> refusal(const protocols::failure& why) const = 0;
   /// Front only: what it does over HTTP; none: no door is opened. After `regions` and before `load`; `at` lives until
   /// `stop` has returned, and its requests come from then on, before `serve` too.
-  virtual std::vector<door::route> routes(door::door& at) {
-    static_cast<void>(at);
-    return {};
-  }
+  virtual std::vector<door::route> routes(door::door&) { return {}; }
   virtual bool has_routes() const { return false; }
   /// Stops the executors. A leader announces the stop to the other ranks of its cell.
   virtual void stop() = 0;

@@ -289,7 +289,6 @@ void front_actor::emit(const front_machine::emit_token& token) {
     sessions_.on_pictures_used(token.request);
     perform(session_machine::effects{});
   }
-  ++one.answer_tokens;
   // A token that ends the answer is none of its text, whatever its bytes are.
   const bool ends = token.finish == finish_reason::stop;
   answer said{.tag = one.tag,

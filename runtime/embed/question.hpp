@@ -31,9 +31,9 @@ struct sampling {
   float presence_penalty = 0.0F;     ///< taken from the logit of a token that the answer has
   float frequency_penalty = 0.0F;    ///< the same, for each time that it has it
   float repetition_penalty = 0.0F;   ///< on tokens that prompt or answer has; 0 is none, as 1 is
-  std::vector<token_bias> bias;      ///< ascending by id, no id twice
+  std::vector<token_bias> bias = {}; ///< ascending by id, no id twice
   std::uint32_t min_tokens = 0;      ///< before so many are there, no token that ends the answer is chosen
-  std::vector<std::int32_t> stop_ids; ///< that end the answer, beside the model's own
+  std::vector<std::int32_t> stop_ids = {}; ///< that end the answer, beside the model's own
   bool ignore_eos = false;           ///< the model's end tokens end nothing
   bool logprobs = false;             ///< tell of each token how likely it was
   std::uint32_t top_logprobs = 0;    ///< and of so many likeliest beside it
@@ -52,7 +52,7 @@ struct question {
   bool draws_seed = false;            ///< let the front draw the seed; `accepted` tells it
   std::uint32_t timeout_ms = 0;       ///< from `ask` to the end of the answer; 0: what the spec gives, which is the most
   std::int32_t priority = 0;          ///< the lower, the sooner
-  std::string name;                   ///< of the request, in logs; at most 128 printable characters
+  std::string name = {};              ///< of the request, in logs; at most 128 printable characters
 };
 
 } // namespace troupe::embed

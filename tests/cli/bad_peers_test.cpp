@@ -237,7 +237,10 @@ TEST_CASE("A26: bytes that are not known here are passed over, but of a client t
       {"up", here.write("reader.json", reader_spec(one_rank())), "--job", here.job(), "--run-dir", here / "jobs"}};
   REQUIRE(job.prints("is ready", 30s));
   const auto front = here / ("jobs/" + here.job() + "/front.sock");
-  const protocols::ask question{.tag = 1, .prompt = "Read the text.", .max_tokens = 2};
+  protocols::ask question;
+  question.tag = 1;
+  question.prompt = "Read the text.";
+  question.max_tokens = 2;
   front_client lenient{front};
   lenient.say_more(question, 0);
   CHECK(lenient.hear<protocols::finished>());

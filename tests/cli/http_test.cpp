@@ -271,7 +271,7 @@ TEST_CASE("D7: a rank that dies under an answer is named in the stream, and the 
     const auto health = nlohmann::json::parse(page_of("/health").body);
     const auto& rank = *std::ranges::find(health["ranks"], "decode.0", [](const auto& each) { return each["label"]; });
     return health["ready"] == true && rank["restarts"] == 1 && rank["generation"] == 2 && rank["state"] == "ready" &&
-           has(rank["cause"], "signal 9");
+           has(rank["cause"].dump(), "signal 9");
   }));
   const auto metrics = page_of("/metrics");
   CHECK(metrics.status == 200);

@@ -45,7 +45,7 @@ const std::vector<habit> habits{
     {"std::cerr", "It makes a supervisor wait: a process speaks through base/outlet (K6)."},
     {"decode_payload(frame.payload",
      "A sender may forbid that bytes which are not known here are passed over: `decode_frame` obeys (A26).",
-     {},
+     {{"protocols/wire/decode_frame.hpp", "where that is done"}},
      false},
     {"std::system", "A shell between us and a process hides its exit code and its death."},
 };

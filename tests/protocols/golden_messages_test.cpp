@@ -133,7 +133,7 @@ TEST_CASE("A26: the bytes of life messages are these") {
                             .ranks = {{.rank = rank_id{3},
                                        .born = generation{2},
                                        .state = life_state::ready,
-                                       .trouble = rank_trouble::still,
+                                       .trouble = seen_trouble::still,
                                        .activity = rank_activity::computes,
                                        .progress_age_ms = 16,
                                        .still_ms = 15,

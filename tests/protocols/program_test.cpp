@@ -55,6 +55,7 @@ constexpr program all{
     .settings = {},
     .actors = {},
     .phases = {},
+    .metrics = {},
     .layouts = "a source and a mesh",
     .validate_pools = validate_pools,
 };

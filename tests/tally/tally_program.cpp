@@ -83,6 +83,7 @@ constexpr program tally{
     .actors = actor_rows,
     .phases = phase_rows,
     .watched_max = 2, // an actor and, of a counter, its executor
+    .metrics = {},
     .layouts = layouts,
     .validate_pools = validate_pools,
 };

@@ -7,6 +7,7 @@
 #include <charconv>
 #include <limits>
 
+#include "protocols/limits.hpp"
 #include "tools/troupe/command_line.hpp"
 
 namespace troupe::tools {

@@ -159,7 +159,8 @@ void chat_template::try_out() {
                        : where_ + ": leaves a user's words out of the prompt; valid is a template that writes them");
   try {
     const bool in_parts = !forms_.texts;
-    (void)render(trial({trial_turn("user", in_parts), trial_turn("assistant", in_parts), trial_turn("user", in_parts)}),
+    (void)render( // what it gives is of no interest, only that it does
+        trial({trial_turn("user", in_parts), trial_turn("assistant", in_parts), trial_turn("user", in_parts)}),
                  trial_day());
   } catch (const template_problem& met) {
     if (!met.by_template)
