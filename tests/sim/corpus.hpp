@@ -10,16 +10,16 @@
 
 namespace troupe::sim {
 
-/// A schedule that reached something when nothing before it had.
+/// A schedule that reached something that none before it had reached, or reached it much more often.
 struct kept_schedule {
   std::uint64_t seed = 0;
   std::uint64_t course = 0;
   bool operator==(const kept_schedule&) const = default;
 };
 
-/// What one night leaves to the next: the schedules worth running again, and the first seed that nobody has tried.
-/// A folder with one file of lines, `schedules`. Its first line says for which options its seeds are: under others they
-/// draw something else.
+/// What one run of the simulator keeps for the next: the schedules worth running again, and the first untried seed.
+/// It is a folder with one text file, `schedules`. The first line states the options of the runs, since a seed draws
+/// another schedule under other options.
 class corpus {
 public:
   /// A folder without the file is an empty corpus. Errors: config_invalid, with the line or the options that differ.

@@ -18,22 +18,22 @@ namespace troupe::sim {
 
 class table_watch;
 
-/// What a run can reach: every transition of the machines' tables, every fault, every effect of every machine, every
-/// row of the route table. In a fixed order, each as a line of words.
+/// All that a schedule can reach: every transition of the machines' tables, every fault, every effect of every machine,
+/// every row of the route table. The order is fixed; each is one line of text.
 const std::vector<std::string>& reachable();
 
-/// How many of a kind were reached.
+/// How many of one kind were reached.
 struct reach_sum {
   std::string_view kind; ///< "transitions"
   std::size_t reached = 0;
   std::size_t all = 0;
 };
-/// `counts` by place in `reachable()`.
+/// `counts`: one for each line of `reachable()`.
 std::vector<reach_sum> sum_reach(std::span<const std::uint64_t> counts);
 /// "transitions 310 of 355, faults 17 of 39, effects 40 of 41, routes 34 of 34".
 std::string words_of(std::span<const reach_sum> sums);
 
-/// Counts what the machines of this process reach. One for the process, as the watch of its machines is.
+/// Counts what the machines of this process reach. There is one per process, since there is one `machine_watch`.
 class reach_count {
 public:
   static reach_count& mine();
@@ -41,12 +41,12 @@ public:
 
   /// Forgets what was counted.
   void begin();
-  /// By place in `reachable()`.
+  /// One for each line of `reachable()`.
   std::vector<std::uint64_t> counts() const;
-  /// The words of a transition that no table allows; empty: there was none.
+  /// A transition that no table allows, in words; empty: there was none.
   const std::string& stranger() const noexcept { return stranger_; }
 
-  /// Of the machine whose effects these are.
+  /// A machine has returned these effects.
   template <class Effect>
   void on_effects(const std::vector<Effect>& what) {
     for (const auto& each : what) {
@@ -54,7 +54,7 @@ public:
       std::visit([this](const auto& one) { look_for_fault(one); }, each);
     }
   }
-  /// A message that has been validated reaches the actor of `role`.
+  /// A validated message has reached the actor of `role`.
   void on_message(const protocols::cluster_plan& plan, protocols::message_type type, protocols::rank_id from,
                   protocols::rank_id to, protocols::role_kind role);
   /// A peer's write is complete.
@@ -67,7 +67,7 @@ public:
   using teller = std::function<void(protocols::rank_id from, protocols::rank_id to, protocols::role_kind,
                                     protocols::message_type)>;
   using write_teller = std::function<void(protocols::rank_id from, protocols::rank_id to, protocols::transfer_kind)>;
-  /// They hear of every message and write too; empty: nobody.
+  /// Also calls these for every message and every write; empty: calls nobody.
   void tell(teller messages, write_teller writes) {
     tells_ = std::move(messages);
     tells_write_ = std::move(writes);
@@ -77,7 +77,7 @@ private:
   reach_count();
   template <class Effect>
   static std::size_t first_effect();
-  /// The fault that an effect carries, under whatever name.
+  /// Counts the fault that an effect carries, if it has one; effects name that member differently.
   template <class Effect>
   void look_for_fault(const Effect& one) {
     if constexpr (requires { one.cause->code; }) {

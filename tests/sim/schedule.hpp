@@ -11,16 +11,17 @@
 
 namespace troupe::sim {
 
-/// Which run: the seed draws everything; what shrinking lowers is stated beside it.
+/// Identifies a schedule: the seed draws everything, within the bounds that the other members set. Shrinking lowers
+/// these.
 struct schedule_options {
   std::uint64_t seed = 0;
-  /// Another course of the same cluster, weather and questions' number: what is drawn while it runs is drawn anew.
+  /// Another course has the same cluster, weather and number of questions; all that is drawn during the run differs.
   std::uint64_t course = 0;
   std::uint32_t ranks_max = 12;
   std::uint32_t questions_max = 24;
-  bool calm = false;         ///< nothing goes wrong
-  std::uint32_t without = 0; ///< what does not go wrong: a bit for each row of `mischiefs`
-  std::optional<std::chrono::milliseconds> storm_max = {}; ///< all heals then
+  bool calm = false;         ///< no faults
+  std::uint32_t without = 0; ///< kinds of faults to leave out: a bit for each row of `mischiefs`
+  std::optional<std::chrono::milliseconds> storm_max = {}; ///< no faults after this time
   bool tells = false;
   std::optional<protocols::cluster_spec> spec = {}; ///< none: drawn
 };
@@ -32,18 +33,18 @@ struct schedule_result {
   std::size_t ranks = 0;
   std::size_t questions = 0;
   std::size_t answered = 0;
-  std::string check; ///< that was broken; empty: none
+  std::string check; ///< the check that failed; empty: none
   std::string breach;
-  std::vector<std::uint64_t> reach; ///< how often each of `reachable()`
+  std::vector<std::uint64_t> reach; ///< how often each line of `reachable()` was reached
   std::vector<std::string> story;
 
   bool good() const noexcept { return check.empty(); }
 };
 
-/// One cluster from its first question to its last, faults first, then healed.
+/// Runs one cluster from its first question to its last: first with faults, then without.
 schedule_result run_schedule(const schedule_options& options);
 
-/// What `options` stand for, in words: the cluster and the weather.
+/// The cluster and the weather of a schedule, in words.
 std::string describe_schedule(const schedule_options& options);
 
 } // namespace troupe::sim

@@ -16,7 +16,7 @@
 
 namespace troupe::sim {
 
-/// A row of a table for one event and one next state.
+/// One transition of a table: one state, one event, one next state.
 struct transition {
   const protocols::state_table* of = nullptr;
   std::string_view from;
@@ -24,22 +24,22 @@ struct transition {
   std::string_view to;
 };
 
-/// All transitions that the tables allow, in their order.
+/// All transitions that the tables allow, in the order of the tables.
 const std::vector<transition>& transitions();
 
 /// "decode_leader_machine, request: waiting, on_tick -> receiving".
 std::string words_of(const transition& one);
 
-/// The tables as protocols/README.md has them.
+/// The tables, as protocols/README.md prints them.
 std::string describe_tables();
 
-/// Holds every event of every machine against the tables, and counts.
-/// An event of nobody in particular counts for all that the machine follows; one about somebody counts for that one,
-/// for the machine itself, and for whoever else it moves.
+/// Compares every event of every machine with the tables, and counts transitions.
+/// An event without a subject counts for all that the machine follows. An event about one subject counts for that
+/// subject, for the machine itself, and for every other subject whose state it changes.
 class table_watch final : public protocols::machine_watch {
 public:
-  /// `stranger`: gets the words of a transition that no table allows. To stay in a state is always allowed, since
-  /// messages come late and twice, unless `strict`.
+  /// `stranger`: is called with each transition that no table allows, in words. Unless `strict`, an event that leaves
+  /// the state as it was is always allowed, since messages may come late or twice.
   explicit table_watch(std::function<void(const std::string&)> stranger, bool strict = false);
   ~table_watch() override;
 
@@ -48,11 +48,11 @@ public:
   void on_event_done() override;
   void on_fault(protocols::fault code) override;
 
-  /// Forgets what was counted, and events that a crash of their process cut off.
+  /// Resets the counts, and drops events that a simulated crash has cut off.
   void begin();
-  /// By place in `transitions()`.
+  /// One for each of `transitions()`.
   const std::vector<std::uint64_t>& seen() const noexcept { return seen_; }
-  /// By number of the fault.
+  /// Indexed by the number of the fault.
   const std::array<std::uint64_t, 64>& faults() const noexcept { return faults_; }
 
 private:

@@ -50,7 +50,7 @@ std::string replay_line(const sim_options& options, const sim::schedule_options&
                      each.storm_max ? fmt::format(" --storm {}", each.storm_max->count()) : "");
 }
 
-/// One schedule, told as a story.
+/// Runs one schedule and prints what happens in it, step by step.
 int tell_story(sim::schedule_options each) {
   each.tells = true;
   const auto outcome = sim::run_schedule(each);
@@ -80,7 +80,7 @@ std::string progress_of(const sim::batch_totals& all) {
                      reached, of, all.failed, all.slowest_seed, all.slowest_seconds);
 }
 
-/// How often each was reached, the rare ones first.
+/// Writes how often each line of `reachable()` was reached, the rarest first.
 bool write_reach(const std::string& file, const std::vector<std::uint64_t>& counts) {
   std::vector<std::size_t> order(counts.size());
   std::iota(order.begin(), order.end(), 0u);
@@ -109,7 +109,7 @@ int run_many(const sim_options& options, const sim::schedule_options& each) {
     batch.schedules = 1000;
   if (batch.workers == 0)
     batch.workers = std::max(1u, std::thread::hardware_concurrency());
-  auto kept = corpus; // what workers began with stays as it is
+  auto kept = corpus; // workers read `corpus`, which must not change
   protocols::result<void> problem;
   sim::batch_totals all;
   {
@@ -122,7 +122,7 @@ int run_many(const sim_options& options, const sim::schedule_options& each) {
         line.show(progress_of(so_far));
       if (const auto minute = static_cast<std::uint64_t>(so_far.seconds) / 60;
           kept && minute != std::exchange(saved, minute))
-        problem = kept->save(so_far.kept, batch.each.seed + so_far.fresh); // of a night that is cut off too
+        problem = kept->save(so_far.kept, batch.each.seed + so_far.fresh); // a run that is killed keeps its corpus
     });
   }
   print("seeds from {}: {}\n", batch.each.seed, progress_of(all));
@@ -175,12 +175,12 @@ int simulate(const sim_options& options) {
     if (!checked)
       return complain(exit_code_of(checked.error().code), checked.error().what);
     if (checked->loaded.spec.program != "serve")
-      return complain(base::exit_code::config, fmt::format("{}: simulated is the program serve, not {}", options.file,
-                                                           checked->loaded.spec.program));
+      return complain(base::exit_code::config, fmt::format("{}: only the program serve can be simulated, not {}",
+                                                           options.file, checked->loaded.spec.program));
     if (std::ranges::any_of(checked->loaded.spec.pools,
                             [](const auto& pool) { return pool.role == protocols::role_kind::stub; }))
       return complain(base::exit_code::config,
-                      fmt::format("{}: stubs do nothing that could be simulated; valid here: front, encode, prefill, "
+                      fmt::format("{}: pools of stubs cannot be simulated; valid roles here: front, encode, prefill, "
                                   "decode, all",
                                   options.file));
     each.spec = checked->loaded.spec;
@@ -192,34 +192,48 @@ int simulate(const sim_options& options) {
 
 void add_sim(CLI::App& troupe, action& chosen) {
   const auto options = std::make_shared<sim_options>();
-  auto* const command = troupe.add_subcommand("sim", "run clusters of the product's own machines in virtual time");
-  command->add_option("SPEC", options->file, "the cluster; default: one is drawn for each seed")->type_name("");
-  command->add_option("--seed", options->seed, "the first; it decides everything that is drawn; default: 1")
+  auto* const command =
+      troupe.add_subcommand("sim", "run simulated clusters of the product's own machines in virtual time");
+  command->add_option("SPEC", options->file, "the cluster to simulate; default: each seed draws one")->type_name("");
+  command
+      ->add_option("--seed", options->seed,
+                   "the first seed; a seed decides everything that is random in a schedule; default: 1")
       ->type_name("N");
-  command->add_option("--schedules", options->schedules, "so many seeds; default: 1000")->type_name("N");
-  command->add_option("--hours", options->hours, "for so long instead")
+  command->add_option("--schedules", options->schedules, "how many schedules to run; default: 1000")->type_name("N");
+  command->add_option("--hours", options->hours, "how long to run, instead of --schedules")
       ->type_name("H")
       ->check(CLI::PositiveNumber)
       ->excludes("--schedules");
-  command->add_option("--workers", options->workers, "processes; default: one for each core")->type_name("N");
-  command->add_option("--ranks", options->ranks, "at most so many in a drawn cluster; default: 12")
+  command->add_option("--workers", options->workers, "how many processes run schedules; default: one for each core")
+      ->type_name("N");
+  command->add_option("--ranks", options->ranks, "the most ranks of a drawn cluster; default: 12")
       ->type_name("N")
       ->check(CLI::Range(3, 64));
-  command->add_option("--questions", options->questions, "at most so many of one schedule; default: 24")
+  command->add_option("--questions", options->questions, "the most questions of one schedule; default: 24")
       ->type_name("N")
       ->check(CLI::Range(1, 1000));
-  command->add_flag("--calm", options->calm, "nothing goes wrong");
-  command->add_option("--course", options->course, "another course of the same cluster; default: 0")->type_name("N");
-  command->add_option("--corpus", options->corpus, "keeps schedules by what they reach, and goes on from those there")
+  command->add_flag("--calm", options->calm, "inject no faults");
+  command
+      ->add_option("--course", options->course,
+                   "the same cluster and kinds of faults, but other events while it runs; default: 0")
+      ->type_name("N");
+  command
+      ->add_option("--corpus", options->corpus,
+                   "a folder of schedules that reached something new; the run begins with them and adds to them")
       ->type_name("DIR");
   command
-      ->add_option("--reach", options->reach, "writes how often each transition, fault, effect and route was reached")
+      ->add_option("--reach", options->reach,
+                   "write here how often each transition, fault, effect and route was reached")
       ->type_name("FILE");
-  command->add_flag("--tables", options->tables, "the states of all machines, and the messages of one request");
-  command->add_flag("--trace", options->trace, "one schedule, told as a story");
-  command->add_option("--without", options->without, "what does not go wrong, as a shrunk failure names it")
+  command->add_flag("--tables", options->tables,
+                    "print the states of all machines and the messages of one request, and run nothing else");
+  command->add_flag("--trace", options->trace, "run one schedule and print what happens in it");
+  command
+      ->add_option("--without", options->without,
+                   "kinds of faults to leave out, with commas; a shrunk failure names them")
       ->type_name("NAMES");
-  command->add_option("--storm", options->storm, "all heals after so many milliseconds")->type_name("MS");
+  command->add_option("--storm", options->storm, "inject faults only in the first MS milliseconds of virtual time")
+      ->type_name("MS");
   command->footer("Examples:\n"
                   "  troupe sim --schedules 10000\n"
                   "  troupe sim deploy/drills/walk/cluster.json --hours 1\n"
