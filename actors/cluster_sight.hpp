@@ -11,24 +11,24 @@
 
 namespace troupe::actors {
 
-/// What the front shows of its cluster to a monitoring system and to whoever balances load: the last that its
-/// supervisor has told. Its own state is its own, since a drain begins here.
+/// In the front: what monitoring systems and load balancers see of the cluster. It shows the newest views of the
+/// supervisor, except for the front's own state: a drain begins here, before a view can say so.
 /// Contract: J7.
-/// Threads: any; a lock is held for as long as a view is copied or read, and no role waits for it.
+/// Threads: any; a lock is held while a view is copied or read, and no role's actor takes it.
 class cluster_sight {
 public:
   /// `plan` and `spec` outlive it.
   cluster_sight(const protocols::cluster_plan& plan, const protocols::cluster_spec& spec);
 
-  // The rank's main thread.
+  // To be called by the rank's main thread.
   void reached(protocols::life_state here) noexcept { here_.store(here, std::memory_order_relaxed); }
-  /// Errors: bad_value.
+  /// Errors: bad_value, as `view_board::on_view`.
   protocols::result<void> on_view(protocols::cluster_view page, protocols::time_point now);
   std::uint64_t taken() const;
 
   protocols::readiness ready(protocols::time_point now) const;
   std::vector<protocols::health_row> health(protocols::time_point now) const;
-  /// `known_too`: under vLLM's own names as well.
+  /// `known_too`: also under vLLM's names.
   std::vector<protocols::metric_family> families(bool known_too, protocols::time_point now) const;
 
 private:

@@ -8,14 +8,14 @@
 
 #include "protocols/ids.hpp"
 
-/// States and events of machines as data, and who looks on while machines run.
-/// The table of a machine is printed by `troupe sim --tables`. Tests and the simulator watch every event and hold it
-/// against the table. In the product nobody watches: an event then costs a look at one pointer.
+/// The states and transitions of machines as tables, and the hook by which tests check machines against them.
+/// Tests and the simulator install a `machine_watch`, which compares every event with its table. The product installs
+/// none: an event then costs the test of one pointer. `troupe sim --tables` prints the tables.
 namespace troupe::protocols {
 
 enum class fault : std::uint16_t;
 
-/// What has a state: the machine itself, or one of the things that it follows (a request, a room, a rank).
+/// Something that has a state: a machine, or one of the things that it follows (a request, a room, a rank).
 struct subject {
   const void* kind = nullptr; ///< null: the machine itself
   std::uint64_t number = 0;
@@ -31,14 +31,14 @@ constexpr subject subject_of(strong_id<Tag, Value> id) noexcept {
   return {&subject_kind<strong_id<Tag, Value>>, id.value};
 }
 
-/// The transitions of one state at some events. States and events stand in words, separated by spaces.
+/// What some events may do in one state. States and events are words, separated by spaces.
 struct table_row {
   std::string_view from;
   std::string_view events; ///< names of the machine's functions
-  std::string_view to;     ///< the states that may follow; "refused": the event is answered with `illegal_transition`
+  std::string_view to;     ///< the states that may follow; "refused": the machine returns `illegal_transition`
 };
 
-/// The states of a machine, or of one kind of what it follows, and their transitions.
+/// The states and transitions of a machine, or of one kind of thing that it follows.
 struct state_table {
   std::string_view machine;
   std::string_view of;     ///< whose state it is: "request"; empty: the machine's own
@@ -46,24 +46,25 @@ struct state_table {
   std::span<const table_row> rows;
 };
 
-/// Every table, by folder and machine.
+/// Every table, in the order of folders and machines.
 std::span<const state_table* const> state_tables();
 
-/// Is shown the states of a machine before and after an event.
+/// Takes the states of a machine, before and after an event, from the machine.
 class state_view {
 public:
   virtual ~state_view() = default;
-  /// Subjects with such ids come and go. To be called before any of them is shown.
+  /// The machine follows subjects with ids of this type, which come and go. To be called before any of them is shown.
   template <class Id>
   void follow(const state_table& of) {
     follow(of, &subject_kind<Id>);
   }
   virtual void follow(const state_table& of, const void* kind) = 0;
-  /// `state`: its place in `of.states`. A subject in state "none" is not shown.
+  /// `state`: an index into `of.states`. A subject in state "none" is not shown.
   virtual void show(const state_table& of, subject which, std::size_t state) = 0;
 };
 
-/// Looks on while machines run. `about`: whom the event is about; none: the machine and all that it follows.
+/// Gets every event of every machine of the process. `about`: the subject of the event; none: the machine and all that
+/// it follows.
 class machine_watch {
 public:
   using show_states = void (*)(const void* machine, state_view& view);
@@ -71,7 +72,7 @@ public:
   virtual ~machine_watch() = default;
   virtual void on_event(const void* machine, show_states show, const char* event, std::optional<subject> about) = 0;
   virtual void on_event_done() = 0;
-  /// `fail(code)` was called, within an event or outside.
+  /// `fail(code)` was called, in an event or outside of any.
   virtual void on_fault(fault code) = 0;
 };
 
@@ -79,7 +80,7 @@ namespace detail {
 extern machine_watch* watching;
 }
 
-/// Null: nobody. Threads: before the process has a second one.
+/// Installs a watch; null removes it. Threads: to be called before the process has a second thread.
 inline void watch_machines(machine_watch* by) noexcept {
   detail::watching = by;
 }

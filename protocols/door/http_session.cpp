@@ -65,7 +65,7 @@ http_session::effects http_session::on_queued(std::uint64_t bytes, time_point no
   if (out_ == 0)
     write_deadline_ = now + bounds_.write_deadline;
   out_ += bytes;
-  // A whole answer may be longer than what a stream may leave unsent: it is as long as it is.
+  // The bound is for streams: a whole answer is queued at once, however long it is.
   return has_handler() && out_ > bounds_.out_bytes_max ? leave() : effects{};
 }
 
@@ -116,8 +116,8 @@ http_session::effects http_session::leave() {
   return out;
 }
 
-/// A peer that has sent a whole request and closed its side for sending is not told from one that has left: no client
-/// of a service does so, and one that left must not be worked for.
+/// A peer that has closed only its sending side is treated like one that has left. HTTP clients do not half-close, and
+/// no work may go on for a client that has left.
 http_session::effects http_session::on_peer_closed(time_point) {
   const keeps_invariants checked{*this};
   return at_ == stage::closed ? effects{} : leave();
@@ -129,7 +129,7 @@ http_session::effects http_session::on_tick(time_point now) {
     return {};
   if (out_ > 0 && now >= write_deadline_)
     return leave();
-  // How long an answer may take is its handler's to say.
+  // The handler, not this machine, bounds how long an answer may take.
   const bool waits = at_ == stage::idle || at_ == stage::header || at_ == stage::body || at_ == stage::lingering;
   if (!waits || now < deadline_)
     return {};

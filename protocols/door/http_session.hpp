@@ -10,64 +10,65 @@
 
 namespace troupe::protocols {
 
-/// Follows one connection of the door, request by request: how long a header and a body may take, what an answer may
-/// leave unsent, when the connection is closed, and when whoever works for its request is told that nobody waits.
+/// Decides for one HTTP connection, request by request: how long a header and a body may take, how many bytes of an
+/// answer may wait unsent, when the connection is closed, and when a request is cancelled.
 ///
-/// A request has its connection to itself: the next one is looked at once the answer has been sent. A peer that closes
-/// while a request is answered has left, and the request is cancelled. One that does not read is let go, when more than
-/// `out_bytes_max` waits for it or nothing has been taken for `write_deadline`. After a refusal the peer may still be
-/// sending what nobody reads; the connection is closed for sending and what comes is dropped for `linger_deadline`, or
-/// the refusal would be lost with it.
+/// Requests of a connection do not overlap: the next one is parsed once the answer has been sent. A peer that closes
+/// while its request is answered has left, and the request is cancelled. A peer that does not read is disconnected:
+/// once more than `out_bytes_max` of a stream wait, or once it has taken nothing for `write_deadline`. After a refusal
+/// the peer may still be sending a body that nobody reads. To close the connection then would lose the refusal, since
+/// TCP resets it. So the connection is closed for sending only, and what arrives is dropped for `linger_deadline`.
 ///
-/// Contract: K7, K9. Threads: the door's.
+/// Contract: K7, K9. Threads: the door's. Errors: none; an event that its state does not expect changes nothing.
 class http_session {
 public:
   struct options {
     duration header_deadline = std::chrono::seconds{10}; ///< from the first byte of a request
-    /// From the end of the header. Each `body_bytes_a_second` that have come give a second more, so that a long body
-    /// may take its time and a slow one may not.
+    /// From the end of the header, and one second more for each `body_bytes_a_second` that have arrived: a long body
+    /// may take long, a slow one may not.
     duration body_deadline = std::chrono::seconds{10};
     std::uint64_t body_bytes_a_second = 1u << 20;
-    duration idle_deadline = std::chrono::seconds{75}; ///< between two requests
-    duration write_deadline = std::chrono::seconds{10};
-    duration linger_deadline = std::chrono::seconds{2};
+    duration idle_deadline = std::chrono::seconds{75};  ///< between two requests
+    duration write_deadline = std::chrono::seconds{10}; ///< in which the peer must take some of what waits
+    duration linger_deadline = std::chrono::seconds{2}; ///< from the last byte sent to the close
     std::uint64_t body_bytes_max = 0;
-    std::uint64_t out_bytes_max = 1u << 20;
+    std::uint64_t out_bytes_max = 1u << 20; ///< of a stream, unsent
   };
 
-  /// What a request's header says of what follows.
+  /// What a request's header says of its body and its connection.
   struct head {
-    std::optional<std::uint64_t> body_bytes; ///< none: in chunks, or nothing
+    std::optional<std::uint64_t> body_bytes; ///< none: the body comes in chunks, or there is none
     bool has_body = false;
     bool keeps_alive = true;
-    bool waits_for_word = false; ///< Expect: 100-continue
+    bool waits_for_word = false; ///< the peer sent Expect: 100-continue
     bool operator==(const head&) const = default;
   };
 
+  /// Why a request is refused before it has a handler.
   enum class refusal : std::uint8_t { slow_header, slow_body, long_header, long_body, malformed };
 
   /// Tell the peer to send its body.
   struct ask_for_body {
     bool operator==(const ask_for_body&) const = default;
   };
-  /// The request is whole; `on_answer_ended` follows.
+  /// The request is complete: give it to its handler. `on_answer_ended` is due then.
   struct dispatch {
     bool operator==(const dispatch&) const = default;
   };
-  /// Answer so; `on_answer_ended` follows.
+  /// Answer with this refusal. `on_answer_ended` is due then.
   struct refuse {
     refusal why = refusal::malformed;
     bool operator==(const refuse&) const = default;
   };
-  /// Nobody waits for the answer of the request that was dispatched.
+  /// Tell the handler that its client has left.
   struct cancel {
     bool operator==(const cancel&) const = default;
   };
-  /// The answer has been sent; what has come of a next request may be looked at.
+  /// The answer has been sent: parse what has arrived of the next request.
   struct next_request {
     bool operator==(const next_request&) const = default;
   };
-  /// Nothing more will be sent. What comes is dropped.
+  /// Close the connection for sending, and drop what arrives.
   struct end_sending {
     bool operator==(const end_sending&) const = default;
   };
@@ -79,12 +80,12 @@ public:
 
   http_session(options bounds, time_point now) : bounds_(bounds), deadline_(now + bounds.idle_deadline) {}
 
-  /// The first bytes of a request are there.
+  /// The first bytes of a request have arrived.
   void on_begun(time_point now);
   effects on_head(const head& said, time_point now);
   effects on_body_bytes(std::uint64_t bytes);
   effects on_whole();
-  /// What came is no request, or one that is not taken.
+  /// What arrived is no request, or one that is refused.
   effects on_bad_request(refusal why);
   /// Bytes of the answer wait to be sent.
   effects on_queued(std::uint64_t bytes, time_point now);
@@ -95,8 +96,9 @@ public:
   effects on_tick(time_point now);
 
   bool is_open() const noexcept { return at_ != stage::closed; }
-  /// Bytes are a request's; otherwise they wait, or are dropped.
+  /// What arrives belongs to the request that is read; otherwise it waits, or is dropped.
   bool reads_request() const noexcept { return at_ == stage::idle || at_ == stage::header || at_ == stage::body; }
+  /// What arrives is dropped.
   bool drops_input() const noexcept { return at_ == stage::lingering; }
   bool is_idle() const noexcept { return at_ == stage::idle; }
 
@@ -107,12 +109,12 @@ private:
 
   enum class stage : std::uint8_t {
     idle,      ///< between requests
-    header,    ///< of a request is coming
-    body,      ///< is coming
+    header,    ///< a request's header is arriving
+    body,      ///< a request's body is arriving
     answering, ///< the request is with its handler
-    refusing,  ///< there is no handler; an answer is being queued
+    refusing,  ///< there is no handler; the refusal is being queued
     sending,   ///< the whole answer is queued
-    lingering, ///< nothing is sent any more
+    lingering, ///< closed for sending; what arrives is dropped
     closed,
   };
   bool has_handler() const noexcept { return at_ == stage::answering; }
@@ -122,8 +124,8 @@ private:
   options bounds_;
   stage at_ = stage::idle;
   time_point deadline_;       ///< of the stage
-  time_point write_deadline_; ///< while bytes wait
-  std::uint64_t body_ = 0;    ///< bytes of it that have come
+  time_point write_deadline_; ///< while bytes wait to be sent
+  std::uint64_t body_ = 0;    ///< bytes of the body that have arrived
   std::uint64_t out_ = 0;     ///< bytes that wait to be sent
   bool keeps_alive_ = true;
 };

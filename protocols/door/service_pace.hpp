@@ -9,19 +9,21 @@
 
 namespace troupe::protocols {
 
-/// How fast requests end, out of the newest ends, and so how long one that finds no place had better wait.
-/// Contract: K9. Threads: its owner's.
+/// Estimates `Retry-After`: how many seconds a client waits before it repeats a refused request.
+/// It measures the rate of the newest 32 requests that ended. Contract: K9. Threads: its owner's.
 class service_pace {
 public:
   static constexpr std::chrono::seconds least{1};
   static constexpr std::chrono::seconds most{60};
 
+  /// A request has ended.
   void on_ended(time_point now) noexcept {
     ends_[count_ % ends_.size()] = now;
     ++count_;
   }
 
-  /// Until `before` requests have ended at the measured rate; `least` while nothing has been measured.
+  /// The time in which `before` requests end at the measured rate, from `least` to `most`; `least` while fewer than two
+  /// have ended.
   std::chrono::seconds wait_for(std::size_t before, time_point now) const noexcept {
     if (count_ < 2)
       return least;

@@ -28,7 +28,7 @@ std::string stop_text::push(std::string_view piece) {
     held_.resize(end);
     return std::exchange(held_, {});
   }
-  // The longest end of the text that a stop text begins with.
+  // Keep the longest suffix that is a prefix of a stop text.
   auto kept = std::min(held_.size(), longest_ - 1);
   const auto begins_one = [&] {
     const auto tail = std::string_view{held_}.substr(held_.size() - kept);

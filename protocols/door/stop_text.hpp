@@ -8,16 +8,16 @@
 
 namespace troupe::protocols {
 
-/// Ends an answer's text where the first of some stop texts begins in it. What may be the beginning of one is held back
-/// until more has come, so no part of a stop text is ever given out. Contract: K8. Threads: its owner's.
+/// Cuts an answer's text before the first stop text in it. A suffix that may begin a stop text is held back until more
+/// text has come, so no part of a stop text is ever sent. Contract: K8. Threads: its owner's.
 class stop_text {
 public:
-  /// Empty ones count for nothing.
+  /// Empty stop texts are ignored.
   explicit stop_text(std::vector<std::string> stops);
 
-  /// What of the text so far may be given out now. Nothing after `has_stopped`.
+  /// Adds a piece of the answer. Returns the text that may be sent now; after `has_stopped` nothing.
   std::string push(std::string_view piece);
-  /// The rest, at the end of the answer.
+  /// At the end of the answer: the text that was held back.
   std::string finish();
   bool has_stopped() const noexcept { return stopped_; }
 
@@ -28,7 +28,7 @@ private:
 
   std::vector<std::string> stops_;
   std::size_t longest_ = 0;
-  std::string held_; ///< may be the beginning of a stop text
+  std::string held_; ///< the suffix that may begin a stop text
   bool stopped_ = false;
 };
 

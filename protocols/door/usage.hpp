@@ -4,8 +4,8 @@
 
 namespace troupe::protocols {
 
-/// Counts the tokens of one request of the door: its prompt once, however many answers it has, and every token of each
-/// answer that was computed for it. Threads: its owner's.
+/// Counts the tokens of one HTTP request, for `usage`: its prompt once, whatever `n` is, and every token of each
+/// answer. Threads: its owner's.
 class usage {
 public:
   void on_prompt(std::uint32_t tokens) noexcept { prompt_ = tokens; }

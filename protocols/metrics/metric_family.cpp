@@ -13,7 +13,7 @@ constexpr std::string_view known_prefix = "vllm:";
 
 using labels = std::vector<std::pair<std::string, std::string>>;
 
-/// Builds families in the order in which they are first named.
+/// Collects samples into families, in the order in which a name comes first.
 class family_list {
 public:
   void add(std::string name, std::string_view help, metric_kind kind, metric_sample sample) {

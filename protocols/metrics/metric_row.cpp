@@ -38,7 +38,7 @@ std::span<const metric_row> shared_metrics() noexcept {
 std::vector<metric_row> metric_rows(const program& of) {
   std::vector<metric_row> all{rows.begin(), rows.end()};
   all.insert(all.end(), of.metrics.begin(), of.metrics.end());
-  for (auto& row : all) // a write's edge is called as the program calls its kind
+  for (auto& row : all) // the label of a write is the program's name for its transfer kind
     for (const auto& transfer : of.transfers)
       if (row.number.value == shared_metric::transfer_bytes.value + static_cast<std::uint16_t>(transfer.kind) - 1) {
         row.label_name = "edge";

@@ -4,13 +4,13 @@
 
 namespace troupe::protocols {
 
-/// When a rank is to tell again what it has counted. One that was held up tells once and not for each time that it has
-/// missed: what it tells is the whole. Threads: the owner's.
+/// Decides when a rank sends its counts again. A rank that was held up sends once, not once for each time it missed:
+/// each report has all counts. Threads: the owner's.
 class report_pace {
 public:
   explicit report_pace(duration every) noexcept : every_(every) {}
 
-  /// True: tell it now.
+  /// True: send now; the next report is due `every` later.
   bool is_due(time_point now) noexcept {
     if (now < due_)
       return false;

@@ -11,8 +11,8 @@
 
 namespace troupe::protocols {
 
-/// At the front: what it knows of every rank, from the pages of `cluster_view`. Contract: J7.
-/// Threads: whoever owns it. `plan` outlives it.
+/// At the front: the newest that the supervisor has sent of every rank, in pages of `cluster_view`. Contract: J7.
+/// Threads: its owner's. `plan` outlives it.
 class view_board {
 public:
   struct entry {
@@ -30,7 +30,7 @@ public:
   cluster_stage stage() const noexcept { return stage_; }
   cache_epoch epoch() const noexcept { return epoch_; }
   time_point heard() const noexcept { return heard_; }
-  /// Null: nothing was told of it yet.
+  /// Null: no view has named the rank yet.
   const entry* at(rank_id rank) const;
 
 private:
@@ -42,28 +42,30 @@ private:
   time_point heard_{};
 };
 
-/// Whether a request that came now would be served.
+/// Whether a request that comes now would be served.
 struct readiness {
   bool ready = false;
-  std::string reason; ///< why not, with rank and host where one is at fault; empty when it is
+  std::string reason; ///< why not, with the rank and host at fault if there is one; empty if ready
   bool operator==(const readiness&) const = default;
 };
 
-/// Not ready: while the front starts or drains; when its supervisor has told nothing for `news_within`; while a rank
-/// that serves stands still or gives no sign of life, since what is sent to it waits; while a job of the program that
-/// the cluster has cells for has no cell whose ranks are all ready. A lost cell beside others of its job is no reason:
-/// nothing is sent to it.
+/// The front is not ready in these cases:
+/// - it starts or drains;
+/// - its supervisor has sent nothing for `news_within`;
+/// - a rank that serves completes nothing or is silent, since requests that are sent to it wait;
+/// - a role that has cells has no cell whose ranks are all ready.
+/// A lost cell beside others of its role is no such case: no request is sent to it.
 /// `self`: the front's own state, which it knows before its supervisor does.
 /// Contract: J7.
 readiness judge_readiness(const view_board& board, life_state self, duration news_within, time_point now);
 
-/// One rank, as an operator reads it.
+/// One rank's line of a health page.
 struct health_row {
   rank_id rank;
   std::string label;
   std::string_view role;
   std::string host;
-  std::uint32_t generation = 0; ///< 0: nothing was told of it yet
+  std::uint32_t generation = 0; ///< 0: no view has named it yet
   std::string_view state;
   std::string trouble; ///< "computes and completes nothing for 1300 ms"; empty: none
   std::uint64_t progress_age_ms = 0;
@@ -71,7 +73,7 @@ struct health_row {
   std::string cause; ///< of its last loss
 };
 
-/// By rank.
+/// One row for each rank of the plan, in order of ranks.
 std::vector<health_row> health_rows(const view_board& board, time_point now);
 
 } // namespace troupe::protocols

@@ -37,7 +37,7 @@ cluster_stage stage_of(life_machine::state state) noexcept {
   return cluster_stage::ending;
 }
 
-/// As it stands on the wire, about.
+/// About how many bytes it takes on the wire.
 std::size_t bytes_of(const rank_view& view) noexcept {
   std::size_t bytes = 64 + view.host.size() + view.cause.size() + view.values.size() * 14;
   for (const auto& each : view.histograms)
@@ -78,7 +78,7 @@ result<void> view_machine::validate(rank_id from, const counters& said) const {
   if (said.values.size() > values_max)
     return wrong(plan_, from, std::to_string(said.values.size()) + " values; at most " + std::to_string(values_max));
   const counter_value* before = nullptr;
-  for (const auto& each : said.values) { // they come in order, so that none stands twice
+  for (const auto& each : said.values) { // ascending, so none can come twice
     const auto* const row = row_of(each.metric);
     if (row == nullptr || row->kind == metric_kind::histogram)
       return wrong(plan_, from, "metric " + std::to_string(each.metric.value) + ", which it does not have");
@@ -124,7 +124,8 @@ void view_machine::on_sign(rank_id of, const sign& seen, time_point now) {
   one.last.suspected = seen.suspected;
 }
 
-/// Two sources tell of one number, and one of them may be older: only what grows is news.
+/// `progress` comes from two sources, the rank's report and its flight record. The later event may carry the older
+/// value, so only growth counts.
 void view_machine::move(known_rank& one, std::uint64_t progress, rank_activity activity, time_point now) {
   const bool moved = progress > one.last.progress;
   if (moved)

@@ -15,51 +15,53 @@
 
 namespace troupe::protocols {
 
-/// How often a rank tells what it has counted, and the supervisor what it knows: each second, and often enough that the
-/// front knows of a wedge within `kill_ms`.
+/// How often a rank sends its counts to the supervisor, and the supervisor its views to the front: at least each
+/// second, and often enough that the front learns of a wedged rank within `kill_ms`.
 duration view_period(const cluster_spec::timeouts_section& timeouts) noexcept;
-/// How long a rank may be busy and complete nothing before the front is told that it stands still: three periods before
-/// `kill_ms`, which the news takes at most on its way.
+/// How long a rank may be busy and complete nothing before views call it still: `kill_ms` less three periods, since a
+/// view takes at most three periods to reach the front.
 duration still_after(const cluster_spec::timeouts_section& timeouts) noexcept;
 
-/// In the supervisor: what each rank has said of itself, and the pages that tell the front of it.
-/// A rank stands still while it is busy and completes nothing. An idle rank rests too, so standstill is measured from
-/// the last moment at which it was idle or had completed something. Its own watchdog ends it later (`progress_ms`):
-/// until then nobody is to be sent here.
-/// A front that waits for an edge reads no frames, so pages wait for it: it says which it has taken, and at most
-/// `pages_ahead_max` are on their way. Without that a busy front's socket would fill up, which is the end of a rank.
+/// In the supervisor: keeps what each rank has reported, and makes the pages that carry it to the front.
+/// A rank is still while it is busy and completes nothing. An idle rank completes nothing either, so the time counts
+/// from the last moment at which the rank was idle or completed something. Its own watchdog ends such a rank, but later
+/// (`progress_ms`): until then a load balancer must know not to send requests here.
+/// A front that waits for an edge reads no frames. So it acknowledges each page, and at most `pages_ahead_max` pages
+/// are on their way. Otherwise the socket of a busy front would fill up, and a rank whose socket is full is ended.
 /// Contract: J7, E1, A26.
 /// Threads: the supervisor's.
 class view_machine {
 public:
-  /// Of the frames that are on their way to a front, each of about `page_bytes`.
+  /// Pages on their way to the front that it has not acknowledged; each is a frame of about `page_bytes`.
   static constexpr std::uint64_t pages_ahead_max = 16;
   static constexpr std::size_t page_bytes = 64 * 1024;
   static constexpr std::size_t values_max = 16 * 1024; ///< of one rank
   static constexpr std::size_t cause_bytes_max = 400;
 
+  /// Of one cluster.
   struct bounds {
-    duration every{};
-    duration still{};
+    duration every{}; ///< `view_period`
+    duration still{}; ///< `still_after`
   };
-  /// A rank's flight record, as somebody has looked at it.
+  /// What the supervisor's watchdog reads in a rank's flight record.
   struct sign {
     std::uint64_t progress = 0;
     rank_activity activity = rank_activity::idle;
-    bool suspected = false; ///< gives no sign of life
+    bool suspected = false; ///< the rank gives no sign of life
   };
 
   /// `hosts` by rank. `plan` outlives the machine.
   view_machine(const cluster_plan& plan, std::vector<std::string> hosts, const bounds& within, time_point now);
 
-  /// Errors: bad_value, and nothing changes: a metric that this rank does not count or that stands twice, a histogram
-  /// of other bounds, a peer that is none, a view that was never sent.
+  /// Errors: bad_value, and nothing changes: a metric that this rank does not count or that comes twice, a histogram
+  /// with other bounds, a peer that does not exist, an acknowledged view that was never sent.
   result<void> on_counters(rank_id from, counters said, time_point now);
   void on_sign(rank_id of, const sign& seen, time_point now);
   /// A new process has taken the place of the one before.
   void on_restarted(rank_id rank, generation born, time_point now);
+  /// `cause` is the first cause of a loss, and names its rank.
   void on_blamed(const first_cause& cause);
-  /// What is to be sent to the front now. To be called at least every `every / 4`.
+  /// The pages to be sent to the front now. To be called at least every `every / 4`.
   std::vector<cluster_view> next(const life_machine& life, time_point now);
 
 private:
@@ -72,9 +74,9 @@ private:
     std::string cause;
     sign last;
     time_point moved;             ///< when `last.progress` grew
-    time_point at_ease;           ///< when it was idle or had completed something
-    counters counted;             ///< what it said last
-    std::vector<metric_row> rows; ///< what it counts
+    time_point at_ease;           ///< when it was last idle, or completed something
+    counters counted;             ///< its newest report
+    std::vector<metric_row> rows; ///< the metrics that it counts
   };
 
   result<void> validate(rank_id from, const counters& said) const;
@@ -86,8 +88,8 @@ private:
   bounds within_;
   std::vector<known_rank> ranks_;
   std::uint64_t sent_ = 0;  ///< pages
-  std::uint64_t taken_ = 0; ///< of these, by the front
-  std::uint32_t cursor_;    ///< the next rank of this round; all: the round is over
+  std::uint64_t taken_ = 0; ///< of these, acknowledged by the front
+  std::uint32_t cursor_;    ///< the next rank of this round; the number of ranks: the round is over
   time_point round_due_;
 };
 

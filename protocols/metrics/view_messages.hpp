@@ -8,16 +8,16 @@
 #include "protocols/metrics/activity.hpp"
 #include "protocols/metrics/metric_row.hpp"
 
-/// What ranks have counted on its way to the front: each rank tells its supervisor, which tells the front of all ranks.
-/// Both go over control sockets, beside all lanes: what is measured is not held up by what measures it.
+/// Messages that bring counts and states of ranks to the front: each rank sends its own to the supervisor, which sends
+/// the front those of all ranks. Both use control sockets, not lanes, so metrics never delay requests.
 /// A message names its fields once, in `fields` (wire/codec.hpp).
 namespace troupe::protocols {
 
-/// What is wrong with a rank that has not failed, as the supervisor sees it.
+/// What the supervisor finds wrong with a rank that has not failed.
 enum class seen_trouble : std::uint8_t {
   none = 0,
-  still = 1,  ///< is busy and completes nothing
-  silent = 2, ///< gives no sign of life
+  still = 1,  ///< the rank is busy and completes nothing
+  silent = 2, ///< the rank gives no sign of life
 };
 constexpr bool is_valid(seen_trouble what) noexcept {
   return what <= seen_trouble::silent;
@@ -40,7 +40,7 @@ inline constexpr rank_id about_nobody{0xffff'ffffu};
 /// A counter or a gauge.
 struct counter_value {
   metric_number metric;
-  rank_id about = about_nobody; ///< of a row that is about peers: the other rank
+  rank_id about = about_nobody; ///< for a row with `about_peers`: the other rank
   std::uint64_t value = 0;
 
   template <class Self, class Archive>
@@ -52,8 +52,8 @@ struct counter_value {
 
 struct histogram_value {
   metric_number metric;
-  std::uint64_t sum = 0;                  ///< of all that was observed
-  std::vector<std::uint64_t> counts = {}; ///< by bound of the row, each up to its own; the last: above all bounds
+  std::uint64_t sum = 0;                  ///< of all observed values
+  std::vector<std::uint64_t> counts = {}; ///< one for each bound of the row, and one above all bounds; not cumulative
 
   template <class Self, class Archive>
   static void fields(Self& self, Archive& archive) {
@@ -62,13 +62,13 @@ struct histogram_value {
   bool operator==(const histogram_value&) const = default;
 };
 
-/// Rank to supervisor, every `view_period`: what this process has counted since it was started.
+/// Rank to supervisor, every `view_period`: all that this process has counted since its start.
 struct counters {
   static constexpr auto type = message_type::counters;
   life_state state = life_state::spawned;
   rank_activity activity = rank_activity::idle;
   std::uint64_t progress = 0;   ///< steps, layers and collectives completed
-  std::uint64_t view_taken = 0; ///< the front: the newest `cluster_view::number` that it has
+  std::uint64_t view_taken = 0; ///< from the front: the newest `cluster_view::number` that it has
   std::vector<counter_value> values = {};
   std::vector<histogram_value> histograms = {};
 
@@ -79,15 +79,15 @@ struct counters {
   bool operator==(const counters&) const = default;
 };
 
-/// One rank, as its supervisor knows it. Ages are those at the moment of sending: clocks of hosts are not compared.
+/// One rank, as its supervisor knows it. Ages count up to the moment of sending, since clocks of hosts differ.
 struct rank_view {
   rank_id rank;
   generation born;
   life_state state = life_state::spawned;
   seen_trouble trouble = seen_trouble::none;
   rank_activity activity = rank_activity::idle;
-  std::uint32_t progress_age_ms = 0; ///< since it has completed something, idle or not
-  std::uint32_t still_ms = 0;        ///< how long it is busy and has completed nothing
+  std::uint32_t progress_age_ms = 0; ///< since it last completed something, idle or not
+  std::uint32_t still_ms = 0;        ///< how long it has been busy without completing anything
   std::uint32_t restarts = 0;
   std::string host = {};
   std::string cause = {}; ///< of its last loss; empty: it was never lost
@@ -102,7 +102,7 @@ struct rank_view {
   bool operator==(const rank_view&) const = default;
 };
 
-/// Supervisor to front: some of the ranks; those that are not named are as they were.
+/// Supervisor to front: a page of ranks. A rank that it does not name is unchanged.
 struct cluster_view {
   static constexpr auto type = message_type::cluster_view;
   std::uint64_t number = 0; ///< from 1

@@ -4,20 +4,19 @@
 #include <string>
 #include <vector>
 
-/// What a chat template is asked to render, as a client states it. Whatever has no fixed form (arguments of a template,
-/// calls of tools) stands as the text of JSON: it goes through processes that have no use for its values.
-/// Contract: K10.
+/// The conversation that a chat template renders, as a client states it. What has no fixed form (arguments of a
+/// template, calls of tools) is kept as JSON text: the processes that pass it on do not read it. Contract: K10.
 namespace troupe::protocols {
 
 enum class chat_part_kind : std::uint8_t {
   text,   ///< `text`
-  picture ///< the conversation's next picture file
+  picture ///< stands for the conversation's next picture file
 };
 constexpr bool is_valid(chat_part_kind kind) noexcept {
   return kind <= chat_part_kind::picture;
 }
 
-/// A piece of what somebody said.
+/// A part of one message: a text, or the place of a picture.
 struct chat_part {
   chat_part_kind is = chat_part_kind::text;
   std::string text;
@@ -33,12 +32,12 @@ struct chat_part {
 struct chat_message {
   std::string role; ///< "system", "user", "assistant", "tool"; a template may refuse others
   std::vector<chat_part> content;
-  /// Whether the client wrote its content as a list: a template sees the difference. Otherwise it is one text, or none
-  /// at all (`null`).
+  /// Whether the client wrote `content` as a list; a template may treat the two forms differently. Otherwise `content`
+  /// is one text, or empty (`null`).
   bool in_parts = false;
   std::string name;              ///< empty: not stated
   std::string reasoning_content; ///< empty: not stated
-  std::string more;              ///< the text of a JSON object: `tool_calls`, `tool_call_id`; empty: nothing more
+  std::string more;              ///< further keys as the text of a JSON object: `tool_calls`, `tool_call_id`; or empty
 
   template <class Self, class Archive>
   static void fields(Self& self, Archive& archive) {
@@ -47,7 +46,7 @@ struct chat_message {
   bool operator==(const chat_message&) const = default;
 };
 
-/// Everything said so far, and how the template is to render it.
+/// All messages so far, and how the template is to render them.
 struct conversation {
   std::vector<chat_message> messages; ///< empty: there is no conversation
   bool no_generation_prompt = false;  ///< the template gets `add_generation_prompt` as false
@@ -63,10 +62,10 @@ struct conversation {
   bool operator==(const conversation&) const = default;
 };
 
-/// A user's words behind `pictures` pictures: what the command and its prompts files ask.
+/// One user message: `pictures` pictures and then `words`. The command and its prompts files ask in this form.
 conversation one_turn(std::string words, std::size_t pictures);
 
-/// Picture parts of all messages.
+/// How many picture parts all messages have.
 std::size_t pictures_in(const conversation& what) noexcept;
 
 } // namespace troupe::protocols

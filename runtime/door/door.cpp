@@ -21,7 +21,7 @@ void append_json_text(std::string& out, std::string_view text) {
   constexpr std::string_view digits = "0123456789abcdef";
   out += '"';
   while (!text.empty()) {
-    std::size_t plain = 0; // most of a text goes on as it is
+    std::size_t plain = 0; // most bytes need no escape
     while (plain < text.size() && static_cast<unsigned char>(text[plain]) >= 0x20 && text[plain] != '"' &&
            text[plain] != '\\' && static_cast<unsigned char>(text[plain]) < 0x80)
       ++plain;

@@ -19,7 +19,7 @@ bool is_digit(char letter) noexcept {
 
 } // namespace
 
-/// Reads one document from its first byte to its last. Fails once, with a place.
+/// Parses one document. Stops at the first problem and keeps its place.
 class json_reader {
 public:
   explicit json_reader(std::string_view body) : body_(body) {}
@@ -194,7 +194,7 @@ private:
     }
   }
 
-  /// Most texts, and all long ones, have no escapes and stay where they are.
+  /// A text without escapes stays in the body and is not copied; most texts have none.
   bool text(std::string_view& out) {
     const auto begin = ++at_;
     std::string* own = nullptr;
@@ -258,7 +258,7 @@ private:
     return true;
   }
 
-  /// From the 'u' on.
+  /// Reads the 'u' and its four hex digits.
   bool hex(std::uint32_t& out) {
     const auto digits = body_.substr(std::min(at_ + 1, body_.size()), 4);
     const auto end = digits.data() + digits.size();
@@ -319,7 +319,7 @@ std::optional<std::int64_t> as_whole(const json_value& value) {
   const auto [stop, problem] = std::from_chars(value.text.data(), end, number);
   if (problem == std::errc{} && stop == end)
     return number;
-  // "5.0" and "1e2" are whole too.
+  // "5.0" and "1e2" are whole numbers too
   const auto real = as_real(value);
   if (real && std::abs(*real) < 9e15 && std::trunc(*real) == *real)
     return static_cast<std::int64_t>(*real);

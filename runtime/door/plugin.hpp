@@ -4,7 +4,7 @@
 
 #include "runtime/door/door.hpp"
 
-/// What libtroupe_door.so offers.
+/// The one symbol that libtroupe_door.so exports, and its type.
 namespace troupe::door {
 
 inline constexpr const char* make_door_symbol = "troupe_make_door";

@@ -6,7 +6,7 @@
 
 namespace troupe::door {
 
-/// Bytes of the well-formed code point that the text begins with; 0: it begins with none.
+/// How many bytes the first code point of the text has; 0: the text does not begin with a well-formed code point.
 inline std::size_t code_point_bytes(std::string_view text) noexcept {
   const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
   const auto goes_on = [&](std::size_t i) { return i < text.size() && (byte(i) & 0xC0) == 0x80; };
@@ -31,6 +31,7 @@ inline std::size_t code_point_bytes(std::string_view text) noexcept {
   return 0;
 }
 
+/// Appends the code point in UTF-8.
 inline void append_code_point(std::string& out, std::uint32_t point) {
   const auto add = [&](std::uint32_t byte) { out += static_cast<char>(byte); };
   if (point < 0x80) {

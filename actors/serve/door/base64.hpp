@@ -7,7 +7,7 @@
 
 namespace troupe::actors {
 
-/// The bytes of RFC 4648's base64, with its padding; nothing for any other text.
+/// Decodes base64 with padding (RFC 4648); none: the text is not base64.
 std::optional<std::vector<std::byte>> decode_base64(std::string_view text);
 
 } // namespace troupe::actors

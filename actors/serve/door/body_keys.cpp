@@ -12,14 +12,14 @@ using door::json_value;
 
 namespace {
 
-/// Keys that clients send out of habit, or for a service's own use.
+/// Keys that clients send by default, and that have no effect here.
 constexpr std::array<std::string_view, 4> without_effect{"user", "metadata", "store", "service_tier"};
 
 struct refused_key {
   std::string_view name;
   std::string_view why;
 };
-/// Known, and not offered.
+/// Keys of the API that this service does not offer.
 constexpr std::array<refused_key, 20> not_offered{{
     {"tools", "tools are not offered"},
     {"tool_choice", "tools are not offered"},
@@ -58,7 +58,7 @@ body_problem unknown(const std::string& param, std::string_view key, const std::
 
 } // namespace
 
-/// null stands for a key that is not there: clients of several languages write it so.
+/// A key with the value null counts as absent: clients in several languages write it for every unset key.
 problem read_members(const json_value& object, const std::string& path, const std::vector<body_row>& known) {
   for (const auto& [key, value] : object.members) {
     const auto param = path.empty() ? std::string{key} : fmt::format("{}.{}", path, key);

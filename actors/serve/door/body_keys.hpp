@@ -12,12 +12,13 @@
 #include "actors/serve/door/chat_body.hpp"
 #include "runtime/door/json_document.hpp"
 
-/// How the keys of a body are read: each by a row, every other refused by name.
+/// Reads the keys of a body by a table: a row reads one key, and a key without a row is refused by name.
 namespace troupe::actors {
 
-/// None: it is as it should be.
+/// None: the value is valid.
 using problem = std::optional<body_problem>;
 
+/// Reads the value of one key. `param` is the path of the key in the body, for messages.
 struct body_row {
   std::string_view key;
   std::function<problem(const std::string& param, const door::json_value& value)> read;
@@ -28,7 +29,8 @@ struct valid_range {
   double most;
 };
 
-/// `path`: empty for the body itself, some of whose keys are known and have no effect or are not offered.
+/// Reads the members of an object by their rows. `path`: where the object is; empty: the body itself, which may also
+/// have keys that are ignored, and keys that are refused because this service does not offer them.
 problem read_members(const door::json_value& object, const std::string& path, const std::vector<body_row>& known);
 
 body_problem invalid_value(std::string param, std::string message);
@@ -36,6 +38,7 @@ body_problem wrong_type(const std::string& param, std::string_view wanted, const
 
 problem read_truth(const std::string& param, const door::json_value& value, bool& to);
 problem read_text(const std::string& param, const door::json_value& value, std::string& to);
+/// `least_too`: the range includes its least value.
 problem read_real(const std::string& param, const door::json_value& value, valid_range valid, bool least_too,
                   float& to);
 template <class Number>

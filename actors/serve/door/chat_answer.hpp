@@ -14,17 +14,18 @@
 
 namespace troupe::actors {
 
-/// Makes one HTTP answer out of what the front says of the questions that a request asked: one JSON object, or
-/// server-sent events. The status line goes out with the first token, so what fails before keeps its status; what fails
-/// later is the stream's last event, without `[DONE]`.
-/// Questions have the tags 1 to n. Contract: D7, K9. Threads: the door's.
+/// Writes the HTTP answer of one request from the front's messages about its questions: one JSON object, or a stream of
+/// server-sent events. The status line is sent with the first token, so a failure before it has an error status; a
+/// later failure is the last event of the stream, and no `[DONE]` follows. A request has `n` questions, with the tags 1
+/// to n. Contract: D7, K9. Threads: the door's.
 class chat_answer {
 public:
+  /// What the answer is made with.
   struct parts {
     body_form form = body_form::chat;
     std::string id;           ///< of the request
-    std::string model;        ///< as it is answered
-    std::int64_t created = 0; ///< seconds of the calendar
+    std::string model;        ///< the name that the answer states
+    std::int64_t created = 0; ///< seconds since 1970
     std::uint32_t n = 1;
     bool stream = false;
     bool includes_usage = false;
@@ -35,21 +36,21 @@ public:
   explicit chat_answer(parts made_of);
 
   void on(const protocols::accepted& said);
-  /// True: the question needs no more tokens, because a stop text has come.
+  /// True: withdraw the question, because its answer has reached a stop text.
   bool on(const protocols::answer& said);
   void on(const protocols::finished& said);
-  /// The request fails as a whole. `retry_after`: seconds, where it may be asked again.
+  /// Ends the whole request with an error. `retry_after`: in seconds, if the client may repeat the request.
   void fail(const fault_answer& why, std::int64_t retry_after);
 
   bool has_ended() const noexcept { return ended_; }
-  /// Whether this question's end is still to be waited for, or whatever comes of it is dropped.
+  /// Whether the answer to this question goes on; messages about any other question are dropped.
   bool is_open(std::uint64_t tag) const noexcept;
 
 private:
   struct choice {
     protocols::stop_text stops;
-    std::string text;     ///< whole answers only
-    std::string logprobs; ///< entries that are not sent yet
+    std::string text;     ///< only of an answer that is not streamed
+    std::string logprobs; ///< JSON entries that are not sent yet
     bool begun = false;
     bool ended = false;
     std::string_view finish;
@@ -67,7 +68,7 @@ private:
   parts parts_;
   std::vector<choice> choices_;
   protocols::usage usage_;
-  std::string head_; ///< of each event, up to its choice
+  std::string head_; ///< what every event begins with, up to `choices`
   bool begun_ = false;
   bool ended_ = false;
 };

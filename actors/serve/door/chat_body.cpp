@@ -55,7 +55,7 @@ private:
     auto& asked = out.asked;
     auto& sampling = asked.sampling;
     auto& rules = sampling.rules;
-    sampling.temperature = 1.0F; // as published; the command's own questions are greedy
+    sampling.temperature = 1.0F; // the default of OpenAI's API; the command's own questions are greedy
     constexpr std::int64_t tokens_most = 1 << 24;
     std::vector<body_row> known{
         {"model",
@@ -69,7 +69,7 @@ private:
         real_row("top_p", {0, 1}, sampling.top_p, false),
         {"top_k",
          [&rules](const std::string& param, const json_value& value) -> problem {
-           if (as_whole(value) == -1) { // vLLM's word for all
+           if (as_whole(value) == -1) { // vLLM's value for all tokens
              rules.top_k = 0;
              return std::nullopt;
            }

@@ -12,23 +12,24 @@
 
 namespace troupe::actors {
 
+/// Which of the two requests a body belongs to.
 enum class body_form : std::uint8_t { chat, completion };
 
-/// What a request's body asks for: one question or several that differ in their seeds alone.
+/// What a request's body asks for: `n` questions that differ only in their seeds.
 struct chat_request {
   std::string model;                         ///< empty: not stated
-  protocols::ask asked;                      ///< without a tag; pictures are announced
-  std::vector<std::vector<std::byte>> files; ///< of its pictures, in order
+  protocols::ask asked;                      ///< without a tag; it announces the pictures of `files`
+  std::vector<std::vector<std::byte>> files; ///< the picture files, in order
   std::uint32_t n = 1;
   bool stream = false;
   bool includes_usage = false;
   std::vector<std::string> stops;
 };
 
-/// What is wrong with a body: an answer of 400 with this code.
+/// Why a body is refused with status 400.
 struct body_problem {
   std::string code;
-  std::string message; ///< what, where, what would be valid
+  std::string message; ///< what is wrong, where, and what would be valid
   std::string param;   ///< "messages[2].content[1]"; empty: the whole body
 };
 
@@ -41,8 +42,9 @@ inline constexpr std::uint32_t answers_max = 16; ///< `n`
 inline constexpr std::size_t stops_max = 16;
 inline constexpr std::size_t stop_bytes_max = 256;
 
-/// Reads the body of a chat completion or a completion, as OpenAI's clients write it, with the settings that vLLM adds.
-/// Every key is honoured, taken without effect by name, or refused. Contract: K10. Threads: any.
+/// Reads the body of a chat completion or of a completion in the form of OpenAI's API, with the settings that vLLM
+/// adds. A key is obeyed, ignored because a list says so, or refused: no key is ignored silently. Contract: K10.
+/// Threads: any.
 tl::expected<chat_request, body_problem> read_body(body_form form, std::string_view body, const body_bounds& bounds);
 
 } // namespace troupe::actors

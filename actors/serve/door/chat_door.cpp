@@ -140,7 +140,7 @@ void chat_door::ask(body_form form, door::request what, const std::shared_ptr<do
   const auto client = door_client(++last_);
   auto asked = std::move(read->asked);
   asked.trace = trace_of(what);
-  if (asked.draws_seed && read->n > 1) { // or all of them would be told the same
+  if (asked.draws_seed && read->n > 1) { // the questions take consecutive seeds from one that is drawn here
     base::fill_random(std::as_writable_bytes(std::span{&asked.sampling.seed, 1}));
     asked.draws_seed = false;
   }
@@ -166,7 +166,7 @@ void chat_door::ask(body_form form, door::request what, const std::shared_ptr<do
   }
 }
 
-/// Whatever of it is still worked for is cancelled.
+/// The front cancels those of its questions that have not ended.
 void chat_door::leave(key client) {
   if (open_.erase(client) > 0)
     caf::anon_send(*rank_.roles->find(serve_role::front), client_gone{client});
@@ -221,7 +221,7 @@ void chat_door::hear(key client, const client_word& what) {
   if (!answer.has_ended())
     return;
   pace_.on_ended(rank_.now());
-  leave(client); // others of its questions, where one has failed or stopped
+  leave(client); // its other questions may still run if one has failed
 }
 
 } // namespace troupe::actors

@@ -17,17 +17,18 @@
 
 namespace troupe::actors {
 
-/// What `serve` does over HTTP: the rows of an OpenAI-compatible service, and the answers that are open. Each request
-/// is a client of the front, with a question for each of its `n` answers; a client that leaves takes its questions
-/// along. What the front says of one turn is handed over as one, so a step of a batch costs one wake of the door's
-/// thread. Contract: K7, K9. Threads: the door's; `tell` and `close` any.
+/// The HTTP service of `serve`: the routes of an OpenAI-compatible API, and the answers that are open. Each HTTP
+/// request is a client of the front and asks `n` questions; when the HTTP client leaves, the front cancels them. The
+/// messages of one turn of the front reach the door's thread together, so a decode step wakes that thread once.
+/// Contract: K7, K9. Threads: the door's; `tell` and `close`: any.
 class chat_door {
 public:
   chat_door(const rank_context& rank, const service_state& service, door::door& at);
 
   std::vector<door::route> routes();
+  /// Takes a message of the front to the client.
   void tell(fabric::link_queues::key client, client_word what);
-  /// The door ends: nothing is posted to it any more.
+  /// To be called before the door ends: nothing is posted to it afterwards.
   void close();
 
 private:
@@ -48,7 +49,7 @@ private:
 
   const rank_context& rank_;
   const service_state& service_;
-  std::vector<std::string> names_; ///< of the model; the first is its own
+  std::vector<std::string> names_; ///< of the model; the first is that of its folder
   std::int64_t since_;
   std::uint64_t last_ = 0;
   std::map<key, open_answer> open_;

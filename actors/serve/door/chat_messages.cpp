@@ -64,7 +64,7 @@ private:
           message.role.empty()
               ? "is missing; system, developer, user or assistant is due here"
               : fmt::format("'{}' is no role; valid: system, developer, user, assistant", message.role));
-    if (message.role == "developer") // what the clients of newer models call it
+    if (message.role == "developer") // the newer name for the same role in OpenAI's API
       message.role = "system";
     const auto* const content = value.find("content");
     if ((content == nullptr || content->kind == json_kind::null) && message.role != "assistant")

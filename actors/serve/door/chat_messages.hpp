@@ -6,7 +6,7 @@
 
 namespace troupe::actors {
 
-/// The turns of a conversation, with their pictures in their places, added to `out`.
+/// Reads `messages`, and adds the turns of the conversation and its pictures to `out`.
 problem read_messages(const std::string& param, const door::json_value& value, const body_bounds& bounds,
                       chat_request& out);
 

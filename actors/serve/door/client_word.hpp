@@ -10,13 +10,13 @@
 #include "fabric/lanes/link_queues.hpp"
 #include "protocols/serve/client_messages.hpp"
 
-/// Between the front and the door of its process.
+/// Messages between the front and the door of its process.
 namespace troupe::actors {
 
-/// What the front says to a client of the door: what goes to others in frames.
+/// A message of the front to a client of the door. Clients of `front.sock` get the same messages in frames.
 using client_word = std::variant<protocols::accepted, protocols::answer, protocols::finished, protocols::refused>;
 
-/// Clients of the door are numbered apart from those that the wire knows.
+/// The key of a client of the door. Its highest bit is set, which no key of the wire's clients has.
 constexpr fabric::link_queues::key door_client(std::uint64_t number) noexcept {
   return (std::uint64_t{1} << 63) | number;
 }
@@ -28,8 +28,8 @@ constexpr bool is_door_client(fabric::link_queues::key client) noexcept {
 struct door_question {
   fabric::link_queues::key client = 0;
   protocols::ask asked;
-  std::shared_ptr<const std::vector<std::vector<std::byte>>> files; ///< of all questions of the client
-  bool as_it_is = false; ///< `asked.prompt` is the whole prompt, which no template has a part in
+  std::shared_ptr<const std::vector<std::vector<std::byte>>> files; ///< shared by all questions of the client
+  bool as_it_is = false; ///< `asked.prompt` is the whole prompt; no chat template is applied
 };
 
 } // namespace troupe::actors

@@ -9,7 +9,7 @@ using namespace protocols;
 
 namespace {
 
-/// "messages[2].content[1]", where the words begin with a picture's place in the body.
+/// The path in the body that the words name, such as "messages[2].content[1]"; empty: none.
 std::string place_in(std::string_view words) {
   constexpr std::string_view begin = "messages[";
   const auto at = words.find(begin);
@@ -37,7 +37,7 @@ struct told_fault {
   std::string_view as;
   bool may_come_again;
 };
-/// Those of a question; faults of the runtime are told by their own names.
+/// The faults that have a code of the API; any other fault is answered with 500 and its own name.
 constexpr std::array<told_fault, 8> told{{{fault::invalid_request, 400, "invalid_value", false},
                                           {fault::context_exceeded, 400, "context_length_exceeded", false},
                                           {fault::bad_picture, 400, "bad_picture", false},

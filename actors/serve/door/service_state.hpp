@@ -11,11 +11,12 @@
 
 namespace troupe::actors {
 
-/// Whether a request that came now would be served, as the front knows it from the supervisor.
-/// Threads: any; a few instructions at a time, never in a decode step.
+/// Whether a request that comes now would be served, from the supervisor's orders to the front: serve, drain, lost and
+/// recovered. `cluster_sight` has the same from the supervisor's views, which come later and know of wedged ranks.
+/// Threads: any; the lock is held for a few instructions, and never taken in a decode step.
 class service_state {
 public:
-  /// Why it would not be: a code of the door ("not_ready", "draining", "cell_gone") and words.
+  /// Why a request would not be served: an error code of the API ("not_ready", "draining", "cell_gone"), and words.
   struct obstacle {
     std::string code;
     std::string what;
@@ -28,7 +29,7 @@ public:
   void lose(const protocols::lost& news);
   void recover(const protocols::recovered& news);
 
-  /// None: it would be served.
+  /// None: a request would be served.
   std::optional<obstacle> obstacle_now() const;
 
 private:
@@ -40,7 +41,7 @@ private:
   mutable std::mutex mutex_;
   bool serves_ = false;
   bool drains_ = false;
-  std::map<protocols::rank_id, std::string> lost_; ///< until they are back
+  std::map<protocols::rank_id, std::string> lost_; ///< ranks that are lost now
 };
 
 } // namespace troupe::actors

@@ -200,7 +200,7 @@ bool listener::allows_origin(std::string_view origin) const {
   return std::ranges::any_of(wanted_.origins, [&](const auto& each) { return each == "*" || each == origin; });
 }
 
-/// All keys are compared, each in a time that tells nothing of it.
+/// Compares with every key, each in constant time, so that the time tells nothing of the keys.
 bool listener::has_key(std::string_view authorization) const {
   if (keys_.empty())
     return true;

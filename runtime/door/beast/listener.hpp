@@ -18,8 +18,8 @@ namespace troupe::door {
 
 class connection;
 
-/// Takes connections on a thread of its own and gives each a `connection`. What is no row of the program it answers
-/// itself. Contract: K5, K6, K9. Threads: as `door` says; what is called by connections, the door's.
+/// Accepts connections on a thread of its own and makes a `connection` of each. It answers requests that match no route
+/// of the program itself. Contract: K5, K6, K9. Threads: as `door` says; what connections call, the door's.
 class listener final : public door {
 public:
   static protocols::result<std::unique_ptr<door>> open(options wanted);
