@@ -15,15 +15,17 @@
 
 namespace troupe::gpu {
 
+/// How one token is chosen.
 struct choice_options {
   float temperature = 0.0F; ///< 0: greedy
   float top_p = 1.0F;
   std::uint64_t seed = 0;
-  const std::int32_t* record = nullptr;  ///< [rule_words]; null: no rules
-  std::span<const std::int32_t> marks{}; ///< of each token; empty where the record changes no logit
+  const std::int32_t* record = nullptr;  ///< [rule_words], as `gpu/rule_record.hpp` lays it out; null: no rules
+  std::span<const std::int32_t> marks{}; ///< [vocabulary], of each token; empty if the record changes no logit
 };
 
-/// The largest, and the lowest place of equals: one answer however the work before it is cut (G12). Or `not_finite`.
+/// The index of the largest logit, and of equal ones the lowest index: so the answer does not depend on how the work
+/// before it was cut (G12). `not_finite`, if any logit is not finite.
 inline std::int32_t most_likely(std::span<const float> logits) {
   constexpr std::uint32_t exponent = 0x7f80'0000;
   std::size_t best = 0;
@@ -36,8 +38,8 @@ inline std::int32_t most_likely(std::span<const float> logits) {
   return finite ? static_cast<std::int32_t>(best) : not_finite;
 }
 
-/// Tokens ordered by weight, then by place; of them the likeliest that top_k, top_p and min_p leave; of these the one
-/// in which the draw of (seed, position) falls.
+/// Draws a token. Tokens are ordered by weight, then by id; top_k, top_p and min_p keep the likeliest; the uniform draw
+/// of (seed, position) falls on one of these.
 inline std::int32_t draw_token(std::span<const float> logits, std::int32_t best, const choice_options& options,
                                std::uint64_t position) {
   const double largest = logits[static_cast<std::size_t>(best)];
@@ -64,7 +66,7 @@ inline std::int32_t draw_token(std::span<const float> logits, std::int32_t best,
       total = std::accumulate(candidates.begin(), candidates.end(), 0.0,
                               [](double sum, const candidate& each) { return sum + each.weight; });
     }
-    least = float_of(options.record[rule_min_p]); // of the largest weight, which is 1
+    least = float_of(options.record[rule_min_p]); // relative to the largest weight, which is 1
   }
 
   const double enough = std::clamp(static_cast<double>(options.top_p), 0.0, 1.0) * total;
@@ -83,9 +85,9 @@ inline std::int32_t draw_token(std::span<const float> logits, std::int32_t best,
   return candidates[count - 1].id;
 }
 
-/// Writes the log-probabilities that the record asks for: the chosen token's, then those of the likeliest, which may be
-/// the same token. They are the model's own: of its logits before any rule and at temperature 1, as vLLM's
-/// `raw_logprobs` are.
+/// Writes the log-probabilities that the record asks for: that of the chosen token, then those of the likeliest, which
+/// may include the chosen one. They are of the model's own logits, before any rule and at temperature 1, as vLLM's
+/// `raw_logprobs` are. `told`: [2 * entries], each an id and a float's bits; id -1: no such token.
 inline void tell_logprobs(std::span<const float> logits, std::int32_t chosen, int entries, std::int32_t* told) {
   const double largest = *std::ranges::max_element(logits);
   double sum = 0.0;
@@ -110,10 +112,10 @@ inline void tell_logprobs(std::span<const float> logits, std::int32_t chosen, in
     at <= static_cast<int>(top) ? tell(at, ids[static_cast<std::size_t>(at - 1)]) : void(told[2 * at] = -1);
 }
 
-/// Chooses a place of one row of logits: the oracle of every device's `operations::sample`, and a CPU's own. Rules act
-/// in this order: penalties (repetition, frequency, presence), bias, what may not end the answer yet, temperature,
-/// top_k, top_p of what is left, min_p.
-/// `told` [told_words]: gets what the record asks to be told; may be null where it asks for nothing.
+/// Chooses a token id from one row of logits. The CPU's `operations::sample` is this function, and every other device's
+/// is compared with it. Rules act in this order: penalties (repetition, frequency, presence), bias, tokens that may not
+/// end the answer yet, temperature, top_k, top_p of what is left, min_p.
+/// `told` [told_words]: receives the log-probabilities that the record asks for; may be null if it asks for none.
 inline std::int32_t choose(std::span<const float> logits, const choice_options& options, std::uint64_t position,
                            std::int32_t* told = nullptr) {
   std::int32_t best = most_likely(logits);

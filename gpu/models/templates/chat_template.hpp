@@ -11,21 +11,21 @@
 
 namespace troupe::gpu::models {
 
-/// A model's chat template, which makes the prompt of a conversation: run as transformers runs it, or refused.
-/// Recognising published templates by a few of their literals would be shorter; it dropped what else stood in them.
-/// It has no clock of its own: who asks says what day it is.
-/// Contract: K10.
+/// A model's chat template, which makes a prompt of a conversation. It gives the text that transformers gives, or it is
+/// refused when the model is loaded. Rejected: to recognise published templates by some of their literals, which is
+/// shorter but ignores the rest of the template. The caller states the date, since some templates print it.
+/// Contract: K10. Threads: `render` any.
 class chat_template {
 public:
-  /// The folder's, from the file that transformers would take: chat_template.jinja first; of a model with pictures then
-  /// chat_template.json and processor_config.json, and tokenizer_config.json last. It is tried with
+  /// Reads the template of a model's folder from the file that transformers would take: chat_template.jinja; then, for
+  /// a model with pictures, chat_template.json and processor_config.json; then tokenizer_config.json. Renders trial
   /// conversations of one turn and of three. Throws bad_file with file, line, column and what would be understood.
   static chat_template read(const std::filesystem::path& folder, bool has_vision);
 
   /// The prompt of a conversation. Throws template_problem, bad_conversation.
   marked_text render(const protocols::conversation& what, const std::tm& now) const;
 
-  /// The first day of a year: what is tried must not depend on the day.
+  /// A fixed day for the trial conversations, so that loading a model does not depend on the date.
   static std::tm trial_day();
 
   /// "reader/chat_template.jinja, line 3, column 7: the filter x; understood are trim, ...".
@@ -36,10 +36,10 @@ private:
   void try_out();
   marked_text run(const protocols::conversation& what, content_forms forms, const std::tm& now) const;
 
-  std::string where_; ///< file and, where it holds more than the template, key
+  std::string where_; ///< the file, and the key in it if the file has more than the template
   statements program_;
   value_map names_;
-  content_forms forms_; ///< that it takes
+  content_forms forms_; ///< the forms of content that it renders
 };
 
 } // namespace troupe::gpu::models

@@ -8,7 +8,7 @@
 
 #include "gpu/models/templates/template_words.hpp"
 
-/// For the words that templates use: what a word is called with, and the words of each kind.
+/// How the functions behind filters, methods and tests are called, and the tables of these functions.
 namespace troupe::gpu::models {
 
 inline template_value text_value(marked_text text) {
@@ -18,32 +18,34 @@ inline template_value whole_number(std::size_t number) {
   return {static_cast<std::int64_t>(number)};
 }
 
-/// What a function of a word gets: the word, the value that it is said of, the other arguments.
+/// A call of a filter, method or test (a word): its name, the value that it is applied to, and the other arguments.
 struct template_call {
   std::string_view word;
   const template_value& of;
   std::span<const template_value> others;
   const template_arguments& with;
 
-  /// All throw template_problem, which states what is valid.
+  /// These check the value and the arguments. All throw template_problem, which states what is valid.
   [[noreturn]] void refuse(std::string_view what, std::string_view valid) const;
   [[noreturn]] void bad(std::string_view valid) const;
   const marked_text& text() const;
-  /// As str() of it, for a filter that takes any value; safe text is refused: what becomes of it would be safe too.
+  /// The value as Python's str() writes it, for a filter that takes any value. Text that is marked safe is refused,
+  /// since Jinja would mark the result as safe too.
   marked_text any_text() const;
   const marked_text& text_at(std::size_t index) const;
   std::int64_t whole_at(std::size_t index) const;
-  value_list elements() const;                           ///< what a loop over `of` meets
-  void takes(std::size_t least, std::size_t most) const; ///< arguments without names
-  /// The arguments by these names, each given with its name or in this order; null where absent.
+  value_list elements() const;                           ///< what a loop over `of` yields
+  void takes(std::size_t least, std::size_t most) const; ///< how many arguments without names
+  /// The arguments with these names, each given by its name or by its place in this order; null: absent.
   std::vector<const template_value*> bind(std::initializer_list<std::string_view> names) const;
 };
 
-/// A word and what it does.
+/// A filter or method, and its function.
 struct template_word {
   std::string_view name;
-  template_value (*apply)(const template_call&); ///< null: known by name alone, and refused
+  template_value (*apply)(const template_call&); ///< null: the name is known, but a call is refused
 };
+/// A test (`is NAME`), and its function.
 struct template_test {
   std::string_view name;
   bool (*holds)(const template_call&);
@@ -53,7 +55,7 @@ std::span<const template_word> template_filters();
 std::span<const template_word> text_methods();
 std::span<const template_test> template_tests();
 
-// Of filters and of methods.
+// Functions that filters and methods share.
 template_value filter_trim(const template_call& one);
 template_value filter_upper(const template_call& one);
 template_value filter_lower(const template_call& one);

@@ -11,10 +11,10 @@
 
 namespace troupe::gpu::models {
 
-/// Far above any published template; a hostile one must not use up the stack.
+/// Far above what published templates need; a hostile template must not use up the stack.
 inline constexpr unsigned template_nesting_max = 100;
 
-/// The tokens of a template, read one after another by the parsers of its statements and of its expressions.
+/// The tokens of a template, and the parsers' place in them.
 class template_cursor {
 public:
   using token_kind = template_token::kind;
@@ -41,7 +41,7 @@ public:
     next_ += there ? 1 : 0;
     return there;
   }
-  /// Throws template_problem, which states what is valid in place of the next token.
+  /// Throws template_problem, which states what would be valid instead of the next token.
   [[noreturn]] void refuse(std::string_view valid) const;
   void expect_sign(std::string_view text) {
     if (!take_sign(text))
@@ -66,7 +66,7 @@ public:
   bool is_macro(std::string_view name) const { return std::ranges::find(macros_, name) != macros_.end(); }
   bool in_macro = false;
 
-  /// Counts how deep the parser has gone, for as long as it lives.
+  /// While it lives, the parser is one level deeper. Throws template_problem beyond `template_nesting_max`.
   class deeper {
   public:
     explicit deeper(template_cursor& of) : of_(of) {
@@ -88,11 +88,11 @@ private:
   unsigned depth_ = 0;
 };
 
-/// With `if` and `else`.
+/// An expression, with `A if B else C`.
 expression_ptr parse_expression(template_cursor& tokens);
-/// Several with commas between them are a tuple.
+/// One expression, or a tuple of several with commas between them.
 expression_ptr parse_expressions(template_cursor& tokens);
-/// Without: where an `if` would begin something else.
+/// An expression without `A if B else C`, where an `if` begins something else.
 expression_ptr parse_condition(template_cursor& tokens);
 
 } // namespace troupe::gpu::models

@@ -10,9 +10,9 @@
 
 namespace troupe::gpu::models {
 
-/// What `program` writes, given these names and the caller's clock. Steps and bytes are bounded: a template comes with
-/// a model from anywhere. Throws template_problem, at the place of what is not understood or of what the template
-/// refuses.
+/// Runs `program` with these names and the caller's date, and returns what it writes. Steps and bytes are bounded,
+/// since a template comes with a model from anywhere. Throws template_problem with the place of what is not understood,
+/// or of the template's own `raise_exception`.
 marked_text run_template(const statements& program, value_map names, const std::tm& now);
 
 } // namespace troupe::gpu::models

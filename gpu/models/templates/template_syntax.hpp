@@ -9,22 +9,24 @@
 #include <utility>
 #include <vector>
 
-/// The part of Jinja that chat templates are written in, read into a tree. What is read means here exactly what it
-/// means in Jinja with trim_blocks and lstrip_blocks, as transformers sets them; everything else is refused with its
-/// place. Contract: K10.
+/// Parses the part of Jinja that chat templates use into a tree. What it accepts means exactly what it means in Jinja
+/// with trim_blocks and lstrip_blocks, which transformers sets; it refuses everything else with its place.
+/// Contract: K10.
 namespace troupe::gpu::models {
 
+/// A place in the source of a template.
 struct template_place {
-  std::uint32_t line = 0;
+  std::uint32_t line = 0;   ///< from 1
   std::uint32_t column = 0; ///< in characters, from 1
 };
 
-/// Something that is not understood, or that the template itself refuses; the text says what would be understood.
+/// The template has something that is not understood, or refuses the conversation itself. The text says what would be
+/// understood.
 struct template_problem : std::runtime_error {
   template_problem(template_place where, const std::string& what, bool raised = false)
       : std::runtime_error(what), at(where), by_template(raised) {}
   template_place at;
-  bool by_template; ///< the template refuses; it is understood
+  bool by_template; ///< the template itself refuses, by `raise_exception`
 };
 
 struct template_token {
@@ -33,12 +35,13 @@ struct template_token {
   std::string text; ///< of a string: without its quotes and escapes
   template_place at;
 };
-/// Ends with one `end`. Throws template_problem.
+/// The tokens of a source; the last is `end`. Throws template_problem.
 std::vector<template_token> template_tokens(std::string_view source);
 
 struct template_expression;
 using expression_ptr = std::unique_ptr<template_expression>;
 
+/// A node of an expression. `kind` says which members it uses.
 struct template_expression {
   enum class kind {
     string,      ///< `name` is its text
@@ -50,19 +53,19 @@ struct template_expression {
     list,        ///< `parts`
     tuple,       ///< `parts`
     map,         ///< `parts`: key, value, key, value
-    attribute,   ///< of parts[0], `name`
-    item,        ///< of parts[0], at parts[1]
-    slice,       ///< of parts[0], from parts[1] to parts[2] by parts[3]; each may be null
-    call,        ///< of parts[0] with the others, then `named`
-    filter,      ///< `name` of parts[0] with the others, then `named`
-    test,        ///< `name` of parts[0] with the others
-    negative,    ///< of parts[0]
+    attribute,   ///< parts[0].name
+    item,        ///< parts[0][parts[1]]
+    slice,       ///< parts[0][parts[1] : parts[2] : parts[3]]; the last three may be null
+    call,        ///< parts[0](the other parts, `named`)
+    filter,      ///< parts[0] | name(the other parts, `named`)
+    test,        ///< parts[0] is name(the other parts)
+    negative,    ///< -parts[0]
     negation,    ///< `not` parts[0]
     both,        ///< parts[0] `and` parts[1]
     either,      ///< parts[0] `or` parts[1]
     conditional, ///< parts[0] if parts[1], else parts[2], which may be null
     arithmetic,  ///< parts[0] `name` parts[1]
-    joined,      ///< all parts, with ~
+    joined,      ///< all parts, joined by ~
     comparison   ///< parts[0] operators[0] parts[1] operators[1] parts[2] ...
   };
   kind is = kind::none;
@@ -73,22 +76,23 @@ struct template_expression {
   std::vector<expression_ptr> parts;
   std::vector<std::pair<std::string, expression_ptr>> named;
   std::vector<std::string> operators;
-  unsigned depth = 1; ///< of the tree below it, itself included
+  unsigned depth = 1; ///< levels of the tree from here down
 };
 
 struct template_statement;
 using statements = std::vector<template_statement>;
 
+/// A statement. `kind` says which members it uses.
 struct template_statement {
   enum class kind {
     text,    ///< `text`
     print,   ///< `value`
-    choice,  ///< `branches`, each with its condition; the last one's may be null
-    loop,    ///< over `value`, where `condition` holds; `targets`; branches[0] is the body, branches[1] the else
-    set,     ///< `targets` (or the `attribute` of the one) to `value`
-    capture, ///< targets[0] to what branches[0] writes
-    scope,   ///< branches[0] with names of its own
-    macro,   ///< targets[0] to what writes branches[0], called with `parameters`
+    choice,  ///< `if`: `branches`, each with its condition; that of the last may be null (`else`)
+    loop,    ///< `for` `targets` in `value` if `condition`; branches[0] is the body, branches[1] the `else`
+    set,     ///< `targets`, or the `attribute` of the one target, become `value`
+    capture, ///< targets[0] becomes the text that branches[0] writes
+    scope,   ///< branches[0]; names that it sets end with it
+    macro,   ///< targets[0] becomes a macro with `parameters` and the body branches[0]
     next,    ///< `continue`
     leave    ///< `break`
   };
@@ -106,12 +110,12 @@ struct template_statement {
   std::vector<branch> branches;
   struct parameter {
     std::string name;
-    expression_ptr otherwise; ///< may be null
+    expression_ptr otherwise; ///< its default; may be null
   };
   std::vector<parameter> parameters;
 };
 
-/// Throws template_problem. Nesting is bounded.
+/// The statements of a source. Throws template_problem, for too deep a nesting too (`template_nesting_max`).
 statements parse_template(std::string_view source);
 
 } // namespace troupe::gpu::models

@@ -12,17 +12,17 @@
 
 #include "gpu/models/templates/template_syntax.hpp"
 
-/// What the expressions of a chat template come to.
+/// The values of a chat template's expressions.
 namespace troupe::gpu::models {
 
-/// Text that knows which of its bytes a user wrote: what the template writes may be a special token, what a user writes
-/// never is.
+/// A text that marks each byte as the template's or as a user's. The tokenizer may read a special token in the
+/// template's bytes, and never in a user's, so no user can forge the end of a turn.
 class marked_text {
 public:
   marked_text() = default;
   static marked_text of_template(std::string_view text) { return {text, false}; }
   static marked_text of_user(std::string_view text) { return {text, true}; }
-  /// `text`, marked as the byte of `like` at `at` is.
+  /// `text`, with the mark of byte `at` of `like` on every byte.
   static marked_text marked_as(std::string_view text, const marked_text& like, std::size_t at) {
     return {text, like.of_user(at)};
   }
@@ -34,33 +34,34 @@ public:
   marked_text& operator+=(const marked_text& other);
   marked_text part(std::size_t from, std::size_t length = std::string::npos) const;
   friend marked_text operator+(marked_text left, const marked_text& right) { return left += right; }
-  /// By bytes alone.
+  /// Compares bytes, not marks.
   bool operator==(const marked_text& other) const noexcept { return bytes_ == other.bytes_; }
 
 private:
   marked_text(std::string_view text, bool users) : bytes_(text), users_(text.size(), users ? 1 : 0) {}
   std::string bytes_;
-  std::string users_; ///< one for each byte; 1: a user's
+  std::string users_; ///< a mark for each byte; 1: a user's
 };
 
-/// Without white space (as Python has it) at the front, at the back.
+/// The text without Python's white space at the front, at the back, or both.
 std::string_view without_blanks(std::string_view text, bool front, bool back);
 
 struct template_value;
 using value_list = std::vector<template_value>;
-using value_map = std::vector<std::pair<std::string, template_value>>; ///< in the order of writing
+using value_map = std::vector<std::pair<std::string, template_value>>; ///< in the order in which keys were written
 
-/// Deeper than any message, and nothing that must use up the stack to be written or given back.
+/// Deeper than any message needs. A deeper value could use up the stack when it is written or freed.
 inline constexpr unsigned value_depth_max = 64;
 
-/// Values in one, and what must be known of all of them.
+/// The values in a list or map, and what is known of all of them.
 template <class Values>
 struct value_box {
   Values all;
-  unsigned depth = 1;     ///< itself included
-  bool has_space = false; ///< a namespace is among them
+  unsigned depth = 1;     ///< levels, this one included
+  bool has_space = false; ///< one of them is a namespace, or has one in it
 };
 
+/// A value of Jinja. Cheap to copy: what it holds is shared and does not change, except a series and a namespace.
 struct template_value {
   struct undefined {
     std::string name; ///< for messages
@@ -75,25 +76,25 @@ struct template_value {
   struct tuple {
     list_box box;
   };
-  struct series { ///< what Python yields one by one: a generator, a view of a map, a range
+  struct series { ///< what Python yields one by one: a generator, a view of a dict, a range
     struct state {
       value_box<value_list> box;
       std::size_t next = 0;
     };
     std::shared_ptr<state> from;
-    bool once = false; ///< what was read is gone; it has no length, and counts as true even with nothing left
+    bool once = false; ///< a generator: each element is read once; it has no length and is always true
   };
-  struct markup { ///< escaped, or said to be safe: only to be written
+  struct markup { ///< text that is escaped or marked safe; it can only be written
     text_box text;
   };
-  struct space { ///< namespace(): what a loop may set beyond its own names
+  struct space { ///< namespace(): its names can be set from inside a loop and keep their values after it
     std::shared_ptr<std::map<std::string, template_value>> names;
   };
   struct round { ///< `loop`
     list_box all;
     std::size_t at = 0;
   };
-  struct method { ///< `name` of `of`, to be called
+  struct method { ///< the method `name` of `of`, before its call
     std::shared_ptr<const template_value> of;
     std::string name;
   };
@@ -128,14 +129,14 @@ struct template_value {
     return at ? &at->box->all : nullptr;
   }
   bool defined() const noexcept { return !as<undefined>(); }
-  /// Of a whole number, true and false; otherwise nothing.
+  /// The number, if it is whole; true is 1, false is 0; otherwise none.
   std::optional<std::int64_t> whole() const noexcept;
-  /// Those, and a fraction.
+  /// The number, whole or not; true is 1, false is 0; otherwise none.
   std::optional<double> number() const noexcept;
 
-  bool holds() const; ///< as a condition
+  bool holds() const; ///< whether Python counts it as true
   unsigned depth() const noexcept;
-  bool has_space() const noexcept; ///< it is a namespace, or one can be reached through it
+  bool has_space() const noexcept; ///< it is a namespace, or has one in it
 
   static template_value of(marked_text text) { return {std::make_shared<const marked_text>(std::move(text))}; }
   static template_value of(std::string_view template_text) { return of(marked_text::of_template(template_text)); }
@@ -144,41 +145,41 @@ struct template_value {
   static template_value of(value_map values, bool of_user = false);
   static template_value tuple_of(value_list values);
   static template_value series_of(value_list values, bool once);
-  static template_value key_of(const map_box& map, const std::string& key); ///< a key as a text
+  static template_value key_of(const map_box& map, const std::string& key); ///< a key as a text with the map's mark
 };
 
-/// As Python's ==.
+/// Python's ==.
 bool equal(const template_value& a, const template_value& b);
 
 /// The value of a key, or null.
 const template_value* find(const value_map& values, std::string_view key);
 
-/// What a loop over the value meets; what can be read once is read. Nothing for what cannot be looped over.
+/// What a loop over the value yields; reads a series that can be read once. None: it cannot be looped over.
 std::optional<value_list> elements_of(const template_value& value, template_place at);
 
-/// Python's `one in all`.
+/// Python's `one in all`. Throws template_problem where Python refuses.
 bool contains(const template_value& all, const template_value& one, template_place at);
-/// Below 0, 0, above: as Python's <. Refuses what it does not order.
+/// Negative, 0 or positive, by Python's <. Throws template_problem where Python has no order.
 int order_of(const template_value& left, const template_value& right, template_place at);
-/// As Python's str(); refuses what has no text that is the same from run to run.
+/// Python's str(). Throws template_problem for a value whose text differs from run to run, such as a function.
 marked_text written(const template_value& value, template_place at);
-/// As Python's repr().
+/// Python's repr().
 marked_text spelled(const template_value& value, template_place at);
-/// "a text", "a list": for messages.
+/// The kind in words, for messages: "a text", "a list".
 std::string_view kind_of(const template_value& value);
 
-/// How json.dumps is called.
+/// The arguments of Python's json.dumps.
 struct json_style {
   bool ensure_ascii = false;
   bool sort_keys = false;
-  std::optional<std::string> indent; ///< one step
+  std::optional<std::string> indent; ///< the text of one level
   std::string between = ", ", behind_key = ": ";
 };
 marked_text json_of(const template_value& value, const json_style& how, template_place at);
 
-/// Where each character of a text begins, and where the last one ends.
+/// The byte offsets at which characters begin, and the one at which the last ends.
 std::vector<std::size_t> character_bounds(std::string_view text);
-/// The characters of a text, each with its marks. Throws template_problem for more than a prompt has.
+/// The characters of a text, each with its marks. Throws template_problem if there are more than a prompt may have.
 value_list characters(const marked_text& text, template_place at);
 
 } // namespace troupe::gpu::models
