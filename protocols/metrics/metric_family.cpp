@@ -98,11 +98,11 @@ void add_seen(family_list& out, const view_board& board, const metric_names& nam
     add("rank_ready", "1: the rank serves.", metric_kind::gauge, at, yes(known->last.state == life_state::ready));
     add("rank_trouble", "1: the rank is busy and completes nothing, or gives no sign of life.", metric_kind::gauge, at,
         yes(known->last.trouble != seen_trouble::none));
-    add("rank_progress_age_seconds", "Since the rank has completed a step, layer or collective, idle or not.",
-        metric_kind::gauge, at, static_cast<double>(row.progress_age_ms) / 1000);
-    add("rank_restarts_total", "How often a process has taken the rank's place.", metric_kind::counter, at,
-        row.restarts);
-    add("rank_generation", "Of the process that has the rank's place.", metric_kind::gauge, std::move(at),
+    add("rank_progress_age_seconds",
+        "Seconds since the rank last completed a step, layer or collective, even if it is idle.", metric_kind::gauge,
+        at, static_cast<double>(row.progress_age_ms) / 1000);
+    add("rank_restarts_total", "How often the rank was started again.", metric_kind::counter, at, row.restarts);
+    add("rank_generation", "Generation of the rank's current process.", metric_kind::gauge, std::move(at),
         row.generation);
   }
 }
@@ -116,8 +116,7 @@ std::vector<metric_family> metric_families(const view_board& board, const metric
   out.add(std::string{own_prefix} + "ready", "1: a request that comes now would be served.", metric_kind::gauge,
           {.labels = whole, .value = judged.ready ? 1.0 : 0.0, .bounds = {}, .cumulative = {}});
   if (board.taken() > 0)
-    out.add(std::string{own_prefix} + "epoch", "World of cached state; rises with each loss of ranks.",
-            metric_kind::gauge,
+    out.add(std::string{own_prefix} + "epoch", "Epoch of the job; rises with each loss of ranks.", metric_kind::gauge,
             {.labels = whole, .value = static_cast<double>(board.epoch().value), .bounds = {}, .cumulative = {}});
   add_seen(out, board, names, now);
   for (const auto& row : metric_rows(*board.plan().of))

@@ -35,10 +35,10 @@ public:
     if (form_ == body_form::completion && root.find("prompt") == nullptr)
       return invalid_value("prompt", "is missing: the text to go on with");
     if (out.includes_usage && !out.stream)
-      return invalid_value("stream_options", "is for stream: true");
+      return invalid_value("stream_options", "is valid only with stream: true");
     auto& rules = out.asked.sampling.rules;
     if (rules.top_logprobs > 0 && !rules.logprobs)
-      return invalid_value("top_logprobs", "is for logprobs: true");
+      return invalid_value("top_logprobs", "is valid only with logprobs: true");
     if (rules.min_tokens > out.asked.max_tokens && out.asked.max_tokens > 0)
       return invalid_value("min_tokens",
                            fmt::format("is {}, more than max_tokens, {}", rules.min_tokens, out.asked.max_tokens));
@@ -167,7 +167,7 @@ private:
       token_id id = -1;
       const auto* const end = key.data() + key.size();
       if (std::from_chars(key.data(), end, id).ptr != end || !is_token(id))
-        return invalid_value(place, fmt::format("the key is to be a token id, 0 to {}", bounds_.vocabulary - 1));
+        return invalid_value(place, fmt::format("a key must be a token id from 0 to {}", bounds_.vocabulary - 1));
       auto& one = bias.emplace_back();
       one.id = id;
       if (auto bad = read_real(place, number, {-100, 100}, true, one.value))
@@ -217,7 +217,7 @@ private:
   problem read_prompt(const std::string& param, const json_value& value) {
     if (value.kind != json_kind::text)
       return invalid_value(param,
-                           fmt::format("one text is due here, not {}; several are several requests", describe(value)));
+                           fmt::format("one text is due here, not {}; send a request for each text", describe(value)));
     if (value.text.empty())
       return invalid_value(param, "is empty; a text is due here");
     out.asked.prompt = value.text;

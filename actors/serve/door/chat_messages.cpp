@@ -165,8 +165,7 @@ private:
           fmt::format("the data: URL is of '{}'; valid: data:image/png;base64,...", media.substr(0, 60)));
     const auto text = url.substr(comma + 1);
     if (out_.files.size() == limits::pictures_per_request_max)
-      return bad_picture(
-          fmt::format("more than {} pictures; at most so many in one request", limits::pictures_per_request_max));
+      return bad_picture(fmt::format("a request may have at most {} pictures", limits::pictures_per_request_max));
     if (text.size() / 4 * 3 > bounds_.picture_bytes_max + 2)
       return bad_picture(fmt::format("a picture of {} bytes; at most {} (limits.picture_bytes_max)",
                                      text.size() / 4 * 3, bounds_.picture_bytes_max));

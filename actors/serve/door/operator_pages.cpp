@@ -50,8 +50,8 @@ door::response health_page(const std::optional<service_state::obstacle>& why, co
 
 door::response metrics_page(std::string_view query, const cluster_sight& sight, time_point now) {
   if (!query.empty() && query != "names=vllm")
-    return door::error_response(400, "the query is not known; names=vllm gives vLLM's names too", "invalid_value",
-                                "names");
+    return door::error_response(400, "this query is not known; valid: none, or names=vllm for vLLM's names too",
+                                "invalid_value", "names");
   auto text = base::metric_text(sight.families(!query.empty(), now));
   if (!text)
     return door::error_response(500, to_string(text.error()), "metrics_unavailable");
