@@ -24,7 +24,7 @@ namespace {
 
 constexpr std::size_t request_id_bytes_max = 128;
 
-/// A client's own id goes into logs and headers: letters, digits and a few signs.
+/// A client's own id is written into logs and headers, so only letters, digits and a few signs are allowed.
 bool is_request_id(std::string_view text) {
   return !text.empty() && text.size() <= request_id_bytes_max && std::ranges::all_of(text, [](char letter) {
     return (letter >= 'a' && letter <= 'z') || (letter >= 'A' && letter <= 'Z') || (letter >= '0' && letter <= '9') ||
@@ -57,7 +57,7 @@ std::string_view view(boost::beast::string_view text) noexcept {
   return {text.data(), text.size()};
 }
 
-/// What a handler keeps: it outlives its connection's interest in it.
+/// The reply that a handler keeps. It may outlive its request and its connection.
 class answering final : public reply {
 public:
   answering(std::weak_ptr<connection> at, std::uint64_t request) : at_(std::move(at)), request_(request) {}
@@ -106,7 +106,7 @@ connection::connection(listener& owner, std::uint64_t id, boost::asio::ip::tcp::
 void connection::start() {
   if (!stream_.is_secure())
     return read();
-  session_.on_begun(base::now()); // a handshake has as long as a header
+  session_.on_begun(base::now()); // a TLS handshake has the time of a header
   stream_.async_handshake([self = shared_from_this()](error_code problem) {
     if (problem)
       return self->close();
@@ -129,14 +129,14 @@ void connection::read() {
     return;
   const bool inside = parser_ && header_told_ && session_.reads_request();
   if (!inside && in_.size() >= header_bytes_max)
-    return; // the next requests wait; a peer that leaves is noticed by what is sent to it
+    return; // the next requests wait; a peer that leaves is noticed when the answer is sent
   reading_ = true;
   const auto read_by = [self = shared_from_this()](bool apart) {
     return [self, apart](error_code problem, std::size_t bytes) { self->on_read(problem, bytes, apart); };
   };
   if (inside)
     stream_.async_read_some(in_.prepare(body_read_bytes), read_by(false));
-  else // what is here may be taken out of `in_` meanwhile
+  else // `in_` may change while the read is pending
     stream_.async_read_some(boost::asio::buffer(apart_), read_by(true));
 }
 
@@ -157,16 +157,16 @@ void connection::on_read(error_code problem, std::size_t bytes, bool apart) {
   read();
 }
 
-/// As far as the bytes go that are here.
+/// Parses the bytes that have arrived.
 void connection::advance() {
-  if (advancing_) // an answer that was given at once asks for the next request
+  if (advancing_) // a handler that answers at once has come back here
     return;
   advancing_ = true;
   while (session_.reads_request() && in_.size() > 0) {
     if (!parser_) {
       parser_.emplace();
       parser_->header_limit(header_bytes_max);
-      parser_->body_limit(boost::none); // the session's to judge
+      parser_->body_limit(boost::none); // `http_session` judges it
       header_told_ = false;
       session_.on_begun(base::now());
     }
@@ -226,8 +226,7 @@ bool connection::advance_body() {
   return used > 0;
 }
 
-// ---- what the session decides
-// -----------------------------------------------------------------------------------------
+// ---- what the session decides --------------------------------------------------------------------------------------
 
 void connection::perform(const http_session::effects& what) {
   for (const auto& effect : what) {
@@ -397,7 +396,7 @@ void connection::queue(std::string_view bytes) {
   perform(session_.on_queued(bytes.size(), base::now()));
 }
 
-/// Once for all that this turn of the thread brings.
+/// One flush for all pieces of this turn of the thread.
 void connection::flush_soon() {
   if (std::exchange(flush_due_, true))
     return;

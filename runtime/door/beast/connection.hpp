@@ -19,9 +19,10 @@ namespace troupe::door {
 
 class listener;
 
-/// One connection: reads requests, sends answers, and does what `http_session` decides. One read is always on its way,
-/// so that a peer that leaves is noticed whatever goes on. Between requests it holds `idle_bytes` of buffers.
-/// Contract: K7, K9. Threads: the door's.
+/// One connection: reads requests, sends answers, and performs what `http_session` decides. While a request is answered
+/// a read is pending, so a peer that leaves is noticed; there is none once the peer has sent `header_bytes_max` of its
+/// next requests. Between requests a connection holds only `idle_bytes` of buffers. Contract: K7, K9. Threads: the
+/// door's.
 class connection final : public std::enable_shared_from_this<connection> {
 public:
   static constexpr std::size_t header_bytes_max = 16 * 1024;
@@ -35,7 +36,7 @@ public:
   void cut();
   bool is_sending() const noexcept { return session_.is_open() && !(out_.empty() && sending_.empty()); }
 
-  // For the reply of the request that is being answered, which has this number.
+  // For replies. A call for another request than the one that is answered now has no effect.
   void answer(std::uint64_t request, response what);
   void begin_stream(std::uint64_t request, std::string_view content_type);
   void write(std::uint64_t request, std::string_view piece);
@@ -69,14 +70,14 @@ private:
   std::uint64_t id_;
   stream stream_;
   protocols::http_session session_;
-  std::array<char, idle_bytes> apart_; ///< of a read outside of a body
+  std::array<char, idle_bytes> apart_; ///< buffer of reads outside of a body
   boost::beast::flat_buffer in_;
   std::optional<parser> parser_;
   bool header_told_ = false;
   bool reading_ = false;
   bool advancing_ = false;
 
-  std::uint64_t request_ = 0; ///< number of the newest
+  std::uint64_t request_ = 0; ///< the number of the newest request
   bool answers_ = false;      ///< its handler is at work
   std::string request_id_;
   std::string origin_;

@@ -52,7 +52,7 @@ result<std::unique_ptr<door>> listener::open(options wanted) {
 listener::~listener() {
   if (!thread_.joinable())
     return;
-  post([this] { ends_ = true; }); // behind what has been posted before
+  post([this] { ends_ = true; }); // after everything that was posted before
   thread_.join();
 }
 
@@ -127,7 +127,7 @@ void listener::serve(std::vector<route> routes) {
   });
 }
 
-/// A turn at least every nap shows that the thread gets on (K13).
+/// The thread turns at least once a nap, and shows this to the watchdog (K13).
 void listener::run() {
   ::pthread_setname_np(::pthread_self(), "door");
   auto sign = wanted_.watch.claim("the door's thread stands still");
@@ -145,13 +145,13 @@ void listener::run() {
   connections_.clear();
 }
 
-/// The end of an answer that was given just before the door ends.
+/// Sends the rest of answers that ended just before the door ends.
 void listener::send_the_rest() {
   error_code ignored;
   acceptor_.close(ignored);
   const auto until = base::now() + limits::wire_flush_deadline;
   const auto is_sending = [](const auto& each) { return each.second->is_sending(); };
-  io_.poll(); // pieces that were written are on their way now
+  io_.poll(); // flushes the pieces that were written
   while (base::now() < until && std::ranges::any_of(connections_, is_sending))
     io_.run_one_until(until);
 }
@@ -160,7 +160,7 @@ void listener::accept() {
   acceptor_.async_accept([this](error_code problem, tcp::socket socket) {
     if (problem == boost::asio::error::operation_aborted)
       return;
-    if (problem) { // out of descriptors: poll would name the same connection again and again
+    if (problem) { // out of descriptors: accepting again at once would fail for the same connection
       base::log_warning("door: {}", problem.message());
       pause_.expires_after(no_descriptor_pause);
       return pause_.async_wait([this](error_code ended) {
@@ -182,7 +182,7 @@ void listener::accept() {
 
 void listener::tick() {
   const auto now = base::now();
-  const auto all = connections_; // one that ends leaves the table
+  const auto all = connections_; // a copy, since one that ends leaves the table
   for (const auto& [id, one] : all)
     one->tick(now);
   timer_.expires_after(tick_period);
