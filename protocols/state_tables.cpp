@@ -20,8 +20,8 @@ std::span<const state_table* const> state_tables() {
       &way_machine_table,    &session_table,      &ingest_table,          &ingest_reader_table,
       &front_request_table,  &front_cell_table,   &encode_room_table,     &request_ledger_table,
       &prefill_leader_table, &prefill_rows_table, &prefill_kv_table,      &decode_leader_table,
-      &decode_member_table,  &step_table,
-      &http_session_table,   &stop_text_table,    &view_machine_table};
+      &decode_member_table,  &step_table,         &http_session_table,    &stop_text_table,
+      &view_machine_table};
   return tables;
 }
 

@@ -61,7 +61,7 @@ private:
     std::shared_ptr<std::atomic<bool>> unwanted;    ///< tells the ingest
     protocols::front_machine::request request;      ///< until it is admitted
     std::vector<gpu::models::rgb_picture> pictures; ///< until the first token: an attempt before it may be repeated
-    protocols::time_point started;   ///< in cells, at the first attempt
+    protocols::time_point started;                  ///< in cells, at the first attempt
     protocols::time_point first_token;
     protocols::time_point last_token;
     gpu::models::incremental_decoder text;

@@ -17,9 +17,11 @@ http_session::effects http_session::on_head(const head& said, time_point now) {
   if (at_ != stage::header)
     return {};
   keeps_alive_ = said.keeps_alive;
-  if (said.body_bytes.value_or(0) > bounds_.body_bytes_max)
+  if (said.body_bytes.value_or(0) > bounds_.body_bytes_max && !said.is_refused)
     return on_bad_request(refusal::long_body);
-  if (!said.has_body) {
+  if (said.is_refused) // a stranger's body is not read
+    keeps_alive_ = keeps_alive_ && !said.has_body;
+  if (!said.has_body || said.is_refused) {
     at_ = stage::answering;
     return {dispatch{}};
   }

@@ -40,6 +40,7 @@ public:
     std::optional<std::uint64_t> body_bytes; ///< none: the body comes in chunks, or there is none
     bool has_body = false;
     bool keeps_alive = true;
+    bool is_refused = false;     ///< whatever its body says: no key, no such path
     bool waits_for_word = false; ///< the peer sent Expect: 100-continue
     bool operator==(const head&) const = default;
   };

@@ -245,7 +245,7 @@ private:
     ranks_.beat();
     for (const auto& rank : plan_.ranks)
       check_pulse(rank, now);
-    perform(life_->on_tick(polled_at_)); // who has died since may be why others complain
+    perform(life_->on_tick(polled_at_));               // who has died since may be why others complain
     for (const auto& page : views_->next(*life_, now)) // not in the flight record: they come again and again
       if (const auto sent = ranks_.at(plan_.front()).send(page); !sent)
         perform(life_->on_unsent(plan_.front(), sent.error(), now));

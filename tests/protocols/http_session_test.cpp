@@ -31,6 +31,16 @@ session answering(bool keeps_alive = true) {
 
 } // namespace
 
+TEST_CASE("K9: the body of a request that is refused for its header is not read, and its connection closes") {
+  session one{bounds(), began};
+  one.on_begun(began);
+  CHECK(one.on_head({.body_bytes = 5u << 20, .has_body = true, .is_refused = true}, began) ==
+        effects{session::dispatch{}});
+  CHECK_FALSE(one.reads_request());
+  CHECK(one.on_answer_ended(true, began) == effects{session::end_sending{}});
+  CHECK(one.drops_input());
+}
+
 TEST_CASE("K9: a connection takes one request after another, and each is dispatched once it is whole") {
   session one{bounds(), began};
   for (int round = 0; round < 3; ++round) {

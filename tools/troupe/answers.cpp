@@ -115,11 +115,11 @@ void answer_printer::end_rest(page_outcome::state how, const std::string& error)
                   .token_ids = {},
                   .how = embed::ending::failed,
                   .error = error,
-                 .to_first_token = {},
-                 .total = {},
-                 .timings = {},
-                 .seed = 0,
-                 .prompt_tokens = 0});
+                  .to_first_token = {},
+                  .total = {},
+                  .timings = {},
+                  .seed = 0,
+                  .prompt_tokens = 0});
 }
 
 void answer_printer::advance() {

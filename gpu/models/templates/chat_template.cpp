@@ -161,7 +161,7 @@ void chat_template::try_out() {
     const bool in_parts = !forms_.texts;
     (void)render( // what it gives is of no interest, only that it does
         trial({trial_turn("user", in_parts), trial_turn("assistant", in_parts), trial_turn("user", in_parts)}),
-                 trial_day());
+        trial_day());
   } catch (const template_problem& met) {
     if (!met.by_template)
       throw bad_file(place_of(met));

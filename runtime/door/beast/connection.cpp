@@ -204,6 +204,11 @@ bool connection::advance_header() {
   said.has_body = parser_->chunked() || said.body_bytes.value_or(0) > 0;
   said.keeps_alive = head.keep_alive();
   said.waits_for_word = boost::beast::iequals(head[http::field::expect], "100-continue");
+  const auto target = view(head.target());
+  said.is_refused = said.has_body && owner_
+                                         .refusal_of(target.substr(0, target.find('?')), view(head.method_string()),
+                                                     view(head[http::field::authorization]))
+                                         .has_value();
   version_ = head.version();
   parser_->eager(true);
   perform(session_.on_head(said, base::now()));

@@ -212,25 +212,25 @@ bool listener::has_key(std::string_view authorization) const {
   return known;
 }
 
-void listener::dispatch(request what, std::string_view authorization, std::string_view method_asked,
-                        const std::shared_ptr<reply>& to) {
-  if (!serves_)
-    return to->answer(error_response(503, "the cluster is starting", "not_ready"));
-  const route* here = nullptr;
-  std::string methods;
+listener::routes_of_path listener::find(std::string_view path, std::string_view method) const {
+  routes_of_path out;
   for (const auto& row : routes_)
-    if (matches(row, what.path)) {
-      methods += (methods.empty() ? "" : ", ") + row.method;
-      if (row.method == what.method)
-        here = here == nullptr ? &row : here;
+    if (matches(row, path)) {
+      out.methods += (out.methods.empty() ? "" : ", ") + row.method;
+      if (row.method == method && out.here == nullptr)
+        out.here = &row;
     }
-  if (what.method == "OPTIONS" && !method_asked.empty() && !methods.empty())
-    return to->answer({.status = 204,
-                       .content_type = {},
-                       .body = {},
-                       .headers = {{"Access-Control-Allow-Methods", methods},
-                                   {"Access-Control-Allow-Headers", "Authorization, Content-Type, X-Request-Id"},
-                                   {"Access-Control-Max-Age", "600"}}});
+  return out;
+}
+
+std::optional<response> listener::refusal_of(std::string_view path, std::string_view method,
+                                             std::string_view authorization) const {
+  if (!serves_) {
+    if (path == "/live" && method == "GET") // the process runs, however long its start takes
+      return response{.status = 200, .content_type = "application/json", .body = R"({"live":true})", .headers = {}};
+    return error_response(503, "the cluster is starting", "not_ready");
+  }
+  const auto [here, methods] = find(path, method);
   if ((here == nullptr || here->needs_key) && !has_key(authorization)) {
     auto no =
         error_response(401,
@@ -238,16 +238,30 @@ void listener::dispatch(request what, std::string_view authorization, std::strin
                                              : "this key is not known here; send one as Authorization: Bearer KEY",
                        "invalid_api_key");
     no.headers.push_back({"WWW-Authenticate", "Bearer"});
-    return to->answer(std::move(no));
+    return no;
   }
   if (methods.empty())
-    return to->answer(error_response(404, fmt::format("there is no {} here", what.path), "not_found"));
+    return error_response(404, fmt::format("there is no {} here", path), "not_found");
   if (here == nullptr) {
-    auto no =
-        error_response(405, fmt::format("{} takes {}, not {}", what.path, methods, what.method), "method_not_allowed");
+    auto no = error_response(405, fmt::format("{} takes {}, not {}", path, methods, method), "method_not_allowed");
     no.headers.push_back({"Allow", methods});
-    return to->answer(std::move(no));
+    return no;
   }
+  return std::nullopt;
+}
+
+void listener::dispatch(request what, std::string_view authorization, std::string_view method_asked,
+                        const std::shared_ptr<reply>& to) {
+  const auto [here, methods] = find(what.path, what.method);
+  if (what.method == "OPTIONS" && !method_asked.empty() && !methods.empty())
+    return to->answer({.status = 204,
+                       .content_type = {},
+                       .body = {},
+                       .headers = {{"Access-Control-Allow-Methods", methods},
+                                   {"Access-Control-Allow-Headers", "Authorization, Content-Type, X-Request-Id"},
+                                   {"Access-Control-Max-Age", "600"}}});
+  if (auto no = refusal_of(what.path, what.method, authorization))
+    return to->answer(*std::move(no));
   here->handle(std::move(what), to);
 }
 

@@ -32,6 +32,9 @@ public:
 
   // For connections.
   const options& settings() const noexcept { return wanted_; }
+  /// Why a request of such a header is not handled, whatever its body says; none: it is.
+  std::optional<response> refusal_of(std::string_view path, std::string_view method,
+                                     std::string_view authorization) const;
   /// Answers by the table of routes, or refuses.
   void dispatch(request what, std::string_view authorization, std::string_view method_asked,
                 const std::shared_ptr<reply>& to);
@@ -47,6 +50,11 @@ private:
   void tick();
   void send_the_rest();
   bool has_key(std::string_view authorization) const;
+  struct routes_of_path {
+    const route* here = nullptr; ///< of the method
+    std::string methods;         ///< of all routes of the path
+  };
+  routes_of_path find(std::string_view path, std::string_view method) const;
 
   options wanted_;
   boost::asio::io_context io_{1};
