@@ -25,7 +25,7 @@ static constexpr auto life_rows = std::to_array<table_row>({
     {"draining", "on_stop", "draining aborting"},
     {"draining", "on_tick", "draining aborting killing"},
     {"draining", "on_end", "draining aborting ended"},
-    {"draining", "on_unstartable", "aborting"},
+    {"draining", "on_silent on_unstartable", "aborting"},
     {"aborting",
      "on_agree on_bad_frame on_complaint on_control_lost on_error on_joined on_progress on_rejoined on_silent on_stop",
      "aborting"},
@@ -179,7 +179,7 @@ static constexpr auto restart_rows = std::to_array<table_row>({
 constexpr state_table restart_table{"restart_machine", "", "-", restart_rows};
 
 static constexpr auto liveness_rows = std::to_array<table_row>({
-    {"-", "on_look", "-"},
+    {"-", "on_sample", "-"},
 });
 constexpr state_table liveness_table{"liveness_judge", "", "-", liveness_rows};
 
