@@ -104,6 +104,18 @@ TEST_CASE("K9: a path, a method and a key that are not known are answered by nam
   CHECK(method.has("Allow: POST"));
 }
 
+TEST_CASE("K9: what stands beside a chunk's length or behind the last chunk is bounded") {
+  const opened door;
+  for (const std::string begun : {"1;", "0\r\nA: "}) {
+    CAPTURE(begun);
+    auto client = door.client();
+    client.send("POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + begun + std::string(100'000, 'a'));
+    const auto answer = client.answer();
+    CHECK(answer.status == 400);
+    CHECK(answer.has("malformed_request"));
+  }
+}
+
 TEST_CASE("K9: what is no HTTP/1.1 is refused and the connection closed") {
   const opened door;
   for (const std::string bad :
@@ -111,7 +123,9 @@ TEST_CASE("K9: what is no HTTP/1.1 is refused and the connection closed") {
         "GET /live HTTP/1.1\r\nbad header\r\n\r\n",
         "POST /echo HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\na",
         "POST /echo HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
-        "POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "GET /live HTTP/9.9\r\n\r\n"}) {
+        "POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "GET /live HTTP/9.9\r\n\r\n",
+        "POST /echo HTTP/1.1\r\nTransfer-Encoding: identity\r\n\r\nGET /live HTTP/1.1\r\n\r\n",
+        "POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked, identity\r\n\r\n1\r\na\r\n0\r\n\r\n"}) {
     CAPTURE(bad);
     auto client = door.client();
     client.send(bad);

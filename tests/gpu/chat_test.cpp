@@ -600,6 +600,16 @@ TEST_CASE("K10: a hostile template ends by a bound") {
   const std::string idle =
       "{% for i in range(2000) %}{% for j in range(2000) %}{% set k = j %}{% endfor %}{% endfor %}";
   CHECK(written_model(qwen_tokens, idle + chatml()).refusal().find("more than 1000000 steps") != std::string::npos);
+  // Rounds with nothing in them, and words that look at many elements.
+  for (const std::string busy :
+       {"{% for i in range(9999) %}{% for j in range(9999) %}{% endfor %}{% endfor %}",
+        "{% for i in range(9999) %}{% for j in range(9999) if j < 0 %}{% endfor %}{% endfor %}",
+        "{% set all = range(9999)|list %}{% for i in all %}{% set q = all|map('string')|list %}{% endfor %}",
+        "{% set all = range(9999)|list %}{% for i in all %}{% set q = all|sort %}{% endfor %}",
+        "{% set all = range(9999)|list %}{% for i in all %}{% set q = all|tojson %}{% endfor %}"})
+    CHECK_MESSAGE(written_model(qwen_tokens, busy + chatml()).refusal().find("more than 1000000 steps") !=
+                      std::string::npos,
+                  busy);
   std::string nested;
   for (int i = 0; i < 100'000; ++i)
     nested += "{% if 1 %}";

@@ -30,9 +30,13 @@ public:
       return body_problem{"invalid_value", fmt::format("a body is an object, not {}", describe(root)), {}};
     if (auto bad = read_members(root, "", rows()))
       return bad;
-    if (form_ == body_form::chat && root.find("messages") == nullptr)
+    const auto is_missing = [&](std::string_view key) {
+      const auto* const there = root.find(key);
+      return there == nullptr || there->kind == json_kind::null;
+    };
+    if (form_ == body_form::chat && is_missing("messages"))
       return invalid_value("messages", "is missing: the turns of the conversation");
-    if (form_ == body_form::completion && root.find("prompt") == nullptr)
+    if (form_ == body_form::completion && is_missing("prompt"))
       return invalid_value("prompt", "is missing: the text to go on with");
     if (out.includes_usage && !out.stream)
       return invalid_value("stream_options", "is valid only with stream: true");

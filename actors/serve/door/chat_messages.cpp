@@ -96,7 +96,7 @@ private:
       return invalid_value(path + ".type", "is missing; text or image_url is due here");
     if (type->text == "text") {
       std::string text;
-      if (value.find("text") == nullptr)
+      if (const auto* const there = value.find("text"); there == nullptr || there->kind == json_kind::null)
         return invalid_value(path + ".text", "is missing");
       auto bad = read_members(value, path, {{"type", ignore}, {"text", [&](const auto& param, const auto& one) {
                                                                  return read_text(param, one, text);
@@ -105,7 +105,7 @@ private:
       return bad;
     }
     if (type->text == "image_url") {
-      if (value.find("image_url") == nullptr)
+      if (const auto* const there = value.find("image_url"); there == nullptr || there->kind == json_kind::null)
         return invalid_value(path + ".image_url", "is missing");
       message.content.push_back({.is = chat_part_kind::picture, .text = {}});
       return read_members(value, path, {{"type", ignore}, {"image_url", [&](const auto& param, const auto& one) {

@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <optional>
 
 #include "gpu/models/templates/template_operations.hpp"
+#include "gpu/models/templates/template_steps.hpp"
 #include "gpu/models/templates/template_words.hpp"
 
 namespace troupe::gpu::models {
@@ -14,8 +16,6 @@ namespace {
 using kind = template_expression::kind;
 using undefined = template_value::undefined;
 
-/// A turn of a conversation takes some hundred steps; what a user wrote comes on top of the bytes.
-constexpr std::uint64_t steps_max = 1'000'000;
 /// Bytes of all texts on the way: each turn is copied some ten times.
 constexpr std::size_t work_max = std::size_t{1} << 30;
 constexpr unsigned calls_deep_max = 16;
@@ -36,10 +36,6 @@ public:
 private:
   enum class flow { on, next, leave };
 
-  void count_step(template_place at) {
-    if (++steps_ > steps_max)
-      refuse(at, fmt::format("more than {} steps", steps_max));
-  }
   marked_text bounded(marked_text text, template_place at) const {
     if (text.bytes().size() > template_text_bytes_max)
       refuse(at, fmt::format("a text of more than {} bytes", template_text_bytes_max));
@@ -64,7 +60,7 @@ private:
   }
 
   flow run(const template_statement& one) {
-    count_step(one.at);
+    steps_.count(one.at);
     using is = template_statement::kind;
     switch (one.is) {
     case is::text:
@@ -120,6 +116,7 @@ private:
     const template_value shared = template_value::of(filtered(one, elements(value_of(*one.value), one.at)));
     const value_list& all = *shared.list();
     for (std::size_t i = 0; i < all.size(); ++i) {
+      steps_.count(one.at);
       value_map names = named(one, all[i]);
       names.emplace_back("loop", template_value{template_value::round{*shared.list_of(), i}});
       if (within(std::move(names), [&] { return run(one.branches[0].body); }) == flow::leave)
@@ -134,6 +131,7 @@ private:
       return all;
     value_list out;
     for (template_value& each : all) {
+      steps_.count(one.at);
       bool kept = false;
       within(named(one, each), [&] {
         kept = value_of(*one.condition).holds();
@@ -201,14 +199,14 @@ private:
   // expressions
 
   template_value value_of(const template_expression& one) {
-    count_step(one.at);
+    steps_.count(one.at);
     template_value out = bounded(unbounded(one), one.at);
     if (one.is != kind::name && one.is != kind::attribute && one.is != kind::item && one.is != kind::string)
-      count_work(out, one.at);
+      count_bytes(out, one.at);
     return out;
   }
   /// Of what was made; what is only looked up is not copied.
-  void count_work(const template_value& made, template_place at) {
+  void count_bytes(const template_value& made, template_place at) {
     work_ += made.text() ? made.text()->bytes().size() : made.list() ? made.list()->size() * sizeof made : 0;
     if (work_ > work_max)
       refuse(at, fmt::format("more than {} bytes of texts on the way", work_max));
@@ -242,7 +240,9 @@ private:
     case kind::call:
       return call(one);
     case kind::filter:
-      return apply_filter(one.name, arguments(one, 0));
+      return template_steps::is_quick(one.name)
+                 ? apply_filter(one.name, arguments(one, 0))
+                 : steps_.counted(one.at, apply_filter(one.name, steps_.counted(arguments(one, 0))));
     case kind::test:
       return {apply_test(one.name, arguments(one, 0))};
     case kind::negative:
@@ -375,14 +375,15 @@ private:
         return template_value::of(call_macro(*macro->of, with));
       if (set.defined() && !set.as<template_value::function>())
         refuse(one.at, fmt::format("a call of {}, which is {}", callee.name, kind_of(set)));
-      return apply_function(callee.name, with);
+      return steps_.counted(one.at, apply_function(callee.name, steps_.counted(with)));
     }
     const template_value what = value_of(callee);
     const template_arguments with = arguments(one, 1);
     const auto* method = what.as<template_value::method>();
     if (!method)
       refuse(one.at, fmt::format("a call of {}, which is {}", callee.name, kind_of(what)));
-    return apply_method(*method->of, method->name, with);
+    steps_.count_visits(one.at, *method->of);
+    return steps_.counted(one.at, apply_method(*method->of, method->name, steps_.counted(with)));
   }
 
   /// With the names of the template's top, as they are now, and its own.
@@ -462,7 +463,7 @@ private:
   const std::tm& now_;
   std::vector<value_map> scopes_;
   marked_text out_;
-  std::uint64_t steps_ = 0;
+  template_steps steps_;
   std::size_t work_ = 0;
   unsigned calls_deep_ = 0;
 };

@@ -198,6 +198,12 @@ bool connection::advance_header() {
     perform(session_.on_bad_request(http_session::refusal::malformed));
     return false;
   }
+  // Where a body of another coding ends cannot be told, and what follows would be taken for a request.
+  if (const auto coding = head[http::field::transfer_encoding];
+      head.count(http::field::transfer_encoding) > 0 && !boost::beast::iequals(coding, "chunked")) {
+    perform(session_.on_bad_request(http_session::refusal::malformed));
+    return false;
+  }
   http_session::head said;
   if (const auto length = parser_->content_length())
     said.body_bytes = *length;
@@ -221,7 +227,9 @@ bool connection::advance_body() {
   in_.consume(used);
   if (problem == http::error::need_more)
     problem = {};
-  if (problem) {
+  // The words beside a chunk's length, or the fields behind the last chunk, are no body.
+  const bool is_too_long = used == 0 && in_.size() >= header_bytes_max;
+  if (problem || is_too_long) {
     perform(session_.on_bad_request(http_session::refusal::malformed));
     return false;
   }
