@@ -268,7 +268,7 @@ TEST_CASE("C1: a cell that dies again and again ends the cluster, and the line s
 TEST_CASE("J7: the front is told of every rank, what it has counted, and that another process has its place") {
   scene stage;
   stage.victim = 3;
-  stage.stop_when_logged = ":0:front view 0:ready:0:0 1:ready:0:1 2:ready:0:0 3:ready:1:0";
+  stage.stop_when_logged = ":0:front view 0:ready:0:0 1:ready:0:1 2:ready:0:0 3:ready:1:1";
   const auto outcome = stage.play(spec_of(one_of_each, twice), {"1:ready:count", "3:ready:count"});
 
   CHECK(outcome.code == exit_code::done);
