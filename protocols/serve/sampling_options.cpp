@@ -77,7 +77,14 @@ std::optional<std::string> find_invalid(const sampling_options& options, const s
       const auto least = each.least == tiniest ? "above 0" : in_words(each.least);
       const auto most =
           each.most == std::numeric_limits<float>::max() ? std::string{"any finite number"} : in_words(each.most);
-      return std::string{each.field} + " is " + in_words(each.value) + "; " + least + " to " + most;
+      std::string words{each.field};
+      words += " is ";
+      words += in_words(each.value);
+      words += "; ";
+      words += least;
+      words += " to ";
+      words += most;
+      return words;
     }
   if (rules.top_logprobs > limits::top_logprobs_max)
     return "top_logprobs is " + std::to_string(rules.top_logprobs) + "; at most " +
@@ -90,8 +97,7 @@ std::optional<std::string> find_invalid(const sampling_options& options, const s
 std::vector<token_id> distinct(const std::vector<token_id>& ids) {
   auto once = ids;
   std::ranges::sort(once);
-  const auto rest = std::ranges::unique(once);
-  once.erase(rest.begin(), rest.end());
+  once.erase(std::unique(once.begin(), once.end()), once.end()); // clang 14 takes no std::ranges::unique
   return once;
 }
 
