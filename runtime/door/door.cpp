@@ -1,8 +1,8 @@
 #include "runtime/door/door.hpp"
 
 #include "runtime/base/plugin.hpp"
+#include "runtime/base/utf8.hpp"
 #include "runtime/door/plugin.hpp"
-#include "runtime/door/utf8.hpp"
 
 namespace troupe::door {
 
@@ -40,9 +40,9 @@ void append_json_text(std::string& out, std::string_view text) {
       out += "\\u00";
       out += digits[letter / 16];
       out += digits[letter % 16];
-    } else if (const auto bytes = code_point_bytes(text); bytes > 0) {
-      out.append(text.substr(0, bytes));
-      taken = bytes;
+    } else if (const auto front = base::front_of(text); front.is == base::utf8_front::kind::whole) {
+      out.append(text.substr(0, front.length));
+      taken = front.length;
     } else {
       out += "\xEF\xBF\xBD";
     }

@@ -7,7 +7,7 @@
 
 #include <fmt/format.h>
 
-#include "runtime/door/utf8.hpp"
+#include "runtime/base/utf8.hpp"
 
 namespace troupe::door {
 
@@ -211,10 +211,10 @@ private:
       if (letter < 0x20)
         return wrong("a control character stands in a text; write it as \\u and four hex digits");
       if (letter >= 0x80) {
-        const auto bytes = code_point_bytes(body_.substr(at_));
-        if (bytes == 0)
+        const auto front = base::front_of(body_.substr(at_));
+        if (front.is != base::utf8_front::kind::whole)
           return wrong("this is not UTF-8");
-        at_ += bytes;
+        at_ += front.length;
         continue;
       }
       if (own == nullptr)
@@ -254,7 +254,7 @@ private:
     } else if (point >= 0xDC00 && point < 0xE000) {
       return wrong("half a surrogate pair; its other half is due before it", begin);
     }
-    append_code_point(own, point);
+    base::append_utf8(own, point);
     return true;
   }
 

@@ -5,6 +5,8 @@
 #include <string_view>
 #include <vector>
 
+#include "runtime/base/utf8.hpp"
+
 /// UTF-8 and the few Unicode properties that pre-tokenizers and normalizers ask for.
 namespace troupe::gpu::models::unicode {
 
@@ -13,20 +15,10 @@ using code_point = char32_t;
 inline constexpr code_point stray = 0x110000;
 inline constexpr code_point replacement = 0xFFFD;
 
-/// What stands at the front of some bytes.
-struct utf8_front {
-  enum class kind {
-    whole,      ///< `length` bytes are one code point
-    incomplete, ///< all `length` bytes are the beginning of one
-    broken      ///< `length` bytes can never become one; the next may begin another
-  };
-  kind is;
-  std::uint8_t length;
-  code_point value; ///< of `whole`
-};
-/// `bytes` is not empty. `broken` takes the longest beginning of a code point, as Unicode recommends for U+FFFD.
-utf8_front front_of(std::string_view bytes) noexcept;
+using base::front_of;
+using base::utf8_front;
 
+/// Of `stray + byte` it appends the byte.
 void append_utf8(std::string& out, code_point value);
 constexpr std::size_t utf8_bytes(code_point value) noexcept {
   return value < 0x80 || value >= stray ? 1 : value < 0x800 ? 2 : value < 0x10000 ? 3 : 4;
