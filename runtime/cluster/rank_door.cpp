@@ -3,28 +3,13 @@
 #include <cstdlib>
 
 #include "runtime/base/log.hpp"
+#include "runtime/base/split.hpp"
 #include "runtime/cluster/rank_runtime.hpp"
 
 /// The front's door: who opens it, and where.
 namespace troupe::cluster {
 
 using namespace protocols;
-
-namespace {
-
-std::vector<std::string> divided(std::string_view list) {
-  std::vector<std::string> out;
-  while (!list.empty()) {
-    const auto one = list.substr(0, list.find(','));
-    list.remove_prefix(std::min(list.size(), one.size() + 1));
-    const auto first = one.find_first_not_of(' ');
-    if (first != std::string_view::npos)
-      out.emplace_back(one.substr(first, one.find_last_not_of(' ') - first + 1));
-  }
-  return out;
-}
-
-} // namespace
 
 result<void> rank_runtime::open_door() {
   const auto& http = context_.spec.http;
@@ -34,12 +19,13 @@ result<void> rank_runtime::open_door() {
   auto address = http.listen.substr(0, colon);
   if (address.starts_with('['))
     address = address.substr(1, address.size() - 2);
+  const auto origins = base::split(http.origins, ',');
   auto opened = door::open_door({.address = std::move(address),
                                  .port = static_cast<std::uint16_t>(std::stoul(http.listen.substr(colon + 1))),
                                  .key_file = http.key_file,
                                  .certificate_file = http.certificate_file,
                                  .private_key_file = http.private_key_file,
-                                 .origins = divided(http.origins),
+                                 .origins = {origins.begin(), origins.end()},
                                  .connections_max = http.connections_max,
                                  .body_bytes_max = http.body_bytes_max,
                                  .watch = {context_.turns.get(), nap()}});

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "protocols/invariant.hpp"
+#include "runtime/base/split.hpp"
 
 namespace troupe::sim {
 
@@ -14,14 +15,7 @@ namespace {
 constexpr std::string_view refused_state = "refused";
 
 std::vector<std::string_view> words_in(std::string_view text) {
-  std::vector<std::string_view> out;
-  while (!text.empty()) {
-    const auto end = std::min(text.find(' '), text.size());
-    if (end > 0)
-      out.push_back(text.substr(0, end));
-    text.remove_prefix(std::min(end + 1, text.size()));
-  }
-  return out;
+  return base::split(text, ' ');
 }
 
 /// Of a template some compilers state the arguments too.
