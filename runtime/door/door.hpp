@@ -85,7 +85,8 @@ public:
   virtual std::uint16_t port() const noexcept = 0;
   /// Runs `act` on the door's thread, in the order of the calls.
   virtual void post(std::function<void()> act) = 0;
-  /// Sets the routes; to be called once. Until then every request is answered with 503.
+  /// Adds the program's routes to the door's own, `GET /live`; to be called once. Until then any other request is
+  /// answered with 503.
   virtual void serve(std::vector<route> routes) = 0;
 };
 

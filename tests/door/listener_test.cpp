@@ -45,8 +45,7 @@ public:
       to->on_gone([this] { gone_.set_value(); });
       pour(to);
     };
-    door_->serve({{"GET", "/live", false, echo},
-                  {"POST", "/echo", true, echo},
+    door_->serve({{"POST", "/echo", true, echo},
                   {"GET", "/stream", true, stream},
                   {"GET", "/wait", true, wait},
                   {"GET", "/flood", true, flood}});

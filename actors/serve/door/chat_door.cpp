@@ -10,6 +10,7 @@
 #include "actors/serve/front_actor.hpp"
 #include "protocols/serve/roles.hpp"
 #include "runtime/base/random.hpp"
+#include "runtime/base/split.hpp"
 
 namespace troupe::actors {
 
@@ -23,13 +24,8 @@ std::int64_t seconds_of_calendar() {
 
 std::vector<std::string> names_of(const rank_context& rank) {
   std::vector<std::string> names{rank.model.filename().string()};
-  std::string_view rest = rank.spec.http.models;
-  while (!rest.empty()) {
-    const auto one = rest.substr(0, rest.find(','));
-    rest.remove_prefix(std::min(rest.size(), one.size() + 1));
-    if (const auto first = one.find_first_not_of(' '); first != std::string_view::npos)
-      names.emplace_back(one.substr(first, one.find_last_not_of(' ') - first + 1));
-  }
+  for (const auto name : base::split(rank.spec.http.models, ','))
+    names.emplace_back(name);
   return names;
 }
 
@@ -55,9 +51,6 @@ chat_door::chat_door(const rank_context& rank, const service_state& service, doo
     : rank_(rank), service_(service), names_(names_of(rank)), since_(seconds_of_calendar()), door_(&at) {}
 
 std::vector<door::route> chat_door::routes() {
-  const auto live = [](const door::request&, const std::shared_ptr<door::reply>& to) {
-    to->answer({.status = 200, .content_type = "application/json", .body = R"({"live":true})", .headers = {}});
-  };
   const auto ready = [this](const door::request&, const std::shared_ptr<door::reply>& to) {
     if (const auto why = obstacle_of(service_, *rank_.sight, rank_.now()))
       return to->answer(door::error_response(503, why->what, why->code));
@@ -76,8 +69,7 @@ std::vector<door::route> chat_door::routes() {
   const auto asks = [this](body_form form) {
     return [this, form](door::request what, const std::shared_ptr<door::reply>& to) { ask(form, std::move(what), to); };
   };
-  return {{"GET", "/live", false, live},
-          {"GET", "/ready", false, ready},
+  return {{"GET", "/ready", false, ready},
           {"GET", "/health", true, health},
           {"GET", "/metrics", true, metrics},
           {"GET", "/v1/models", true, models},
@@ -88,6 +80,11 @@ std::vector<door::route> chat_door::routes() {
 
 bool chat_door::is_model(std::string_view name) const {
   return std::ranges::find(names_, name) != names_.end();
+}
+
+door::response chat_door::no_such_model(std::string_view name) const {
+  return door::error_response(404, fmt::format("there is no model {} here; valid: {}", name, fmt::join(names_, ", ")),
+                              "model_not_found", "model");
 }
 
 void chat_door::show_models(const door::request& what, door::reply& to) const {
@@ -101,9 +98,7 @@ void chat_door::show_models(const door::request& what, door::reply& to) const {
   if (what.path.size() > all.size() + 1) {
     const auto name = std::string_view{what.path}.substr(all.size() + 1);
     if (!is_model(name))
-      return to.answer(
-          door::error_response(404, fmt::format("there is no model {} here; valid: {}", name, fmt::join(names_, ", ")),
-                               "model_not_found", "model"));
+      return to.answer(no_such_model(name));
     body = row(name);
   } else {
     body = R"({"object":"list","data":[)";
@@ -133,9 +128,7 @@ void chat_door::ask(body_form form, door::request what, const std::shared_ptr<do
     return to->answer(door::error_response(400, read.error().message, read.error().code, read.error().param));
   what.body = {};
   if (!read->model.empty() && !is_model(read->model))
-    return to->answer(door::error_response(
-        404, fmt::format("there is no model {} here; valid: {}", read->model, fmt::join(names_, ", ")),
-        "model_not_found", "model"));
+    return to->answer(no_such_model(read->model));
 
   const auto client = door_client(++last_);
   auto asked = std::move(read->asked);
@@ -144,17 +137,16 @@ void chat_door::ask(body_form form, door::request what, const std::shared_ptr<do
     base::fill_random(std::as_writable_bytes(std::span{&asked.sampling.seed, 1}));
     asked.draws_seed = false;
   }
-  open_.emplace(client, open_answer{chat_answer{{.form = form,
-                                                 .id = what.id,
-                                                 .model = read->model.empty() ? names_.front() : read->model,
-                                                 .created = seconds_of_calendar(),
-                                                 .n = read->n,
-                                                 .stream = read->stream,
-                                                 .includes_usage = read->includes_usage,
-                                                 .logprobs = asked.sampling.rules.logprobs,
-                                                 .stops = std::move(read->stops),
-                                                 .to = to}},
-                                    read->n});
+  open_.emplace(client, chat_answer{{.form = form,
+                                     .id = what.id,
+                                     .model = read->model.empty() ? names_.front() : read->model,
+                                     .created = seconds_of_calendar(),
+                                     .n = read->n,
+                                     .stream = read->stream,
+                                     .includes_usage = read->includes_usage,
+                                     .logprobs = asked.sampling.rules.logprobs,
+                                     .stops = std::move(read->stops),
+                                     .to = to}});
   to->on_gone([this, client] { leave(client); });
   const auto& front = *rank_.roles->find(serve_role::front);
   const auto files = std::make_shared<const std::vector<std::vector<std::byte>>>(std::move(read->files));
@@ -206,7 +198,7 @@ void chat_door::hear(key client, const client_word& what) {
   const auto found = open_.find(client);
   if (found == open_.end())
     return; // it has left
-  auto& answer = found->second.answer;
+  auto& answer = found->second;
   if (const auto* const begun = std::get_if<accepted>(&what))
     answer.on(*begun);
   else if (const auto* const token = std::get_if<protocols::answer>(&what)) {

@@ -32,10 +32,6 @@ public:
   void close();
 
 private:
-  struct open_answer {
-    chat_answer answer;
-    std::uint32_t n = 1;
-  };
   using key = fabric::link_queues::key;
 
   void ask(body_form form, door::request what, const std::shared_ptr<door::reply>& to);
@@ -46,13 +42,14 @@ private:
   void show_models(const door::request& what, door::reply& to) const;
   std::int64_t retry_after() const;
   bool is_model(std::string_view name) const;
+  door::response no_such_model(std::string_view name) const;
 
   const rank_context& rank_;
   const service_state& service_;
   std::vector<std::string> names_; ///< of the model; the first is that of its folder
   std::int64_t since_;
   std::uint64_t last_ = 0;
-  std::map<key, open_answer> open_;
+  std::map<key, chat_answer> open_;
   protocols::service_pace pace_;
 
   std::mutex mutex_; ///< guards what follows

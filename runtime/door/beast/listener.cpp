@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <iterator>
 
 #include <boost/asio/ip/v6_only.hpp>
 #include <boost/asio/post.hpp>
@@ -38,6 +39,16 @@ bool is_same(std::string_view one, std::string_view other) noexcept {
 }
 
 } // namespace
+
+/// Of its own it says that the process runs, however long the start takes.
+listener::listener(options wanted)
+    : wanted_(std::move(wanted)), acceptor_(io_), timer_(io_),
+      pause_(io_), routes_{{"GET", "/live", false, [](const request&, const std::shared_ptr<reply>& to) {
+                              to->answer({.status = 200,
+                                          .content_type = "application/json",
+                                          .body = R"({"live":true})",
+                                          .headers = {}});
+                            }}} {}
 
 result<std::unique_ptr<door>> listener::open(options wanted) {
   auto made = std::make_unique<listener>(std::move(wanted));
@@ -122,7 +133,7 @@ void listener::post(std::function<void()> act) {
 
 void listener::serve(std::vector<route> routes) {
   post([this, rows = std::move(routes)]() mutable {
-    routes_ = std::move(rows);
+    std::ranges::move(rows, std::back_inserter(routes_));
     serves_ = true;
   });
 }
@@ -225,12 +236,9 @@ listener::routes_of_path listener::find(std::string_view path, std::string_view 
 
 std::optional<response> listener::refusal_of(std::string_view path, std::string_view method,
                                              std::string_view authorization) const {
-  if (!serves_) {
-    if (path == "/live" && method == "GET") // the process runs, however long its start takes
-      return response{.status = 200, .content_type = "application/json", .body = R"({"live":true})", .headers = {}};
-    return error_response(503, "the cluster is starting", "not_ready");
-  }
   const auto [here, methods] = find(path, method);
+  if (!serves_ && here == nullptr) // of a program that has not said what it serves
+    return error_response(503, "the cluster is starting", "not_ready");
   if ((here == nullptr || here->needs_key) && !has_key(authorization)) {
     auto no =
         error_response(401,

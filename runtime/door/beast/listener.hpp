@@ -23,7 +23,7 @@ class connection;
 class listener final : public door {
 public:
   static protocols::result<std::unique_ptr<door>> open(options wanted);
-  explicit listener(options wanted) : wanted_(std::move(wanted)), acceptor_(io_), timer_(io_), pause_(io_) {}
+  explicit listener(options wanted);
   ~listener() override;
 
   std::uint16_t port() const noexcept override { return port_; }
@@ -63,7 +63,7 @@ private:
   boost::asio::steady_timer pause_;
   std::optional<boost::asio::ssl::context> tls_;
   std::vector<std::string> keys_;
-  std::vector<route> routes_;
+  std::vector<route> routes_; ///< the door's own, then the program's
   bool serves_ = false;
   bool ends_ = false;
   std::uint16_t port_ = 0;
