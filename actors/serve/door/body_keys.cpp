@@ -58,7 +58,11 @@ body_problem unknown(const std::string& param, std::string_view key, const std::
 
 } // namespace
 
-/// A key with the value null counts as absent: clients in several languages write it for every unset key.
+const json_value* find_set(const json_value& object, std::string_view key) {
+  const auto* const there = object.find(key);
+  return there == nullptr || there->kind == json_kind::null ? nullptr : there;
+}
+
 problem read_members(const json_value& object, const std::string& path, const std::vector<body_row>& known) {
   for (const auto& [key, value] : object.members) {
     const auto param = path.empty() ? std::string{key} : fmt::format("{}.{}", path, key);

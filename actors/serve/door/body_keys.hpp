@@ -29,6 +29,10 @@ struct valid_range {
   double most;
 };
 
+/// The value of a key; null: it is absent. A key with the value null counts as absent: clients in several languages
+/// write it for every unset key.
+const door::json_value* find_set(const door::json_value& object, std::string_view key);
+
 /// Reads the members of an object by their rows. `path`: where the object is; empty: the body itself, which may also
 /// have keys that are ignored, and keys that are refused because this service does not offer them.
 problem read_members(const door::json_value& object, const std::string& path, const std::vector<body_row>& known);

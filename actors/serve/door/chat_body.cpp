@@ -30,13 +30,9 @@ public:
       return body_problem{"invalid_value", fmt::format("a body is an object, not {}", describe(root)), {}};
     if (auto bad = read_members(root, "", rows()))
       return bad;
-    const auto is_missing = [&](std::string_view key) {
-      const auto* const there = root.find(key);
-      return there == nullptr || there->kind == json_kind::null;
-    };
-    if (form_ == body_form::chat && is_missing("messages"))
+    if (form_ == body_form::chat && find_set(root, "messages") == nullptr)
       return invalid_value("messages", "is missing: the turns of the conversation");
-    if (form_ == body_form::completion && is_missing("prompt"))
+    if (form_ == body_form::completion && find_set(root, "prompt") == nullptr)
       return invalid_value("prompt", "is missing: the text to go on with");
     if (out.includes_usage && !out.stream)
       return invalid_value("stream_options", "is valid only with stream: true");

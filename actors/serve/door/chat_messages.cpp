@@ -66,8 +66,7 @@ private:
               : fmt::format("'{}' is no role; valid: system, developer, user, assistant", message.role));
     if (message.role == "developer") // the newer name for the same role in OpenAI's API
       message.role = "system";
-    const auto* const content = value.find("content");
-    if ((content == nullptr || content->kind == json_kind::null) && message.role != "assistant")
+    if (find_set(value, "content") == nullptr && message.role != "assistant")
       return invalid_value(path + ".content", "is missing; a text or a list of parts is due here");
     return std::nullopt;
   }
@@ -96,7 +95,7 @@ private:
       return invalid_value(path + ".type", "is missing; text or image_url is due here");
     if (type->text == "text") {
       std::string text;
-      if (const auto* const there = value.find("text"); there == nullptr || there->kind == json_kind::null)
+      if (find_set(value, "text") == nullptr)
         return invalid_value(path + ".text", "is missing");
       auto bad = read_members(value, path, {{"type", ignore}, {"text", [&](const auto& param, const auto& one) {
                                                                  return read_text(param, one, text);
@@ -105,7 +104,7 @@ private:
       return bad;
     }
     if (type->text == "image_url") {
-      if (const auto* const there = value.find("image_url"); there == nullptr || there->kind == json_kind::null)
+      if (find_set(value, "image_url") == nullptr)
         return invalid_value(path + ".image_url", "is missing");
       message.content.push_back({.is = chat_part_kind::picture, .text = {}});
       return read_members(value, path, {{"type", ignore}, {"image_url", [&](const auto& param, const auto& one) {
