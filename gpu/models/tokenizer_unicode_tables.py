@@ -48,11 +48,12 @@ def compositions():
     return sorted(row for row in pairs if unicodedata.normalize("NFC", chr(row[2])) == chr(row[2]))
 
 
-def table(type_name, name, rows):
+def table(type_name, name, rows, form=lambda place, value: f"{value:#x}"):
+    """`form` writes the value at a place of a row."""
     print(f"const {type_name} {name}[] = {{")
     line = "   "
     for row in rows:
-        item = " {" + ", ".join(f"{value:#x}" for value in row) + "},"
+        item = " {" + ", ".join(form(place, value) for place, value in enumerate(row)) + "},"
         if len(line) + len(item) > WIDTH:
             print(line)
             line = "   "
