@@ -126,11 +126,23 @@ __device__ __forceinline__ float power_of_two(float x) {
 }
 
 /// Sum over the 2^k lanes that differ in their lower bits; every one has it.
-template <int Lanes = 32>
-__device__ __forceinline__ float sum_lanes(float value) {
+template <int Lanes = 32, class Number>
+__device__ __forceinline__ Number sum_lanes(Number value) {
 #pragma unroll
   for (int step = Lanes / 2; step > 0; step /= 2)
     value += __shfl_xor_sync(0xffff'ffffU, value, step);
+  return value;
+}
+/// Sum over the lanes of the warp up to this one.
+template <class Number>
+__device__ __forceinline__ Number sum_through_lane(Number value) {
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int step = 1; step < 32; step *= 2) {
+    const Number other = __shfl_up_sync(0xffff'ffffU, value, step);
+    if (lane >= step)
+      value += other;
+  }
   return value;
 }
 

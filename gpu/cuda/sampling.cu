@@ -50,9 +50,7 @@ __device__ __noinline__ void tell_part(const sampled_rows& of, int row, int entr
   double sum = 0.0;
   for (int id = first; id < end; id += part_threads)
     sum += exp(static_cast<double>(logits[id]) - static_cast<double>(largest));
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2)
-    sum += __shfl_xor_sync(0xffff'ffffU, sum, step);
+  sum = sum_lanes(sum);
   if (threadIdx.x % 32 == 0)
     sums[threadIdx.x / 32] = sum;
   __syncthreads();
@@ -177,9 +175,7 @@ __device__ __noinline__ void tell_row(const sampled_rows& of, int row, int entri
   double sum = 0.0;
   for (int part = lane; part < of.parts; part += 32)
     sum += parts[part].sum * exp(static_cast<double>(parts[part].largest) - static_cast<double>(largest));
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2)
-    sum += __shfl_xor_sync(0xffff'ffffU, sum, step);
+  sum = sum_lanes(sum);
   const double whole = static_cast<double>(largest) + log(sum);
   std::int32_t* const told = of.told + *of.turn % of.turns * of.told_stride + std::int64_t{of.place[row]} * told_words;
   const auto tell = [&](int at, int id) {

@@ -25,18 +25,12 @@ struct search_memory {
 };
 
 __device__ __forceinline__ u64 sum_of_block(u64 value, u64 (&of_warp)[row_threads / 32]) {
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2)
-    value += __shfl_xor_sync(0xffff'ffffU, value, step);
+  value = sum_lanes(value);
   __syncthreads();
   if (threadIdx.x % 32 == 0)
     of_warp[threadIdx.x / 32] = value;
   __syncthreads();
-  value = of_warp[threadIdx.x % 32];
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2)
-    value += __shfl_xor_sync(0xffff'ffffU, value, step);
-  return value;
+  return sum_lanes(of_warp[threadIdx.x % 32]);
 }
 
 /// The size in which the sum of the weights, from the largest on, reaches `target`, and the sum above it. By one warp.
@@ -47,13 +41,7 @@ inline __device__ void find_size(search_memory& with, u64 target) {
   u64 own = 0;
   for (int i = 0; i < each && last - i >= 0; ++i)
     own += with.sums[last - i];
-  u64 through = own;
-#pragma unroll
-  for (int step = 1; step < 32; step *= 2) {
-    const u64 other = __shfl_up_sync(0xffff'ffffU, through, step);
-    if (lane >= step)
-      through += other;
-  }
+  const u64 through = sum_through_lane(own);
   u64 above = through - own;
   if (above >= target || through < target)
     return;
@@ -104,13 +92,7 @@ __device__ void find_among_equals(search_memory& with, const Logits& logits, int
   int own = 0;
   over_weights(logits, first, last, 1, weigh, weight, weight, [&](int, u64) { ++own; });
   const int lane = threadIdx.x % 32;
-  int through = own;
-#pragma unroll
-  for (int step = 1; step < 32; step *= 2) {
-    const int other = __shfl_up_sync(0xffff'ffffU, through, step);
-    if (lane >= step)
-      through += other;
-  }
+  int through = sum_through_lane(own);
   if (lane == 31)
     with.before[threadIdx.x / 32] = through;
   __syncthreads();
@@ -203,14 +185,7 @@ __device__ located locate(search_memory& with, const Logits& logits, int vocabul
     for (int first = 0; first < count; first += 32) {
       const int at = first + lane;
       u64 own = at < count ? measure(low + (with.listed[at] >> id_bits)) : 0;
-      u64 through = own;
-#pragma unroll
-      for (int step = 1; step < 32; step *= 2) {
-        const u64 other = __shfl_up_sync(0xffff'ffffU, through, step);
-        if (lane >= step)
-          through += other;
-      }
-      through += above;
+      const u64 through = above + sum_through_lane(own);
       if (own > 0 && through >= target && through - own < target)
         with.found = {(1 << id_bits) - 1 - static_cast<int>(with.listed[at] & ((1 << id_bits) - 1)), through};
       above = __shfl_sync(0xffff'ffffU, through, 31);
